@@ -1,0 +1,373 @@
+//! The command line, as `clap` reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sealift_protocol::api::RollbackTarget;
+use sealift_protocol::id::{AlertId, DeviceId, ModelName, RolloutId, Version};
+
+/// Steers a Sealift fleet.
+#[derive(Debug, Parser)]
+#[command(name = "fleetctl", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// How results are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    /// The fleet server; otherwise the one of `fleetctl login`.
+    #[arg(long, global = true, env = "SEALIFT_URL")]
+    pub(crate) url: Option<String>,
+    /// API token; otherwise the one of `fleetctl login`.
+    #[arg(long, global = true, env = "SEALIFT_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What needs attention; exits with 8 if something does.
+    Status,
+    /// Go back to an earlier version.
+    Rollback(Rollback),
+    /// Devices.
+    #[command(subcommand)]
+    Device(Device),
+    /// Tokens with which devices enrol.
+    #[command(subcommand)]
+    Enrol(Enrol),
+    /// Models, versions and their images.
+    #[command(subcommand)]
+    Model(Model),
+    /// Rollouts.
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// Drift verdicts.
+    #[command(subcommand)]
+    Drift(Drift),
+    /// Alerts.
+    #[command(subcommand)]
+    Alert(Alert),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Remember a fleet server and a token.
+    Login(Login),
+    /// Forget them.
+    Logout,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The model.
+    pub(crate) model: ModelName,
+    /// `previous`, or a version.
+    #[arg(long, default_value = "previous", value_parser = rollback_target)]
+    pub(crate) to: RollbackTarget,
+    /// Only devices that match this filter.
+    #[arg(short = 'l', long = "filter", default_value = "", conflicts_with = "device")]
+    pub(crate) filter: String,
+    /// Only this device.
+    #[arg(long)]
+    pub(crate) device: Option<DeviceId>,
+    /// Why; kept in the audit log.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Only say what would happen.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Wait until the devices' own reports prove it.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Seconds to wait at most.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) timeout_s: u64,
+}
+
+fn rollback_target(text: &str) -> Result<RollbackTarget, String> {
+    if text == "previous" {
+        return Ok(RollbackTarget::Previous);
+    }
+    let version = Version::parse(text).map_err(|error| error.to_string())?;
+    Ok(RollbackTarget::Version(version))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Lists devices.
+    List {
+        /// Such as `site:tokyo -state:offline`.
+        #[arg(short = 'l', long, default_value = "")]
+        filter: String,
+    },
+    /// Shows one device.
+    Get {
+        /// The device.
+        device: DeviceId,
+    },
+    /// Sets (`key=value`) or removes (`key-`) labels.
+    Label {
+        /// The device.
+        device: DeviceId,
+        /// What to change.
+        #[arg(required = true)]
+        changes: Vec<String>,
+    },
+    /// What happened to a device, newest first.
+    Timeline {
+        /// The device.
+        device: DeviceId,
+    },
+    /// Refuses the device from now on.
+    Revoke {
+        /// The device.
+        device: DeviceId,
+        /// Why; kept in the audit log.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Enrol {
+    /// Makes a token; it is shown this once.
+    Create {
+        /// `key=value` that the device gets; may be repeated.
+        #[arg(short = 'l', long = "label")]
+        labels: Vec<String>,
+        /// The only device id that may be taken.
+        #[arg(long)]
+        device: Option<DeviceId>,
+        /// How many devices may use it.
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// Seconds until it expires.
+        #[arg(long, default_value_t = 3_600)]
+        expires_in_s: u32,
+    },
+    /// Lists tokens.
+    List,
+    /// Makes a token worthless.
+    Revoke {
+        /// As listed.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Model {
+    /// Lists models and their versions.
+    List,
+    /// Shows one version, `team/name@version`.
+    Get {
+        /// The version.
+        #[arg(value_parser = model_version)]
+        version: (ModelName, Version),
+    },
+    /// Makes the baseline of a model from a table of its reference rows.
+    Baseline {
+        /// CSV with a column per feature, and `prediction` and `confidence` where there are any.
+        #[arg(long)]
+        data: PathBuf,
+        /// The I/O contract that names the features.
+        #[arg(long)]
+        contract: PathBuf,
+        /// Where to write it.
+        #[arg(short = 'f', long = "file")]
+        file: PathBuf,
+    },
+    /// Makes the image of a model's directory and pushes it.
+    Push {
+        /// The directory with `model.toml`.
+        directory: PathBuf,
+    },
+    /// Signs a pushed version with the publisher's key, which never leaves this machine.
+    Sign {
+        /// `team/name@version`.
+        #[arg(value_parser = model_version)]
+        version: (ModelName, Version),
+        /// PKCS#8 PEM of the publisher's key; repeated for a threshold of several.
+        #[arg(long = "key", required = true)]
+        keys: Vec<PathBuf>,
+        /// The first root of this fleet's trust, to begin from; otherwise the one remembered, or the server's on first use.
+        #[arg(long)]
+        root: Option<PathBuf>,
+        /// The security epoch of the image.
+        #[arg(long, default_value_t = 1)]
+        epoch: u64,
+        /// Days until the signature has to be renewed.
+        #[arg(long, default_value_t = 90)]
+        expires_days: u32,
+    },
+    /// Checks a version as a device would: signatures, then every byte.
+    Verify {
+        /// `team/name@version`.
+        #[arg(value_parser = model_version)]
+        version: (ModelName, Version),
+        /// As for `sign`.
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
+    /// Shows what an image holds: variants, layers, contract.
+    Inspect {
+        /// `team/name@version`, or the directory of a model.
+        source: String,
+    },
+}
+
+fn model_version(text: &str) -> Result<(ModelName, Version), String> {
+    let (model, version) = text.split_once('@').ok_or("expected `team/name@version`")?;
+    let model = ModelName::parse(model).map_err(|error| error.to_string())?;
+    let version = Version::parse(version).map_err(|error| error.to_string())?;
+    Ok((model, version))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rollout {
+    /// Begins a rollout.
+    Create(RolloutCreate),
+    /// Lists rollouts, newest first.
+    List,
+    /// Shows one rollout.
+    Get {
+        /// Such as `r-3`.
+        rollout: RolloutId,
+    },
+    /// Follows a rollout until it ends; exits with 5 if it ends badly.
+    Watch {
+        /// Such as `r-3`.
+        rollout: RolloutId,
+        /// Seconds to wait at most.
+        #[arg(long, default_value_t = 3_600)]
+        timeout_s: u64,
+    },
+    /// Says of each device where it is and why.
+    Why {
+        /// Such as `r-3`.
+        rollout: RolloutId,
+        /// Only this device.
+        #[arg(long)]
+        device: Option<DeviceId>,
+    },
+    /// Stops sending.
+    Pause(RolloutAction),
+    /// Goes on.
+    Resume(RolloutAction),
+    /// Begins the next wave now.
+    Promote(RolloutAction),
+    /// Gives up; devices stay on what they have.
+    Abort(RolloutAction),
+    /// Offers it again to devices that failed.
+    Retry(RolloutAction),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutAction {
+    /// Such as `r-3`.
+    pub(crate) rollout: RolloutId,
+    /// Why; kept in the audit log.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutCreate {
+    /// `team/name@version`.
+    #[arg(value_parser = model_version)]
+    pub(crate) version: (ModelName, Version),
+    /// Only devices that match this filter.
+    #[arg(short = 'l', long, default_value = "")]
+    pub(crate) filter: String,
+    /// Steps as `count` or `percent%`, each with an optional soak: `1:30s,25%:5m,100%`.
+    #[arg(long, default_value = "100%")]
+    pub(crate) waves: String,
+    /// Largest share of bad devices in a wave, 0 to 1.
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) max_bad_share: f64,
+    /// Largest share of failing requests in a wave, 0 to 1; not looked at if not given.
+    #[arg(long)]
+    pub(crate) max_error_share: Option<f64>,
+    /// Seconds that each device serves the image before it keeps it.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) probation_s: u32,
+    /// Seconds after that during which it can still turn back.
+    #[arg(long, default_value_t = 86_400)]
+    pub(crate) watch_s: u32,
+    /// Why; kept in the audit log.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Drift {
+    /// Lists the newest verdicts, worst first.
+    List {
+        /// Only this model.
+        #[arg(long)]
+        model: Option<ModelName>,
+        /// Only this scope: `fleet`, `site=osaka`, `device:cam-1`.
+        #[arg(long)]
+        scope: Option<String>,
+        /// Also what is steady.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Shows reference and current rows of one subject.
+    Show {
+        /// The model.
+        model: ModelName,
+        /// Such as `site=osaka`.
+        scope: String,
+        /// Such as `feature:p00`.
+        subject: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Alert {
+    /// Lists alerts, newest first.
+    List {
+        /// Also those that are over.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Says that somebody looks after it.
+    Ack {
+        /// Such as `a-7`.
+        alert: AlertId,
+        /// What to tell the others.
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Lists what was done, newest first.
+    List {
+        /// How many rows.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// The operators' URL of the fleet server.
+    pub(crate) server: String,
+    /// The API token; asked for on standard input if not given.
+    #[arg(long)]
+    pub(crate) api_token: Option<String>,
+}

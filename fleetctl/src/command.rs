@@ -1,0 +1,20 @@
+//! One file per noun of the command line.
+
+pub(crate) mod alert;
+pub(crate) mod audit;
+pub(crate) mod device;
+pub(crate) mod drift;
+pub(crate) mod enrol;
+pub(crate) mod login;
+pub(crate) mod model;
+pub(crate) mod rollback;
+pub(crate) mod rollout;
+pub(crate) mod status;
+
+use std::collections::BTreeMap;
+
+/// `key=value, …`
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(", ")
+}

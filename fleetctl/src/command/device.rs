@@ -1,0 +1,131 @@
+//! `fleetctl device`.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+use sealift_protocol::api::{DeviceView, LabelsChange, SlotView, TimelineEntry};
+use sealift_protocol::id::DeviceId;
+
+use super::labels;
+use crate::cli::Device;
+use crate::client::Client;
+use crate::output::{Output, note, or_dash, table, word};
+
+pub(crate) async fn run(client: &Client, output: Output, device: Device) -> anyhow::Result<()> {
+    match device {
+        Device::List { filter } => list(client, output, &filter).await,
+        Device::Get { device } => {
+            let view: DeviceView = client.get(&format!("devices/{device}"), &[]).await?;
+            output.text(&view, text)
+        }
+        Device::Label { device, changes } => label(client, output, &device, &changes).await,
+        Device::Timeline { device } => timeline(client, output, &device).await,
+        Device::Revoke { device, reason } => {
+            let body = BTreeMap::from([("reason", reason)]);
+            let view: DeviceView = client.post(&format!("devices/{device}/revoke"), &body).await?;
+            output.text(&view, text)
+        }
+    }
+}
+
+async fn list(client: &Client, output: Output, filter: &str) -> anyhow::Result<()> {
+    let devices: Vec<DeviceView> = client.list("devices", &[("filter", filter)]).await?;
+    let rows = devices.iter().map(|device| {
+        let slots: Vec<_> = device.slots.iter().map(slot).collect();
+        [
+            device.id.to_string(),
+            word(device.state),
+            labels(&device.labels),
+            slots.join(", "),
+            or_dash(device.seen_at),
+        ]
+    });
+    output.rows(&devices, ["DEVICE", "STATE", "LABELS", "MODELS", "SEEN"], rows)
+}
+
+/// `vision/digits@1 -> 2 (downloading)`
+fn slot(slot: &SlotView) -> String {
+    let serving = or_dash(slot.serving.as_ref());
+    let arrow = match &slot.desired {
+        Some(desired) if slot.desired != slot.serving => format!(" -> {desired}"),
+        Some(_) | None => String::new(),
+    };
+    let phase = slot.phase.map(|phase| format!(" ({})", word(phase))).unwrap_or_default();
+    format!("{}@{serving}{arrow}{phase}", slot.model)
+}
+
+fn text(device: &DeviceView) -> String {
+    let head = format!(
+        "device       {}\nstate        {}\nlabels       {}\nseen         {}\nagent        {}\n\
+         endpoint     {}\ncertificate  until {}\ngeneration   desired {}, reported {}\n",
+        device.id,
+        word(device.state),
+        labels(&device.labels),
+        or_dash(device.seen_at),
+        or_dash(device.agent.as_ref()),
+        or_dash(device.endpoint.as_ref()),
+        device.certificate_expires_at,
+        device.desired_generation,
+        device.reported_generation,
+    );
+    let rows = device.slots.iter().map(|slot| {
+        let digest = slot.serving_digest.map(|digest| digest.short());
+        let outcome = slot.outcome.as_ref().map(|outcome| {
+            format!("{}@{} {}", word(outcome.result), outcome.image.version, outcome.reason)
+        });
+        let providers: Vec<_> =
+            slot.providers.iter().map(|(name, nodes)| format!("{name}:{nodes}")).collect();
+        [
+            slot.model.to_string(),
+            or_dash(slot.desired.as_ref()),
+            or_dash(slot.serving.as_ref()),
+            or_dash(digest),
+            or_dash(slot.phase.map(word)),
+            or_dash(outcome),
+            providers.join(","),
+        ]
+    });
+    let columns =
+        ["MODEL", "DESIRED", "SERVING", "DIGEST", "PHASE", "LAST ATTEMPT", "PROVIDERS:NODES"];
+    format!("{head}\n{}", table(columns, rows))
+}
+
+async fn label(
+    client: &Client,
+    output: Output,
+    device: &DeviceId,
+    changes: &[String],
+) -> anyhow::Result<()> {
+    let mut labels = BTreeMap::new();
+    for change in changes {
+        if let Some((key, value)) = change.split_once('=') {
+            labels.insert(key.to_owned(), Some(value.to_owned()));
+        } else if let Some(key) = change.strip_suffix('-') {
+            labels.insert(key.to_owned(), None);
+        } else {
+            bail!("`{change}` is neither `key=value` nor `key-`");
+        }
+    }
+    let path = format!("devices/{device}/labels");
+    let view: DeviceView = client.patch(&path, &LabelsChange { labels }).await?;
+    output.text(&view, |view| super::labels(&view.labels))
+}
+
+async fn timeline(client: &Client, output: Output, device: &DeviceId) -> anyhow::Result<()> {
+    let path = format!("devices/{device}/timeline");
+    let entries: Vec<TimelineEntry> = client.list(&path, &[]).await?;
+    let rows = entries.iter().map(|entry| {
+        [
+            entry.at.to_string(),
+            entry.kind.clone(),
+            entry.severity.clone(),
+            entry.code.clone(),
+            entry.text.clone(),
+        ]
+    });
+    output.rows(&entries, ["AT", "KIND", "SEVERITY", "CODE", "WHAT"], rows)?;
+    if entries.is_empty() {
+        note(&format!("nothing has been heard of {device} yet"));
+    }
+    Ok(())
+}

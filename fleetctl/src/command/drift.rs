@@ -1,0 +1,80 @@
+//! `fleetctl drift`.
+
+use std::cmp::Reverse;
+
+use sealift_protocol::api::{DriftState, DriftView, HistogramView};
+
+use crate::cli::Drift;
+use crate::client::Client;
+use crate::output::{Output, note, table, word};
+
+pub(crate) async fn run(client: &Client, output: Output, drift: Drift) -> anyhow::Result<()> {
+    match drift {
+        Drift::List { model, scope, all } => {
+            let model = model.map(|model| model.to_string()).unwrap_or_default();
+            let scope = scope.unwrap_or_default();
+            let query = [("model", model.as_str()), ("scope", scope.as_str())];
+            let verdicts = client.list("drift", &query).await?;
+            list(output, verdicts, all)
+        }
+        Drift::Show { model, scope, subject } => {
+            let model = model.to_string();
+            let query =
+                [("model", model.as_str()), ("scope", scope.as_str()), ("subject", &subject)];
+            let histogram: HistogramView = client.get("drift/histogram", &query).await?;
+            output.text(&histogram, text)
+        }
+    }
+}
+
+fn list(output: Output, verdicts: Vec<DriftView>, all: bool) -> anyhow::Result<()> {
+    let given = verdicts.len();
+    let is_news = |verdict: &DriftView| {
+        all || matches!(verdict.state, DriftState::Suspect | DriftState::Drifted)
+    };
+    let mut verdicts: Vec<_> = verdicts.into_iter().filter(is_news).collect();
+    verdicts.sort_by(|a, b| {
+        let rank = |verdict: &DriftView| Reverse(verdict.state == DriftState::Drifted);
+        rank(a).cmp(&rank(b)).then(b.value.total_cmp(&a.value))
+    });
+    let rows = verdicts.iter().map(|verdict| {
+        [
+            verdict.model.to_string(),
+            verdict.version.to_string(),
+            verdict.scope.clone(),
+            verdict.subject.clone(),
+            word(verdict.state),
+            format!("{:.3} / {:.3}", verdict.value, verdict.threshold),
+            verdict.metric.clone(),
+            verdict.rows.to_string(),
+        ]
+    });
+    let columns =
+        ["MODEL", "VERSION", "SCOPE", "SUBJECT", "STATE", "VALUE / LIMIT", "METRIC", "ROWS"];
+    output.rows(&verdicts, columns, rows)?;
+    if verdicts.is_empty() {
+        note(&format!("nothing drifts ({given} verdicts; --all shows them)"));
+    }
+    Ok(())
+}
+
+/// Characters of the longest bar.
+const BAR_CHARS: f64 = 30.0;
+
+fn text(histogram: &HistogramView) -> String {
+    let bars = histogram.bins.iter().zip(&histogram.reference).zip(&histogram.current);
+    let rows = bars.map(|((bin, &reference), &current)| {
+        [bin.clone(), percent(reference), percent(current), bar(current)]
+    });
+    let table = table(["BIN", "REFERENCE", "CURRENT", ""], rows);
+    format!("{} ({} rows)\n{table}", histogram.subject, histogram.rows)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn bar(share: f64) -> String {
+    let full = (share * BAR_CHARS).clamp(0.0, BAR_CHARS);
+    (1_u8..=30).take_while(|&step| f64::from(step) <= full).map(|_| '█').collect()
+}

@@ -1,0 +1,202 @@
+//! `fleetctl model`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use sealift_protocol::api::{ModelView, VersionView};
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::{Epoch, ModelName, Version};
+use sealift_protocol::image::{ImageManifest, IoContract, ModelIndex};
+use serde::Serialize;
+
+use crate::cli::Model;
+use crate::client::Client;
+use crate::image::Image;
+use crate::output::{Output, note, or_dash, table, word};
+use crate::{baseline, registry, trust};
+
+/// `connect` is called only by what needs a server: making a baseline and inspecting a directory do not.
+pub(crate) async fn run(
+    connect: impl Fn() -> anyhow::Result<Client>,
+    output: Output,
+    model: Model,
+) -> anyhow::Result<()> {
+    match model {
+        Model::List => list(&connect()?, output).await,
+        Model::Get { version: (model, version) } => {
+            let path = format!("models/{model}/versions/{version}");
+            let view: VersionView = connect()?.get(&path, &[]).await?;
+            output.text(&view, text)
+        }
+        Model::Baseline { data, contract, file } => make_baseline(&data, &contract, &file),
+        Model::Push { directory } => push(&connect()?, output, &directory).await,
+        Model::Sign { version: (model, version), keys, root, epoch, expires_days } => {
+            let client = connect()?;
+            let signing =
+                trust::Signing { model, version, epoch: Epoch(epoch), keys, root, expires_days };
+            let signed = trust::sign(&client, &signing).await?;
+            output.text(&signed, |signed| {
+                format!("{} is signed: {} by {}", signed.target, signed.digest, signed.role)
+            })
+        }
+        Model::Verify { version: (model, version), root } => {
+            let verified = trust::verify(&connect()?, &model, &version, root.as_deref()).await?;
+            output.text(&verified, |verified| {
+                format!(
+                    "{model}@{version} is what {} signed: {} ({} blobs, {} bytes checked)",
+                    verified.role, verified.digest, verified.blobs, verified.size_bytes,
+                )
+            })
+        }
+        Model::Inspect { source } => inspect(connect, output, &source).await,
+    }
+}
+
+async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
+    let models: Vec<ModelView> = client.list("models", &[]).await?;
+    let rows = models.iter().flat_map(|model| &model.versions).map(|version| {
+        [
+            version.model.to_string(),
+            version.version.to_string(),
+            word(version.state),
+            version.digest.short(),
+            version.devices.to_string(),
+            version.description.clone(),
+        ]
+    });
+    output.rows(&models, ["MODEL", "VERSION", "STATE", "DIGEST", "DEVICES", "DESCRIPTION"], rows)
+}
+
+fn text(version: &VersionView) -> String {
+    let rollouts: Vec<_> = version.rollouts.iter().map(ToString::to_string).collect();
+    format!(
+        "{}@{}\nstate      {}{}\ndigest     {}\nsigned by  {}\nsize       {} bytes\npushed     {}\n\
+         epoch      {}\nvariants   {}\nbaseline   {}\ndevices    {}\nrollouts   {}\n{}",
+        version.model,
+        version.version,
+        word(version.state),
+        version.quarantine_reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default(),
+        version.digest,
+        version.signed_by.join(", "),
+        version.size_bytes,
+        version.pushed_at,
+        version.epoch.0,
+        version.variants.join(", "),
+        if version.has_baseline { "yes" } else { "no: drift cannot be judged" },
+        version.devices,
+        rollouts.join(", "),
+        version.contract.as_ref().map(contract).unwrap_or_default(),
+    )
+}
+
+fn contract(contract: &IoContract) -> String {
+    let rows = |kind: &'static str, specs: &[sealift_protocol::image::TensorSpec]| {
+        let row = |spec: &sealift_protocol::image::TensorSpec| {
+            let role = or_dash(spec.role.map(word));
+            let shape = format!("{:?}", spec.shape);
+            [kind.to_owned(), spec.name.clone(), spec.datatype.to_string(), shape, role]
+        };
+        specs.iter().map(row).collect::<Vec<_>>()
+    };
+    let rows = [rows("input", &contract.inputs), rows("output", &contract.outputs)].concat();
+    table(["", "TENSOR", "TYPE", "SHAPE", "ROLE"], rows)
+}
+
+fn make_baseline(data: &Path, contract: &Path, file: &Path) -> anyhow::Result<()> {
+    let bytes =
+        fs::read(contract).with_context(|| format!("cannot read {}", contract.display()))?;
+    let baseline = baseline::from_csv(data, &IoContract::parse(&bytes)?)?;
+    let bytes = baseline.encode()?;
+    fs::write(file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
+    let features = baseline.features().len();
+    note(&format!("{}: {features} features, {} bytes", file.display(), bytes.len()));
+    Ok(())
+}
+
+async fn push(client: &Client, output: Output, directory: &Path) -> anyhow::Result<()> {
+    let image = Image::build(directory)?;
+    let pushed = registry::push(client, &image).await?;
+    output
+        .text(&pushed, |pushed| format!("{}@{} {}", pushed.model, pushed.version, pushed.digest))?;
+    note(&format!(
+        "{} bytes, {} blobs sent; next: fleetctl model sign {}@{} --epoch {} --key KEY.pem",
+        pushed.size_bytes, pushed.uploaded, pushed.model, pushed.version, image.epoch,
+    ));
+    Ok(())
+}
+
+/// What an image holds.
+#[derive(Serialize)]
+struct Inspection {
+    digest: Digest,
+    variants: Vec<VariantInspection>,
+}
+
+#[derive(Serialize)]
+struct VariantInspection {
+    manifest: Digest,
+    accelerator: String,
+    precision: String,
+    layers: Vec<(String, u64, Digest)>,
+}
+
+async fn inspect(
+    connect: impl Fn() -> anyhow::Result<Client>,
+    output: Output,
+    source: &str,
+) -> anyhow::Result<()> {
+    let inspection = match source.split_once('@') {
+        Some((model, version)) => {
+            remote(&connect()?, &ModelName::parse(model)?, &Version::parse(version)?).await?
+        }
+        None => local(Path::new(source))?,
+    };
+    output.text(&inspection, |inspection| {
+        let rows = inspection.variants.iter().flat_map(|variant| {
+            let name = format!("{}/{}", variant.accelerator, variant.precision);
+            variant.layers.iter().map(move |(layer, size, digest)| {
+                [name.clone(), layer.clone(), size.to_string(), digest.to_string()]
+            })
+        });
+        format!("{}\n{}", inspection.digest, table(["VARIANT", "LAYER", "BYTES", "DIGEST"], rows))
+    })
+}
+
+fn local(directory: &Path) -> anyhow::Result<Inspection> {
+    let image = Image::build(directory)?;
+    let index = ModelIndex::parse(&image.index)?;
+    let manifests = index.variants().iter().map(|_| image.manifest.clone()).collect();
+    inspection(&image.index, manifests)
+}
+
+async fn remote(
+    client: &Client,
+    model: &ModelName,
+    version: &Version,
+) -> anyhow::Result<Inspection> {
+    let index = registry::manifest(client, model, version.as_str()).await?;
+    let mut manifests = Vec::new();
+    for variant in ModelIndex::parse(&index)?.variants() {
+        let digest = variant.manifest.digest.to_string();
+        manifests.push(registry::manifest(client, model, &digest).await?);
+    }
+    inspection(&index, manifests)
+}
+
+fn inspection(index: &[u8], manifests: Vec<Vec<u8>>) -> anyhow::Result<Inspection> {
+    let parsed = ModelIndex::parse(index)?;
+    let variants = parsed.variants().iter().zip(manifests).map(|(variant, bytes)| {
+        let manifest = ImageManifest::parse(&bytes)?;
+        let layers = manifest.layers().iter();
+        Ok(VariantInspection {
+            manifest: variant.manifest.digest,
+            accelerator: variant.accelerator.to_string(),
+            precision: variant.precision.clone(),
+            layers: layers
+                .map(|layer| (layer.name.clone(), layer.blob.size, layer.blob.digest))
+                .collect(),
+        })
+    });
+    Ok(Inspection { digest: Digest::of(index), variants: variants.collect::<anyhow::Result<_>>()? })
+}

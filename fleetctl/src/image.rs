@@ -1,0 +1,303 @@
+//! Makes a model image of a directory: `model.toml` names the files, the image has them as layers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use sealift_protocol::codec;
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::{ModelName, Version};
+use sealift_protocol::image::{
+    Accelerator, Descriptor, Golden, GoldenCase, ImageManifest, IoContract, Layer, LayerKind,
+    ModelConfig, ModelDescriptor, ModelIndex, Platform, Policy, Tolerance, Variant, media_type,
+};
+use sealift_protocol::tensor::{Datatype, Tensor};
+use serde::Deserialize;
+
+use crate::baseline;
+
+/// The file that describes a model's directory.
+const MODEL_FILE: &str = "model.toml";
+
+/// `model.toml`; paths are relative to it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelFile {
+    name: ModelName,
+    version: Version,
+    #[serde(default)]
+    family: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    licenses: Vec<String>,
+    weights: PathBuf,
+    contract: PathBuf,
+    golden: PathBuf,
+    /// Reference rows, from which the baseline is made.
+    reference: Option<PathBuf>,
+    /// A baseline made before by `fleetctl model baseline`.
+    baseline: Option<PathBuf>,
+    card: Option<PathBuf>,
+    policy: Option<Policy>,
+    #[serde(default = "one")]
+    security_epoch: u64,
+    #[serde(default = "fp32")]
+    precision: String,
+    #[serde(default = "cpu")]
+    accelerator: Accelerator,
+    #[serde(default)]
+    min_memory_mb: u64,
+    /// Where it runs, as `linux/amd64`; anywhere if not given.
+    platform: Option<String>,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+fn fp32() -> String {
+    "fp32".to_owned()
+}
+
+const fn cpu() -> Accelerator {
+    Accelerator::Cpu
+}
+
+/// An image ready to be pushed.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) model: ModelName,
+    pub(crate) version: Version,
+    pub(crate) epoch: u64,
+    /// The layers and the configuration, by digest.
+    pub(crate) blobs: BTreeMap<Digest, Vec<u8>>,
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) index: Vec<u8>,
+}
+
+impl Image {
+    /// Reads a model's directory and checks everything that a device would refuse later.
+    pub(crate) fn build(directory: &Path) -> anyhow::Result<Self> {
+        let file = directory.join(MODEL_FILE);
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let model: ModelFile =
+            toml::from_str(&text).with_context(|| format!("cannot read {}", file.display()))?;
+        let files = read_files(directory, &model)?;
+        let layers: Vec<_> = files.iter().map(File::layer).collect();
+        let descriptor = ModelDescriptor {
+            name: model.name.clone(),
+            version: model.version.clone(),
+            family: model.family,
+            description: model.description,
+            licenses: model.licenses,
+        };
+        let config = ModelConfig::onnx(descriptor, &model.precision, &layers).write();
+        let manifest = ImageManifest::write(Descriptor::of(media_type::CONFIG, &config), &layers);
+        ImageManifest::parse(&manifest).context("the image would be refused")?;
+        let variant = Variant {
+            manifest: Descriptor::of(media_type::MANIFEST, &manifest),
+            platform: model.platform.as_deref().map(platform).transpose()?,
+            accelerator: model.accelerator,
+            precision: model.precision,
+            min_memory_mb: model.min_memory_mb,
+        };
+        let index = ModelIndex::write(&[variant]);
+        let blobs = files.into_iter().map(|file| file.bytes).chain([config]);
+        Ok(Self {
+            model: model.name,
+            version: model.version,
+            epoch: model.security_epoch,
+            blobs: blobs.map(|bytes| (Digest::of(&bytes), bytes)).collect(),
+            manifest,
+            index,
+        })
+    }
+
+    /// Bytes of everything.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.blobs.values().map(Vec::len).sum::<usize>() + self.manifest.len() + self.index.len()
+    }
+}
+
+fn platform(text: &str) -> anyhow::Result<Platform> {
+    let mut parts = text.split('/').map(str::to_owned);
+    let (Some(os), Some(architecture)) = (parts.next(), parts.next()) else {
+        anyhow::bail!("platform `{text}` is not `os/architecture` or `os/architecture/variant`");
+    };
+    Ok(Platform { os, architecture, variant: parts.next() })
+}
+
+/// A layer and its bytes.
+struct File {
+    kind: LayerKind,
+    name: &'static str,
+    bytes: Vec<u8>,
+}
+
+impl File {
+    fn layer(&self) -> Layer {
+        let blob = Descriptor::of(self.kind.media_type(), &self.bytes);
+        Layer { kind: self.kind, name: self.name.to_owned(), blob }
+    }
+}
+
+/// Reads the files that `model.toml` names, as layers in a fixed order.
+fn read_files(directory: &Path, model: &ModelFile) -> anyhow::Result<Vec<File>> {
+    let read = |path: &Path| {
+        let path = directory.join(path);
+        fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let mut files = Vec::new();
+    let mut add = |kind, name, bytes| files.push(File { kind, name, bytes });
+
+    add(LayerKind::Weights, "model.onnx", read(&model.weights)?);
+    let contract_bytes = read(&model.contract)?;
+    let contract = IoContract::parse(&contract_bytes)
+        .with_context(|| format!("{}", model.contract.display()))?;
+    add(LayerKind::Contract, "contract.json", contract_bytes);
+    let golden = golden(&read(&model.golden)?, &contract)
+        .with_context(|| format!("{}", model.golden.display()))?;
+    add(LayerKind::Golden, "golden.cbor", codec::encode(&golden)?);
+    match (&model.baseline, &model.reference) {
+        (Some(path), _) => add(LayerKind::Baseline, "baseline.cbor", read(path)?),
+        (None, Some(path)) => {
+            let baseline = baseline::from_csv(&directory.join(path), &contract)?;
+            add(LayerKind::Baseline, "baseline.cbor", baseline.encode()?);
+        }
+        (None, None) => (),
+    }
+    if let Some(policy) = &model.policy {
+        add(LayerKind::Policy, "policy.json", serde_json::to_vec_pretty(policy)?);
+    }
+    if let Some(card) = &model.card {
+        add(LayerKind::Doc, "card.md", read(card)?);
+    }
+    Ok(files)
+}
+
+/// Golden tests as people write them: JSON with the values as numbers.
+#[derive(Deserialize)]
+struct GoldenJson {
+    cases: Vec<CaseJson>,
+}
+
+#[derive(Deserialize)]
+struct CaseJson {
+    name: String,
+    inputs: Vec<TensorJson>,
+    outputs: Vec<TensorJson>,
+    tolerance: Tolerance,
+}
+
+#[derive(Deserialize)]
+struct TensorJson {
+    name: String,
+    datatype: Datatype,
+    shape: Vec<u64>,
+    data: Vec<serde_json::Number>,
+}
+
+fn golden(json: &[u8], contract: &IoContract) -> anyhow::Result<Golden> {
+    let json: GoldenJson = serde_json::from_slice(json).context("not golden tests in JSON")?;
+    ensure!(!json.cases.is_empty(), "at least one case is needed");
+    let cases = json.cases.into_iter().map(|case| {
+        let name = case.name.clone();
+        golden_case(case, contract).with_context(|| format!("case `{name}`"))
+    });
+    Ok(Golden { schema: 1, cases: cases.collect::<anyhow::Result<_>>()? })
+}
+
+fn golden_case(json: CaseJson, contract: &IoContract) -> anyhow::Result<GoldenCase> {
+    let tensors = |tensors: Vec<TensorJson>| {
+        tensors.into_iter().map(TensorJson::tensor).collect::<anyhow::Result<Vec<_>>>()
+    };
+    let inputs = tensors(json.inputs)?;
+    contract.check_inputs(&inputs)?;
+    let outputs = tensors(json.outputs)?;
+    ensure!(!outputs.is_empty(), "at least one expected output is needed");
+    Ok(GoldenCase { name: json.name, inputs, outputs, tolerance: json.tolerance })
+}
+
+impl TensorJson {
+    fn tensor(self) -> anyhow::Result<Tensor> {
+        let mut bytes = Vec::new();
+        for number in &self.data {
+            element(self.datatype, number, &mut bytes).with_context(|| {
+                format!("tensor `{}`: {number} is not a {}", self.name, self.datatype)
+            })?;
+        }
+        Ok(Tensor::new(self.name, self.datatype, self.shape, bytes)?)
+    }
+}
+
+/// Appends one element; none if the number is not one of the type.
+fn element(datatype: Datatype, number: &serde_json::Number, bytes: &mut Vec<u8>) -> Option<()> {
+    macro_rules! whole {
+        ($type:ty, $wide:ident) => {
+            bytes.extend(<$type>::try_from(number.$wide()?).ok()?.to_le_bytes())
+        };
+    }
+    match datatype {
+        Datatype::Bool => bytes.push(u8::from(number.as_u64()? != 0)),
+        Datatype::Uint8 => whole!(u8, as_u64),
+        Datatype::Uint16 => whole!(u16, as_u64),
+        Datatype::Uint32 => whole!(u32, as_u64),
+        Datatype::Uint64 => whole!(u64, as_u64),
+        Datatype::Int8 => whole!(i8, as_i64),
+        Datatype::Int16 => whole!(i16, as_i64),
+        Datatype::Int32 => whole!(i32, as_i64),
+        Datatype::Int64 => whole!(i64, as_i64),
+        Datatype::Fp32 => bytes.extend(number.to_string().parse::<f32>().ok()?.to_le_bytes()),
+        Datatype::Fp64 => bytes.extend(number.as_f64()?.to_le_bytes()),
+        Datatype::Fp16 | Datatype::Bf16 | Datatype::Bytes => return None,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digits(version: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/digits").join(version)
+    }
+
+    #[test]
+    fn the_same_directory_always_makes_the_same_image() {
+        let [first, second] = [(); 2].map(|()| Image::build(&digits("v1")).unwrap());
+        assert_eq!(Digest::of(&first.index), Digest::of(&second.index));
+        assert_eq!(first.model.to_string(), "vision/digits");
+    }
+
+    #[test]
+    fn an_image_has_weights_contract_golden_tests_baseline_and_card() {
+        let image = Image::build(&digits("v2")).unwrap();
+        let manifest = ImageManifest::parse(&image.manifest).unwrap();
+        let names: Vec<_> = manifest.layers().iter().map(|layer| layer.name.as_str()).collect();
+        let expected = ["model.onnx", "contract.json", "golden.cbor", "baseline.cbor", "card.md"];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_golden_value_that_is_not_of_its_type_is_named() {
+        let tensor = TensorJson {
+            name: "y".to_owned(),
+            datatype: Datatype::Uint8,
+            shape: vec![1],
+            data: vec![300.into()],
+        };
+        let refused = format!("{:#}", tensor.tensor().unwrap_err());
+        assert_eq!(refused, "tensor `y`: 300 is not a UINT8");
+    }
+
+    #[test]
+    fn an_unknown_key_in_model_toml_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(MODEL_FILE), "colour = 1\n").unwrap();
+        let refused = format!("{:#}", Image::build(directory.path()).unwrap_err());
+        assert!(refused.contains("unknown field `colour`"), "{refused}");
+    }
+}

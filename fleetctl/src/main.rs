@@ -1,0 +1,56 @@
+//! The operators' command line. Speaks only HTTP to the fleet server; keys of publishers never leave the machine that it runs on.
+
+mod baseline;
+mod cli;
+mod client;
+mod command;
+mod context;
+mod failure;
+mod image;
+mod output;
+mod registry;
+mod trust;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::client::Client;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::Output;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    // A second provider cannot be installed: there is one in the tree, and this is the only call.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    output::note(&format!("error: {error:#}"));
+    let failure = error.downcast_ref::<Failure>();
+    failure.map_or(ExitCode::FAILURE, |failure| ExitCode::from(failure.exit.code()))
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let output = Output::new(cli.output);
+    let connect = || Client::new(Context::resolve(cli.url.clone(), cli.token.clone())?);
+    match cli.command {
+        Command::Login(login) => command::login::login(login).await,
+        Command::Logout => command::login::logout(),
+        Command::Status => command::status::run(&connect()?, output).await,
+        Command::Rollback(rollback) => command::rollback::run(&connect()?, output, rollback).await,
+        Command::Device(device) => command::device::run(&connect()?, output, device).await,
+        Command::Enrol(enrol) => command::enrol::run(&connect()?, output, enrol).await,
+        Command::Model(model) => command::model::run(connect, output, model).await,
+        Command::Rollout(rollout) => command::rollout::run(&connect()?, output, rollout).await,
+        Command::Drift(drift) => command::drift::run(&connect()?, output, drift).await,
+        Command::Alert(alert) => command::alert::run(&connect()?, output, alert).await,
+        Command::Audit(audit) => command::audit::run(&connect()?, output, audit).await,
+    }
+}

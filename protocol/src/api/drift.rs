@@ -1,0 +1,94 @@
+//! Drift verdicts and the numbers behind them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ModelName, UnixMillis, Version};
+
+/// Where a verdict stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum DriftState {
+    /// As in training.
+    Steady,
+    /// Different, not yet for long enough.
+    Suspect,
+    /// Different.
+    Drifted,
+    /// Too few rows to say.
+    TooFew,
+}
+
+/// Query of `GET /drift`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+pub struct DriftQuery {
+    /// Only this model.
+    #[serde(default)]
+    pub model: Option<ModelName>,
+    /// Only this scope: `fleet`, `site=osaka`, `device:cam-1`.
+    #[serde(default)]
+    pub scope: Option<String>,
+}
+
+/// `GET /drift`: the newest verdict of one subject in one scope.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DriftView {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: Version,
+    /// `fleet`, `site=osaka`, `device:cam-1`.
+    pub scope: String,
+    /// `feature:p00`, `group:upper-left`, `prediction`, `confidence`.
+    pub subject: String,
+    /// Where it stands.
+    pub state: DriftState,
+    /// The metric with its binning, such as `psi/refq10/eps1e-4`.
+    pub metric: String,
+    /// The metric's value.
+    pub value: f64,
+    /// The value at which it drifts.
+    pub threshold: f64,
+    /// Corrected p-value; none where none was computed.
+    pub p: Option<f64>,
+    /// Rows judged.
+    pub rows: u64,
+    /// Begin of the rows judged.
+    pub from: UnixMillis,
+    /// End.
+    pub until: UnixMillis,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// `GET /drift/series`: one window of a subject.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DriftPoint {
+    /// End of the window.
+    pub at: UnixMillis,
+    /// The metric's value.
+    pub value: f64,
+    /// Rows in the window.
+    pub rows: u64,
+    /// Where the verdict stood.
+    pub state: DriftState,
+}
+
+/// `GET /drift/histogram`: reference beside current, on the reference's bins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HistogramView {
+    /// The subject.
+    pub subject: String,
+    /// What each bin holds: a range such as `[1.0, 4.0)`, or a class.
+    pub bins: Vec<String>,
+    /// Share of the reference in each bin; adds up to 1.
+    pub reference: Vec<f64>,
+    /// Share of the current rows in each bin; adds up to 1.
+    pub current: Vec<f64>,
+    /// Current rows.
+    pub rows: u64,
+}

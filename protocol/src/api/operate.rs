@@ -1,0 +1,151 @@
+//! Pages, problems, sessions, the overview, the audit log.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ModelName, UnixMillis, Version};
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Page<T> {
+    /// The entries, in the list's order.
+    pub items: Vec<T>,
+    /// How many match in all.
+    pub total: u64,
+    /// Where the next page starts; none on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// An error, by RFC 9457.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Problem {
+    /// Where the kind of problem is explained.
+    pub r#type: String,
+    /// The kind of problem, for people.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code, for programs.
+    pub code: String,
+    /// What happened, to what.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// Names the request in the server's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// What an operator may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Role {
+    /// Read.
+    Viewer,
+    /// Roll out, roll back, acknowledge, label.
+    Operator,
+    /// Push images and signed metadata.
+    Publisher,
+    /// Everything, and tokens.
+    Admin,
+}
+
+/// `POST /session`: a one-time login becomes a session cookie.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionNew {
+    /// The one-time code, as printed by `fleet-server login-link`.
+    pub code: String,
+}
+
+/// `GET /session`: who is asking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionView {
+    /// The operator.
+    pub operator: String,
+    /// What they may do.
+    pub roles: Vec<Role>,
+    /// To be sent back as `X-Csrf-Token` with every change made through a cookie.
+    pub csrf_token: String,
+    /// The server's version.
+    pub server_version: String,
+}
+
+/// `GET /status`: the overview.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Status {
+    /// When it was computed.
+    pub at: UnixMillis,
+    /// What needs a person, worst first.
+    pub attention: Vec<AttentionItem>,
+    /// Devices by state.
+    pub devices_online: u64,
+    /// Not connected.
+    pub devices_offline: u64,
+    /// Connected, with something wrong.
+    pub devices_unhealthy: u64,
+    /// Which version of each model runs on how many devices.
+    pub adoption: Vec<ModelAdoption>,
+    /// Rollouts that are not finished.
+    pub rollouts_running: u64,
+    /// Open alerts.
+    pub alerts_open: u64,
+    /// Inference requests per second over the last minutes, over the fleet.
+    pub requests_per_s: f64,
+}
+
+/// Something that needs a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AttentionItem {
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+    /// In a few words.
+    pub title: String,
+    /// What happened, to what; what to do.
+    pub detail: String,
+    /// The console page about it, such as `/rollouts/r-3`.
+    pub href: String,
+}
+
+/// Devices per version of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ModelAdoption {
+    /// The model.
+    pub model: ModelName,
+    /// The version; none where the model is desired and nothing is served yet.
+    pub version: Option<Version>,
+    /// How many devices serve it.
+    pub devices: u64,
+}
+
+/// `GET /audit`: one row of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditEntry {
+    /// Number; rises by one.
+    pub sequence: u64,
+    /// When.
+    pub at: UnixMillis,
+    /// Who: an operator, `device:<id>` or `server`.
+    pub actor: String,
+    /// What: `rollout.create`, `rollback`, `device.enrol`, …
+    pub action: String,
+    /// To what.
+    pub subject: String,
+    /// Why, where a reason was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// On what evidence.
+    #[serde(default)]
+    pub detail: String,
+    /// Hash over this row and the one before.
+    pub hash: String,
+}

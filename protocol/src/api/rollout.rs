@@ -1,0 +1,284 @@
+//! Rollouts and rollback.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::directive::Trial;
+use crate::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
+
+/// `POST /rollouts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RolloutNew {
+    /// The model.
+    pub model: ModelName,
+    /// The version; must be signed and not quarantined.
+    pub version: Version,
+    /// Which devices, as a filter; empty for all.
+    #[serde(default)]
+    pub filter: String,
+    /// In what steps; one step for all if empty.
+    #[serde(default)]
+    pub waves: Vec<WavePlan>,
+    /// How long and how strictly each device tries it.
+    #[serde(default)]
+    pub trial: Trial,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// One step of a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WavePlan {
+    /// What people call it, such as `canary`.
+    #[serde(default)]
+    pub name: String,
+    /// Up to which share of the devices, 0 to 100; either this or `count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f64>,
+    /// Up to how many devices in all, this wave and the earlier ones together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Seconds to watch after the last device of the wave is done.
+    #[serde(default)]
+    pub soak_s: u32,
+    /// Largest share of bad devices (failed, rejected, rolled back, silent), 0 to 1; 0.1 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bad_share: Option<f64>,
+    /// Largest share of requests that may fail on devices of the wave, 0 to 1; not looked at if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_error_share: Option<f64>,
+}
+
+/// Where a rollout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum RolloutState {
+    /// Sending directives, wave by wave.
+    Running,
+    /// Stopped by an operator.
+    Paused,
+    /// Stopped by a gate; an operator must decide.
+    Halted,
+    /// All waves passed; devices that were offline still catch up.
+    Completing,
+    /// Every device is done.
+    Succeeded,
+    /// Given up; devices stay on what they have.
+    Aborted,
+    /// A newer rollout of the model took its devices.
+    Superseded,
+}
+
+/// Where a wave is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum WaveState {
+    /// Not begun.
+    Pending,
+    /// Directives are out.
+    Open,
+    /// Every device is done; watching.
+    Soaking,
+    /// Its gates passed.
+    Passed,
+    /// A gate failed.
+    Failed,
+}
+
+/// Where a device is in a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum DeviceProgress {
+    /// Its wave has not begun.
+    Queued,
+    /// The directive is published.
+    Offered,
+    /// The device has accepted it.
+    InProgress,
+    /// Serving the new image, not yet kept.
+    Probation,
+    /// Kept.
+    Succeeded,
+    /// An error before it served.
+    Failed,
+    /// Refused by the device.
+    Rejected,
+    /// No variant fits its hardware.
+    NotApplicable,
+    /// Tried and taken back.
+    RolledBack,
+    /// Told, online, and not answering for too long.
+    Silent,
+    /// Offline; it catches up when it comes back.
+    Offline,
+    /// A newer directive came first.
+    Superseded,
+}
+
+/// What can be done with a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Action {
+    /// Stop sending.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Begin the next wave now, whatever the soak and the gates say.
+    Promote,
+    /// Give up.
+    Abort,
+    /// Offer it again to devices that failed.
+    Retry,
+    /// Go back.
+    Rollback,
+}
+
+/// An action, and whether it can be taken now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AllowedAction {
+    /// The action.
+    pub action: Action,
+    /// Why not; none if it can be taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// `GET /rollouts`, `GET /rollouts/{id}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RolloutView {
+    /// Its id.
+    pub id: RolloutId,
+    /// The model.
+    pub model: ModelName,
+    /// The version it brings.
+    pub version: Version,
+    /// Which devices.
+    pub filter: String,
+    /// Where it is.
+    pub state: RolloutState,
+    /// Whether it goes back to an earlier version.
+    pub is_rollback: bool,
+    /// Why it was made.
+    pub reason: String,
+    /// Why it is where it is, in a sentence.
+    pub why: String,
+    /// Who made it.
+    pub created_by: String,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When it ended.
+    pub finished_at: Option<UnixMillis>,
+    /// Its steps.
+    pub waves: Vec<WaveView>,
+    /// How many devices are where.
+    pub progress: BTreeMap<DeviceProgress, u64>,
+    /// What can be done now.
+    pub allowed_actions: Vec<AllowedAction>,
+}
+
+/// One step of a rollout, and how it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WaveView {
+    /// The plan.
+    pub plan: WavePlan,
+    /// Where it is.
+    pub state: WaveState,
+    /// Devices in it.
+    pub devices: u64,
+    /// How many are done well.
+    pub succeeded: u64,
+    /// How many are bad.
+    pub bad: u64,
+    /// When it was opened.
+    pub opened_at: Option<UnixMillis>,
+    /// Until when it is watched.
+    pub soak_until: Option<UnixMillis>,
+    /// Its gates.
+    pub gates: Vec<GateView>,
+}
+
+/// A gate: what is measured, against what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GateView {
+    /// `bad-share` or `error-share`.
+    pub name: String,
+    /// What it is now; none before there is anything to judge.
+    pub value: Option<f64>,
+    /// The limit.
+    pub limit: f64,
+    /// Whether it holds.
+    pub passed: bool,
+}
+
+/// `GET /rollouts/{id}/why`: why a device is where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WhyView {
+    /// The device.
+    pub device: DeviceId,
+    /// Its wave, from 0.
+    pub wave: u64,
+    /// Where it is.
+    pub progress: DeviceProgress,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// Where a rollback goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum RollbackTarget {
+    /// The version that was rolled out with success before the present one.
+    Previous,
+    /// This version.
+    Version(Version),
+}
+
+/// `POST /rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RollbackRequest {
+    /// The model.
+    pub model: ModelName,
+    /// Where to.
+    pub to: RollbackTarget,
+    /// Which devices, as a filter; empty for all.
+    #[serde(default)]
+    pub filter: String,
+    /// Why; must not be empty.
+    pub reason: String,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a rollback does, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RollbackResult {
+    /// The rollout that carries it out; none for a dry run.
+    pub rollout: Option<RolloutId>,
+    /// The version it goes to.
+    pub version: Version,
+    /// Versions that are quarantined by it.
+    pub quarantined: Vec<Version>,
+    /// Devices that change their image.
+    pub devices: u64,
+    /// Of these, how many keep the earlier image on disk and need no download.
+    pub without_download: u64,
+    /// Rollouts that are superseded by it.
+    pub superseded: Vec<RolloutId>,
+}

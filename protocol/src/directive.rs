@@ -1,0 +1,301 @@
+//! What one device should run: absolute, signed for this device alone, with a generation that only rises.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, CodecError};
+use crate::cose::{self, CoseError, KeyId, Purpose};
+use crate::digest::Digest;
+use crate::id::{DeviceId, Epoch, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version};
+use crate::limits::{DIRECTIVE_BYTES_MAX, SLOTS_MAX};
+
+/// The version of this format.
+const VERSION: u16 = 1;
+
+/// Everything a device should run. A model that is not named should not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directive {
+    /// Version of the format.
+    version: u16,
+    /// Whose device.
+    pub tenant: TenantId,
+    /// Which device.
+    pub device: DeviceId,
+    /// Newer than every earlier directive for the device.
+    pub generation: Generation,
+    /// When it was signed.
+    pub issued_at: UnixMillis,
+    /// After this it is not begun any more.
+    pub not_after: UnixMillis,
+    /// One entry per model.
+    pub slots: Vec<DesiredSlot>,
+}
+
+/// One model that a device should run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredSlot {
+    /// The model.
+    pub model: ModelName,
+    /// The version, for people; the digest decides.
+    pub version: Version,
+    /// Digest of the OCI index; must be the one that the publisher signed for [`DesiredSlot::target`].
+    pub index: Digest,
+    /// The security epoch that the server believes the image to have.
+    pub epoch: Epoch,
+    /// How long and how strictly the image is on trial.
+    #[serde(default)]
+    pub trial: Trial,
+    /// The rollout that asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutId>,
+}
+
+/// How a device judges a new image. A missing field takes the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Trial {
+    /// Seconds that the image serves uncommitted.
+    pub probation_s: u32,
+    /// Seconds after that during which the previous slot is kept and errors still turn back.
+    pub watch_s: u32,
+    /// Worker crashes that turn back.
+    pub crashes_max: u8,
+    /// Failed requests, in per mille, that turn back, once there are [`Trial::requests_min`].
+    pub errors_max_permille: u16,
+    /// Fewer requests than this are not judged.
+    pub requests_min: u32,
+}
+
+impl Default for Trial {
+    fn default() -> Self {
+        Self {
+            probation_s: 600,
+            watch_s: 86_400,
+            crashes_max: 2,
+            errors_max_permille: 200,
+            requests_min: 20,
+        }
+    }
+}
+
+/// Whom a directive must be for, and what it must be newer than.
+#[derive(Debug, Clone)]
+pub struct Audience<'a> {
+    /// The device's tenant.
+    pub tenant: &'a TenantId,
+    /// The device.
+    pub device: &'a DeviceId,
+    /// The newest generation that the device has accepted.
+    pub newest: Generation,
+    /// The device's best idea of the time.
+    pub now: UnixMillis,
+}
+
+/// A directive that is signed, for this device, new and in time. Only [`Directive::verify`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedDirective(Directive);
+
+impl VerifiedDirective {
+    /// The directive.
+    pub const fn get(&self) -> &Directive {
+        &self.0
+    }
+}
+
+/// Why a directive was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectiveRefused {
+    /// The envelope, the key or the signature.
+    #[error("directive is not signed by a trusted director")]
+    Cose(#[from] CoseError),
+    /// Signed, but not a directive.
+    #[error("signed bytes are not a directive")]
+    Decode(#[source] CodecError),
+    /// Another version of the format.
+    #[error("directive has format version {0}; {VERSION} is known")]
+    Version(u16),
+    /// For another device or tenant.
+    #[error("directive is for {tenant}:{device}")]
+    Audience {
+        /// Whose device it is for.
+        tenant: TenantId,
+        /// The device it is for.
+        device: DeviceId,
+    },
+    /// Not newer than what the device has accepted: redelivered, or replayed.
+    #[error("directive has generation {given}, the device has followed {newest}")]
+    Stale {
+        /// The directive's generation.
+        given: Generation,
+        /// The device's.
+        newest: Generation,
+    },
+    /// Issued in the future, or too old to be begun.
+    #[error("directive is valid from {issued_at} to {not_after}; it is {now}")]
+    Window {
+        /// Begin.
+        issued_at: UnixMillis,
+        /// End.
+        not_after: UnixMillis,
+        /// The device's time.
+        now: UnixMillis,
+    },
+    /// Too many slots, or one model twice.
+    #[error("directive has more than {SLOTS_MAX} slots, or names a model twice")]
+    Slots,
+}
+
+impl DirectiveRefused {
+    /// The stable code of the refusal.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Cose(cose) => cose.code(),
+            Self::Decode(_) => "directive.form",
+            Self::Version(_) => "directive.version",
+            Self::Audience { .. } => "directive.audience",
+            Self::Stale { .. } => "directive.stale",
+            Self::Window { .. } => "directive.window",
+            Self::Slots => "directive.slots",
+        }
+    }
+
+    /// Whether it is an attack or a fault rather than an ordinary redelivery.
+    pub const fn is_security_event(&self) -> bool {
+        !matches!(self, Self::Stale { .. })
+    }
+}
+
+/// Devices' clocks may be behind the server's by this much.
+const CLOCK_SKEW_MAX_MS: i64 = 5 * 60 * 1_000;
+
+impl Directive {
+    /// Makes a directive of the current format.
+    pub fn new(
+        (tenant, device): (TenantId, DeviceId),
+        generation: Generation,
+        (issued_at, not_after): (UnixMillis, UnixMillis),
+        slots: Vec<DesiredSlot>,
+    ) -> Self {
+        Self { version: VERSION, tenant, device, generation, issued_at, not_after, slots }
+    }
+
+    /// Encodes and signs it.
+    pub fn sign(&self, director: &SigningKey) -> Result<Vec<u8>, CodecError> {
+        cose::sign(codec::encode(self)?, Purpose::Directive, director)
+    }
+
+    /// Checks a message in this order: size, signature by a trusted director, form, audience, generation, time, slots.
+    pub fn verify(
+        message: &[u8],
+        directors: &BTreeMap<KeyId, VerifyingKey>,
+        audience: &Audience<'_>,
+    ) -> Result<VerifiedDirective, DirectiveRefused> {
+        let payload = cose::verify(message, Purpose::Directive, directors, DIRECTIVE_BYTES_MAX)?;
+        let directive: Self = codec::decode("directive", payload.bytes(), DIRECTIVE_BYTES_MAX)
+            .map_err(DirectiveRefused::Decode)?;
+        directive.check(audience)?;
+        Ok(VerifiedDirective(directive))
+    }
+
+    fn check(&self, audience: &Audience<'_>) -> Result<(), DirectiveRefused> {
+        if self.version != VERSION {
+            return Err(DirectiveRefused::Version(self.version));
+        }
+        if self.tenant != *audience.tenant || self.device != *audience.device {
+            let (tenant, device) = (self.tenant.clone(), self.device.clone());
+            return Err(DirectiveRefused::Audience { tenant, device });
+        }
+        if self.generation <= audience.newest {
+            let (given, newest) = (self.generation, audience.newest);
+            return Err(DirectiveRefused::Stale { given, newest });
+        }
+        let (issued_at, not_after, now) = (self.issued_at, self.not_after, audience.now);
+        if now.plus(CLOCK_SKEW_MAX_MS) < issued_at || not_after < now {
+            return Err(DirectiveRefused::Window { issued_at, not_after, now });
+        }
+        let models: std::collections::BTreeSet<_> =
+            self.slots.iter().map(|slot| &slot.model).collect();
+        if self.slots.len() > SLOTS_MAX || models.len() != self.slots.len() {
+            return Err(DirectiveRefused::Slots);
+        }
+        Ok(())
+    }
+}
+
+impl DesiredSlot {
+    /// The TUF target that must name the same digest: `models/<team>/<name>/<version>`.
+    pub fn target(&self) -> String {
+        target_path(&self.model, &self.version)
+    }
+}
+
+/// The TUF target of a version: `models/<team>/<name>/<version>`.
+pub fn target_path(model: &ModelName, version: &Version) -> String {
+    format!("models/{model}/{version}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[7; 32])
+    }
+
+    fn directive() -> Directive {
+        let slot = DesiredSlot {
+            model: ModelName::parse("vision/digits").unwrap(),
+            version: Version::parse("2").unwrap(),
+            index: Digest::of(b"index"),
+            epoch: Epoch(1),
+            trial: Trial::default(),
+            rollout: Some(RolloutId(3)),
+        };
+        let whom = (TenantId::parse("main").unwrap(), DeviceId::parse("cam-1").unwrap());
+        let window = (UnixMillis(1_000_000), UnixMillis(2_000_000));
+        Directive::new(whom, Generation(5), window, vec![slot])
+    }
+
+    fn verify(directive: &Directive, device: &str, newest: u64, now: i64) -> &'static str {
+        let (tenant, device) = (TenantId::parse("main").unwrap(), DeviceId::parse(device).unwrap());
+        let (newest, now) = (Generation(newest), UnixMillis(now));
+        let audience = Audience { tenant: &tenant, device: &device, newest, now };
+        let public = key().verifying_key();
+        let directors = BTreeMap::from([(KeyId::of(&public), public)]);
+        let message = directive.sign(&key()).unwrap();
+        let verified = Directive::verify(&message, &directors, &audience);
+        verified.map_or_else(|refused| refused.code(), |_| "ok")
+    }
+
+    #[test]
+    fn a_directive_is_checked_for_audience_generation_and_time() {
+        let directive = directive();
+        assert_eq!(verify(&directive, "cam-1", 4, 1_500_000), "ok");
+        assert_eq!(verify(&directive, "cam-2", 4, 1_500_000), "directive.audience");
+        assert_eq!(verify(&directive, "cam-1", 5, 1_500_000), "directive.stale");
+        assert_eq!(verify(&directive, "cam-1", 4, 2_000_001), "directive.window");
+        assert_eq!(verify(&directive, "cam-1", 4, 0), "directive.window");
+    }
+
+    #[test]
+    fn one_model_in_two_slots_is_refused() {
+        let mut directive = directive();
+        directive.slots.push(directive.slots[0].clone());
+        assert_eq!(verify(&directive, "cam-1", 4, 1_500_000), "directive.slots");
+    }
+
+    #[test]
+    fn another_format_version_is_refused() {
+        let mut directive = directive();
+        directive.version = 2;
+        assert_eq!(verify(&directive, "cam-1", 4, 1_500_000), "directive.version");
+    }
+
+    #[test]
+    fn a_directive_for_one_model_fits_4_kilobytes() {
+        assert!(directive().sign(&key()).unwrap().len() < 4 << 10);
+    }
+}

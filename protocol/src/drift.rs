@@ -1,0 +1,131 @@
+//! How far two sets of counts over the same bins are apart, and how likely chance alone is to bring that about.
+//!
+//! A figure means nothing without its method and its binning, so each [`Metric`] has both in its name. The shares below are those of
+//! the reference `p` and of the window `q`.
+
+mod compare;
+mod special;
+mod test;
+
+pub use compare::{jensen_shannon, kolmogorov_smirnov, psi, wasserstein};
+pub use test::{ChiSquare, benjamini_hochberg, bonferroni, chi_square, rare_excess, two_sample_p};
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A method with its binning.
+///
+/// `refq10+tails` are the ten reference-quantile bins of the baseline (fewer where values repeat) and the two tails outside of the
+/// reference range; `eq20` are 20 equal bins from 0 to 1; `eps1e-4` says that a share below 0.0001 counts as 0.0001.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// Population stability index of a numeric feature.
+    PsiNumeric,
+    /// The same of a categorical feature.
+    PsiCategorical,
+    /// The same of the predicted classes.
+    PsiClasses,
+    /// The same of the confidence.
+    PsiConfidence,
+    /// The largest index among the features of a group.
+    PsiGroup,
+    /// Jensen-Shannon divergence of a numeric feature in bits, 0 to 1.
+    JensenShannon,
+    /// Kolmogorov-Smirnov distance of a numeric feature, at the edges of the bins.
+    KolmogorovSmirnov,
+    /// Wasserstein distance of a numeric feature between bin middles, in standard deviations of the reference.
+    WassersteinSd,
+    /// Chi-square of a numeric feature; bins with an expected count below 5 are pooled.
+    ChiSquare,
+    /// Share of values that are missing, not finite or of a wrong type.
+    FaultyShare,
+    /// Share of values outside of the reference range or domain.
+    OutOfRangeShare,
+}
+
+impl Metric {
+    const ALL: [Self; 11] = [
+        Self::PsiNumeric,
+        Self::PsiCategorical,
+        Self::PsiClasses,
+        Self::PsiConfidence,
+        Self::PsiGroup,
+        Self::JensenShannon,
+        Self::KolmogorovSmirnov,
+        Self::WassersteinSd,
+        Self::ChiSquare,
+        Self::FaultyShare,
+        Self::OutOfRangeShare,
+    ];
+
+    /// The stable name, `method/binning/...`.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::PsiNumeric => "psi/refq10+tails/eps1e-4",
+            Self::PsiCategorical => "psi/domain+unseen/eps1e-4",
+            Self::PsiClasses => "psi/classes+unseen/eps1e-4",
+            Self::PsiConfidence => "psi/eq20/eps1e-4",
+            Self::PsiGroup => "psi-max/group/eps1e-4",
+            Self::JensenShannon => "js/refq10+tails/bits",
+            Self::KolmogorovSmirnov => "ks/refq10+tails",
+            Self::WassersteinSd => "wasserstein-sd/refq10+tails/middles",
+            Self::ChiSquare => "chi2/refq10+tails/pool5",
+            Self::FaultyShare => "share/faulty",
+            Self::OutOfRangeShare => "share/out-of-range",
+        }
+    }
+
+    /// Whether it is a rise of a share, where all others compare bins.
+    pub const fn is_share(self) -> bool {
+        matches!(self, Self::FaultyShare | Self::OutOfRangeShare)
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
+    }
+}
+
+impl<'de> Deserialize<'de> for Metric {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = String::deserialize(deserializer)?;
+        let metric = Self::ALL.into_iter().find(|metric| metric.id() == id);
+        metric.ok_or_else(|| de::Error::custom(format_args!("`{id}` is not a metric")))
+    }
+}
+
+/// A count as a number to reckon with.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts stay below 2^40 and doubles are exact to 2^53"
+)]
+pub const fn number(count: u64) -> f64 {
+    count as f64
+}
+
+/// The sum of counts, as a number.
+fn sum(counts: &[u64]) -> f64 {
+    counts.iter().copied().map(number).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_found_by_its_id() {
+        for metric in Metric::ALL {
+            let json = serde_json::to_string(&metric).unwrap();
+            assert_eq!(serde_json::from_str::<Metric>(&json).unwrap(), metric);
+        }
+        assert!(serde_json::from_str::<Metric>("\"psi\"").is_err());
+    }
+}

@@ -1,0 +1,18 @@
+//! What server and device must agree on: words on the wire, trust, and the maths of drift. No I/O, no clock.
+
+pub mod id;
+pub mod digest;
+pub mod codec;
+pub mod limits;
+pub mod cose;
+pub mod tensor;
+pub mod image;
+pub mod tuf;
+pub mod directive;
+pub mod report;
+pub mod telemetry;
+pub mod profile;
+pub mod drift;
+pub mod topic;
+#[cfg(feature = "api")]
+pub mod api;

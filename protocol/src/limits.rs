@@ -1,0 +1,52 @@
+//! The limits that both ends of the wire must agree on; each with its unit and its reason.
+
+/// A directive of 32 slots is about 6 KB; the design's aim is 4 KB for one.
+pub const DIRECTIVE_BYTES_MAX: usize = 64 << 10;
+
+/// OCI distribution specification, "pushing manifests": registries should take at least 4 MiB.
+pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
+
+/// An I/O contract names tensors and features: 10,000 features of 60 bytes fit.
+pub const CONTRACT_BYTES_MAX: usize = 1 << 20;
+
+/// A baseline holds about 200 bytes a feature.
+pub const BASELINE_BYTES_MAX: usize = 8 << 20;
+
+/// Golden tests hold a few inputs and outputs; a 224 x 224 RGB image is 600 KB in FP32.
+pub const GOLDEN_BYTES_MAX: usize = 32 << 20;
+
+/// A policy is a page of JSON.
+pub const POLICY_BYTES_MAX: usize = 64 << 10;
+
+/// One weight file. Larger models need variants or an external runtime.
+pub const WEIGHTS_BYTES_MAX: u64 = 16 << 30;
+
+/// Variants in one index, and layers in one manifest.
+pub const VARIANTS_MAX: usize = 64;
+/// Layers in one manifest.
+pub const LAYERS_MAX: usize = 32;
+
+/// One MQTT message in either direction; a profile window of 300 features is about 60 KB.
+pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
+
+/// A heartbeat, so that a fleet on metered links costs 160 bytes a minute and device.
+pub const BEAT_BYTES_MAX: usize = 160;
+
+/// Slots (models) on one device.
+pub const SLOTS_MAX: usize = 32;
+
+/// Labels on one device, and the length of a key or a value.
+pub const LABELS_MAX: usize = 64;
+/// Characters of a label's key.
+pub const LABEL_KEY_CHARS_MAX: usize = 40;
+/// Characters of a label's value.
+pub const LABEL_VALUE_CHARS_MAX: usize = 80;
+
+/// Characters of a reason that a device gives; more is cut by the device.
+pub const REASON_CHARS_MAX: usize = 400;
+
+/// Features that one model's profile may hold.
+pub const FEATURES_MAX: usize = 2_000;
+
+/// JSON and CBOR nesting; the deepest of ours is 8.
+pub const DEPTH_MAX: usize = 128;

@@ -1,0 +1,399 @@
+//! The distribution that a model was made for: the layer `application/vnd.sealift.baseline.v1+cbor` of a signed image.
+//!
+//! A baseline fixes the bins, and the image's signature covers it. So every device counts into the same bins, and profiles add up.
+//!
+//! ```text
+//!   below the   ten bins that hold a tenth of the reference each;      above the
+//!   reference   fewer where values repeat (pixels, counters, flags)    reference
+//!  ───────────┬──────────┬──────────┬── ··· ──┬──────────┬──────────┬───────────▶ value
+//!            min      edges[0]  edges[1]              edges[8]     max
+//! ```
+//! A bin holds its upper edge and not its lower one, except for the first, which holds `min`.
+
+use serde::{Deserialize, Serialize};
+
+use super::ROWS_MAX;
+use super::moments::Scale;
+use crate::codec::{self, CodecError};
+use crate::digest::Digest;
+use crate::limits::{BASELINE_BYTES_MAX, FEATURES_MAX};
+
+/// A reader of this version refuses every other; what is only added does not raise it.
+const BASELINE_VERSION: u8 = 1;
+/// Reference-quantile bins; PSI and its thresholds are customary on ten.
+const QUANTILE_BINS: usize = 10;
+/// Inner edges of those bins.
+pub(super) const EDGES_MAX: usize = QUANTILE_BINS - 1;
+/// Quantile bins, and the two tails.
+pub const BINS_MAX: usize = QUANTILE_BINS + 2;
+/// Equal bins of the confidence from 0 to 1.
+pub const CONFIDENCE_BINS: usize = 20;
+/// Values of a categorical feature; more are better counted as unseen, and 600 bytes a window are enough for one feature.
+pub const CATEGORIES_MAX: usize = 256;
+/// Classes that a model tells apart; the largest common benchmark has 1,000.
+pub const CLASSES_MAX: usize = 1_000;
+/// Characters of a feature's, a group's, a category's or a class's name.
+pub const NAME_CHARS_MAX: usize = 80;
+/// The group of the two features that are derived from all numeric ones of a row.
+pub const SUMMARY_GROUP: &str = "summary";
+/// The derived features, in their order: mean and standard deviation of the numeric features of a row.
+pub(super) const SUMMARY: [&str; 2] = ["brightness", "contrast"];
+
+/// Why something is not a baseline.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidBaseline {
+    /// Not the expected encoding.
+    #[error("baseline is not readable")]
+    Codec(#[from] CodecError),
+    /// Made by a later release with another meaning.
+    #[error("baseline has version {0}; this release reads version {BASELINE_VERSION}")]
+    Version(u8),
+    /// No row, or more than sums can hold.
+    #[error("baseline has {0} rows; 1 to {ROWS_MAX} are allowed")]
+    Rows(u64),
+    /// More of something than allowed, or none of it.
+    #[error("baseline has {given} {what}; 1 to {max} are allowed")]
+    Count {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        given: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// A name that is empty, too long or used twice.
+    #[error("`{name}` is not a name of its own with 1 to {NAME_CHARS_MAX} characters")]
+    Name {
+        /// As much of it as may be shown.
+        name: String,
+    },
+    /// The figures of a feature contradict each other.
+    #[error("feature `{feature}`: {rule}")]
+    Feature {
+        /// Which one.
+        feature: String,
+        /// What does not hold.
+        rule: &'static str,
+    },
+    /// A confidence histogram with another number of bins, or one that counts more than there are rows.
+    #[error("confidence counts are not {CONFIDENCE_BINS}, or do not add up to at most the rows")]
+    Confidence,
+    /// A row that does not have the schema's number of features.
+    #[error("row {row} has {given} features, the schema {expected}")]
+    Width {
+        /// The row, from 1.
+        row: u64,
+        /// Its length.
+        given: usize,
+        /// The right length.
+        expected: usize,
+    },
+    /// A prediction that is none of the classes.
+    #[error("row {row} predicts `{class}`, which is not among the classes")]
+    Class {
+        /// The row, from 1.
+        row: u64,
+        /// What it predicts.
+        class: String,
+    },
+}
+
+/// The reference distribution of everything that a profile counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baseline {
+    digest: Digest,
+    contents: Contents,
+}
+
+/// What the layer holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Contents {
+    pub(super) v: u8,
+    pub(super) rows: u64,
+    /// How many of the features are inputs; the others are derived.
+    pub(super) inputs: usize,
+    pub(super) features: Vec<Feature>,
+    #[serde(default)]
+    pub(super) classes: Vec<Category>,
+    #[serde(default)]
+    pub(super) confidence: Vec<u64>,
+}
+
+/// A feature and its reference distribution.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Feature {
+    /// Its name, unique in the baseline.
+    pub name: String,
+    /// Features that are judged together, such as `upper-left`.
+    pub group: String,
+    /// Its distribution.
+    pub reference: Reference,
+}
+
+/// A reference distribution.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reference {
+    /// Of numbers.
+    Numeric(NumericReference),
+    /// Of a few values that have no order.
+    Categorical(CategoricalReference),
+}
+
+/// Quantile bins, and figures for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NumericReference {
+    /// The smallest value.
+    pub min: f32,
+    /// The largest value.
+    pub max: f32,
+    /// Inner edges of the bins, rising; none for a constant.
+    pub edges: Vec<f32>,
+    /// Values in each bin: one count more than there are edges. By definition the tails hold none.
+    pub counts: Vec<u64>,
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Standard deviation, of the population.
+    pub sd: f64,
+    /// Rows in which the value was missing or not finite.
+    #[serde(default)]
+    pub faulty: u64,
+}
+
+/// Counts over the known values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CategoricalReference {
+    /// The known values; a row gives a value by its place here.
+    pub domain: Vec<Category>,
+    /// Rows with a value outside of the domain.
+    #[serde(default)]
+    pub unseen: u64,
+    /// Rows in which the value was missing.
+    #[serde(default)]
+    pub faulty: u64,
+}
+
+/// A category or a class, and how often the reference has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Category {
+    /// Its name.
+    pub name: String,
+    /// Rows of the reference that have it.
+    pub count: u64,
+}
+
+impl Baseline {
+    /// Reads a layer whose bytes were verified; checks that its figures fit each other.
+    pub fn decode(bytes: &[u8]) -> Result<Self, InvalidBaseline> {
+        let contents: Contents = codec::decode("baseline", bytes, BASELINE_BYTES_MAX)?;
+        contents.check()?;
+        Ok(Self { digest: Digest::of(bytes), contents })
+    }
+
+    /// The bytes of the layer.
+    pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        codec::encode(&self.contents)
+    }
+
+    /// The digest of the layer; profiles carry it, and only those with the same one add up.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Rows of the reference.
+    pub const fn rows(&self) -> u64 {
+        self.contents.rows
+    }
+
+    /// Columns of an input row.
+    pub const fn inputs(&self) -> usize {
+        self.contents.inputs
+    }
+
+    /// All features: the inputs in the order of their columns, then the derived ones.
+    pub fn features(&self) -> &[Feature] {
+        &self.contents.features
+    }
+
+    /// The classes in the order of the model's output; empty if predictions are not counted.
+    pub fn classes(&self) -> &[Category] {
+        &self.contents.classes
+    }
+
+    /// The place of a class by its name.
+    pub fn class(&self, name: &str) -> Option<usize> {
+        self.contents.classes.iter().position(|class| class.name == name)
+    }
+
+    /// The confidence in [`CONFIDENCE_BINS`] equal bins from 0 to 1; empty if the reference has none.
+    pub fn confidence(&self) -> &[u64] {
+        &self.contents.confidence
+    }
+}
+
+impl NumericReference {
+    /// Counts in the order of a profile: lower tail, bins, upper tail.
+    pub fn counts_with_tails(&self) -> Vec<u64> {
+        [0].into_iter().chain(self.counts.iter().copied()).chain([0]).collect()
+    }
+
+    /// One value to stand for each of those: the ends of the range for the tails, the middle of the bin for the bins.
+    pub fn points(&self) -> Vec<f64> {
+        let ends = || self.edges.iter().copied().chain([self.max]).map(f64::from);
+        let starts = [self.min].into_iter().chain(self.edges.iter().copied()).map(f64::from);
+        let middles = starts.zip(ends()).map(|(start, end)| f64::midpoint(start, end));
+        [f64::from(self.min)].into_iter().chain(middles).chain([f64::from(self.max)]).collect()
+    }
+
+    /// What each of those holds, for people: `< 0`, `[0, 1]`, `(1, 16]`, `> 16`.
+    pub fn labels(&self) -> Vec<String> {
+        let ends = || self.edges.iter().copied().chain([self.max]);
+        let first = ends().next().map(|end| format!("[{}, {end}]", self.min));
+        let others = ends().zip(ends().skip(1)).map(|(start, end)| format!("({start}, {end}]"));
+        let tails = (format!("< {}", self.min), format!("> {}", self.max));
+        [tails.0].into_iter().chain(first).chain(others).chain([tails.1]).collect()
+    }
+
+    pub(super) fn scale(&self) -> Scale {
+        Scale::of_range(self.min, self.max)
+    }
+
+    /// What every value of a bin is greater than, for the bins after the lower tail.
+    pub(super) fn lower_bounds(&self) -> impl Iterator<Item = f32> {
+        // `min` itself belongs to the first bin, so its bound is the number just below.
+        [self.min.next_down()].into_iter().chain(self.edges.iter().copied()).chain([self.max])
+    }
+
+    fn broken_rule(&self, rows: u64) -> Option<&'static str> {
+        let ends = [self.min, self.max, 0.0];
+        let is_rising = self.edges.is_sorted_by(|left, right| left < right);
+        // An edge at `max` would leave an empty bin above it.
+        let is_inside = self.edges.iter().all(|edge| self.min <= *edge && *edge < self.max);
+        let figures = [self.mean, self.sd];
+        if !ends.iter().all(|end| end.is_finite()) || self.min > self.max {
+            Some("its range is not finite and in order")
+        } else if self.edges.len() > EDGES_MAX || !is_rising || !is_inside {
+            Some("its edges are not up to 9 rising numbers inside its range")
+        } else if self.counts.len() != self.edges.len() + 1 {
+            Some("it has not one count more than edges")
+        } else if total(&self.counts).saturating_add(self.faulty) != rows {
+            Some("its counts do not add up to the rows")
+        } else if self.counts.iter().all(|count| *count == 0) {
+            Some("it has no value")
+        } else if !figures.iter().all(|figure| figure.is_finite()) || self.sd < 0.0 {
+            Some("its mean or standard deviation is not a number")
+        } else {
+            None
+        }
+    }
+}
+
+impl CategoricalReference {
+    /// Counts in the order of a profile: the domain, then the unseen.
+    pub fn counts_with_unseen(&self) -> Vec<u64> {
+        self.domain.iter().map(|category| category.count).chain([self.unseen]).collect()
+    }
+
+    fn check(&self, feature: &str, rows: u64) -> Result<(), InvalidBaseline> {
+        counted("categories of a feature", self.domain.len(), CATEGORIES_MAX)?;
+        named(self.domain.iter().map(|category| category.name.as_str()))?;
+        let counts = self.counts_with_unseen();
+        if total(&counts).saturating_add(self.faulty) == rows {
+            return Ok(());
+        }
+        let rule = "its counts do not add up to the rows";
+        Err(InvalidBaseline::Feature { feature: feature.to_owned(), rule })
+    }
+}
+
+impl Feature {
+    fn check(&self, rows: u64) -> Result<(), InvalidBaseline> {
+        named([self.group.as_str()])?;
+        match &self.reference {
+            Reference::Categorical(reference) => reference.check(&self.name, rows),
+            Reference::Numeric(reference) => reference.broken_rule(rows).map_or(Ok(()), |rule| {
+                Err(InvalidBaseline::Feature { feature: self.name.clone(), rule })
+            }),
+        }
+    }
+}
+
+impl Contents {
+    /// Contents of the current version.
+    pub(super) fn new(rows: u64, inputs: usize, features: Vec<Feature>) -> Self {
+        let (classes, confidence) = (Vec::new(), Vec::new());
+        Self { v: BASELINE_VERSION, rows, inputs, features, classes, confidence }
+    }
+
+    fn check(&self) -> Result<(), InvalidBaseline> {
+        if self.v != BASELINE_VERSION {
+            return Err(InvalidBaseline::Version(self.v));
+        }
+        if !(1..=ROWS_MAX).contains(&self.rows) {
+            return Err(InvalidBaseline::Rows(self.rows));
+        }
+        counted("features", self.features.len(), FEATURES_MAX)?;
+        named(self.features.iter().map(|feature| feature.name.as_str()))?;
+        self.features.iter().try_for_each(|feature| feature.check(self.rows))?;
+        self.check_derived()?;
+        self.check_outputs()
+    }
+
+    /// After the inputs come both derived features or none, and those are numeric.
+    fn check_derived(&self) -> Result<(), InvalidBaseline> {
+        counted("inputs", self.inputs, self.features.len())?;
+        let derived = self.features.get(self.inputs..).unwrap_or_default();
+        let is_numeric = |feature: &Feature| matches!(feature.reference, Reference::Numeric(_));
+        let names = derived.iter().map(|feature| feature.name.as_str());
+        if derived.is_empty() || (names.eq(SUMMARY) && derived.iter().all(is_numeric)) {
+            return Ok(());
+        }
+        let rule = "it is neither an input nor a derived feature";
+        let feature = derived.first().map(|feature| feature.name.clone()).unwrap_or_default();
+        Err(InvalidBaseline::Feature { feature, rule })
+    }
+
+    fn check_outputs(&self) -> Result<(), InvalidBaseline> {
+        if !self.classes.is_empty() {
+            counted("classes", self.classes.len(), CLASSES_MAX)?;
+            named(self.classes.iter().map(|class| class.name.as_str()))?;
+        }
+        let predictions: Vec<_> = self.classes.iter().map(|class| class.count).collect();
+        if total(&predictions) > self.rows {
+            let rule = "its counts are more than the rows";
+            return Err(InvalidBaseline::Feature { feature: "prediction".to_owned(), rule });
+        }
+        let is_length = matches!(self.confidence.len(), 0 | CONFIDENCE_BINS);
+        if is_length && total(&self.confidence) <= self.rows {
+            return Ok(());
+        }
+        Err(InvalidBaseline::Confidence)
+    }
+}
+
+/// A sum that a hostile sender cannot bring to overflow.
+pub(super) fn total(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
+}
+
+/// Refuses none, and more than `max`, of something.
+pub(super) fn counted(what: &'static str, given: usize, max: usize) -> Result<(), InvalidBaseline> {
+    if (1..=max).contains(&given) {
+        Ok(())
+    } else {
+        Err(InvalidBaseline::Count { what, given, max })
+    }
+}
+
+/// Refuses names that are empty, long or not their own.
+fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), InvalidBaseline> {
+    let mut known = std::collections::BTreeSet::new();
+    for name in names {
+        let chars = name.chars().take(NAME_CHARS_MAX + 1).count();
+        if !(1..=NAME_CHARS_MAX).contains(&chars) || !known.insert(name) {
+            let name = name.chars().take(NAME_CHARS_MAX).collect();
+            return Err(InvalidBaseline::Name { name });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+//! Makes a baseline from rows of reference data, such as the training set.
+
+use super::baseline::{
+    Baseline, CONFIDENCE_BINS, CategoricalReference, Category, Contents, EDGES_MAX, Feature,
+    InvalidBaseline, NumericReference, Reference, SUMMARY, SUMMARY_GROUP,
+};
+use super::profiler::{confidence_bin, summary};
+
+/// Rows that are kept. More sharpen no edge that a window of a few hundred rows could notice; 300 features of so many are 60 MB.
+const SAMPLE_ROWS_MAX: u64 = 50_000;
+
+/// What a column holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Numbers.
+    Numeric,
+    /// The place of a value in this list.
+    Categorical(Vec<String>),
+}
+
+/// A column of the reference data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, unique.
+    pub name: String,
+    /// Columns that are judged together.
+    pub group: String,
+    /// What it holds.
+    pub kind: Kind,
+}
+
+impl Column {
+    /// A column of numbers.
+    pub fn numeric(name: &str, group: &str) -> Self {
+        Self { name: name.to_owned(), group: group.to_owned(), kind: Kind::Numeric }
+    }
+}
+
+/// The quadrant, such as `upper-left`, of pixel `index` in an image that is stored row by row: a group for [`Column`].
+pub const fn quadrant(index: usize, width: usize, height: usize) -> &'static str {
+    let is_left = index % width < width.div_ceil(2);
+    let is_upper = index / width < height.div_ceil(2);
+    match (is_upper, is_left) {
+        (true, true) => "upper-left",
+        (true, false) => "upper-right",
+        (false, true) => "lower-left",
+        (false, false) => "lower-right",
+    }
+}
+
+/// Gathers rows, and makes a baseline of them.
+#[derive(Debug, Clone)]
+pub struct BaselineBuilder {
+    columns: Vec<Column>,
+    classes: Vec<String>,
+    has_summary: bool,
+    seen: u64,
+    sample: Vec<Row>,
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    values: Vec<f32>,
+    class: Option<usize>,
+    confidence: Option<f32>,
+}
+
+impl BaselineBuilder {
+    /// A builder for rows of these columns, from a model with these classes in the order of its output.
+    pub const fn new(columns: Vec<Column>, classes: Vec<String>) -> Self {
+        Self { columns, classes, has_summary: false, seen: 0, sample: Vec::new() }
+    }
+
+    /// Adds two derived features in the group `summary`: brightness and contrast, the mean and the standard deviation of the numeric
+    /// features of a row. For images, spectra and other rows whose columns are of one kind.
+    #[must_use]
+    pub const fn with_summary(mut self) -> Self {
+        self.has_summary = true;
+        self
+    }
+
+    /// Takes one row; what is not a finite number counts as missing.
+    ///
+    /// Values are rounded to `f32` first, as the device sees them. Beyond 50,000 rows an evenly spread sample of them is kept, which is
+    /// the same each time.
+    pub fn push(
+        &mut self,
+        features: &[f64],
+        prediction: Option<&str>,
+        confidence: Option<f64>,
+    ) -> Result<(), InvalidBaseline> {
+        let (row, expected) = (self.seen + 1, self.columns.len());
+        if features.len() != expected {
+            return Err(InvalidBaseline::Width { row, given: features.len(), expected });
+        }
+        let class = prediction.map(|class| self.class(class, row)).transpose()?;
+        let confidence = confidence.map(to_f32);
+        let mut values: Vec<f32> = features.iter().copied().map(to_f32).collect();
+        if self.has_summary {
+            values.extend(self.summary(&values));
+        }
+        self.keep(Row { values, class, confidence });
+        self.seen += 1;
+        Ok(())
+    }
+
+    /// Makes the baseline.
+    pub fn build(self) -> Result<Baseline, InvalidBaseline> {
+        let inputs = self.columns.len();
+        let derived = SUMMARY.map(|name| Column::numeric(name, SUMMARY_GROUP));
+        let derived = derived.into_iter().filter(|_| self.has_summary);
+        let columns = self.columns.iter().cloned().chain(derived);
+        let features = columns.enumerate().map(|(index, column)| self.feature(index, column));
+        let features = features.collect::<Result<_, _>>()?;
+
+        let rows = u64::try_from(self.sample.len()).unwrap_or(u64::MAX);
+        let mut contents = Contents::new(rows, inputs, features);
+        contents.classes = self.class_counts();
+        contents.confidence = self.confidence_counts();
+        Baseline::decode(&crate::codec::encode(&contents)?)
+    }
+
+    fn class(&self, class: &str, row: u64) -> Result<usize, InvalidBaseline> {
+        let place = self.classes.iter().position(|known| known == class);
+        place.ok_or_else(|| InvalidBaseline::Class { row, class: class.chars().take(80).collect() })
+    }
+
+    fn summary(&self, values: &[f32]) -> [f32; 2] {
+        let is_numeric = |column: &Column| column.kind == Kind::Numeric;
+        let cells = self.columns.iter().zip(values);
+        summary(cells.filter(|(column, _)| is_numeric(column)).map(|(_, value)| *value))
+    }
+
+    /// Reservoir sampling (Vitter's algorithm R) with a fixed sequence in place of chance.
+    fn keep(&mut self, row: Row) {
+        if self.seen < SAMPLE_ROWS_MAX {
+            self.sample.push(row);
+            return;
+        }
+        let place = usize::try_from(scramble(self.seen) % (self.seen + 1)).unwrap_or(usize::MAX);
+        if let Some(kept) = self.sample.get_mut(place) {
+            *kept = row;
+        }
+    }
+
+    fn feature(&self, index: usize, column: Column) -> Result<Feature, InvalidBaseline> {
+        let values = self.sample.iter().filter_map(|row| row.values.get(index)).copied();
+        let reference = match column.kind {
+            Kind::Categorical(domain) => Reference::Categorical(categorical(domain, values)),
+            Kind::Numeric => {
+                numeric(values.collect()).map(Reference::Numeric).ok_or_else(|| {
+                    let rule = "it has no value";
+                    InvalidBaseline::Feature { feature: column.name.clone(), rule }
+                })?
+            }
+        };
+        Ok(Feature { name: column.name, group: column.group, reference })
+    }
+
+    fn class_counts(&self) -> Vec<Category> {
+        let mut classes: Vec<_> =
+            self.classes.iter().map(|name| Category { name: name.clone(), count: 0 }).collect();
+        for class in self.sample.iter().filter_map(|row| row.class) {
+            if let Some(class) = classes.get_mut(class) {
+                class.count += 1;
+            }
+        }
+        classes
+    }
+
+    /// Nothing where no row has a confidence: a histogram of zeros would look like a reference.
+    fn confidence_counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; CONFIDENCE_BINS];
+        let confidences = self.sample.iter().filter_map(|row| row.confidence);
+        for bin in confidences.filter_map(confidence_bin) {
+            if let Some(count) = counts.get_mut(bin) {
+                *count += 1;
+            }
+        }
+        if counts.iter().all(|count| *count == 0) { Vec::new() } else { counts }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounds; what is beyond becomes infinite")]
+const fn to_f32(value: f64) -> f32 {
+    // Adding zero leaves one spelling of zero.
+    value as f32 + 0.0
+}
+
+/// The finaliser of `SplitMix64` (Steele, Lea and Flood, OOPSLA 2014).
+const fn scramble(state: u64) -> u64 {
+    let state = state.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}
+
+fn categorical(domain: Vec<String>, values: impl Iterator<Item = f32>) -> CategoricalReference {
+    let domain = domain.into_iter().map(|name| Category { name, count: 0 }).collect();
+    let mut reference = CategoricalReference { domain, unseen: 0, faulty: 0 };
+    for value in values {
+        let count = match super::profiler::category(value) {
+            None => &mut reference.faulty,
+            Some(place) => match reference.domain.get_mut(place) {
+                Some(category) => &mut category.count,
+                None => &mut reference.unseen,
+            },
+        };
+        *count += 1;
+    }
+    reference
+}
+
+fn numeric(values: Vec<f32>) -> Option<NumericReference> {
+    let rows = values.len();
+    let mut sorted: Vec<f32> = values.into_iter().filter(|value| value.is_finite()).collect();
+    sorted.sort_by(f32::total_cmp);
+    let (min, max) = (*sorted.first()?, *sorted.last()?);
+    let edges = edges(&sorted, max);
+    let (mean, sd) = mean_and_sd(&sorted);
+    let faulty = as_u64(rows - sorted.len());
+    Some(NumericReference { min, max, counts: counts(&sorted, &edges), edges, mean, sd, faulty })
+}
+
+/// The deciles of sorted values, each once. A decile equal to `max` would have nothing above it and is no edge.
+fn edges(sorted: &[f32], max: f32) -> Vec<f32> {
+    let decile = |tenths: usize| {
+        let rank = (tenths * sorted.len()).div_ceil(EDGES_MAX + 1);
+        sorted.get(rank.saturating_sub(1)).copied()
+    };
+    let mut edges: Vec<f32> =
+        (1..=EDGES_MAX).filter_map(decile).filter(|edge| *edge < max).collect();
+    edges.dedup();
+    edges
+}
+
+fn counts(sorted: &[f32], edges: &[f32]) -> Vec<u64> {
+    let up_to = |edge: f32| sorted.partition_point(|value| *value <= edge);
+    let ends = edges.iter().map(|edge| up_to(*edge)).chain([sorted.len()]);
+    let count = |start: &mut usize, end: usize| {
+        let count = end - *start;
+        *start = end;
+        Some(as_u64(count))
+    };
+    ends.scan(0, count).collect()
+}
+
+fn mean_and_sd(values: &[f32]) -> (f64, f64) {
+    let n = values.iter().map(|_| 1.0).sum::<f64>();
+    let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / n;
+    let square = |value: &f32| (f64::from(*value) - mean).powi(2);
+    (mean, (values.iter().map(square).sum::<f64>() / n).sqrt())
+}
+
+fn as_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these figures are exact")]
+mod tests {
+    use super::*;
+
+    fn built(values: &[f64]) -> NumericReference {
+        let mut builder = BaselineBuilder::new(vec![Column::numeric("a", "all")], vec![]);
+        for value in values {
+            builder.push(&[*value], None, None).unwrap();
+        }
+        let baseline = builder.build().unwrap();
+        let Reference::Numeric(reference) = &baseline.features()[0].reference else { panic!() };
+        reference.clone()
+    }
+
+    #[test]
+    fn distinct_values_fall_into_ten_equal_bins() {
+        let values: Vec<f64> = (1..=1000).map(f64::from).collect();
+        let reference = built(&values);
+        assert_eq!(reference.counts, [100; 10]);
+        assert_eq!(reference.edges[0], 100.0);
+        assert_eq!((reference.min, reference.max, reference.mean), (1.0, 1000.0, 500.5));
+    }
+
+    #[test]
+    fn repeated_values_share_a_bin_and_leave_none_empty() {
+        let mostly_zero = [vec![0.0; 75], vec![1.0; 10], vec![16.0; 15]].concat();
+        let reference = built(&mostly_zero);
+        assert_eq!(reference.edges, [0.0, 1.0]);
+        assert_eq!(reference.counts, [75, 10, 15]);
+        assert_eq!(reference.labels(), ["< 0", "[0, 0]", "(0, 1]", "(1, 16]", "> 16"]);
+        assert_eq!(reference.points(), [0.0, 0.0, 0.5, 8.5, 16.0]);
+    }
+
+    #[test]
+    fn a_constant_has_one_bin_between_two_tails() {
+        let reference = built(&[3.0; 50]);
+        assert!(reference.edges.is_empty());
+        assert_eq!(reference.counts_with_tails(), [0, 50, 0]);
+        assert_eq!(reference.points(), [3.0; 3]);
+    }
+
+    #[test]
+    fn what_is_not_finite_counts_as_missing() {
+        let reference = built(&[1.0, f64::NAN, 2.0, f64::INFINITY, 1e300]);
+        assert_eq!((reference.faulty, reference.max), (3, 2.0));
+    }
+
+    #[test]
+    fn a_feature_without_any_value_is_refused() {
+        let mut builder = BaselineBuilder::new(vec![Column::numeric("dead", "all")], vec![]);
+        builder.push(&[f64::NAN], None, None).unwrap();
+        assert_eq!(builder.build().unwrap_err().to_string(), "feature `dead`: it has no value");
+    }
+
+    #[test]
+    fn a_row_that_does_not_fit_the_schema_is_refused() {
+        let columns = vec![Column::numeric("a", "all")];
+        let mut builder = BaselineBuilder::new(columns, vec!["cat".to_owned()]);
+        let width = builder.push(&[1.0, 2.0], None, None).unwrap_err().to_string();
+        assert_eq!(width, "row 1 has 2 features, the schema 1");
+        let class = builder.push(&[1.0], Some("dog"), None).unwrap_err().to_string();
+        assert_eq!(class, "row 1 predicts `dog`, which is not among the classes");
+    }
+
+    #[test]
+    fn a_long_reference_is_sampled_evenly() {
+        let rows = SAMPLE_ROWS_MAX * 3;
+        let values: Vec<f64> =
+            (0..rows).map(|row| f64::from(u32::try_from(row).unwrap())).collect();
+        let reference = built(&values);
+        assert_eq!(reference.counts.iter().sum::<u64>(), SAMPLE_ROWS_MAX);
+        assert!((reference.mean / 75_000.0 - 1.0).abs() < 0.01, "{}", reference.mean);
+    }
+
+    #[test]
+    fn quadrants_of_eight_by_eight() {
+        let at = |row: usize, column: usize| quadrant(row * 8 + column, 8, 8);
+        assert_eq!((at(3, 3), at(3, 4)), ("upper-left", "upper-right"));
+        assert_eq!((at(4, 3), at(7, 7)), ("lower-left", "lower-right"));
+    }
+}

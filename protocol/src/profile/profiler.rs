@@ -1,0 +1,260 @@
+//! Counts rows into a profile, on the device, within a few nanoseconds a value.
+
+use super::Profile;
+use super::baseline::{BINS_MAX, Baseline, CONFIDENCE_BINS, Reference};
+use super::moments::Scale;
+
+/// One value of a row as it came in, where the rows are not tensors of numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell {
+    /// A number; for a categorical feature the place of the value in the baseline's domain.
+    Number(f32),
+    /// Not given.
+    Null,
+    /// Given, but not of the type that the contract asks for.
+    WrongType,
+}
+
+/// Counts rows on the bins of one baseline until [`Profiler::close`] ends the window.
+#[derive(Debug, Clone)]
+pub struct Profiler {
+    inputs: Vec<Input>,
+    bins: Vec<Bins>,
+    has_summary: bool,
+    profile: Profile,
+    empty: Profile,
+}
+
+/// Where a column is counted: its place among the numeric or the categorical features.
+#[derive(Debug, Clone, Copy)]
+enum Input {
+    Numeric(usize),
+    Categorical(usize),
+}
+
+/// What the values of a numeric feature are compared with.
+#[derive(Debug, Clone, Copy)]
+struct Bins {
+    /// Lower bounds; those that the feature does not need are infinite, so that no value is above them.
+    lower_bounds: [f32; BINS_MAX],
+    scale: Scale,
+}
+
+impl Bins {
+    /// The bin of a finite value. Comparing with all bounds has no branch to mispredict and is one vector operation for four of them.
+    fn find(&self, value: f32) -> usize {
+        self.lower_bounds.iter().map(|bound| usize::from(value > *bound)).sum()
+    }
+}
+
+impl Profiler {
+    /// A profiler with nothing counted.
+    pub fn new(baseline: &Baseline) -> Self {
+        let mut inputs = Vec::with_capacity(baseline.inputs());
+        let mut bins = Vec::new();
+        let mut categorical = 0;
+        for feature in baseline.features() {
+            match &feature.reference {
+                Reference::Categorical(_) => {
+                    inputs.push(Input::Categorical(categorical));
+                    categorical += 1;
+                }
+                Reference::Numeric(reference) => {
+                    inputs.push(Input::Numeric(bins.len()));
+                    let mut lower_bounds = [f32::INFINITY; BINS_MAX];
+                    let bounds = lower_bounds.iter_mut().zip(reference.lower_bounds());
+                    bounds.for_each(|(to, bound)| *to = bound);
+                    bins.push(Bins { lower_bounds, scale: reference.scale() });
+                }
+            }
+        }
+        inputs.truncate(baseline.inputs());
+        let has_summary = inputs.len() < baseline.features().len();
+        let empty = Profile::empty(baseline);
+        Self { inputs, bins, has_summary, profile: empty.clone(), empty }
+    }
+
+    /// Rows of the window so far.
+    pub const fn rows(&self) -> u64 {
+        self.profile.rows
+    }
+
+    /// Ends the window: returns what was counted and begins anew.
+    pub fn close(&mut self) -> Profile {
+        std::mem::replace(&mut self.profile, self.empty.clone())
+    }
+
+    /// Counts an inference: its input row, the place of the predicted class, the confidence from 0 to 1, the latency.
+    ///
+    /// A row with another number of values than the baseline's is counted as misshapen, and its values are not looked at.
+    pub fn observe(
+        &mut self,
+        row: &[f32],
+        prediction: Option<usize>,
+        confidence: Option<f32>,
+        latency_us: Option<u64>,
+    ) {
+        self.observe_outputs(prediction, confidence, latency_us);
+        if row.len() != self.inputs.len() {
+            self.profile.misshapen += 1;
+            return;
+        }
+        for (place, value) in row.iter().enumerate() {
+            self.take(place, *value);
+        }
+        self.observe_summary(row.iter().copied());
+    }
+
+    /// Counts an inference as [`Profiler::observe`] does, where values can be missing or of a wrong type.
+    pub fn observe_cells(
+        &mut self,
+        row: &[Cell],
+        prediction: Option<usize>,
+        confidence: Option<f32>,
+        latency_us: Option<u64>,
+    ) {
+        self.observe_outputs(prediction, confidence, latency_us);
+        if row.len() != self.inputs.len() {
+            self.profile.misshapen += 1;
+            return;
+        }
+        for (place, cell) in row.iter().enumerate() {
+            match *cell {
+                Cell::Number(value) => self.take(place, value),
+                Cell::Null => self.count_fault(place, false),
+                Cell::WrongType => self.count_fault(place, true),
+            }
+        }
+        self.observe_summary(row.iter().map(|cell| match *cell {
+            Cell::Number(value) => value,
+            Cell::Null | Cell::WrongType => f32::NAN,
+        }));
+    }
+
+    fn observe_outputs(
+        &mut self,
+        prediction: Option<usize>,
+        confidence: Option<f32>,
+        latency_us: Option<u64>,
+    ) {
+        self.profile.rows += 1;
+        if let Some(class) = prediction {
+            match self.profile.classes.get_mut(class) {
+                Some(count) => *count += 1,
+                None => self.profile.unseen_class += 1,
+            }
+        }
+        if let Some(confidence) = confidence {
+            let bin = confidence_bin(confidence);
+            match bin.and_then(|bin| self.profile.confidence.get_mut(bin)) {
+                Some(count) => *count += 1,
+                None => self.profile.faulty_confidence += 1,
+            }
+        }
+        if let Some(latency_us) = latency_us {
+            self.profile.latency.take(latency_us);
+        }
+    }
+
+    fn observe_summary(&mut self, values: impl Iterator<Item = f32>) {
+        if !self.has_summary {
+            return;
+        }
+        let is_numeric = |input: &Input| matches!(input, Input::Numeric(_));
+        let cells = self.inputs.iter().zip(values);
+        let summary = summary(cells.filter(|(input, _)| is_numeric(input)).map(|(_, value)| value));
+        let first = self.bins.len() - summary.len();
+        for (place, value) in summary.into_iter().enumerate() {
+            self.take_numeric(first + place, value);
+        }
+    }
+
+    fn take(&mut self, place: usize, value: f32) {
+        match self.inputs.get(place) {
+            Some(Input::Numeric(feature)) => self.take_numeric(*feature, value),
+            Some(Input::Categorical(feature)) => self.take_category(*feature, value),
+            None => (), // the row's length was compared with that of the inputs
+        }
+    }
+
+    #[inline]
+    fn take_numeric(&mut self, feature: usize, value: f32) {
+        let (Some(bins), Some(counts)) =
+            (self.bins.get(feature), self.profile.numeric.get_mut(feature))
+        else {
+            return;
+        };
+        if !value.is_finite() {
+            let fault = if value.is_nan() { &mut counts.nan } else { &mut counts.infinite };
+            *fault += 1;
+            return;
+        }
+        if let Some(count) = counts.bins.get_mut(bins.find(value)) {
+            *count += 1;
+        }
+        counts.moments.take(value, bins.scale);
+    }
+
+    fn take_category(&mut self, feature: usize, value: f32) {
+        let Some(counts) = self.profile.categorical.get_mut(feature) else { return };
+        let count = match category(value) {
+            None => &mut counts.null,
+            Some(place) => counts.domain.get_mut(place).unwrap_or(&mut counts.unseen),
+        };
+        *count += 1;
+    }
+
+    fn count_fault(&mut self, place: usize, is_wrong_type: bool) {
+        let counters = match self.inputs.get(place) {
+            Some(Input::Numeric(feature)) => {
+                let counts = self.profile.numeric.get_mut(*feature);
+                counts.map(|counts| (&mut counts.null, &mut counts.wrong_type))
+            }
+            Some(Input::Categorical(feature)) => {
+                let counts = self.profile.categorical.get_mut(*feature);
+                counts.map(|counts| (&mut counts.null, &mut counts.wrong_type))
+            }
+            None => None,
+        };
+        if let Some((null, wrong_type)) = counters {
+            *if is_wrong_type { wrong_type } else { null } += 1;
+        }
+    }
+}
+
+/// The place of a category; nothing for what is not a number. What is no whole number from 0 is in no domain.
+pub(super) fn category(value: f32) -> Option<usize> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "was just compared"
+    )]
+    let whole = |value: f32| value as usize;
+    let is_place = (0.0..65_536.0).contains(&value) && value.fract() == 0.0;
+    (!value.is_nan()).then(|| if is_place { whole(value) } else { usize::MAX })
+}
+
+/// The bin of a confidence; nothing for what is not between 0 and 1.
+pub(super) fn confidence_bin(confidence: f32) -> Option<usize> {
+    const BINS: f32 = 20.0;
+    let bin = category((confidence * BINS).floor())?;
+    (0.0..=1.0).contains(&confidence).then_some(bin.min(CONFIDENCE_BINS - 1))
+}
+
+/// Mean and standard deviation of the finite values of a row; not a number if there is none.
+///
+/// They are summed in the order of the row, in `f64`, so that server and device come to the same bin.
+#[expect(clippy::cast_possible_truncation, reason = "figures of f32 values are wanted as f32")]
+pub(super) fn summary(values: impl Iterator<Item = f32>) -> [f32; 2] {
+    let (mut n, mut sum, mut squares) = (0.0_f64, 0.0_f64, 0.0_f64);
+    for value in values.filter(|value| value.is_finite()).map(f64::from) {
+        n += 1.0;
+        sum += value;
+        squares += value * value;
+    }
+    let mean = sum / n;
+    let variance = squares / n - mean * mean;
+    // `max` would turn the NaN of an empty row into a zero.
+    let sd = if variance < 0.0 { 0.0 } else { variance.sqrt() };
+    [mean as f32, sd as f32]
+}

@@ -1,0 +1,164 @@
+//! What a device says it runs. The whole truth each time, so that losing or repeating a report loses nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::id::{Generation, ModelName, RolloutId, UnixMillis, Version};
+
+/// Reported state of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The newest directive that the device has accepted.
+    pub generation: Generation,
+    /// The newest directive that it refused, if that is newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+    /// One entry per model on the device.
+    pub slots: Vec<SlotReport>,
+    /// When, by the device's clock.
+    pub at: UnixMillis,
+}
+
+/// A directive that was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Its generation, where it could be read.
+    pub generation: Option<Generation>,
+    /// The stable code.
+    pub code: String,
+    /// What happened, for people.
+    pub reason: String,
+}
+
+/// Reported state of one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotReport {
+    /// The model.
+    pub model: ModelName,
+    /// The directive that this phase is about.
+    pub generation: Generation,
+    /// What the device is doing.
+    pub phase: Phase,
+    /// What it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<ImageRef>,
+    /// What it is working towards, if that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<ImageRef>,
+    /// What it can go back to without a download.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<ImageRef>,
+    /// Bytes fetched and to fetch, while downloading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// How the last attempt ended. Stays until the next one ends, so that it cannot be missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Execution providers that really run the graph, with their count of nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<(String, u32)>,
+}
+
+/// An image by name and digest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ImageRef {
+    /// The version, for people.
+    pub version: Version,
+    /// Digest of the OCI index.
+    pub index: Digest,
+}
+
+/// Bytes fetched and to fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Fetched and checked.
+    pub done_bytes: u64,
+    /// In all.
+    pub total_bytes: u64,
+}
+
+/// What a device is doing with one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Phase {
+    /// Serving, or nothing to serve; nothing to do.
+    Idle,
+    /// Checking signatures, space and hardware.
+    Checking,
+    /// Waiting for a window or a retry.
+    Waiting,
+    /// Fetching blobs.
+    Downloading,
+    /// Hashing and scanning.
+    Verifying,
+    /// Complete on disk.
+    Staged,
+    /// Loading in a worker; golden tests.
+    Warming,
+    /// Beside the live model, answering nobody.
+    Shadowing,
+    /// Moving the pointer.
+    Activating,
+    /// Serving, not yet kept.
+    Probation,
+    /// Kept; the previous image stays at hand.
+    Watch,
+    /// Going back.
+    Reverting,
+    /// Nothing works but the agent.
+    SafeMode,
+}
+
+/// How an attempt to run an image ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Outcome {
+    /// The directive that asked for it.
+    pub generation: Generation,
+    /// The rollout that asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutId>,
+    /// The image.
+    pub image: ImageRef,
+    /// How it ended.
+    pub result: OutcomeKind,
+    /// The stable code of a failure; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub code: String,
+    /// What happened, for people; at most 400 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When, by the device's clock.
+    pub at: UnixMillis,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OutcomeKind {
+    /// Served its probation and is kept.
+    Committed,
+    /// An error before it served.
+    Failed,
+    /// Not trusted, not allowed, no room.
+    Rejected,
+    /// No variant fits the hardware; not a failure.
+    NotApplicable,
+    /// Served, did badly, and was taken back.
+    RolledBack,
+    /// A newer directive came first.
+    Superseded,
+}
+
+impl OutcomeKind {
+    /// Whether it counts against a rollout.
+    pub const fn is_bad(self) -> bool {
+        match self {
+            Self::Failed | Self::Rejected | Self::RolledBack => true,
+            Self::Committed | Self::NotApplicable | Self::Superseded => false,
+        }
+    }
+}

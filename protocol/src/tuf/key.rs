@@ -1,0 +1,307 @@
+//! Keys of roles: public ones that verify, private ones that sign.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::NonZeroU32;
+
+use ed25519_dalek::Signer as _;
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
+use p256::ecdsa::signature::Verifier as _;
+use p256::pkcs8::{DecodePublicKey as _, LineEnding};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::{Value, json};
+
+use super::json;
+use crate::digest::{Digest, decode_hex, encode_hex};
+
+/// How metadata refers to a key. Our own are the SHA-256 of the key's canonical JSON; foreign ones may be any text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyId(String);
+
+impl KeyId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A key object as metadata holds it. One of an unknown or weak kind is kept, because others may use it, but it verifies nothing.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Key {
+    object: Value,
+    #[serde(skip)]
+    public: Option<PublicKey>,
+}
+
+#[derive(Debug, Clone)]
+enum PublicKey {
+    Ed25519(ed25519_dalek::VerifyingKey),
+    P256(Box<p256::ecdsa::VerifyingKey>),
+}
+
+impl Key {
+    /// The key object of an Ed25519 public key.
+    pub fn ed25519(public: &ed25519_dalek::VerifyingKey) -> Self {
+        let hex = encode_hex(public.as_bytes());
+        Self::of(json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": hex}}))
+    }
+
+    /// Reads the key object of another party's public key, such as a publisher's; it must be of a kind that verifies.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, InvalidKey> {
+        if bytes.len() > KEY_BYTES_MAX {
+            return Err(InvalidKey::TooLarge);
+        }
+        let key = Self::of(json::parse(bytes).map_err(InvalidKey::Json)?);
+        if key.public.is_some() { Ok(key) } else { Err(InvalidKey::Kind) }
+    }
+
+    /// The key object as JSON, to be handed to whoever holds the delegating role.
+    pub fn to_json(&self) -> Vec<u8> {
+        json::canonical(&self.object)
+    }
+
+    /// Section 4.2: the SHA-256 of the canonical form of type, scheme and public value.
+    pub fn id(&self) -> KeyId {
+        let field = |name: &str| self.object.get(name).cloned().unwrap_or_default();
+        let [kind, scheme, value] = ["keytype", "scheme", "keyval"].map(field);
+        let identity = json!({"keytype": kind, "scheme": scheme, "keyval": value});
+        KeyId(Digest::of(&json::canonical(&identity)).hex())
+    }
+
+    fn of(object: Value) -> Self {
+        let public = PublicKey::read(&object);
+        Self { object, public }
+    }
+
+    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.public.as_ref().is_some_and(|public| public.verifies(message, signature))
+    }
+}
+
+/// A key object holds a PEM of 200 bytes at most.
+const KEY_BYTES_MAX: usize = 8 << 10;
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(deserializer)?;
+        if object.is_object() {
+            Ok(Self::of(object))
+        } else {
+            Err(de::Error::custom("a key is an object"))
+        }
+    }
+}
+
+impl PublicKey {
+    fn read(object: &Value) -> Option<Self> {
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+        let public = text("/keyval/public")?;
+        match (text("/keytype")?, text("/scheme")?) {
+            ("ed25519", "ed25519") => Self::read_ed25519(public),
+            // `ecdsa-sha2-nistp256` is how key types were written before specification 1.0.30.
+            ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => {
+                let key = p256::ecdsa::VerifyingKey::from_public_key_pem(public).ok()?;
+                Some(Self::P256(Box::new(key)))
+            }
+            _ => None, // other kinds are allowed in metadata; here they verify nothing
+        }
+    }
+
+    fn read_ed25519(hex: &str) -> Option<Self> {
+        let bytes: [u8; 32] = decode_hex(hex)?.try_into().ok()?;
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok()?;
+        // A key of small order verifies forged signatures; a point in a second spelling would count as a second key.
+        let is_sound = !key.is_weak() && key.to_edwards().compress().to_bytes() == bytes;
+        is_sound.then_some(Self::Ed25519(key))
+    }
+
+    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
+            Self::P256(key) => p256::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+        }
+    }
+
+    /// The same bytes for the same key, whatever it is called.
+    fn identity(&self) -> Vec<u8> {
+        match self {
+            Self::Ed25519(key) => key.to_bytes().to_vec(),
+            Self::P256(key) => key.to_sec1_point(true).as_bytes().to_vec(),
+        }
+    }
+}
+
+/// Which keys sign for a role, and how many of them must.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleKeys {
+    /// Ids of the keys.
+    #[serde(deserialize_with = "distinct")]
+    pub keyids: BTreeSet<KeyId>,
+    /// How many distinct keys must sign.
+    pub threshold: NonZeroU32,
+}
+
+fn distinct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<KeyId>, D::Error> {
+    let list = Vec::<KeyId>::deserialize(deserializer)?;
+    let count = list.len();
+    let set: BTreeSet<_> = list.into_iter().collect();
+    if set.len() == count { Ok(set) } else { Err(de::Error::custom("a role names a key twice")) }
+}
+
+impl RoleKeys {
+    /// A role of these keys, `threshold` of which must sign.
+    pub fn of(keys: &[Key], threshold: NonZeroU32) -> Self {
+        Self { keyids: keys.iter().map(Key::id).collect(), threshold }
+    }
+}
+
+/// Key objects by id, as metadata holds them.
+pub(crate) fn by_id(keys: impl IntoIterator<Item = Key>) -> BTreeMap<KeyId, Key> {
+    keys.into_iter().map(|key| (key.id(), key)).collect()
+}
+
+/// Who may sign for a role: its keys, and the objects behind their ids.
+#[derive(Debug, Clone, Copy)]
+pub struct Authority<'a> {
+    /// Key objects by id.
+    pub keys: &'a BTreeMap<KeyId, Key>,
+    /// The role's keys and threshold.
+    pub role: &'a RoleKeys,
+}
+
+impl Authority<'_> {
+    /// Counts the distinct public keys of this role that signed `message`.
+    ///
+    /// Section 4.2.1: one key counts once for a threshold, however often it signs and under however many ids it is listed.
+    pub(crate) fn count(&self, message: &[u8], signatures: &BTreeMap<KeyId, Vec<u8>>) -> usize {
+        let signers = self.role.keyids.iter().filter_map(|id| {
+            let (key, signature) = (self.keys.get(id)?, signatures.get(id)?);
+            key.verifies(message, signature)
+                .then(|| key.public.as_ref().map(PublicKey::identity))?
+        });
+        signers.collect::<BTreeSet<_>>().len()
+    }
+
+    /// Whether a public key of this role no longer stands in `next`, whatever it is called there.
+    pub(crate) fn loses_a_key_in(&self, next: Authority<'_>) -> bool {
+        let identities = |authority: &Authority<'_>| -> BTreeSet<Vec<u8>> {
+            let keys = authority.role.keyids.iter().filter_map(|id| authority.keys.get(id));
+            keys.filter_map(|key| key.public.as_ref().map(PublicKey::identity)).collect()
+        };
+        !identities(self).is_subset(&identities(&next))
+    }
+}
+
+/// An Ed25519 private key of a role.
+#[derive(Clone)]
+pub struct SigningKey(ed25519_dalek::SigningKey);
+
+impl SigningKey {
+    /// Makes a key from 32 random bytes of the caller.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(seed))
+    }
+
+    /// Reads PKCS#8 in PEM, as OpenSSL writes it.
+    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+        ed25519_dalek::SigningKey::from_pkcs8_pem(pem).map(Self).map_err(InvalidKey::Pem)
+    }
+
+    /// Writes PKCS#8 version 1 in PEM: version 2, with the public key inside, is not read everywhere.
+    pub fn to_pem(&self) -> Result<String, InvalidKey> {
+        let pair = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
+        let pem = pair.to_pkcs8_pem(LineEnding::LF).map_err(InvalidKey::Pem)?;
+        Ok(pem.to_string())
+    }
+
+    /// The key object to publish.
+    pub fn public(&self) -> Key {
+        Key::ed25519(&self.0.verifying_key())
+    }
+
+    /// The id of the key object.
+    pub fn id(&self) -> KeyId {
+        self.public().id()
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).to_bytes().to_vec()
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.id())
+    }
+}
+
+/// Why a key was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidKey {
+    /// Far more bytes than a key has.
+    #[error("key is larger than {KEY_BYTES_MAX} bytes")]
+    TooLarge,
+    /// Not JSON.
+    #[error("key is not JSON")]
+    Json(#[source] serde_json::Error),
+    /// Not Ed25519 and not ECDSA on P-256, or weak.
+    #[error("key is neither a sound Ed25519 key nor an ECDSA key on P-256")]
+    Kind,
+    /// Not PKCS#8 in PEM.
+    #[error("key is not an Ed25519 private key in PKCS#8 PEM")]
+    Pem(#[source] ed25519_dalek::pkcs8::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tuf::testing::key;
+
+    #[test]
+    fn a_private_key_survives_pem_and_stays_out_of_logs() {
+        let key = key("a");
+        let pem = key.to_pem().unwrap();
+        assert_eq!(SigningKey::from_pem(&pem).unwrap().id(), key.id());
+        assert_eq!(format!("{key:?}"), format!("SigningKey({})", key.id()));
+        assert!(SigningKey::from_pem("x").is_err());
+    }
+
+    #[test]
+    fn a_public_key_survives_json() {
+        let public = key("a").public();
+        assert_eq!(Key::from_json(&public.to_json()).unwrap().id(), public.id());
+    }
+
+    #[test]
+    fn keys_that_would_verify_nothing_are_not_taken_from_publishers() {
+        let ed25519 = |public: &str| {
+            let value =
+                json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": public}});
+            Key::from_json(&serde_json::to_vec(&value).unwrap())
+        };
+        // Of order one, of order two, a second spelling of the point of order one, and no point at all.
+        for weak in ["01", "ec", "ee", "02"] {
+            let middle =
+                if weak.starts_with('e') { "ff".repeat(30) + "7f" } else { "00".repeat(31) };
+            assert!(matches!(ed25519(&format!("{weak}{middle}")), Err(InvalidKey::Kind)), "{weak}");
+        }
+        // Every other second spelling: heights of points, raised by the prime of the field.
+        for (height, sign) in (0..19_u8).flat_map(|height| [(height, "7f"), (height, "ff")]) {
+            let spelling = format!("{:02x}{}{sign}", 0xed + height, "ff".repeat(30));
+            assert!(matches!(ed25519(&spelling), Err(InvalidKey::Kind)), "{spelling}");
+        }
+        assert!(matches!(ed25519("xy"), Err(InvalidKey::Kind)));
+        assert!(matches!(Key::from_json(b"{}"), Err(InvalidKey::Kind)));
+        assert!(matches!(Key::from_json(&[b' '; 9000]), Err(InvalidKey::TooLarge)));
+    }
+}
