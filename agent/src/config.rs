@@ -1,0 +1,157 @@
+//! `agent.toml`: what the owner of a device may set. Every key has a default; unknown keys are errors.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::disk;
+use crate::worker::{EngineChoice, RuntimeCandidate};
+
+/// A configuration is a page of text.
+const CONFIG_BYTES_MAX: u64 = 64 << 10;
+
+/// How an agent runs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where applications on the device reach the models; port 0 takes a free one.
+    pub serve_listen: SocketAddr,
+    /// What runs the graphs.
+    pub engine: EngineName,
+    /// Inference libraries, tried in order.
+    #[serde(rename = "runtime")]
+    pub runtimes: Vec<RuntimeCandidate>,
+    /// Seconds between two heartbeats.
+    pub beat_s: u32,
+    /// Rows that close a profile window.
+    pub window_rows: u64,
+    /// Seconds that close a profile window.
+    pub window_s: u32,
+    /// Seconds between two questions for the directive over HTTPS, more or less a half.
+    pub poll_s: u32,
+    /// Seconds of silence before the broker sends the last will.
+    pub will_delay_s: u32,
+}
+
+/// The engines there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineName {
+    /// ONNX Runtime, from one of the configured libraries.
+    OnnxRuntime,
+    /// Made-up answers, for simulated devices.
+    Fake,
+}
+
+/// Why a configuration was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not there, or not readable.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML of this form.
+    #[error("{path}: {reason}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            serve_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            engine: EngineName::OnnxRuntime,
+            runtimes: Vec::new(),
+            beat_s: 60,
+            window_rows: 1_000,
+            window_s: 60,
+            poll_s: 900,
+            will_delay_s: 30,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file that was named, or `agent.toml` in the store; without either, everything is at its default.
+    pub fn read(store: &Path, named: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = named.map_or_else(|| store.join("agent.toml"), Path::to_owned);
+        let refused = |source| ConfigError::Read { path: path.clone(), source };
+        let Some(bytes) = disk::read(&path, CONFIG_BYTES_MAX).map_err(refused)? else {
+            let absent = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return if named.is_some() { Err(refused(absent)) } else { Ok(Self::default()) };
+        };
+        let form = |reason: String| ConfigError::Form { path: path.clone(), reason };
+        let text = String::from_utf8(bytes).map_err(|error| form(error.to_string()))?;
+        let config: Self = toml::from_str(&text).map_err(|error| form(error.to_string()))?;
+        config.check().map_err(|reason| form(reason.to_owned()))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let is_positive = self.beat_s > 0
+            && self.window_rows > 0
+            && self.window_s > 0
+            && self.poll_s > 0
+            && self.will_delay_s > 0;
+        let is_absolute = self.runtimes.iter().all(|runtime| runtime.library.is_absolute());
+        match (is_positive, is_absolute) {
+            (false, _) => Err("times and rows must be above 0"),
+            (true, false) => Err("a runtime's library must be a full path"),
+            (true, true) => Ok(()),
+        }
+    }
+
+    pub(crate) fn engine_choice(&self) -> EngineChoice {
+        match self.engine {
+            EngineName::OnnxRuntime => EngineChoice::OnnxRuntime(self.runtimes.clone()),
+            EngineName::Fake => EngineChoice::Fake,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("agent.toml"), text).unwrap();
+        Config::read(dir.path(), None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_set_means_the_defaults() {
+        assert_eq!(read("").unwrap(), Config::default());
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(Config::read(empty.path(), None).unwrap(), Config::default());
+        assert!(Config::read(empty.path(), Some(&empty.path().join("named.toml"))).is_err());
+    }
+
+    #[test]
+    fn unknown_keys_and_senseless_values_are_errors() {
+        assert!(read("beat_seconds = 5").unwrap_err().contains("beat_seconds"));
+        assert!(read("beat_s = 0").is_err());
+        assert!(read("beat_s = -1").is_err());
+        let relative = "[[runtime]]\nlibrary = \"x.so\"\nproviders = []\nstrict = false";
+        assert!(read(relative).unwrap_err().contains("full path"));
+    }
+
+    #[test]
+    fn a_runtime_is_read_as_written() {
+        let text = "serve_listen = \"127.0.0.1:0\"\nengine = \"fake\"\n[[runtime]]\nlibrary = \
+                    \"/lib/ort.so\"\nproviders = [\"CPUExecutionProvider\"]\nstrict = true";
+        let config = read(text).unwrap();
+        assert_eq!((config.engine, config.serve_listen.port()), (EngineName::Fake, 0));
+        assert!(config.runtimes[0].strict);
+    }
+}

@@ -1,0 +1,366 @@
+//! The life of a device, as a pure state machine: events in, effects out.
+//!
+//! ```text
+//!  newer directive                                                     pointer swap
+//! IDLE ──> CHECKING ──> DOWNLOADING ──> VERIFYING ──> WARMING ──> ACTIVATING ──> PROBATION ──> WATCH ──> IDLE
+//!   ^         │  ^           │              │            │             │             │           │
+//!   │         v  └─ WAITING <┘ server out of reach, bytes not as signed│             │           │
+//!   └── failed, rejected, not applicable: live image untouched ┘       └───────── REVERTING ─────┘
+//!                                                                                    │  ^
+//!                                          previous image does not start either: SAFE_MODE, retried for ever
+//! ```
+//! A newer directive takes over in every phase but the three swaps (ACTIVATING, REVERTING, REMOVING), which end by themselves.
+//!
+//! Architecture Invariant: an effect that changes what is live comes after the journal record of the decision to do so.
+
+mod phase;
+mod retry;
+mod slot;
+mod trial;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealift_protocol::digest::Digest;
+use sealift_protocol::directive::{DesiredSlot, VerifiedDirective};
+use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
+use sealift_protocol::report::{ImageRef, Progress, Refusal, Report};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use phase::{Fault, FaultKind};
+pub(crate) use retry::pause_ms;
+pub(crate) use slot::Slot;
+
+/// What happened outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The agent has started; what was under way is taken up again.
+    Started,
+    /// A directive has passed all its checks.
+    Directive(VerifiedDirective),
+    /// A directive was refused.
+    Refused(Refusal),
+    /// A task answers.
+    Answer { model: ModelName, ticket: Ticket, answer: Answer },
+    /// The worker of a live image answers requests.
+    Served { model: ModelName, image: Digest, providers: Providers },
+    /// The worker of a live image could not be started.
+    NotServed { model: ModelName, image: Digest, reason: String },
+    /// The worker of a live image ended by itself.
+    Crashed { model: ModelName, image: Digest, reason: String },
+    /// Requests that a live image has answered since it is live, and how many of them failed by its fault.
+    Counted { model: ModelName, image: Digest, requests: u64, errors: u64 },
+    /// Time has passed.
+    Tick,
+}
+
+/// Execution providers with their count of nodes.
+pub(crate) type Providers = Vec<(String, u32)>;
+
+/// Tells the answer of a task from that of an earlier, given-up one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// How a task ended, or how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Checked { epoch: Epoch, total_bytes: u64 },
+    Progress(Progress),
+    Downloaded,
+    Verified,
+    Warmed,
+    Activated { providers: Providers },
+    Reverted { providers: Providers },
+    Retired,
+    Failed(Fault),
+}
+
+/// What the shell must now do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Appends to the journal and waits until it is on disk.
+    Record(Entry),
+    /// Gives up the model's task, if one runs.
+    Cancel { model: ModelName },
+    /// Starts a task that will answer.
+    Start { model: ModelName, ticket: Ticket, task: Task },
+    /// Makes sure that a worker answers for the live image, and says whether one does.
+    Serve { model: ModelName, image: ImageRef, after_ms: i64 },
+    /// Tells people.
+    Alarm { model: ModelName, image: ImageRef, fault: Fault },
+    /// Sends the reported state.
+    Report,
+}
+
+/// Work on one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Signatures, digests, revocations, epoch, hardware, space; index and manifest.
+    Check { desired: DesiredSlot, floor: Epoch },
+    /// All blobs into the staging directory.
+    Download { image: ImageRef },
+    /// Hashes and scans what is staged, and gives it its final name.
+    Verify { image: ImageRef },
+    /// A worker that has loaded the image and passed its golden tests.
+    Warm { image: ImageRef },
+    /// The pointer, then the warm worker in the place of the live one.
+    Activate { image: ImageRef, previous: Option<ImageRef> },
+    /// The pointer, then a worker of the image to go back to; without one, nothing is served.
+    Revert { to: Option<ImageRef> },
+    /// Removes pointer and worker.
+    Retire,
+}
+
+/// A line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Entry {
+    /// A directive was accepted.
+    Directive { generation: Generation, issued_at: UnixMillis, slots: Vec<DesiredSlot> },
+    /// A model's slot has changed to this.
+    Slot { model: ModelName, slot: Slot },
+    /// A model's slot is gone.
+    Gone { model: ModelName },
+    /// Images of the model below this epoch are refused for ever.
+    Floor { model: ModelName, epoch: Epoch },
+}
+
+/// A device: the newest directive it has accepted, and a slot for each model.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Device {
+    generation: Generation,
+    issued_at: UnixMillis,
+    refused: Option<Refusal>,
+    slots: BTreeMap<ModelName, Slot>,
+    floors: BTreeMap<ModelName, Epoch>,
+}
+
+impl Device {
+    /// The device that the journal tells of. [`Event::Started`] sets it going.
+    pub(crate) fn restore(entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut device = Self::default();
+        for entry in entries {
+            device.replay(entry);
+        }
+        device
+    }
+
+    fn replay(&mut self, entry: Entry) {
+        match entry {
+            Entry::Directive { generation, issued_at, slots } => {
+                self.accept(generation, issued_at, slots);
+            }
+            Entry::Slot { model, slot } => {
+                self.slots.insert(model, slot);
+            }
+            Entry::Gone { model } => {
+                self.slots.remove(&model);
+            }
+            Entry::Floor { model, epoch } => {
+                self.floors.insert(model, epoch);
+            }
+        }
+    }
+
+    /// The fewest entries that restore this device.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let (generation, issued_at) = (self.generation, self.issued_at);
+        // The directive's slots are in the entries of the slots themselves.
+        let directive = Entry::Directive { generation, issued_at, slots: Vec::new() };
+        let slot = |(model, slot): (&ModelName, &Slot)| Entry::Slot {
+            model: model.clone(),
+            slot: slot.clone(),
+        };
+        let floor = |(model, epoch): (&ModelName, &Epoch)| Entry::Floor {
+            model: model.clone(),
+            epoch: *epoch,
+        };
+        let slots = self.slots.iter().map(slot);
+        [directive].into_iter().chain(slots).chain(self.floors.iter().map(floor)).collect()
+    }
+
+    /// Takes a model that is live by its pointer and that the journal does not know: the journal was lost.
+    pub(crate) fn adopt(&mut self, model: ModelName, image: ImageRef, previous: Option<ImageRef>) {
+        self.slots.entry(model).or_insert_with(|| Slot::adopted(image, previous));
+    }
+
+    /// The newest directive that was accepted.
+    pub(crate) const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// When that was signed: the time is not earlier.
+    pub(crate) const fn issued_at(&self) -> UnixMillis {
+        self.issued_at
+    }
+
+    /// Images that must stay on disk.
+    pub(crate) fn images(&self) -> BTreeSet<Digest> {
+        self.slots.values().flat_map(Slot::images).collect()
+    }
+
+    /// What a model serves, if anything.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = (&ModelName, &ImageRef)> {
+        self.slots.iter().filter_map(|(model, slot)| Some((model, slot.serving()?)))
+    }
+
+    /// The whole truth about the device.
+    pub(crate) fn report(&self, now: UnixMillis) -> Report {
+        let slots = self.slots.iter().map(|(model, slot)| slot.report(model)).collect();
+        Report { generation: self.generation, refused: self.refused.clone(), slots, at: now }
+    }
+
+    /// Takes one event and returns what to do about it.
+    pub(crate) fn on(&mut self, event: Event, now: UnixMillis) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Directive(directive) => self.on_directive(&directive, now, &mut effects),
+            Event::Refused(refusal) => {
+                if self.refused.as_ref() != Some(&refusal) {
+                    self.refused = Some(refusal);
+                    effects.push(Effect::Report);
+                }
+            }
+            Event::Started => {
+                self.each(now, &mut effects, |slot, turn| slot.on_started(turn));
+                effects.push(Effect::Report);
+            }
+            Event::Tick => self.each(now, &mut effects, |slot, turn| slot.on_tick(turn)),
+            Event::Answer { model, ticket, answer } => {
+                self.one(&model, now, &mut effects, |slot, turn| {
+                    slot.on_answer(ticket, answer, turn);
+                });
+            }
+            Event::Served { model, image, providers } => {
+                self.one(&model, now, &mut effects, |slot, _| slot.on_served(image, providers));
+            }
+            Event::NotServed { model, image, reason } => {
+                self.one(&model, now, &mut effects, |slot, turn| {
+                    slot.on_not_served(image, &reason, turn);
+                });
+            }
+            Event::Crashed { model, image, reason } => {
+                self.one(&model, now, &mut effects, |slot, turn| {
+                    slot.on_crashed(image, &reason, turn);
+                });
+            }
+            Event::Counted { model, image, requests, errors } => {
+                self.one(&model, now, &mut effects, |slot, turn| {
+                    slot.on_counted(image, (requests, errors), turn);
+                });
+            }
+        }
+        effects
+    }
+
+    fn on_directive(
+        &mut self,
+        directive: &VerifiedDirective,
+        now: UnixMillis,
+        effects: &mut Vec<Effect>,
+    ) {
+        let directive = directive.get();
+        if directive.generation <= self.generation {
+            return;
+        }
+        let (generation, issued_at) = (directive.generation, directive.issued_at);
+        let slots = directive.slots.clone();
+        effects.push(Effect::Record(Entry::Directive { generation, issued_at, slots }));
+        self.accept(generation, issued_at, directive.slots.clone());
+        self.each(now, effects, |_, _| ());
+        effects.push(Effect::Report);
+    }
+
+    fn accept(&mut self, generation: Generation, issued_at: UnixMillis, slots: Vec<DesiredSlot>) {
+        self.generation = generation;
+        self.issued_at = self.issued_at.max(issued_at);
+        self.refused = None;
+        for slot in self.slots.values_mut() {
+            slot.want(generation, None);
+        }
+        for desired in slots {
+            let slot = self.slots.entry(desired.model.clone()).or_default();
+            slot.want(generation, Some(desired));
+        }
+    }
+
+    fn each(
+        &mut self,
+        now: UnixMillis,
+        effects: &mut Vec<Effect>,
+        step: impl Fn(&mut Slot, &mut Turn<'_>),
+    ) {
+        let models: Vec<_> = self.slots.keys().cloned().collect();
+        for model in models {
+            self.one(&model, now, effects, &step);
+        }
+    }
+
+    /// Lets one slot take a step, begins what it was told meanwhile, and records what has changed before anything is done about it.
+    fn one(
+        &mut self,
+        model: &ModelName,
+        now: UnixMillis,
+        effects: &mut Vec<Effect>,
+        step: impl FnOnce(&mut Slot, &mut Turn<'_>),
+    ) {
+        let Some(slot) = self.slots.get_mut(model) else { return };
+        let before = slot.clone();
+        let floor = self.floors.get(model).copied().unwrap_or_default();
+        let mut turn = Turn { model, now, floor, effects: Vec::new() };
+        step(slot, &mut turn);
+        slot.begin_newest(&mut turn);
+        let Turn { floor: raised, effects: follow, .. } = turn;
+        if raised > floor {
+            self.floors.insert(model.clone(), raised);
+            effects.push(Effect::Record(Entry::Floor { model: model.clone(), epoch: raised }));
+        }
+        let changed = *slot != before;
+        if slot.is_gone() {
+            self.slots.remove(model);
+            effects.push(Effect::Record(Entry::Gone { model: model.clone() }));
+        } else if !slot.is_same_on_disk(&before) {
+            let slot = slot.clone();
+            effects.push(Effect::Record(Entry::Slot { model: model.clone(), slot }));
+        }
+        effects.extend(follow);
+        if changed {
+            effects.push(Effect::Report);
+        }
+    }
+}
+
+/// One step of one slot.
+struct Turn<'a> {
+    model: &'a ModelName,
+    now: UnixMillis,
+    /// The model's epoch floor; a slot raises it.
+    floor: Epoch,
+    effects: Vec<Effect>,
+}
+
+impl Turn<'_> {
+    fn until(&self, millis: i64) -> UnixMillis {
+        self.now.plus(millis)
+    }
+
+    fn start(&mut self, ticket: Ticket, task: Task) {
+        self.effects.push(Effect::Start { model: self.model.clone(), ticket, task });
+    }
+
+    fn cancel(&mut self) {
+        self.effects.push(Effect::Cancel { model: self.model.clone() });
+    }
+
+    fn serve(&mut self, image: &ImageRef, after_ms: i64) {
+        let (model, image) = (self.model.clone(), image.clone());
+        self.effects.push(Effect::Serve { model, image, after_ms });
+    }
+
+    fn alarm(&mut self, image: &ImageRef, fault: &Fault) {
+        let (model, image, fault) = (self.model.clone(), image.clone(), fault.clone());
+        self.effects.push(Effect::Alarm { model, image, fault });
+    }
+}

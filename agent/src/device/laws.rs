@@ -1,0 +1,243 @@
+//! What holds in every story, however wild: laws over long random sequences of events, faults, restarts and lost answers.
+
+use proptest::prelude::*;
+use sealift_protocol::report::{OutcomeKind, Phase as Public};
+
+use super::tests::{PROBATION_S, WATCH_S, World, directive, image, slot};
+use super::*;
+
+/// A step of a story. Numbers choose models and versions.
+#[derive(Debug, Clone)]
+enum Beat {
+    /// A directive with a generation this much above the newest, that names these versions of the two models; 0 for none.
+    Directive { rise: u64, versions: (u8, u8) },
+    Obey { which: u8 },
+    Fail { which: u8, kind: FaultKind },
+    Progress { which: u8 },
+    Crash { which: u8 },
+    NotServed { which: u8 },
+    Served,
+    Count { which: u8, errors: u64 },
+    Wait { millis: i64 },
+    Restart,
+    /// A power loss in the middle of writing: the last entries are not there.
+    TornRestart { lost: usize },
+}
+
+fn beats() -> impl Strategy<Value = Beat> {
+    let kind = prop_oneof![
+        (0_u16..1_000).prop_map(|spread_permille| FaultKind::Unreachable { spread_permille }),
+        Just(FaultKind::Corrupt),
+        Just(FaultKind::Untrusted),
+        Just(FaultKind::NotApplicable),
+        Just(FaultKind::Failed),
+    ];
+    prop_oneof![
+        2 => (0_u64..3, (0_u8..4, 0_u8..4))
+            .prop_map(|(rise, versions)| Beat::Directive { rise, versions }),
+        8 => (0_u8..2).prop_map(|which| Beat::Obey { which }),
+        2 => (0_u8..2, kind).prop_map(|(which, kind)| Beat::Fail { which, kind }),
+        1 => (0_u8..2).prop_map(|which| Beat::Progress { which }),
+        1 => (0_u8..2).prop_map(|which| Beat::Crash { which }),
+        1 => (0_u8..2).prop_map(|which| Beat::NotServed { which }),
+        1 => Just(Beat::Served),
+        1 => (0_u8..2, 0_u64..60).prop_map(|(which, errors)| Beat::Count { which, errors }),
+        4 => prop_oneof![0_i64..5_000, 0_i64..100_000, 0_i64..4_000_000]
+            .prop_map(|millis| Beat::Wait { millis }),
+        1 => Just(Beat::Restart),
+        1 => (0_usize..4).prop_map(|lost| Beat::TornRestart { lost }),
+    ]
+}
+
+fn models() -> [ModelName; 2] {
+    ["vision/digits", "sound/birds"].map(|name| ModelName::parse(name).unwrap())
+}
+
+/// A world and what the laws look at from outside.
+struct Story {
+    world: World,
+    generation: u64,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self { world: World::new(), generation: 0 }
+    }
+
+    fn play(&mut self, beat: &Beat) {
+        let models = models();
+        let model = |which: &u8| models[usize::from(*which)].clone();
+        match beat {
+            Beat::Directive { rise, versions: (first, second) } => {
+                self.generation = (self.generation + rise).max(1);
+                let named = models.iter().zip([first, second]).filter(|(_, version)| **version > 0);
+                let slots = named.map(|(model, version)| slot(model, *version)).collect();
+                self.world.feed(directive(self.generation, slots));
+            }
+            Beat::Obey { which } => {
+                self.world.obey(&model(which));
+            }
+            Beat::Fail { which, kind } => {
+                let fault = Fault::new(*kind, "law.fault", "a reason");
+                self.world.answer(&model(which), Answer::Failed(fault));
+            }
+            Beat::Progress { which } => {
+                let progress = Progress { done_bytes: 1, total_bytes: 10 };
+                self.world.answer(&model(which), Answer::Progress(progress));
+            }
+            Beat::Crash { which } => self.about_live(&model(which), |model, image| {
+                Event::Crashed { model, image, reason: "signal 11".to_owned() }
+            }),
+            Beat::NotServed { which } => self.about_live(&model(which), |model, image| {
+                Event::NotServed { model, image, reason: "damaged".to_owned() }
+            }),
+            Beat::Count { which, errors } => self.about_live(&model(which), |model, image| {
+                Event::Counted { model, image, requests: 100, errors: *errors }
+            }),
+            Beat::Served => self.serve(),
+            Beat::Wait { millis } => self.world.wait(*millis),
+            Beat::Restart => self.world.restart(),
+            Beat::TornRestart { lost } => {
+                let whole = self.world.journal.len().saturating_sub(*lost);
+                self.world.journal.truncate(whole);
+                self.world.restart();
+                self.generation = self.generation.max(self.world.device.generation().0);
+            }
+        }
+    }
+
+    fn about_live(&mut self, model: &ModelName, event: impl Fn(ModelName, Digest) -> Event) {
+        let serving = self.world.device.serving().find(|(found, _)| *found == model);
+        let Some(image) = serving.map(|(_, image)| image.index) else { return };
+        self.world.feed(event(model.clone(), image));
+    }
+
+    fn serve(&mut self) {
+        for (model, image) in std::mem::take(&mut self.world.serves) {
+            self.world.feed(Event::Served { model, image: image.index, providers: Vec::new() });
+        }
+    }
+
+    /// Nothing fails any more, and time passes.
+    fn leave_in_peace(&mut self) {
+        for _ in 0..40 {
+            self.world.obey_all();
+            self.world.wait(i64::from(PROBATION_S.max(WATCH_S)) * 1_000);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    /// However the story went: told a last time and left in peace, the device ends on exactly what it was told, and says so.
+    #[test]
+    fn a_device_left_in_peace_ends_on_what_it_was_last_told(
+        story in prop::collection::vec(beats(), 0..120),
+        last in (0_u8..4, 0_u8..4),
+    ) {
+        let mut played = Story::new();
+        story.iter().for_each(|beat| played.play(beat));
+        played.play(&Beat::Directive { rise: 1, versions: last });
+        played.leave_in_peace();
+
+        let report = played.world.device.report(played.world.now);
+        prop_assert_eq!(report.generation.0, played.generation);
+        for (model, version) in models().iter().zip([last.0, last.1]) {
+            let slot = report.slots.iter().find(|slot| slot.model == *model);
+            if version == 0 {
+                prop_assert!(slot.is_none(), "{:?}", slot);
+                continue;
+            }
+            let slot = slot.unwrap();
+            prop_assert_eq!((slot.phase, slot.serving.as_ref()), (Public::Idle, Some(&image(version))));
+            let outcome = slot.outcome.as_ref().unwrap();
+            prop_assert_eq!(outcome.generation.0, played.generation, "the terminal outcome is reported");
+            prop_assert_eq!(outcome.result, OutcomeKind::Committed);
+        }
+    }
+
+    /// A model that has once been kept has an image to serve for as long as directives name it.
+    #[test]
+    fn a_working_image_is_never_lost(story in prop::collection::vec(beats(), 0..150)) {
+        let mut played = Story::new();
+        let model = &models()[0];
+        played.world.feed(directive(1, vec![slot(model, 1)]));
+        played.generation = 1;
+        played.leave_in_peace();
+        for beat in &story {
+            // Removal is what a directive can ask for; a torn journal forgets what was never promised.
+            let beat = match beat.clone() {
+                Beat::Directive { rise, versions: (first, second) } => {
+                    Beat::Directive { rise, versions: (first.max(1), second) }
+                }
+                Beat::TornRestart { .. } => Beat::Restart,
+                other => other,
+            };
+            played.play(&beat);
+            let slot = &played.world.device.slots[model];
+            let live = slot.serving().is_some();
+            let on_the_way_back = matches!(slot.phase, phase::Phase::Reverting { to: Some(_), .. });
+            prop_assert!(live || on_the_way_back, "{:?} after {:?}", slot.phase, beat);
+            let images = played.world.device.images();
+            prop_assert!(slot.serving().is_none_or(|image| images.contains(&image.index)));
+        }
+    }
+
+    /// After a tick no deadline lies in the past: every phase ends by itself, or is tried again.
+    #[test]
+    fn no_phase_outlives_its_deadline(story in prop::collection::vec(beats(), 0..150)) {
+        let mut played = Story::new();
+        for beat in &story {
+            played.play(beat);
+            played.world.feed(Event::Tick);
+            for slot in played.world.device.slots.values() {
+                let deadline = slot.deadline();
+                prop_assert!(deadline.is_none_or(|at| at > played.world.now), "{:?}", slot.phase);
+            }
+        }
+    }
+
+    /// The journal, cut off anywhere, brings the device to the same end once it is told again and left in peace.
+    #[test]
+    fn every_prefix_of_the_journal_leads_to_the_same_end(
+        story in prop::collection::vec(beats(), 0..60),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut played = Story::new();
+        story.iter().for_each(|beat| played.play(beat));
+        let entries = played.world.journal.clone();
+        let last = Beat::Directive { rise: 1, versions: (2, 3) };
+        let end = |journal: Vec<Entry>| {
+            let mut story = Story { world: World::new(), generation: 1_000 };
+            story.world.now = played.world.now;
+            story.world.journal = journal;
+            story.world.restart();
+            story.play(&last);
+            story.leave_in_peace();
+            let slots = story.world.device.report(story.world.now).slots;
+            slots.into_iter().map(|slot| (slot.model, slot.phase, slot.serving)).collect::<Vec<_>>()
+        };
+        let whole = end(entries.clone());
+        prop_assert_eq!(end(entries[..cut.index(entries.len() + 1)].to_vec()), whole);
+    }
+
+    /// What the journal says is what the device is: a restart between any two events loses nothing that was decided.
+    #[test]
+    fn the_journal_tells_the_whole_device(story in prop::collection::vec(beats(), 0..120)) {
+        let mut played = Story::new();
+        for beat in story.iter().filter(|beat| !matches!(beat, Beat::TornRestart { .. })) {
+            played.play(beat);
+            let replayed = Device::restore(played.world.journal.clone());
+            let compacted = Device::restore(played.world.device.entries());
+            for restored in [replayed, compacted] {
+                prop_assert_eq!(restored.generation, played.world.device.generation);
+                prop_assert_eq!(&restored.floors, &played.world.device.floors);
+                prop_assert!(restored.slots.keys().eq(played.world.device.slots.keys()));
+                for (model, slot) in &played.world.device.slots {
+                    prop_assert!(restored.slots[model].is_same_on_disk(slot), "{:?}", slot);
+                }
+            }
+        }
+    }
+}

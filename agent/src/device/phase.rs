@@ -1,0 +1,173 @@
+//! What a device does with one model, each phase with exactly the data that it needs.
+
+use sealift_protocol::directive::{DesiredSlot, Trial};
+use sealift_protocol::id::{Epoch, Generation, RolloutId, UnixMillis};
+use sealift_protocol::limits::REASON_CHARS_MAX;
+use sealift_protocol::report::{ImageRef, OutcomeKind, Progress};
+use serde::{Deserialize, Serialize};
+
+/// Which directive asked for which image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mandate {
+    pub(crate) generation: Generation,
+    pub(crate) rollout: Option<RolloutId>,
+    pub(crate) image: ImageRef,
+}
+
+/// Whether an image has served its probation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Standing {
+    Kept,
+    OnTrial,
+}
+
+/// What a slot serves, and what it can go back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Live {
+    pub(crate) mandate: Mandate,
+    pub(crate) previous: Option<ImageRef>,
+    pub(crate) standing: Standing,
+    /// The security epoch that the publisher signed.
+    pub(crate) epoch: Epoch,
+    /// Starts of its worker that failed, one after the other.
+    pub(crate) starts_failed: u8,
+}
+
+impl Live {
+    pub(crate) const fn image(&self) -> &ImageRef {
+        &self.mandate.image
+    }
+
+    /// What to go back to from `next`: the newest image that has proved itself, never `next`.
+    pub(crate) fn fallback_from(&self, next: &ImageRef) -> Option<ImageRef> {
+        let kept = match self.standing {
+            Standing::Kept => Some(self.image()),
+            Standing::OnTrial => self.previous.as_ref(),
+        };
+        let differs = |image: &&ImageRef| image.index != next.index;
+        let last_resort = || Some(self.image()).filter(differs);
+        kept.filter(differs).or_else(last_resort).cloned()
+    }
+}
+
+/// The work on a wanted image before it is live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) generation: Generation,
+    pub(crate) desired: DesiredSlot,
+    /// The epoch that the publisher signed, once that is known.
+    pub(crate) epoch: Epoch,
+    /// Faults of the way to the server, one after the other.
+    pub(crate) tries: u32,
+    /// Times that the bytes on disk were not those that were signed.
+    pub(crate) corrupt: u8,
+    /// Starts of the agent while the image was loaded or made live; it may be what stops the agent.
+    pub(crate) boots: u8,
+}
+
+impl Attempt {
+    pub(crate) fn new(generation: Generation, desired: DesiredSlot) -> Self {
+        Self { generation, desired, epoch: Epoch::default(), tries: 0, corrupt: 0, boots: 0 }
+    }
+
+    pub(crate) fn image(&self) -> ImageRef {
+        ImageRef { version: self.desired.version.clone(), index: self.desired.index }
+    }
+
+    pub(crate) fn mandate(&self) -> Mandate {
+        let rollout = self.desired.rollout;
+        Mandate { generation: self.generation, rollout, image: self.image() }
+    }
+}
+
+/// A phase; see the drawing at the head of the parent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    /// Serving, or nothing to serve; nothing to do.
+    Idle { live: Option<Live> },
+    /// Working towards an image while the live one serves on.
+    Preparing { attempt: Attempt, live: Option<Live>, step: Step },
+    /// Moving the pointer.
+    Activating { attempt: Attempt, live: Option<Live>, until: UnixMillis },
+    /// Serving a new image that may still be taken back.
+    Trial { live: Live, rules: Trial, until: UnixMillis, crashes: u8, stage: Stage },
+    /// Going back from an image that did badly.
+    Reverting { from: Mandate, to: Option<ImageRef>, fault: Fault, until: UnixMillis },
+    /// The live image does not start and there is nothing to go back to; tried again for ever.
+    SafeMode { live: Live, tries: u32, retry_at: UnixMillis },
+    /// The newest directive no longer names the model.
+    Removing { live: Option<Live>, until: UnixMillis },
+}
+
+/// A step towards a new image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Step {
+    Waiting { until: UnixMillis },
+    Checking { until: UnixMillis },
+    Downloading { progress: Progress, stalled_at: UnixMillis },
+    Verifying { until: UnixMillis },
+    Warming { until: UnixMillis },
+}
+
+/// How far a new image has proved itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// Not kept yet; starts of the agent are counted.
+    Probation { boots: u8 },
+    /// Kept; errors still turn back.
+    Watch,
+}
+
+/// Why a task failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fault {
+    /// What follows from it.
+    pub(crate) kind: FaultKind,
+    /// The stable code.
+    pub(crate) code: String,
+    /// What happened, for people.
+    pub(crate) reason: String,
+}
+
+/// What follows from a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FaultKind {
+    /// The server cannot be reached: tried again for ever, after a share of the longest pause for this try.
+    Unreachable {
+        /// The share, drawn at random by the shell.
+        spread_permille: u16,
+    },
+    /// Bytes that are not those that were signed: fetched again, a few times.
+    Corrupt,
+    /// Not trusted, not allowed: final until the generation changes.
+    Untrusted,
+    /// No room: final until the generation changes.
+    NoRoom,
+    /// No variant fits the hardware.
+    NotApplicable,
+    /// It does not run as it should.
+    Failed,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: FaultKind, code: &str, reason: &str) -> Self {
+        let reason = reason.chars().take(REASON_CHARS_MAX).collect();
+        Self { kind, code: code.to_owned(), reason }
+    }
+
+    /// Whether something was refused that should not have come.
+    pub(crate) const fn is_security_event(&self) -> bool {
+        matches!(self.kind, FaultKind::Corrupt | FaultKind::Untrusted)
+    }
+
+    /// How an attempt ends that this fault ends.
+    pub(crate) const fn outcome(&self) -> OutcomeKind {
+        match self.kind {
+            FaultKind::Untrusted | FaultKind::NoRoom => OutcomeKind::Rejected,
+            FaultKind::NotApplicable => OutcomeKind::NotApplicable,
+            FaultKind::Unreachable { .. } | FaultKind::Corrupt | FaultKind::Failed => {
+                OutcomeKind::Failed
+            }
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! One model's state machine, up to the pointer swap; `trial` has what comes after it.
+
+use sealift_protocol::digest::Digest;
+use sealift_protocol::directive::DesiredSlot;
+use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
+use sealift_protocol::report::{self, ImageRef, Outcome, OutcomeKind, Progress, SlotReport};
+use serde::{Deserialize, Serialize};
+
+use super::phase::{Attempt, Fault, FaultKind, Live, Mandate, Phase, Stage, Standing, Step};
+use super::retry::pause_ms;
+use super::{Answer, Providers, Task, Ticket, Turn};
+use crate::limits::{
+    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, CORRUPT_MAX, REVERTING_MAX_MS,
+    STALLED_AFTER_MS, VERIFYING_MAX_MS, WARMING_MAX_MS,
+};
+
+/// What a device does, did last and should do with one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Slot {
+    /// The newest directive that was accepted, and what it says of this model.
+    generation: Generation,
+    desired: Option<DesiredSlot>,
+    /// The newest directive that was begun; each is begun once.
+    begun: Generation,
+    pub(super) phase: Phase,
+    /// How the last attempt ended; stays until the next one ends.
+    outcome: Option<Outcome>,
+    pub(super) providers: Providers,
+    #[serde(skip)]
+    pub(super) ticket: TicketSource,
+}
+
+/// The number of the newest task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct TicketSource(Ticket);
+
+impl TicketSource {
+    fn current(self) -> Ticket {
+        self.0
+    }
+
+    /// A number that no earlier task has: their answers come too late.
+    pub(super) fn next(&mut self) -> Ticket {
+        self.0 = Ticket(self.0.0.wrapping_add(1));
+        self.0
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            generation: Generation::default(),
+            desired: None,
+            begun: Generation::default(),
+            phase: Phase::Idle { live: None },
+            outcome: None,
+            providers: Providers::default(),
+            ticket: TicketSource::default(),
+        }
+    }
+}
+
+impl Slot {
+    /// A slot that serves `image` by nobody's mandate that is still known.
+    pub(super) fn adopted(image: ImageRef, previous: Option<ImageRef>) -> Self {
+        let mandate = Mandate { generation: Generation::default(), rollout: None, image };
+        let (standing, epoch) = (Standing::Kept, Epoch::default());
+        let live = Some(Live { mandate, previous, standing, epoch, starts_failed: 0 });
+        Self { phase: Phase::Idle { live }, ..Self::default() }
+    }
+
+    /// Notes what the newest directive says.
+    pub(super) fn want(&mut self, generation: Generation, desired: Option<DesiredSlot>) {
+        self.generation = generation;
+        self.desired = desired;
+    }
+
+    /// Begins what was noted, unless a swap is under way: that ends by itself, and then this is called again.
+    pub(super) fn begin_newest(&mut self, turn: &mut Turn<'_>) {
+        let is_swapping = matches!(
+            self.phase,
+            Phase::Activating { .. } | Phase::Reverting { .. } | Phase::Removing { .. }
+        );
+        if self.generation <= self.begun || is_swapping {
+            return;
+        }
+        self.begun = self.generation;
+        match self.desired.clone() {
+            Some(desired) => self.begin(Attempt::new(self.generation, desired), turn),
+            None => self.begin_removal(turn),
+        }
+    }
+
+    fn begin(&mut self, wanted: Attempt, turn: &mut Turn<'_>) {
+        if self.carry_on_as(&wanted, turn) {
+            return;
+        }
+        let was_safe_mode = matches!(self.phase, Phase::SafeMode { .. });
+        match self.leave(turn) {
+            Some(live) if *live.image() == wanted.image() && !was_safe_mode => {
+                self.keep_or_try(Live { mandate: wanted.mandate(), ..live }, &wanted, turn);
+            }
+            live => self.check(wanted, live, turn),
+        }
+    }
+
+    /// The same image under a newer generation: no work is lost.
+    fn carry_on_as(&mut self, wanted: &Attempt, turn: &Turn<'_>) -> bool {
+        match &mut self.phase {
+            Phase::Preparing { attempt, .. } if attempt.image() == wanted.image() => {
+                attempt.generation = wanted.generation;
+                attempt.desired = wanted.desired.clone();
+                true
+            }
+            Phase::Trial { live, rules, stage, .. } if *live.image() == wanted.image() => {
+                live.mandate = wanted.mandate();
+                *rules = wanted.desired.trial;
+                if *stage == Stage::Watch {
+                    self.conclude(wanted.mandate(), OutcomeKind::Committed, None, turn.now);
+                }
+                true
+            }
+            _ => false, // every other phase is about another image, or about none
+        }
+    }
+
+    /// Gives up what is under way; the live image stays.
+    fn leave(&mut self, turn: &mut Turn<'_>) -> Option<Live> {
+        match std::mem::replace(&mut self.phase, Phase::Idle { live: None }) {
+            Phase::Idle { live } => live,
+            Phase::Preparing { attempt, live, .. } => {
+                self.ticket.next();
+                turn.cancel();
+                self.conclude(attempt.mandate(), OutcomeKind::Superseded, None, turn.now);
+                live
+            }
+            Phase::Trial { live, stage, .. } => {
+                if stage != Stage::Watch {
+                    let mandate = live.mandate.clone();
+                    self.conclude(mandate, OutcomeKind::Superseded, None, turn.now);
+                }
+                Some(live)
+            }
+            Phase::SafeMode { live, .. } => Some(live),
+            // The swaps are never left; were they, what is live would still be kept.
+            Phase::Activating { live, .. } | Phase::Removing { live, .. } => live,
+            Phase::Reverting { .. } => None,
+        }
+    }
+
+    /// The wanted image is live already.
+    fn keep_or_try(&mut self, live: Live, wanted: &Attempt, turn: &mut Turn<'_>) {
+        turn.serve(live.image(), 0);
+        match live.standing {
+            Standing::Kept => {
+                self.conclude(live.mandate.clone(), OutcomeKind::Committed, None, turn.now);
+                self.phase = Phase::Idle { live: Some(live) };
+            }
+            Standing::OnTrial => self.try_out(live, wanted.desired.trial, turn),
+        }
+    }
+
+    fn begin_removal(&mut self, turn: &mut Turn<'_>) {
+        let live = self.leave(turn);
+        if live.is_some() {
+            self.phase = Phase::Removing { live, until: turn.until(REVERTING_MAX_MS) };
+            turn.start(self.ticket.next(), Task::Retire);
+        }
+    }
+
+    fn check(&mut self, attempt: Attempt, live: Option<Live>, turn: &mut Turn<'_>) {
+        let task = Task::Check { desired: attempt.desired.clone(), floor: turn.floor };
+        turn.start(self.ticket.next(), task);
+        let step = Step::Checking { until: turn.until(CHECKING_MAX_MS) };
+        self.phase = Phase::Preparing { attempt, live, step };
+    }
+
+    /// Takes up after a start of the agent: the live image first, then what was under way, from its beginning.
+    pub(super) fn on_started(&mut self, turn: &mut Turn<'_>) {
+        if let Some(image) = self.serving().cloned() {
+            turn.serve(&image, 0);
+        }
+        match self.take_phase() {
+            Phase::Preparing { mut attempt, live, step } => {
+                let may_be_the_cause = matches!(step, Step::Warming { .. });
+                attempt.boots += u8::from(may_be_the_cause);
+                self.check_after_boot(attempt, live, turn);
+            }
+            Phase::Activating { mut attempt, live, .. } => {
+                attempt.boots += 1;
+                self.check_after_boot(attempt, live, turn);
+            }
+            Phase::Reverting { from, to, fault, .. } => {
+                turn.start(self.ticket.next(), Task::Revert { to: to.clone() });
+                let until = turn.until(REVERTING_MAX_MS);
+                self.phase = Phase::Reverting { from, to, fault, until };
+            }
+            Phase::Removing { live, .. } => {
+                turn.start(self.ticket.next(), Task::Retire);
+                self.phase = Phase::Removing { live, until: turn.until(REVERTING_MAX_MS) };
+            }
+            Phase::SafeMode { live, tries, .. } => {
+                self.phase = Phase::SafeMode { live, tries, retry_at: turn.now };
+            }
+            phase @ Phase::Trial { .. } => self.on_boot_in_trial(phase, turn),
+            phase @ Phase::Idle { .. } => self.phase = phase,
+        }
+    }
+
+    fn check_after_boot(&mut self, attempt: Attempt, live: Option<Live>, turn: &mut Turn<'_>) {
+        if attempt.boots > BOOTS_MAX {
+            let reason = "the agent stopped each time that the image was loaded";
+            let fault = Fault::new(FaultKind::Failed, "warming.boots", reason);
+            self.give_up(&attempt, live, fault, turn);
+        } else {
+            self.check(attempt, live, turn);
+        }
+    }
+
+    /// Takes the answer of the newest task; those of earlier ones come too late.
+    pub(super) fn on_answer(&mut self, ticket: Ticket, answer: Answer, turn: &mut Turn<'_>) {
+        if ticket != self.ticket.current() {
+            return;
+        }
+        match (self.take_phase(), answer) {
+            (Phase::Preparing { attempt, live, step }, answer) => {
+                self.on_prepared(attempt, live, (step, answer), turn);
+            }
+            (Phase::Activating { attempt, live, .. }, Answer::Activated { providers }) => {
+                self.providers = providers;
+                let previous = live.and_then(|live| live.fallback_from(&attempt.image()));
+                let (mandate, epoch) = (attempt.mandate(), attempt.epoch);
+                let standing = Standing::OnTrial;
+                let live = Live { mandate, previous, standing, epoch, starts_failed: 0 };
+                self.try_out(live, attempt.desired.trial, turn);
+            }
+            (Phase::Activating { attempt, live, .. }, Answer::Failed(fault)) => {
+                let to = live.map(|live| live.mandate.image);
+                self.revert(attempt.mandate(), to, fault, turn);
+            }
+            (phase @ (Phase::Reverting { .. } | Phase::Removing { .. }), answer) => {
+                self.on_swapped_back(phase, answer, turn);
+            }
+            (phase, _) => self.phase = phase, // no task runs in the other phases
+        }
+    }
+
+    fn on_prepared(
+        &mut self,
+        mut attempt: Attempt,
+        live: Option<Live>,
+        (step, answer): (Step, Answer),
+        turn: &mut Turn<'_>,
+    ) {
+        let image = attempt.image();
+        let step = match (step, answer) {
+            (Step::Checking { .. }, Answer::Checked { epoch, total_bytes }) => {
+                attempt.epoch = epoch;
+                turn.start(self.ticket.next(), Task::Download { image });
+                let stalled_at = turn.until(STALLED_AFTER_MS);
+                Step::Downloading { progress: Progress { done_bytes: 0, total_bytes }, stalled_at }
+            }
+            (Step::Downloading { .. }, Answer::Progress(progress)) => {
+                Step::Downloading { progress, stalled_at: turn.until(STALLED_AFTER_MS) }
+            }
+            (Step::Downloading { .. }, Answer::Downloaded) => {
+                attempt.tries = 0;
+                turn.start(self.ticket.next(), Task::Verify { image });
+                Step::Verifying { until: turn.until(VERIFYING_MAX_MS) }
+            }
+            (Step::Verifying { .. }, Answer::Verified) => {
+                turn.start(self.ticket.next(), Task::Warm { image });
+                Step::Warming { until: turn.until(WARMING_MAX_MS) }
+            }
+            (Step::Warming { .. }, Answer::Warmed) => {
+                let previous = live.as_ref().and_then(|live| live.fallback_from(&image));
+                turn.start(self.ticket.next(), Task::Activate { image, previous });
+                let until = turn.until(ACTIVATING_MAX_MS);
+                self.phase = Phase::Activating { attempt, live, until };
+                return;
+            }
+            (_, Answer::Failed(fault)) => return self.on_fault(attempt, live, fault, turn),
+            (step, _) => step, // an answer to another step cannot have this ticket
+        };
+        self.phase = Phase::Preparing { attempt, live, step };
+    }
+
+    fn on_fault(
+        &mut self,
+        mut attempt: Attempt,
+        live: Option<Live>,
+        fault: Fault,
+        turn: &mut Turn<'_>,
+    ) {
+        // Half of the span: a wrong digest is no matter of a crowd.
+        const CORRUPT_SPREAD_PERMILLE: u16 = 500;
+        let pause_ms = match fault.kind {
+            FaultKind::Unreachable { spread_permille } => {
+                attempt.tries = attempt.tries.saturating_add(1);
+                pause_ms(attempt.tries, spread_permille)
+            }
+            FaultKind::Corrupt if attempt.corrupt + 1 < CORRUPT_MAX => {
+                attempt.corrupt += 1;
+                turn.alarm(&attempt.image(), &fault);
+                pause_ms(u32::from(attempt.corrupt), CORRUPT_SPREAD_PERMILLE)
+            }
+            FaultKind::Corrupt
+            | FaultKind::Untrusted
+            | FaultKind::NoRoom
+            | FaultKind::NotApplicable
+            | FaultKind::Failed => return self.give_up(&attempt, live, fault, turn),
+        };
+        let step = Step::Waiting { until: turn.until(pause_ms) };
+        self.phase = Phase::Preparing { attempt, live, step };
+    }
+
+    /// An error before the swap: the attempt ends, and what is live stays as it is.
+    fn give_up(
+        &mut self,
+        attempt: &Attempt,
+        live: Option<Live>,
+        fault: Fault,
+        turn: &mut Turn<'_>,
+    ) {
+        self.ticket.next();
+        turn.cancel();
+        turn.alarm(&attempt.image(), &fault);
+        let result = fault.outcome();
+        self.conclude(attempt.mandate(), result, Some(fault), turn.now);
+        if let Some(live) = live.as_ref().filter(|live| live.starts_failed > 0) {
+            turn.serve(live.image(), 0);
+        }
+        self.phase = Phase::Idle { live };
+    }
+
+    /// Ends what has reached its deadline.
+    pub(super) fn on_tick(&mut self, turn: &mut Turn<'_>) {
+        if self.deadline().is_none_or(|deadline| turn.now < deadline) {
+            return;
+        }
+        match self.take_phase() {
+            Phase::Preparing { attempt, live, step } => self.on_late(attempt, live, &step, turn),
+            Phase::Activating { attempt, live, .. } => {
+                let fault = Fault::new(FaultKind::Failed, "activate.timeout", "the swap hung");
+                let to = live.map(|live| live.mandate.image);
+                self.revert(attempt.mandate(), to, fault, turn);
+            }
+            Phase::Removing { live, .. } => {
+                turn.start(self.ticket.next(), Task::Retire);
+                self.phase = Phase::Removing { live, until: turn.until(REVERTING_MAX_MS) };
+            }
+            phase @ (Phase::Trial { .. } | Phase::Reverting { .. } | Phase::SafeMode { .. }) => {
+                self.on_trial_tick(phase, turn);
+            }
+            phase @ Phase::Idle { .. } => self.phase = phase,
+        }
+    }
+
+    fn on_late(
+        &mut self,
+        attempt: Attempt,
+        live: Option<Live>,
+        step: &Step,
+        turn: &mut Turn<'_>,
+    ) {
+        let kind = FaultKind::Unreachable { spread_permille: 1_000 };
+        let fault = match step {
+            Step::Waiting { .. } => return self.check(attempt, live, turn),
+            Step::Checking { .. } => Fault::new(kind, "check.timeout", "checks took too long"),
+            Step::Downloading { .. } => {
+                let fault = Fault::new(kind, "download.stalled", "no byte came for an hour");
+                turn.alarm(&attempt.image(), &fault);
+                fault
+            }
+            Step::Verifying { .. } => {
+                Fault::new(FaultKind::Failed, "verify.timeout", "verifying took too long")
+            }
+            Step::Warming { .. } => {
+                let reason = "loading and golden tests took too long";
+                Fault::new(FaultKind::Failed, "self-test.timeout", reason)
+            }
+        };
+        self.ticket.next();
+        turn.cancel();
+        self.on_fault(attempt, live, fault, turn);
+    }
+
+    pub(super) fn take_phase(&mut self) -> Phase {
+        std::mem::replace(&mut self.phase, Phase::Idle { live: None })
+    }
+
+    pub(super) fn conclude(
+        &mut self,
+        mandate: Mandate,
+        result: OutcomeKind,
+        fault: Option<Fault>,
+        at: UnixMillis,
+    ) {
+        let (code, reason) = fault.map(|fault| (fault.code, fault.reason)).unwrap_or_default();
+        let Mandate { generation, rollout, image } = mandate;
+        self.outcome = Some(Outcome { generation, rollout, image, result, code, reason, at });
+    }
+
+    /// When the phase ends by itself.
+    pub(crate) const fn deadline(&self) -> Option<UnixMillis> {
+        match &self.phase {
+            Phase::Idle { .. } => None,
+            Phase::Preparing { step, .. } => Some(match step {
+                Step::Waiting { until }
+                | Step::Checking { until }
+                | Step::Verifying { until }
+                | Step::Warming { until } => *until,
+                Step::Downloading { stalled_at, .. } => *stalled_at,
+            }),
+            Phase::Activating { until, .. }
+            | Phase::Trial { until, .. }
+            | Phase::Reverting { until, .. }
+            | Phase::Removing { until, .. } => Some(*until),
+            Phase::SafeMode { retry_at, .. } => Some(*retry_at),
+        }
+    }
+
+    /// Nothing is served, nothing is wanted, nothing is under way.
+    pub(super) fn is_gone(&self) -> bool {
+        let is_done = self.generation <= self.begun;
+        is_done && self.desired.is_none() && self.phase == Phase::Idle { live: None }
+    }
+
+    /// Whether the journal need not know of the change: progress is found again on disk.
+    pub(super) fn is_same_on_disk(&self, other: &Self) -> bool {
+        let durable = |slot: &Self| {
+            let mut slot = slot.clone();
+            slot.ticket = TicketSource::default();
+            if let Phase::Preparing { step: Step::Downloading { progress, stalled_at }, .. } =
+                &mut slot.phase
+            {
+                progress.done_bytes = 0;
+                *stalled_at = UnixMillis::default();
+            }
+            slot
+        };
+        durable(self) == durable(other)
+    }
+
+    const fn live(&self) -> Option<&Live> {
+        match &self.phase {
+            Phase::Idle { live }
+            | Phase::Preparing { live, .. }
+            | Phase::Activating { live, .. }
+            | Phase::Removing { live, .. } => live.as_ref(),
+            Phase::Trial { live, .. } | Phase::SafeMode { live, .. } => Some(live),
+            Phase::Reverting { .. } => None,
+        }
+    }
+
+    /// The image that answers requests, or should.
+    pub(crate) fn serving(&self) -> Option<&ImageRef> {
+        self.live().map(Live::image)
+    }
+
+    /// What the slot cannot do without, now or later.
+    pub(super) fn images(&self) -> Vec<Digest> {
+        let live = self.live().into_iter();
+        let live = live.flat_map(|live| [Some(live.image()), live.previous.as_ref()]);
+        let mut images: Vec<_> = live.flatten().map(|image| image.index).collect();
+        images.extend(self.desired.as_ref().map(|desired| desired.index));
+        match &self.phase {
+            Phase::Preparing { attempt, .. } | Phase::Activating { attempt, .. } => {
+                images.push(attempt.desired.index);
+            }
+            Phase::Reverting { from, to, .. } => {
+                images.push(from.image.index);
+                images.extend(to.as_ref().map(|to| to.index));
+            }
+            Phase::Idle { .. }
+            | Phase::Trial { .. }
+            | Phase::SafeMode { .. }
+            | Phase::Removing { .. } => {}
+        }
+        images
+    }
+
+    pub(super) fn report(&self, model: &ModelName) -> SlotReport {
+        let (phase, next, progress) = self.work();
+        let is_serving = !matches!(self.phase, Phase::SafeMode { .. });
+        SlotReport {
+            model: model.clone(),
+            generation: self.begun,
+            phase,
+            serving: self.serving().filter(|_| is_serving).cloned(),
+            next,
+            previous: self.live().and_then(|live| live.previous.clone()),
+            progress,
+            outcome: self.outcome.clone(),
+            providers: self.providers.clone(),
+        }
+    }
+
+    /// The phase by its public name, the image worked towards, and how far a download is.
+    fn work(&self) -> (report::Phase, Option<ImageRef>, Option<Progress>) {
+        use report::Phase as Public;
+        match &self.phase {
+            Phase::Idle { .. } => (Public::Idle, None, None),
+            Phase::Preparing { attempt, step, .. } => {
+                let (phase, progress) = match step {
+                    Step::Waiting { .. } => (Public::Waiting, None),
+                    Step::Checking { .. } => (Public::Checking, None),
+                    Step::Downloading { progress, .. } => (Public::Downloading, Some(*progress)),
+                    Step::Verifying { .. } => (Public::Verifying, None),
+                    Step::Warming { .. } => (Public::Warming, None),
+                };
+                (phase, Some(attempt.image()), progress)
+            }
+            Phase::Activating { attempt, .. } => (Public::Activating, Some(attempt.image()), None),
+            Phase::Trial { stage: Stage::Probation { .. }, .. } => (Public::Probation, None, None),
+            Phase::Trial { stage: Stage::Watch, .. } => (Public::Watch, None, None),
+            Phase::Reverting { to, .. } => (Public::Reverting, to.clone(), None),
+            Phase::Removing { .. } => (Public::Reverting, None, None),
+            Phase::SafeMode { live, .. } => (Public::SafeMode, Some(live.image().clone()), None),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A slot from the pointer swap on: probation, watch, and the way back.
+
+use sealift_protocol::digest::Digest;
+use sealift_protocol::directive::Trial;
+use sealift_protocol::id::Epoch;
+use sealift_protocol::report::{ImageRef, OutcomeKind};
+
+use super::phase::{Fault, FaultKind, Live, Mandate, Phase, Stage, Standing};
+use super::retry::pause_ms;
+use super::slot::Slot;
+use super::{Answer, Providers, Task, Turn};
+use crate::limits::{BOOTS_MAX, REVERTING_MAX_MS, STARTS_FAILED_MAX};
+
+/// Pause before the worker of a live image is started again.
+const RESTART_MS: i64 = 500;
+
+/// Share of the span that a restart waits: one device's worker is no matter of a crowd.
+const RESTART_SPREAD_PERMILLE: u16 = 500;
+
+impl Slot {
+    /// Serves an image on trial.
+    pub(super) fn try_out(&mut self, live: Live, rules: Trial, turn: &Turn<'_>) {
+        let until = turn.until(millis(rules.probation_s));
+        let stage = Stage::Probation { boots: 0 };
+        self.phase = Phase::Trial { live, rules, until, crashes: 0, stage };
+    }
+
+    pub(super) fn on_boot_in_trial(&mut self, phase: Phase, turn: &mut Turn<'_>) {
+        let Phase::Trial { live, rules, until, crashes, stage } = phase else { return };
+        self.phase = match stage {
+            Stage::Probation { boots } if boots >= BOOTS_MAX => {
+                let reason = "the agent was started too often while the image was on trial";
+                let fault = Fault::new(FaultKind::Failed, "trial.boots", reason);
+                return self.turn_back(live, fault, turn);
+            }
+            Stage::Probation { boots } => {
+                // Time in which nothing was served proves nothing.
+                let until = turn.until(millis(rules.probation_s));
+                let stage = Stage::Probation { boots: boots + 1 };
+                Phase::Trial { live, rules, until, crashes, stage }
+            }
+            Stage::Watch => Phase::Trial { live, rules, until, crashes, stage },
+        };
+    }
+
+    pub(super) fn on_trial_tick(&mut self, phase: Phase, turn: &mut Turn<'_>) {
+        match phase {
+            Phase::Trial { live, rules, stage: Stage::Probation { .. }, .. } => {
+                self.keep(live, rules, turn);
+            }
+            Phase::Trial { live, stage: Stage::Watch, .. } => {
+                self.phase = Phase::Idle { live: Some(live) };
+            }
+            Phase::Reverting { from, to, fault, .. } => {
+                self.ticket.next();
+                turn.cancel();
+                self.not_reverted(from, to, fault, turn);
+            }
+            Phase::SafeMode { live, tries, .. } => {
+                turn.serve(live.image(), 0);
+                let tries = tries.saturating_add(1);
+                let retry_at = turn.until(pause_ms(tries, 1_000));
+                self.phase = Phase::SafeMode { live, tries, retry_at };
+            }
+            phase => self.phase = phase, // the parent hands over these three alone
+        }
+    }
+
+    fn keep(&mut self, live: Live, rules: Trial, turn: &mut Turn<'_>) {
+        self.conclude(live.mandate.clone(), OutcomeKind::Committed, None, turn.now);
+        // Only an image that is kept raises the floor: going back from a trial must stay possible.
+        turn.floor = turn.floor.max(live.epoch);
+        let live = Live { standing: Standing::Kept, ..live };
+        let until = turn.until(millis(rules.watch_s));
+        self.phase = Phase::Trial { live, rules, until, crashes: 0, stage: Stage::Watch };
+    }
+
+    /// The worker of a live image answers.
+    pub(super) fn on_served(&mut self, image: Digest, providers: Providers) {
+        let Some(live) = self.live_mut(image) else { return };
+        live.starts_failed = 0;
+        self.providers = providers;
+        if let Phase::SafeMode { live, .. } = &self.phase {
+            self.phase = Phase::Idle { live: Some(live.clone()) };
+        }
+    }
+
+    /// The worker of a live image could not be started.
+    pub(super) fn on_not_served(&mut self, image: Digest, reason: &str, turn: &mut Turn<'_>) {
+        let Some(live) = self.live_mut(image) else { return };
+        live.starts_failed = live.starts_failed.saturating_add(1);
+        let (failed, image) = (live.starts_failed, live.image().clone());
+        let fault = Fault::new(FaultKind::Failed, "worker.start", reason);
+        let after_ms = pause_ms(u32::from(failed), RESTART_SPREAD_PERMILLE);
+        match self.take_phase() {
+            Phase::Trial { live, .. } if failed >= STARTS_FAILED_MAX => {
+                self.turn_back(live, fault, turn);
+            }
+            Phase::Idle { live: Some(live) } if failed >= STARTS_FAILED_MAX => {
+                self.turn_back_or_wait(live, fault, turn);
+            }
+            // Its own clock says when to try again.
+            phase @ Phase::SafeMode { .. } => self.phase = phase,
+            phase => {
+                turn.serve(&image, after_ms);
+                self.phase = phase;
+            }
+        }
+    }
+
+    fn turn_back_or_wait(&mut self, live: Live, fault: Fault, turn: &mut Turn<'_>) {
+        if live.previous.is_some() {
+            return self.turn_back(live, fault, turn);
+        }
+        turn.alarm(live.image(), &fault);
+        let retry_at = turn.until(pause_ms(1, 1_000));
+        self.phase = Phase::SafeMode { live, tries: 1, retry_at };
+    }
+
+    /// The worker of a live image ended by itself.
+    pub(super) fn on_crashed(&mut self, image: Digest, reason: &str, turn: &mut Turn<'_>) {
+        let Some(live) = self.live_mut(image) else { return };
+        let image = live.image().clone();
+        let fault = Fault::new(FaultKind::Failed, "worker.crashed", reason);
+        match self.take_phase() {
+            Phase::Trial { live, rules, crashes, .. }
+                if crashes.saturating_add(1) >= rules.crashes_max =>
+            {
+                self.turn_back(live, fault, turn);
+            }
+            Phase::Trial { live, rules, until, crashes, stage } => {
+                turn.alarm(&image, &fault);
+                turn.serve(&image, 0);
+                let crashes = crashes + 1;
+                self.phase = Phase::Trial { live, rules, until, crashes, stage };
+            }
+            phase => {
+                turn.alarm(&image, &fault);
+                turn.serve(&image, RESTART_MS);
+                self.phase = phase;
+            }
+        }
+    }
+
+    /// Judges an image on trial by the requests that failed.
+    pub(super) fn on_counted(
+        &mut self,
+        image: Digest,
+        (requests, errors): (u64, u64),
+        turn: &mut Turn<'_>,
+    ) {
+        let Phase::Trial { live, rules, .. } = &self.phase else { return };
+        let limit = u128::from(rules.errors_max_permille) * u128::from(requests);
+        let is_bad = u128::from(errors) * 1_000 > limit;
+        if live.image().index != image || requests < u64::from(rules.requests_min) || !is_bad {
+            return;
+        }
+        let reason = format!(
+            "{errors} of {requests} requests failed, at most {} per mille may",
+            rules.errors_max_permille
+        );
+        let fault = Fault::new(FaultKind::Failed, "trial.errors", &reason);
+        let live = live.clone();
+        self.turn_back(live, fault, turn);
+    }
+
+    fn turn_back(&mut self, live: Live, fault: Fault, turn: &mut Turn<'_>) {
+        self.revert(live.mandate, live.previous, fault, turn);
+    }
+
+    /// Goes back from an image that was made live.
+    pub(super) fn revert(
+        &mut self,
+        from: Mandate,
+        to: Option<ImageRef>,
+        fault: Fault,
+        turn: &mut Turn<'_>,
+    ) {
+        turn.alarm(&from.image, &fault);
+        turn.start(self.ticket.next(), Task::Revert { to: to.clone() });
+        self.phase = Phase::Reverting { from, to, fault, until: turn.until(REVERTING_MAX_MS) };
+    }
+
+    pub(super) fn on_swapped_back(&mut self, phase: Phase, answer: Answer, turn: &mut Turn<'_>) {
+        match (phase, answer) {
+            (Phase::Reverting { from, to, fault, .. }, Answer::Reverted { providers }) => {
+                self.providers = providers;
+                let live = to.map(|image| kept(&from, image));
+                self.conclude(from, OutcomeKind::RolledBack, Some(fault), turn.now);
+                self.phase = Phase::Idle { live };
+            }
+            (Phase::Reverting { from, to, fault, .. }, Answer::Failed(_)) => {
+                self.not_reverted(from, to, fault, turn);
+            }
+            (Phase::Removing { .. }, Answer::Retired) => {
+                self.providers.clear();
+                self.phase = Phase::Idle { live: None };
+            }
+            // A removal that failed is tried again at its deadline; other answers belong to no swap.
+            (phase, _) => self.phase = phase,
+        }
+    }
+
+    /// The image to go back to does not start either: nothing but the agent works, and it keeps trying.
+    fn not_reverted(
+        &mut self,
+        from: Mandate,
+        to: Option<ImageRef>,
+        fault: Fault,
+        turn: &mut Turn<'_>,
+    ) {
+        self.phase = match to {
+            Some(image) => {
+                let live = kept(&from, image);
+                let retry_at = turn.until(pause_ms(1, 1_000));
+                Phase::SafeMode { live, tries: 1, retry_at }
+            }
+            None => Phase::Idle { live: None },
+        };
+        self.conclude(from, OutcomeKind::RolledBack, Some(fault), turn.now);
+    }
+
+    fn live_mut(&mut self, image: Digest) -> Option<&mut Live> {
+        let live = match &mut self.phase {
+            Phase::Idle { live }
+            | Phase::Preparing { live, .. }
+            | Phase::Activating { live, .. }
+            | Phase::Removing { live, .. } => live.as_mut(),
+            Phase::Trial { live, .. } | Phase::SafeMode { live, .. } => Some(live),
+            Phase::Reverting { .. } => None,
+        };
+        live.filter(|live| live.image().index == image)
+    }
+}
+
+/// An image that served before `from` and serves again.
+fn kept(from: &Mandate, image: ImageRef) -> Live {
+    let mandate = Mandate { generation: from.generation, rollout: None, image };
+    let (standing, epoch) = (Standing::Kept, Epoch::default());
+    Live { mandate, previous: None, standing, epoch, starts_failed: 0 }
+}
+
+fn millis(seconds: u32) -> i64 {
+    i64::from(seconds) * 1_000
+}
+

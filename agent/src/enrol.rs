@@ -1,0 +1,236 @@
+//! How a device gets its identity: a token, a key made here, a certificate from the fleet's authority.
+//!
+//! The token carries the digests of the authority and of the first TUF root, so that nothing the network says has to be believed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use sealift_protocol::api::{EnrolRequest, EnrolResponse};
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::DeviceId;
+
+use crate::disk::{self, Secrecy};
+use crate::identity::{self, Identity, IdentityError};
+use crate::origin::{Origin, OriginError};
+
+/// The first word of a token: its form.
+const TOKEN_FORM: &str = "sle1";
+
+/// Two certificates, a root and a few names.
+const RESPONSE_BYTES_MAX: usize = 2 << 20;
+
+/// Where and as whom to enrol.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    /// The devices' port of the fleet server.
+    pub url: String,
+    /// The token, as the server showed it.
+    pub token: String,
+    /// The id that the device would like.
+    pub device: DeviceId,
+}
+
+/// Why a device was not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// A store holds one device for ever.
+    #[error("{0} holds an enrolled device already")]
+    AlreadyEnrolled(std::path::PathBuf),
+    /// Not a token of ours.
+    #[error("token has not the form `sle1.<secret>.<digest>.<digest>`")]
+    Token,
+    /// The key or the request for a certificate could not be made.
+    #[error("cannot make a key and a request for its certificate")]
+    Key(#[source] rcgen::Error),
+    /// The TLS library refuses its settings.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// The server cannot be reached, is not the one of the token, or refuses.
+    #[error("fleet server does not enrol the device: {0}")]
+    Server(String),
+    /// The answer does not keep the promises of the token.
+    #[error("answer of the server is not what the token promises: {0}")]
+    Promise(&'static str),
+    /// The identity cannot be kept.
+    #[error("cannot keep the identity")]
+    Keep(#[from] IdentityError),
+    /// The TUF root cannot be kept.
+    #[error("cannot keep the TUF root")]
+    Root(#[source] std::io::Error),
+}
+
+/// The digests that a token promises.
+#[derive(Debug, Clone, Copy)]
+struct Promise {
+    authority: Digest,
+    root: Digest,
+}
+
+impl Promise {
+    fn parse(token: &str) -> Result<Self, EnrolError> {
+        let mut parts = token.trim().split('.');
+        let mut part = || parts.next().ok_or(EnrolError::Token);
+        let (form, secret, authority, root) = (part()?, part()?, part()?, part()?);
+        if form != TOKEN_FORM || secret.is_empty() || parts.next().is_some() {
+            return Err(EnrolError::Token);
+        }
+        let digest = |hex| Digest::from_hex(hex).map_err(|_| EnrolError::Token);
+        Ok(Self { authority: digest(authority)?, root: digest(root)? })
+    }
+}
+
+/// Enrols the device whose store is `store`.
+pub async fn enrol(store: &Path, enrolment: &Enrolment) -> Result<(), EnrolError> {
+    if Identity::load(store).is_ok() {
+        return Err(EnrolError::AlreadyEnrolled(store.to_owned()));
+    }
+    let promise = Promise::parse(&enrolment.token)?;
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(EnrolError::Key)?;
+    let response = ask(enrolment, promise, &key).await?;
+    check(&response, promise)?;
+
+    disk::private_dir(&store.join("tuf")).map_err(EnrolError::Root)?;
+    let root = store.join("tuf").join("root.json");
+    disk::replace(&root, response.tuf_root.as_bytes(), Secrecy::Private)
+        .map_err(EnrolError::Root)?;
+    let identity = Identity {
+        tenant: response.tenant,
+        device: response.device,
+        url: enrolment.url.trim_end_matches('/').to_owned(),
+        mqtt: response.mqtt,
+        certificate_pem: response.certificate_pem,
+        ca_pem: response.ca_pem,
+        labels: response.labels,
+    };
+    identity.save(store, &key.serialize_pem())?;
+    tracing::info!(tenant = %identity.tenant, device = %identity.device, "device enrolled");
+    Ok(())
+}
+
+async fn ask(
+    enrolment: &Enrolment,
+    promise: Promise,
+    key: &KeyPair,
+) -> Result<EnrolResponse, EnrolError> {
+    let request = CertificateParams::default()
+        .serialize_request(key)
+        .and_then(|request| request.pem())
+        .map_err(EnrolError::Key)?;
+    let token = enrolment.token.trim().to_owned();
+    let body = EnrolRequest { token, device: enrolment.device.clone(), csr_pem: request };
+    let origin = Origin::new(&enrolment.url, tls(promise.authority)?);
+    let refused = |error: OriginError| EnrolError::Server(error.to_string());
+    let bytes = origin
+        .map_err(refused)?
+        .post("/enrol", &body, RESPONSE_BYTES_MAX)
+        .await
+        .map_err(refused)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|_| EnrolError::Server("its answer cannot be read".to_owned()))
+}
+
+fn check(response: &EnrolResponse, promise: Promise) -> Result<(), EnrolError> {
+    let authority = CertificateDer::from_pem_slice(response.ca_pem.as_bytes())
+        .map_err(|_| EnrolError::Promise("its authority cannot be read"))?;
+    if Digest::of(&authority) != promise.authority {
+        return Err(EnrolError::Promise("it names another authority"));
+    }
+    if Digest::of(response.tuf_root.as_bytes()) != promise.root {
+        return Err(EnrolError::Promise("it has another TUF root"));
+    }
+    Ok(())
+}
+
+fn tls(authority: Digest) -> Result<Arc<ClientConfig>, EnrolError> {
+    let builder = ClientConfig::builder();
+    let provider = builder.crypto_provider().clone();
+    let pinned = Arc::new(Pinned { authority, provider });
+    // Not less than the usual checks, but more: the pinned authority must be in the chain, and then they run with it alone.
+    Ok(Arc::new(
+        builder.dangerous().with_custom_certificate_verifier(pinned).with_no_client_auth(),
+    ))
+}
+
+/// Accepts a server whose chain ends in the authority of this digest, and no other.
+#[derive(Debug)]
+struct Pinned {
+    authority: Digest,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let pinned = intermediates.iter().find(|shown| Digest::of(shown) == self.authority);
+        let unknown = rustls::CertificateError::UnknownIssuer;
+        let pinned = pinned.ok_or(rustls::Error::InvalidCertificate(unknown))?;
+        let roots = Arc::new(identity::roots(std::slice::from_ref(pinned))?);
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_promises_two_digests() {
+        let (authority, root) = (Digest::of(b"ca"), Digest::of(b"root"));
+        let token = format!("sle1.c2VjcmV0.{}.{}", authority.hex(), root.hex());
+        let promise = Promise::parse(&token).unwrap();
+        assert_eq!((promise.authority, promise.root), (authority, root));
+
+        let hex = root.hex();
+        for token in [
+            String::new(),
+            format!("sle2.s.{hex}.{hex}"),
+            format!("sle1..{hex}.{hex}"),
+            format!("sle1.s.{hex}"),
+            format!("sle1.s.{hex}.{hex}.x"),
+            format!("sle1.s.{hex}.{}", &hex[1..]),
+        ] {
+            assert!(Promise::parse(&token).is_err(), "{token}");
+        }
+    }
+}

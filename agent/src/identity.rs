@@ -1,0 +1,123 @@
+//! Who the device is: its names, its certificate and key, whom it trusts on the wire. Written once, by enrolment.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sealift_protocol::id::{DeviceId, TenantId, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{self, Secrecy};
+
+const FILE: &str = "identity.json";
+const KEY_FILE: &str = "key.pem";
+
+/// Two certificates and a few names.
+const BYTES_MAX: u64 = 256 << 10;
+
+/// A device's identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) tenant: TenantId,
+    pub(crate) device: DeviceId,
+    /// The devices' port of the fleet server.
+    pub(crate) url: String,
+    /// `host:port` of the broker.
+    pub(crate) mqtt: String,
+    pub(crate) certificate_pem: String,
+    /// The authority behind the server's and the broker's certificates.
+    pub(crate) ca_pem: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Why there is no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Enrolment has not taken place.
+    #[error("{0} holds no enrolled device")]
+    NotEnrolled(PathBuf),
+    /// A file cannot be read or written.
+    #[error("cannot read or write {path}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{0} cannot be read as what it should be")]
+    Form(PathBuf),
+    /// Certificate, key or authority are refused by the TLS library.
+    #[error("certificate, key or authority cannot be used")]
+    Tls(#[source] rustls::Error),
+}
+
+impl Identity {
+    pub(crate) fn load(store: &Path) -> Result<Self, IdentityError> {
+        let path = store.join(FILE);
+        let bytes = disk::read(&path, BYTES_MAX)
+            .map_err(|source| IdentityError::Disk { path: path.clone(), source })?
+            .ok_or_else(|| IdentityError::NotEnrolled(store.to_owned()))?;
+        serde_json::from_slice(&bytes).map_err(|_| IdentityError::Form(path))
+    }
+
+    /// Writes the key first: an identity without its key is none.
+    pub(crate) fn save(&self, store: &Path, key_pem: &str) -> Result<(), IdentityError> {
+        let text =
+            serde_json::to_vec_pretty(self).map_err(|_| IdentityError::Form(store.join(FILE)))?;
+        for (name, bytes) in [(KEY_FILE, key_pem.as_bytes()), (FILE, &text)] {
+            let path = store.join(name);
+            disk::replace(&path, bytes, Secrecy::Private)
+                .map_err(|source| IdentityError::Disk { path, source })?;
+        }
+        Ok(())
+    }
+
+    /// TLS as this device: only the fleet's own authority counts, and the device shows its certificate.
+    pub(crate) fn tls(&self, store: &Path) -> Result<Arc<ClientConfig>, IdentityError> {
+        let path = store.join(KEY_FILE);
+        let unreadable = |_| IdentityError::Form(path.clone());
+        let key = PrivateKeyDer::from_pem_file(&path).map_err(unreadable)?;
+        let chain = certificates(&self.certificate_pem, store)?;
+        let roots = roots(&certificates(&self.ca_pem, store)?).map_err(IdentityError::Tls)?;
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        config.with_client_auth_cert(chain, key).map(Arc::new).map_err(IdentityError::Tls)
+    }
+
+    /// Days until the device's certificate expires; negative afterwards, 0 if it cannot be read.
+    pub(crate) fn certificate_days(&self, now: UnixMillis) -> i16 {
+        const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+        let expires_at = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes())
+            .next()
+            .and_then(Result::ok)
+            .and_then(|der| {
+                let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+                Some(certificate.validity().not_after.timestamp().saturating_mul(1_000))
+            });
+        let days = expires_at.map_or(0, |at| UnixMillis(at).since(now).div_euclid(DAY_MS));
+        i16::try_from(days).unwrap_or(if days > 0 { i16::MAX } else { i16::MIN })
+    }
+}
+
+fn certificates(
+    pem: &str,
+    store: &Path,
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let found = found.ok().filter(|found| !found.is_empty());
+    found.ok_or_else(|| IdentityError::Form(store.join(FILE)))
+}
+
+/// A store of exactly these authorities.
+pub(crate) fn roots(authorities: &[CertificateDer<'_>]) -> Result<RootCertStore, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone().into_owned())?;
+    }
+    Ok(roots)
+}

@@ -1,0 +1,34 @@
+//! The agent of a device: verifies signed model images, serves them, observes them, reports.
+//!
+//! ```text
+//!  supervisor ── effects ──> trust, verify, download, slots, worker ── answers ──┐
+//!      ^                                                                         │
+//!      │ decides nothing: asks device::Device::on(event, now)  <─────────────────┘
+//!      └── link (MQTT: directives in, spool out), origin (HTTPS: metadata, blobs, the directive again)
+//! ```
+
+pub mod config;
+pub mod enrol;
+pub mod observe;
+pub mod serve;
+pub mod simulate;
+pub mod status;
+pub mod supervisor;
+pub mod worker;
+
+mod clock;
+mod device;
+mod disk;
+mod download;
+mod engine;
+mod health;
+mod identity;
+mod journal;
+mod limits;
+mod link;
+mod origin;
+mod record;
+mod slots;
+mod spool;
+mod trust;
+mod verify;

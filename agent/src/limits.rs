@@ -1,0 +1,51 @@
+//! The device's limits; each with its unit and its reason. Those that the server shares are in `sealift_protocol::limits`.
+
+use sealift_protocol::id::UnixMillis;
+
+/// Signatures and space are checked in this time, or again later: a fetch of metadata takes a second on a slow link.
+pub(crate) const CHECKING_MAX_MS: i64 = 30_000;
+
+/// Hashing and scanning 16 GiB at 30 MB/s.
+pub(crate) const VERIFYING_MAX_MS: i64 = 10 * 60_000;
+
+/// Loading and golden tests; the image's own policy may be stricter.
+pub(crate) const WARMING_MAX_MS: i64 = 2 * 60_000;
+
+/// Two renames and a swap in memory.
+pub(crate) const ACTIVATING_MAX_MS: i64 = 30_000;
+
+/// Going back may have to load the previous image from disk.
+pub(crate) const REVERTING_MAX_MS: i64 = 3 * 60_000;
+
+/// A download without a byte for this long is begun anew, and people are told.
+pub(crate) const STALLED_AFTER_MS: i64 = 60 * 60_000;
+
+/// Longest pause between two attempts to reach the server for an image.
+pub(crate) const RETRY_MAX_MS: i64 = 15 * 60_000;
+
+/// Starts of the agent in one probation; the image may be what stops it.
+pub(crate) const BOOTS_MAX: u8 = 3;
+
+/// Downloads whose bytes are not those that were signed, before the attempt fails.
+pub(crate) const CORRUPT_MAX: u8 = 3;
+
+/// Starts of a worker for the live image that may fail before the device goes back.
+pub(crate) const STARTS_FAILED_MAX: u8 = 3;
+
+/// A device offline for a week on 64 MiB flash keeps its newest hours.
+pub(crate) const SPOOL_BYTES_MAX: u64 = 8 << 20;
+
+/// Messages on their way to the server without a receipt. Broker and server hold this many for each device.
+pub(crate) const IN_FLIGHT_MAX: usize = 64;
+
+/// A worker that was replaced stays this long, in case the new one crashes at once.
+pub(crate) const KEEP_WARM_MS: i64 = 30_000;
+
+/// The journal is rewritten beyond this length; a device writes about 10 KB a rollout.
+pub(crate) const JOURNAL_BYTES_MAX: u64 = 1 << 20;
+
+/// Room that stays free besides an image: journal, spool, metadata and the system's own needs.
+pub(crate) const DISK_RESERVE_BYTES: u64 = 32 << 20;
+
+/// No clock is right that shows a time before this version was made: 2026-11-01.
+pub(crate) const BUILT_AT: UnixMillis = UnixMillis(1_793_491_200_000);

@@ -1,0 +1,172 @@
+//! `fleet-agent`: enrols a device, runs its agent, says how it does.
+
+use std::io::{IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use sealift_agent::config::Config;
+use sealift_agent::enrol::{self, Enrolment};
+use sealift_agent::simulate::Simulation;
+use sealift_agent::supervisor::{self, Setup};
+use sealift_agent::{status, worker};
+use sealift_protocol::id::DeviceId;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Threads that poll tasks: one for the supervisor, one for requests beside it. A device has few cores.
+const THREADS: usize = 2;
+
+/// Threads that hash, write and read files.
+const FILE_THREADS_MAX: usize = 4;
+
+/// The deepest task needs a fraction of it.
+const THREAD_STACK_BYTES: usize = 1 << 20;
+
+/// Runs signed model images on this device.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-agent", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Gives this device its identity
+    Enrol {
+        /// Directory of the device
+        #[arg(long)]
+        store: PathBuf,
+        /// Devices' port of the fleet server, as https://host:port
+        #[arg(long)]
+        url: String,
+        /// Token that the fleet server has shown
+        #[arg(long, env = "SEALIFT_ENROL_TOKEN", hide_env_values = true)]
+        token: String,
+        /// Id that the device would like
+        #[arg(long)]
+        device: DeviceId,
+    },
+    /// Runs the agent until it is told to stop
+    Run {
+        /// Directory of the device
+        #[arg(long)]
+        store: PathBuf,
+        /// Configuration; agent.toml in the store if not given
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Says what the device serves, and what it does
+    Status {
+        /// Directory of the device
+        #[arg(long)]
+        store: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs many made-up devices in one process
+    Simulate {
+        /// Directory that holds one directory for each device
+        #[arg(long)]
+        store: PathBuf,
+        /// Devices' port of the fleet server, as https://host:port
+        #[arg(long)]
+        url: String,
+        /// Token with as many uses as there are devices
+        #[arg(long, env = "SEALIFT_ENROL_TOKEN", hide_env_values = true)]
+        token: String,
+        /// How many devices
+        #[arg(long)]
+        count: u32,
+        /// Their names begin with this
+        #[arg(long, default_value = "sim")]
+        prefix: String,
+        /// Configuration of each of them
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Runs one model; started by the agent alone
+    #[command(hide = true)]
+    Worker,
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    if matches!(command, Command::Worker) {
+        return worker::child::main();
+    }
+    let filter = EnvFilter::try_from_env("SEALIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_terminal)
+        .with_writer(std::io::stderr)
+        .init();
+    match execute(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if even this cannot be written.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    // Only an earlier provider could be in the way, and there is none.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match command {
+        Command::Enrol { store, url, token, device } => {
+            std::fs::create_dir_all(&store).context("cannot create the store")?;
+            let enrolment = Enrolment { url, token, device };
+            Ok(runtime()?.block_on(enrol::enrol(&store, &enrolment))?)
+        }
+        Command::Run { store, config } => {
+            let config = Config::read(&store, config.as_deref())?;
+            let setup = Setup { store, config, is_simulated: false };
+            runtime()?.block_on(async { Ok(supervisor::run(setup, stop_signal()?).await?) })
+        }
+        Command::Status { store, json } => {
+            let status = status::read(&store)?;
+            let text = if json { serde_json::to_string_pretty(&status)? } else { status.text() };
+            Ok(writeln!(std::io::stdout(), "{}", text.trim_end())?)
+        }
+        Command::Simulate { store, url, token, count, prefix, config } => {
+            std::fs::create_dir_all(&store).context("cannot create the store")?;
+            let config = Config::read(&store, config.as_deref())?;
+            let simulation = Simulation { store, url, token, count, prefix, config };
+            runtime()?.block_on(async { Ok(simulation.run(stop_signal()?).await?) })
+        }
+        Command::Worker => Ok(()), // taken by the caller, before anything is set up
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .max_blocking_threads(FILE_THREADS_MAX)
+        .thread_stack_size(THREAD_STACK_BYTES)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// Cancelled by the first SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}

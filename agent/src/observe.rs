@@ -1,0 +1,279 @@
+//! What a live model sees and says: rows, predictions and latencies into a profile, window by window.
+//!
+//! One lock per image, held while the rows of one answer are counted: about 10 ns a value.
+
+mod rows;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sealift_protocol::id::{ModelName, UnixMillis};
+use sealift_protocol::image::IoContract;
+use sealift_protocol::profile::{Baseline, LatencySketch, Profiler};
+use sealift_protocol::report::ImageRef;
+use sealift_protocol::telemetry::ProfileWindow;
+use sealift_protocol::tensor::Tensor;
+
+use rows::RowPlan;
+
+/// When a window ends: at so many rows, or at the next full `seconds` of the clock, whichever is first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowLimits {
+    /// Rows.
+    pub rows: u64,
+    /// Seconds; windows of all devices with the same limit end at the same time.
+    pub seconds: u64,
+}
+
+/// Counts since a model went live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Requests that reached the model.
+    pub requests: u64,
+    /// Of these, the ones that failed by the model's or the agent's fault.
+    pub errors: u64,
+    /// 95 % of the answers took at most this; 0 for no answer.
+    pub latency_p95_us: u32,
+}
+
+/// Watches one image while it is live.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    model: ModelName,
+    image: ImageRef,
+    plan: Option<RowPlan>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    profiler: Option<Profiler>,
+    /// Begin of the window.
+    from: UnixMillis,
+    /// Errors of the window.
+    window_errors: u64,
+    requests: u64,
+    errors: u64,
+    latency: LatencySketch,
+    /// Room for one row, kept from request to request.
+    row: Vec<f32>,
+}
+
+impl Observer {
+    /// Begins the first window at `now`. Without a baseline there are no bins to count in, and only requests are counted.
+    pub(crate) fn new(
+        model: ModelName,
+        image: ImageRef,
+        contract: &IoContract,
+        baseline: Option<&Baseline>,
+        now: UnixMillis,
+    ) -> Self {
+        let plan = baseline.and_then(|baseline| RowPlan::new(contract, baseline));
+        let profiler = plan.is_some().then_some(baseline).flatten().map(Profiler::new);
+        let state = State {
+            profiler,
+            from: now,
+            window_errors: 0,
+            requests: 0,
+            errors: 0,
+            latency: LatencySketch::default(),
+            row: Vec::new(),
+        };
+        Self { model, image, plan, state: Mutex::new(state) }
+    }
+
+    /// Counts an answer.
+    pub(crate) fn answered(&self, inputs: &[Tensor], outputs: &[Tensor], latency: Duration) {
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let observed = self.plan.as_ref().map(|plan| plan.observe(inputs, outputs));
+        let mut state = self.state();
+        state.requests += 1;
+        state.latency.take(latency_us);
+        let State { profiler: Some(profiler), row, .. } = &mut *state else { return };
+        if let Some(observed) = observed.flatten() {
+            observed.count(profiler, row, latency_us);
+        }
+    }
+
+    /// Counts a failure.
+    pub(crate) fn failed(&self) {
+        let mut state = self.state();
+        state.requests += 1;
+        state.errors += 1;
+        state.window_errors += 1;
+    }
+
+    /// Counts since the image went live.
+    pub(crate) fn counters(&self) -> Counters {
+        let state = self.state();
+        let latency_p95_us = p95_us(&state.latency);
+        Counters { requests: state.requests, errors: state.errors, latency_p95_us }
+    }
+
+    /// Ends the window if it is due, or if `force` says so, and returns it unless it is empty.
+    pub(crate) fn drain(
+        &self,
+        now: UnixMillis,
+        limits: WindowLimits,
+        force: bool,
+    ) -> Option<ProfileWindow> {
+        let mut state = self.state();
+        let rows = state.profiler.as_ref().map_or(0, Profiler::rows);
+        let is_empty = rows == 0 && state.window_errors == 0;
+        if is_empty {
+            state.from = now;
+            return None;
+        }
+        if !force && rows < limits.rows && !is_next_span(state.from, now, limits.seconds) {
+            return None;
+        }
+        let errors = std::mem::take(&mut state.window_errors);
+        let from = std::mem::replace(&mut state.from, now);
+        let profile = state.profiler.as_mut()?.close();
+        drop(state);
+        let profile = profile.encode().inspect_err(|error| {
+            tracing::error!(model = %self.model, %error, "profile of a window was lost");
+        });
+        Some(ProfileWindow {
+            model: self.model.clone(),
+            image: self.image.clone(),
+            from,
+            until: now,
+            profile: profile.ok()?,
+            errors,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a multiple of `seconds` lies between the two times. A clock that steps back ends the window too.
+fn is_next_span(from: UnixMillis, now: UnixMillis, seconds: u64) -> bool {
+    let span_ms = i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX).max(1);
+    from.0.div_euclid(span_ms) != now.0.div_euclid(span_ms)
+}
+
+/// The 95th percentile in whole microseconds; 0 for an empty sketch.
+pub(crate) fn p95_us(latency: &LatencySketch) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the sketch ends at 100 s, which is 10^8 µs"
+    )]
+    let whole = |us: f64| us.round() as u32;
+    latency.quantile_us(0.95).map_or(0, whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use sealift_protocol::digest::Digest;
+    use sealift_protocol::id::Version;
+    use sealift_protocol::profile::{BaselineBuilder, Column, Profile};
+    use sealift_protocol::tensor::Datatype;
+
+    use super::*;
+
+    const LIMITS: WindowLimits = WindowLimits { rows: 100, seconds: 60 };
+
+    fn contract() -> IoContract {
+        let json = br#"{"schema":1,
+            "inputs":[{"name":"x","datatype":"FP32","shape":[-1,2],
+                       "features":[{"name":"a","group":"g"},{"name":"b","group":"g"}]}],
+            "outputs":[{"name":"label","datatype":"INT64","shape":[-1],"role":"class"},
+                       {"name":"p","datatype":"FP32","shape":[-1,2],"role":"probabilities",
+                        "labels":["no","yes"]}]}"#;
+        IoContract::parse(json).unwrap()
+    }
+
+    fn baseline() -> Baseline {
+        let columns = vec![Column::numeric("a", "g"), Column::numeric("b", "g")];
+        let classes = ["no", "yes"].map(str::to_owned).to_vec();
+        let mut builder = BaselineBuilder::new(columns, classes);
+        for row in 0..100_u32 {
+            builder.push(&[f64::from(row), f64::from(row % 7)], Some("yes"), Some(0.9)).unwrap();
+        }
+        builder.build().unwrap()
+    }
+
+    fn observer(baseline: Option<&Baseline>) -> Observer {
+        let version = Version::parse("1").unwrap();
+        let image = ImageRef { version, index: Digest::of(b"index") };
+        let model = ModelName::parse("vision/digits").unwrap();
+        Observer::new(model, image, &contract(), baseline, UnixMillis(1_000))
+    }
+
+    fn answer(observer: &Observer, classes: &[i64]) {
+        let rows = classes.len() as u64;
+        let x = Tensor::fp32("x", &[rows, 2], &[50.0, 3.0].repeat(classes.len())).unwrap();
+        let label: Vec<u8> = classes.iter().flat_map(|class| class.to_le_bytes()).collect();
+        let label = Tensor::new("label".to_owned(), Datatype::Int64, vec![rows], label).unwrap();
+        let p = Tensor::fp32("p", &[rows, 2], &[0.25, 0.75].repeat(classes.len())).unwrap();
+        observer.answered(&[x], &[label, p], Duration::from_micros(500));
+    }
+
+    fn profile(window: &ProfileWindow) -> Profile {
+        Profile::decode(&window.profile).unwrap()
+    }
+
+    #[test]
+    fn rows_predictions_confidence_and_latency_are_counted() {
+        let observer = observer(Some(&baseline()));
+        answer(&observer, &[1, 0, 1]);
+        answer(&observer, &[1]);
+        observer.failed();
+
+        let window = observer.drain(UnixMillis(2_000), LIMITS, true).unwrap();
+
+        let profile = profile(&window);
+        assert_eq!(profile.rows(), 4);
+        assert_eq!(profile.misshapen(), 0);
+        assert_eq!(profile.classes(), [1, 3]);
+        assert_eq!(profile.confidence()[15], 4);
+        assert_eq!(profile.numeric()[0].n(), 4);
+        // One latency per request, however many rows it has.
+        assert_eq!(profile.latency().count(), 2);
+        assert_eq!(
+            (window.errors, window.from, window.until),
+            (1, UnixMillis(1_000), UnixMillis(2_000))
+        );
+        let counters = observer.counters();
+        assert_eq!((counters.requests, counters.errors), (3, 1));
+        assert!((495..=505).contains(&counters.latency_p95_us), "{counters:?}");
+    }
+
+    #[test]
+    fn a_window_ends_at_its_rows_or_at_the_next_full_minute() {
+        let observer = observer(Some(&baseline()));
+        answer(&observer, &[1; 99]);
+        assert_eq!(observer.drain(UnixMillis(59_999), LIMITS, false), None);
+
+        answer(&observer, &[1]);
+        let by_rows = observer.drain(UnixMillis(59_999), LIMITS, false).unwrap();
+        answer(&observer, &[1]);
+        let by_time = observer.drain(UnixMillis(60_000), LIMITS, false).unwrap();
+
+        assert_eq!(profile(&by_rows).rows(), 100);
+        assert_eq!(profile(&by_time).rows(), 1);
+        assert_eq!(by_time.from, by_rows.until);
+    }
+
+    #[test]
+    fn nothing_seen_is_no_window_and_moves_its_begin() {
+        let observer = observer(Some(&baseline()));
+        assert_eq!(observer.drain(UnixMillis(90_000), LIMITS, true), None);
+        answer(&observer, &[0]);
+        let window = observer.drain(UnixMillis(91_000), LIMITS, true).unwrap();
+        assert_eq!(window.from, UnixMillis(90_000));
+    }
+
+    #[test]
+    fn an_image_without_a_baseline_counts_requests_alone() {
+        let observer = observer(None);
+        answer(&observer, &[1]);
+        observer.failed();
+        assert_eq!(observer.drain(UnixMillis(99_000), LIMITS, true), None);
+        assert_eq!((observer.counters().requests, observer.counters().errors), (2, 1));
+    }
+}

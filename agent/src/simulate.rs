@@ -1,0 +1,125 @@
+//! Many devices in one process: real supervisors, each with a store and an identity of its own, and made-up models.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sealift_protocol::id::{DeviceId, InvalidName};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, EngineName};
+use crate::disk;
+use crate::enrol::{self, EnrolError, Enrolment};
+use crate::identity::Identity;
+use crate::supervisor::{self, Setup, SupervisorError};
+use crate::verify::spread_permille;
+
+/// Devices begin within this time, so that they do not all come at once: ten a second.
+const BEGIN_MS_EACH: u64 = 100;
+
+/// Devices in one process; each takes a connection, a few tasks and a directory.
+const COUNT_MAX: u32 = 5_000;
+
+/// What to simulate.
+#[derive(Debug, Clone)]
+pub struct Simulation {
+    /// Holds a directory for each device.
+    pub store: PathBuf,
+    /// The devices' port of the fleet server.
+    pub url: String,
+    /// A token with as many uses as there are devices.
+    pub token: String,
+    /// How many devices.
+    pub count: u32,
+    /// Their names begin with this.
+    pub prefix: String,
+    /// How each of them runs.
+    pub config: Config,
+}
+
+/// Why devices are not simulated.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateError {
+    /// None, or more than one process holds.
+    #[error("1 to {COUNT_MAX} devices can be simulated")]
+    Count,
+    /// The prefix does not begin a device's name.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The directory of a device cannot be made.
+    #[error("cannot create {path}")]
+    Store {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A device was not enrolled.
+    #[error("device {device} was not enrolled")]
+    Enrol {
+        /// The device.
+        device: DeviceId,
+        /// Why.
+        #[source]
+        source: EnrolError,
+    },
+    /// A device's agent ended.
+    #[error("agent of device {device} ended")]
+    Agent {
+        /// The device.
+        device: DeviceId,
+        /// Why.
+        #[source]
+        source: SupervisorError,
+    },
+}
+
+impl Simulation {
+    /// Runs all devices until `stop` is cancelled, or the first of them fails.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), SimulateError> {
+        if self.count == 0 || self.count > COUNT_MAX {
+            return Err(SimulateError::Count);
+        }
+        let mut devices = JoinSet::new();
+        for number in 1..=self.count {
+            let device = DeviceId::parse(&format!("{}-{number}", self.prefix))?;
+            devices.spawn(self.clone().device(device, stop.clone()));
+        }
+        while let Some(ended) = devices.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(error) => tracing::error!(%error, "a simulated device ended"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn device(
+        self,
+        device: DeviceId,
+        stop: CancellationToken,
+    ) -> Result<(), SimulateError> {
+        let span_ms = BEGIN_MS_EACH * u64::from(self.count);
+        let pause = Duration::from_millis(span_ms * u64::from(spread_permille()) / 1_000);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        let store = self.store.join(device.as_str());
+        disk::private_dir(&store)
+            .map_err(|source| SimulateError::Store { path: store.clone(), source })?;
+        if Identity::load(&store).is_err() {
+            let Self { url, token, .. } = self.clone();
+            let enrolment = Enrolment { url, token, device: device.clone() };
+            let enrolled = enrol::enrol(&store, &enrolment).await;
+            enrolled
+                .map_err(|source| SimulateError::Enrol { device: device.clone(), source })?;
+        }
+        let config = Config { engine: EngineName::Fake, ..self.config };
+        let setup = Setup { store, config, is_simulated: true };
+        let ran = supervisor::run(setup, stop).await;
+        ran.map_err(|source| SimulateError::Agent { device, source })
+    }
+}

@@ -1,0 +1,74 @@
+//! Keeps the trust metadata, and answers what depends on them, one question after the other.
+
+use sealift_protocol::digest::Digest;
+use sealift_protocol::directive::DesiredSlot;
+use sealift_protocol::id::{Epoch, Generation};
+use tokio::sync::mpsc;
+
+use super::Input;
+use crate::clock::Clock;
+use crate::device::{Answer, Ticket};
+use crate::origin::Origin;
+use crate::slots::Slots;
+use crate::trust::Trust;
+use crate::verify::{self, Checked, Me};
+
+/// Questions that wait: one for each model of a device, and a few directives.
+const QUESTIONS_MAX: usize = 48;
+
+/// What depends on trust metadata.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// May the device follow this message?
+    Directive { message: Vec<u8>, newest: Generation },
+    /// May the device prepare this image?
+    Image { desired: DesiredSlot, floor: Epoch, ticket: Ticket },
+}
+
+pub(super) struct Keeper {
+    pub(super) trust: Trust,
+    pub(super) me: Me,
+    pub(super) slots: Slots,
+    pub(super) origin: Origin,
+    pub(super) clock: Clock,
+    pub(super) inputs: mpsc::Sender<Input>,
+}
+
+impl Keeper {
+    /// Starts the task; it ends when nobody can ask any more.
+    pub(super) fn start(mut self) -> mpsc::Sender<Question> {
+        let (questions, mut queue) = mpsc::channel(QUESTIONS_MAX);
+        tokio::spawn(async move {
+            while let Some(question) = queue.recv().await {
+                let answer = self.answer(question).await;
+                if self.inputs.send(answer).await.is_err() {
+                    return;
+                }
+            }
+        });
+        questions
+    }
+
+    async fn answer(&mut self, question: Question) -> Input {
+        let now = self.clock.now();
+        match question {
+            Question::Directive { message, newest } => {
+                let times = (newest, now);
+                match verify::directive(&mut self.trust, &self.me, &message, times).await {
+                    Ok(directive) => Input::Accepted(directive),
+                    Err(why) => Input::NotAccepted { message: Digest::of(&message), why },
+                }
+            }
+            Question::Image { desired, floor, ticket } => {
+                let place = (&self.me, &self.slots, &self.origin);
+                let checked =
+                    verify::image(&mut self.trust, place, (&desired, floor), now).await;
+                let answer = match checked {
+                    Ok(Checked { epoch, total_bytes }) => Answer::Checked { epoch, total_bytes },
+                    Err(fault) => Answer::Failed(fault),
+                };
+                Input::Answer { model: desired.model, ticket, answer }
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What goes to the server: reports, alarms, windows and heartbeats; and what comes back about directives and receipts.
+
+use sealift_protocol::codec;
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::{ModelName, UnixMillis};
+use sealift_protocol::limits::{MESSAGE_BYTES_MAX, REASON_CHARS_MAX};
+use sealift_protocol::report::{ImageRef, Refusal, Report};
+use sealift_protocol::telemetry::{Ack, Beat, Birth, Event as Alarm, Severity};
+use sealift_protocol::topic::Up;
+use serde::Serialize;
+
+use super::keeper::Question;
+use super::{Supervisor, SupervisorError, WINDOW};
+use crate::device::{Event, Fault, FaultKind};
+use crate::disk::{self, Secrecy};
+use crate::link::Session;
+use crate::observe::WindowLimits;
+use crate::spool::Keep;
+use crate::verify::NotAccepted;
+
+/// Without a receipt for this long, everything is sent again.
+const RESEND_AFTER_MS: i64 = 30_000;
+
+/// A receipt is two numbers.
+const ACK_BYTES_MAX: usize = 128;
+
+impl Supervisor {
+    /// Asks whether a message may be followed, unless it is the one that was asked about last and was settled.
+    pub(super) fn on_message(&mut self, message: Vec<u8>) {
+        let digest = Digest::of(&message);
+        if self.last_message == Some(digest) {
+            return;
+        }
+        let newest = self.device.generation();
+        match self.keeper.try_send(Question::Directive { message, newest }) {
+            Ok(()) => self.last_message = Some(digest),
+            Err(_) => tracing::warn!("a directive came while too many checks are waiting"),
+        }
+    }
+
+    /// A message was not followed: an old one silently, all others with a word to people, once.
+    pub(super) fn on_not_accepted(
+        &mut self,
+        message: Digest,
+        why: NotAccepted,
+    ) -> Result<(), SupervisorError> {
+        let NotAccepted::Refused(fault) = why else { return Ok(()) };
+        // It is looked at again when it comes again: metadata may have changed by then.
+        self.last_message = None;
+        if matches!(fault.kind, FaultKind::Unreachable { .. }) {
+            let soon = self.clock.steady().plus(crate::device::pause_ms(3, 1_000));
+            self.next_poll = self.next_poll.min(soon);
+            tracing::info!(code = fault.code, reason = fault.reason, "directive is checked later");
+            return Ok(());
+        }
+        let told = Some((message, fault.code.clone()));
+        if self.last_refusal == told {
+            return Ok(());
+        }
+        self.last_refusal = told;
+        tracing::warn!(code = fault.code, reason = fault.reason, "directive refused");
+        self.tell(&fault, Severity::Security, None)?;
+        let Fault { code, reason, .. } = fault;
+        self.feed(Event::Refused(Refusal { generation: None, code, reason }))
+    }
+
+    /// Tells people about a fault of an image.
+    pub(super) fn alarm(
+        &mut self,
+        model: ModelName,
+        image: ImageRef,
+        fault: &Fault,
+    ) -> Result<(), SupervisorError> {
+        let severity =
+            if fault.is_security_event() { Severity::Security } else { Severity::Warning };
+        let Fault { code, reason, .. } = fault;
+        tracing::warn!(%model, version = %image.version, code, reason, "image did not pass");
+        self.tell(fault, severity, Some((model, image)))
+    }
+
+    fn tell(
+        &mut self,
+        fault: &Fault,
+        severity: Severity,
+        about: Option<(ModelName, ImageRef)>,
+    ) -> Result<(), SupervisorError> {
+        let (model, image) = about.unzip();
+        let alarm = Alarm {
+            code: fault.code.clone(),
+            severity,
+            text: fault.reason.chars().take(REASON_CHARS_MAX).collect(),
+            model,
+            image: image.map(|image| (image.version, image.index)),
+            at: self.clock.now(),
+        };
+        let keep = if severity == Severity::Info { Keep::WhileThereIsRoom } else { Keep::Always };
+        self.spool(Up::Event, keep, &alarm)
+    }
+
+    fn spool<T: Serialize>(
+        &mut self,
+        channel: Up,
+        keep: Keep,
+        body: &T,
+    ) -> Result<(), SupervisorError> {
+        let body = codec::encode(body).map_err(|error| SupervisorError::Part {
+            part: "telemetry",
+            reason: crate::verify::with_cause(&error),
+        })?;
+        // The envelope adds less than this; what no broker takes would block all that follows.
+        const ENVELOPE_BYTES: usize = 128;
+        if body.len() + ENVELOPE_BYTES > MESSAGE_BYTES_MAX {
+            tracing::warn!(bytes = body.len(), channel = channel.as_str(), "message is too long");
+            return Ok(());
+        }
+        if let Err(error) = self.spool.append(channel, keep, body) {
+            // A full disk must not stop a running model.
+            tracing::error!(%error, "message is not kept");
+        }
+        Ok(())
+    }
+
+    /// Spools the reported state, unless it is the one that was reported last.
+    pub(super) fn report(&mut self) -> Result<(), SupervisorError> {
+        let report = self.device.report(self.clock.now());
+        let is_same = |last: &Report| Report { at: report.at, ..last.clone() } == report;
+        if self.last_report.as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
+        self.spool(Up::Report, Keep::Always, &report)?;
+        self.write_status(&report);
+        self.last_report = Some(report);
+        Ok(())
+    }
+
+    /// For `fleet-agent status`, which reads what the agent last reported.
+    fn write_status(&self, report: &Report) {
+        let path = self.setup.store.join("run").join("status.json");
+        let written = serde_json::to_vec_pretty(report).map_err(std::io::Error::other).and_then(
+            |text| {
+                disk::private_dir(&self.setup.store.join("run"))?;
+                disk::replace(&path, &text, Secrecy::Public)
+            },
+        );
+        if let Err(error) = written {
+            tracing::warn!(%error, "status is not written");
+        }
+    }
+
+    /// A new connection: says what the device is, then everything without a receipt, from the lowest number on.
+    pub(super) fn on_connected(&mut self, session: Session) -> Result<(), SupervisorError> {
+        let now = self.clock.now();
+        let report = self.device.report(now);
+        let birth = Birth {
+            epoch: session.epoch,
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            facts: self.me.facts.clone(),
+            generation: report.generation,
+            slots: report.slots,
+            endpoint: self.endpoint.clone(),
+            at: now,
+        };
+        self.spool(Up::Birth, Keep::Always, &birth)?;
+        self.session = Some(session);
+        self.sent = self.spool.acknowledged();
+        let steady = self.clock.steady();
+        (self.next_poll, self.next_beat) = (steady, steady);
+        Ok(())
+    }
+
+    /// Takes a receipt. Where it stops short of a gap, the lowest message is sent again: it says that the gap stays.
+    pub(super) fn on_ack(&mut self, payload: &[u8]) -> Result<(), SupervisorError> {
+        let ack: Ack = match codec::decode("receipt", payload, ACK_BYTES_MAX) {
+            Ok(ack) => ack,
+            Err(error) => {
+                tracing::warn!(%error, "receipt cannot be read");
+                return Ok(());
+            }
+        };
+        let before = self.spool.acknowledged();
+        self.spool.acknowledge(ack)?;
+        let acknowledged = self.spool.acknowledged();
+        if acknowledged == before {
+            return Ok(());
+        }
+        self.sent_at = self.clock.steady();
+        self.sent = self.sent.max(acknowledged);
+        let has_gap = self.spool.lowest() > acknowledged + 1;
+        if has_gap && self.sent >= self.spool.lowest() {
+            self.sent = acknowledged;
+        }
+        Ok(())
+    }
+
+    /// Sends what the server does not have, as far as it may be under way at once.
+    pub(super) fn pump(&mut self) -> Result<(), SupervisorError> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let now = self.clock.steady();
+        let acknowledged = self.spool.acknowledged();
+        let is_waiting = self.sent > acknowledged && self.spool.len() > 0;
+        if !is_waiting {
+            self.sent_at = now;
+        } else if now.since(self.sent_at) > RESEND_AFTER_MS {
+            (self.sent, self.sent_at) = (acknowledged, now);
+        }
+        let under_way = self.sent.saturating_sub(self.spool.lowest().saturating_sub(1));
+        let room = WINDOW.saturating_sub(under_way);
+        for message in self.spool.after(self.sent, usize::try_from(room).unwrap_or(0))? {
+            let Ok(payload) = codec::encode(&message.envelope) else { continue };
+            if !session.publish(message.channel, payload) {
+                break;
+            }
+            self.sent = message.sequence;
+        }
+        Ok(())
+    }
+
+    /// Ends windows that are due, and says how the device does.
+    pub(super) fn observe(&mut self, now: UnixMillis) -> Result<(), SupervisorError> {
+        self.keep_windows(false)?;
+        if self.next_beat <= now {
+            self.next_beat = now.plus(i64::from(self.setup.config.beat_s) * 1_000);
+            self.beat();
+        }
+        let dropped = self.spool.dropped();
+        if dropped > self.dropped_told {
+            tracing::warn!(dropped, "spool is full, old windows were dropped");
+            self.dropped_told = dropped;
+            let reason = format!("{dropped} messages were dropped since the agent started");
+            let fault = Fault::new(FaultKind::Failed, "spool.full", &reason);
+            self.tell(&fault, Severity::Info, None)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that was seen so far, before the agent ends.
+    pub(super) fn last_words(&mut self) -> Result<(), SupervisorError> {
+        self.keep_windows(true)?;
+        self.spool.sync()?;
+        self.pump()
+    }
+
+    fn keep_windows(&mut self, force: bool) -> Result<(), SupervisorError> {
+        let seconds = u64::from(self.setup.config.window_s);
+        let limits = WindowLimits { rows: self.setup.config.window_rows, seconds };
+        for window in self.switchboard.drain_windows(self.clock.now(), limits, force) {
+            self.spool(Up::Profile, Keep::WhileThereIsRoom, &window)?;
+        }
+        Ok(())
+    }
+
+    fn beat(&mut self) {
+        let now = self.clock.now();
+        let readings = self.health.read(&self.setup.store);
+        let counters = self.switchboard.counters();
+        let beat = Beat {
+            uptime_s: u32::try_from(self.clock.uptime().as_secs()).unwrap_or(u32::MAX),
+            cpu_permille: readings.cpu_permille,
+            memory_free_mb: readings.memory_free_mb,
+            disk_free_mb: readings.disk_free_mb,
+            temperature_c: readings.temperature_c,
+            requests: counters.requests,
+            errors: counters.errors,
+            restarts: self.restarts,
+            spooled: u32::try_from(self.spool.len()).unwrap_or(u32::MAX),
+            certificate_days: self.certificate.certificate_days(now),
+            latency_p95_us: counters.latency_p95_us,
+            at: now.0,
+        };
+        // A heartbeat that is not sent is made up for by the next one.
+        if let (Some(session), Ok(payload)) = (&self.session, codec::encode(&beat)) {
+            session.publish(Up::Beat, payload);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Tasks that take time: downloading, verifying, starting workers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::{ModelName, UnixMillis};
+use sealift_protocol::image::IoContract;
+use sealift_protocol::limits::{BASELINE_BYTES_MAX, CONTRACT_BYTES_MAX};
+use sealift_protocol::profile::Baseline;
+use sealift_protocol::report::ImageRef;
+use tokio::sync::mpsc;
+
+use super::keeper::Question;
+use super::{Input, Purpose, Supervisor};
+use crate::device::{Answer, Event, Fault, FaultKind, Task, Ticket};
+use crate::disk;
+use crate::download::Download;
+use crate::serve::{Live, LiveImage};
+use crate::slots::{SlotError, Slots};
+use crate::verify;
+use crate::worker::{EngineChoice, Worker, WorkerSpec};
+
+/// What it takes to start a worker.
+pub(super) struct Start {
+    pub(super) slots: Slots,
+    pub(super) model: ModelName,
+    pub(super) image: ImageRef,
+    pub(super) engine: EngineChoice,
+    pub(super) scratch: PathBuf,
+    pub(super) since: UnixMillis,
+}
+
+impl Supervisor {
+    /// Starts a task of the device. Swaps that take no time answer at once.
+    pub(super) fn start(&mut self, model: ModelName, ticket: Ticket, task: Task) -> Option<Event> {
+        match task {
+            Task::Check { desired, floor } => {
+                let question = Question::Image { desired, floor, ticket };
+                return self.ask(model, ticket, question);
+            }
+            Task::Download { image } => self.download(model, ticket, image.index),
+            Task::Verify { image } => self.verify(model, ticket, image.index),
+            Task::Warm { image } => self.start_worker(&model, image, Purpose::Warm(ticket), 0),
+            Task::Activate { image, previous } => {
+                let answer = self.activate(&model, image, previous);
+                return Some(Event::Answer { model, ticket, answer });
+            }
+            Task::Revert { to: Some(image) } => return self.revert(model, ticket, image),
+            Task::Revert { to: None } => {
+                let answer = self.clear(&model, Answer::Reverted { providers: Vec::new() });
+                return Some(Event::Answer { model, ticket, answer });
+            }
+            Task::Retire => {
+                let answer = self.clear(&model, Answer::Retired);
+                return Some(Event::Answer { model, ticket, answer });
+            }
+        }
+        None
+    }
+
+    fn ask(&mut self, model: ModelName, ticket: Ticket, question: Question) -> Option<Event> {
+        if self.keeper.try_send(question).is_ok() {
+            return None;
+        }
+        let kind = FaultKind::Unreachable { spread_permille: verify::spread_permille() };
+        let fault = Fault::new(kind, "check.busy", "too many checks are waiting");
+        Some(Event::Answer { model, ticket, answer: Answer::Failed(fault) })
+    }
+
+    fn download(&mut self, model: ModelName, ticket: Ticket, index: Digest) {
+        let download = Download {
+            origin: self.origin.clone(),
+            slots: self.slots.clone(),
+            model: model.clone(),
+            index,
+        };
+        let (inputs, owner) = (self.inputs.clone(), model.clone());
+        let job = tokio::spawn(async move {
+            let progress = |progress| {
+                let (model, answer) = (model.clone(), Answer::Progress(progress));
+                // Progress is worth no wait: the next one says more.
+                drop(inputs.try_send(Input::Answer { model, ticket, answer }));
+            };
+            let done = download.run(progress).await;
+            let answer = done.map_or_else(Answer::Failed, |()| Answer::Downloaded);
+            answer_with(&inputs, model, ticket, answer).await;
+        });
+        self.jobs.insert(owner, job.abort_handle());
+    }
+
+    fn verify(&mut self, model: ModelName, ticket: Ticket, index: Digest) {
+        let (slots, inputs, owner) = (self.slots.clone(), self.inputs.clone(), model.clone());
+        let job = tokio::spawn(async move {
+            let checked = tokio::task::spawn_blocking(move || verify::staged(&slots, index)).await;
+            let ended = |_| Err(Fault::new(FaultKind::Failed, "verify.ended", "the check ended"));
+            let checked = checked.unwrap_or_else(ended);
+            let answer = checked.map_or_else(Answer::Failed, |()| Answer::Verified);
+            answer_with(&inputs, model, ticket, answer).await;
+        });
+        self.jobs.insert(owner, job.abort_handle());
+    }
+
+    /// Starts a worker for an image on disk, after a pause, and says when it is ready.
+    pub(super) fn start_worker(
+        &mut self,
+        model: &ModelName,
+        image: ImageRef,
+        purpose: Purpose,
+        after_ms: i64,
+    ) {
+        let start = Start {
+            slots: self.slots.clone(),
+            model: model.clone(),
+            image,
+            engine: self.setup.config.engine_choice(),
+            scratch: self.setup.store.join("scratch"),
+            since: self.clock.now(),
+        };
+        let (inputs, model) = (self.inputs.clone(), model.clone());
+        let is_new = matches!(purpose, Purpose::Warm(_));
+        let owner = model.clone();
+        let job = tokio::spawn(async move {
+            let pause = Duration::from_millis(u64::try_from(after_ms).unwrap_or(0));
+            tokio::time::sleep(pause).await;
+            let ready = start.run(is_new).await;
+            // The supervisor may have gone meanwhile.
+            drop(inputs.send(Input::Worker { model, purpose, ready }).await);
+        });
+        let tasks = if is_new { &mut self.jobs } else { &mut self.starts };
+        if let Some(before) = tasks.insert(owner, job.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    pub(super) fn cancel(&mut self, model: &ModelName) {
+        if let Some(job) = self.jobs.remove(model) {
+            job.abort();
+        }
+        if let Some(live) = self.warm.remove(model) {
+            self.retire(live);
+        }
+    }
+}
+
+impl Start {
+    /// Checks every byte again, unless that was just done; then loads, tests, and joins image and worker.
+    async fn run(self, is_verified: bool) -> Result<Live, Fault> {
+        let index = self.image.index;
+        if !is_verified {
+            let slots = self.slots.clone();
+            let checked = tokio::task::spawn_blocking(move || slots.check(index)).await;
+            let ended = |_| Err(SlotError::Absent(index));
+            checked.unwrap_or_else(ended).map_err(|error| verify::on_disk(&error))?;
+        }
+        let files = self.slots.files(index).map_err(|error| verify::on_disk(&error))?;
+        let scratch_dir = self.scratch.join(index.hex());
+        disk::private_dir(&scratch_dir).map_err(|source| {
+            verify::on_disk(&SlotError::Disk { path: scratch_dir.clone(), source })
+        })?;
+        let slot_dir = self.slots.path(index);
+        let (engine, executable) = (self.engine.clone(), None);
+        let spec =
+            WorkerSpec { slot_dir, files: files.clone(), engine, scratch_dir, executable };
+        let (worker, warmed) = Worker::start(spec).await.map_err(|error| {
+            Fault::new(FaultKind::Failed, error.code(), &verify::with_cause(&error))
+        })?;
+        tracing::info!(
+            model = %self.model,
+            version = %self.image.version,
+            load_ms = warmed.load_ms,
+            golden_ms = warmed.golden_ms,
+            memory_mb = warmed.memory_mb,
+            runtime = warmed.runtime,
+            "worker ready"
+        );
+        let form = |path: &PathBuf| verify::on_disk(&SlotError::Form { path: path.clone() });
+        let read = |path: &PathBuf, bytes_max| {
+            disk::read(path, bytes_max).ok().flatten().ok_or_else(|| form(path))
+        };
+        let contract = read(&files.contract, CONTRACT_BYTES_MAX as u64)?;
+        let contract = IoContract::parse(&contract).map_err(|_| form(&files.contract))?;
+        let baseline = match &files.baseline {
+            Some(path) => {
+                let bytes = read(path, BASELINE_BYTES_MAX as u64)?;
+                Some(Baseline::decode(&bytes).map_err(|_| form(path))?)
+            }
+            None => None,
+        };
+        let (model, image, since) = (self.model, self.image, self.since);
+        let providers = warmed.providers;
+        let live = LiveImage { model, image, contract, baseline, providers, since };
+        Ok(Live::new(live, worker))
+    }
+}
+
+async fn answer_with(
+    inputs: &mpsc::Sender<Input>,
+    model: ModelName,
+    ticket: Ticket,
+    answer: Answer,
+) {
+    // The supervisor may have gone meanwhile.
+    drop(inputs.send(Input::Answer { model, ticket, answer }).await);
+}

@@ -1,0 +1,203 @@
+//! What the device trusts now: TUF metadata fetched and kept, the bundle of director keys, the deny list.
+//!
+//! The rules are `protocol::tuf`'s; this file fetches what it needs, and keeps what it says, in the order in which it says so.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::VerifyingKey;
+use sealift_protocol::cose;
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::UnixMillis;
+use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
+use sealift_protocol::tuf::client::{Client, Persist, RoleNames, TARGETS_FOLDER, Want};
+use sealift_protocol::tuf::metadata::TargetFile;
+use sealift_protocol::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, TufError};
+
+use crate::device::{Fault, FaultKind};
+use crate::disk::{self, Secrecy};
+use crate::origin::{Origin, OriginError};
+
+/// No file of metadata is longer.
+const FILE_BYTES_MAX: u64 = 5 << 20;
+
+/// Metadata that was checked less than this ago is fresh enough for the next image of the same directive.
+const FRESH_MS: i64 = 20_000;
+
+/// The device's copy of the repository.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    dir: PathBuf,
+    origin: Origin,
+    client: Client,
+    current: Option<Current>,
+}
+
+/// What the last update ended with.
+#[derive(Debug)]
+struct Current {
+    bundle: TrustBundle,
+    revocations: Revocations,
+    at: UnixMillis,
+}
+
+/// Why nothing could be trusted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrustError {
+    #[error(transparent)]
+    Tuf(#[from] TufError),
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    #[error("cannot read or write {path}")]
+    Disk {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{file} is not what it should be: {source}")]
+    Bundle {
+        file: &'static str,
+        source: InvalidBundle,
+    },
+}
+
+impl TrustError {
+    /// What the error means for whoever asked: only a server out of reach is worth another try.
+    pub(crate) fn fault(&self, spread_permille: u16) -> Fault {
+        let reason = self.to_string();
+        let unreachable = FaultKind::Unreachable { spread_permille };
+        match self {
+            // The next timestamp may name files that the server is about to have.
+            Self::Tuf(tuf @ TufError::Missing { .. }) => {
+                Fault::new(unreachable, tuf.code(), &reason)
+            }
+            Self::Tuf(tuf) => Fault::new(FaultKind::Untrusted, tuf.code(), &reason),
+            Self::Origin(OriginError::TooLarge { .. }) => {
+                Fault::new(FaultKind::Untrusted, "tuf.too-large", &reason)
+            }
+            Self::Origin(_) => Fault::new(unreachable, "trust.unreachable", &reason),
+            Self::Disk { .. } => Fault::new(unreachable, "trust.disk", &reason),
+            Self::Bundle { .. } => Fault::new(FaultKind::Untrusted, "trust.bundle", &reason),
+        }
+    }
+}
+
+impl Trust {
+    /// Opens what was kept in `dir`; its `root.json` came with enrolment.
+    pub(crate) fn open(dir: &Path, origin: Origin) -> Result<Self, TrustError> {
+        let client = Client::open(stored(dir)?, RoleNames::Plain)?;
+        Ok(Self { dir: dir.to_owned(), origin, client, current: None })
+    }
+
+    /// Brings everything up to date, unless that was done just now. Where the server is out of reach, what was kept counts for as
+    /// long as it has not expired.
+    pub(crate) async fn refresh(&mut self, now: UnixMillis) -> Result<(), TrustError> {
+        let is_fresh =
+            |current: &Current| (0..FRESH_MS).contains(&now.since(current.at));
+        if self.current.as_ref().is_some_and(is_fresh) {
+            return Ok(());
+        }
+        self.refresh_now(now).await
+    }
+
+    /// Brings everything up to date.
+    pub(crate) async fn refresh_now(&mut self, now: UnixMillis) -> Result<(), TrustError> {
+        self.current = None;
+        self.client.refresh(now);
+        match self.carry_out().await {
+            Err(TrustError::Origin(error)) if !matches!(error, OriginError::TooLarge { .. }) => {
+                tracing::debug!(%error, "metadata cannot be fetched, those that were kept count");
+                self.client.resume(now)?;
+            }
+            done => done?,
+        }
+        let bundle = TrustBundle::parse(&self.file(BUNDLE_PATH).await?)
+            .map_err(|source| TrustError::Bundle { file: BUNDLE_PATH, source })?;
+        let revocations = Revocations::parse(&self.file(REVOCATIONS_PATH).await?)
+            .map_err(|source| TrustError::Bundle { file: REVOCATIONS_PATH, source })?;
+        self.current = Some(Current { bundle, revocations, at: now });
+        Ok(())
+    }
+
+    async fn file(&mut self, path: &str) -> Result<Vec<u8>, TrustError> {
+        self.client.want(Want::File(path.to_owned()));
+        self.carry_out().await?;
+        let missing = || TufError::Missing { file: path.to_owned() };
+        Ok(self.client.file(path).ok_or_else(missing)?.to_vec())
+    }
+
+    /// What the publisher has signed for a target.
+    pub(crate) async fn target(&mut self, path: &str) -> Result<TargetFile, TrustError> {
+        self.client.want(Want::Entry(path.to_owned()));
+        self.carry_out().await?;
+        Ok(self.client.target(path)?.clone())
+    }
+
+    /// The keys that may sign directives and are not revoked, by their COSE key id.
+    pub(crate) fn directors(&self) -> BTreeMap<cose::KeyId, VerifyingKey> {
+        let Some(Current { bundle, revocations, .. }) = &self.current else {
+            return BTreeMap::new();
+        };
+        let directors = bundle.directors.iter();
+        let trusted = directors.filter(|key| !revocations.directors.contains(key.keyid()));
+        trusted.map(|key| (cose::KeyId::of(key.public()), *key.public())).collect()
+    }
+
+    /// Whether an image may not be run although it is signed. Before the first update nothing is known of any image.
+    pub(crate) fn is_revoked(&self, image: Digest) -> bool {
+        self.current.as_ref().is_some_and(|current| current.revocations.images.contains(&image))
+    }
+
+    async fn carry_out(&mut self) -> Result<(), TrustError> {
+        while let Some(need) = self.client.need()? {
+            let answer = self.origin.get(&format!("/tuf/{}", need.file), need.max_bytes).await?;
+            for change in self.client.on(answer)? {
+                self.persist(change)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn persist(&self, change: Persist) -> Result<(), TrustError> {
+        let (path, done) = match change {
+            Persist::Write { name, bytes } => {
+                let path = self.dir.join(name);
+                let dir = path.parent().map_or(Ok(()), disk::private_dir);
+                let done = dir.and_then(|()| disk::replace(&path, &bytes, Secrecy::Private));
+                (path, done)
+            }
+            Persist::Remove { name } => {
+                let path = self.dir.join(name);
+                let done = disk::remove(&path);
+                (path, done)
+            }
+        };
+        done.map_err(|source| TrustError::Disk { path, source })
+    }
+}
+
+/// All files that were kept, by the names under which they were given out.
+fn stored(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, TrustError> {
+    let mut files = BTreeMap::new();
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TrustError::Disk { path, source }
+    };
+    for entry in std::fs::read_dir(dir).map_err(at(dir))?.flatten() {
+        let path = entry.path();
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if path.extension().is_some_and(|extension| extension == "json") {
+            if let Some(bytes) = disk::read(&path, FILE_BYTES_MAX).map_err(at(&path))? {
+                files.insert(name, bytes);
+            }
+        }
+    }
+    for target in [BUNDLE_PATH, REVOCATIONS_PATH] {
+        let path = dir.join(TARGETS_FOLDER).join(target);
+        if let Some(bytes) = disk::read(&path, FILE_BYTES_MAX).map_err(at(&path))? {
+            files.insert(format!("{TARGETS_FOLDER}{target}"), bytes);
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,139 @@
+//! The child: `fleet-agent worker`, with the supervisor's socket as its standard input. One thread, no runtime, no network.
+
+use std::io::{self, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use sealift_protocol::image::{Golden, IoContract};
+use tokio::time::Instant;
+use tracing_subscriber::EnvFilter;
+
+use super::frame::{self, Answer, Fault, LoadOrder, Loaded, Order, Reply, Request};
+use super::{read_contract, read_golden, sandbox, selftest};
+use crate::engine::onnxruntime::OnnxRuntime;
+use crate::engine::{Engine, EngineError};
+
+/// Bytes that are read from the socket at once; larger bodies pass the buffer by.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// A refusal is for a report, which holds 400 characters; what a library writes can be long.
+const REASON_CHARS_MAX: usize = 400;
+
+/// The variable that filters the log, of the supervisor and of its workers.
+pub(super) const LOG_FILTER: &str = "SEALIFT_LOG";
+
+/// The library tells much that is of no use to whoever runs it.
+const LOG_FILTER_DEFAULT: &str = "info,ort=warn";
+
+/// Serves one model until the supervisor says stop or closes the socket.
+pub fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env(LOG_FILTER);
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(LOG_FILTER_DEFAULT));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "worker gives up");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut conversation = Conversation {
+        reader: BufReader::with_capacity(READ_BUFFER_BYTES, socket.try_clone()?),
+        writer: socket,
+        body: Vec::new(),
+    };
+    let Some(Request { id, order: Order::Load(order) }) = conversation.next()? else {
+        return Err(io::Error::other("the first order was not to load"));
+    };
+    match load(&order) {
+        Ok((mut engine, loaded)) => {
+            conversation.say(id, Answer::Loaded(loaded))?;
+            answer_all(&mut conversation, &mut engine)
+        }
+        Err((fault, reason)) => {
+            let reason = reason.chars().take(REASON_CHARS_MAX).collect();
+            conversation.say(id, Answer::Refused { fault, reason })
+        }
+    }
+}
+
+fn answer_all(conversation: &mut Conversation, engine: &mut dyn Engine) -> io::Result<()> {
+    while let Some(Request { id, order }) = conversation.next()? {
+        match order {
+            Order::Run(inputs) => conversation.say(id, answer(engine.run(&inputs)))?,
+            Order::Stop => break,
+            Order::Load(_) => return Err(io::Error::other("a second order to load")),
+        }
+    }
+    Ok(())
+}
+
+fn answer(outputs: Result<Vec<sealift_protocol::tensor::Tensor>, EngineError>) -> Answer {
+    let (fault, reason) = match outputs {
+        Ok(outputs) => return Answer::Outputs(outputs),
+        Err(EngineError::Input(reason)) => (Fault::Input, reason),
+        Err(EngineError::Load(reason) | EngineError::Run(reason)) => (Fault::Run, reason),
+    };
+    Answer::Refused { fault, reason: reason.chars().take(REASON_CHARS_MAX).collect() }
+}
+
+fn load(order: &LoadOrder) -> Result<(OnnxRuntime, Loaded), (Fault, String)> {
+    let (contract, golden) = read_layers(order)?;
+    sandbox::enter(order).map_err(|error| (Fault::Load, format!("sandbox: {error}")))?;
+    let begin = Instant::now();
+    let mut engine = OnnxRuntime::load(&order.weights, contract, &order.candidate)
+        .map_err(|error| (Fault::Load, error.to_string()))?;
+    let load = begin.elapsed();
+    let latency_max = Duration::from_millis(u64::from(order.latency_max_ms));
+    let golden = selftest::run(&mut engine, &golden, latency_max)?;
+    let loaded = Loaded {
+        providers: engine.providers().to_vec(),
+        runtime: engine.runtime().to_owned(),
+        load_ms: millis(load),
+        golden_ms: millis(golden),
+    };
+    Ok((engine, loaded))
+}
+
+fn read_layers(order: &LoadOrder) -> Result<(IoContract, Golden), (Fault, String)> {
+    let refused = |error: super::WorkerError| (Fault::Load, error.to_string());
+    let contract = read_contract(&order.contract).map_err(refused)?;
+    let golden = read_golden(&order.golden).map_err(refused)?;
+    Ok((contract, golden))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Requests in, replies out.
+struct Conversation {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+    body: Vec<u8>,
+}
+
+impl Conversation {
+    /// The next request; none when the supervisor has closed its end.
+    fn next(&mut self) -> io::Result<Option<Request<'static>>> {
+        if !frame::read(&mut self.reader, &mut self.body)? {
+            return Ok(None);
+        }
+        let request = frame::decode(&self.body);
+        request.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    fn say(&mut self, id: u64, answer: Answer) -> io::Result<()> {
+        let frame = frame::encode(&Reply { id, answer }).or_else(|error| {
+            let reason = format!("outputs cannot be sent: {error}");
+            frame::encode(&Reply { id, answer: Answer::Refused { fault: Fault::Run, reason } })
+        });
+        self.writer.write_all(&frame.map_err(io::Error::other)?)
+    }
+}
