@@ -1,0 +1,319 @@
+//! What may be worth telling: something that holds, since when, and what a person can do about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealift_protocol::api::DriftState;
+use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
+use sealift_protocol::telemetry::{self, Event};
+use serde::{Deserialize, Serialize};
+
+use crate::drift::{Scope, Subject, Verdict};
+
+/// A device may be silent for so long: ten heartbeats lost are no network's hiccup.
+const SILENCE_MS: i64 = 10 * 60 * 1000;
+
+/// Subjects that a detail names; the console shows the rest.
+const NAMED_MAX: usize = 5;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Somebody should look today.
+    Warning,
+    /// Somebody must act now.
+    Critical,
+}
+
+impl Severity {
+    /// The word for it, as it is stored and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// Something that holds now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What makes it the same as yesterday's, such as `drift/vision/digits/2/site=osaka`. At most one alert is open for a key.
+    pub key: String,
+    /// What sort of thing it is, such as `drift`.
+    pub kind: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// In a few words.
+    pub title: String,
+    /// What happened, to what.
+    pub detail: String,
+    /// What to do next.
+    pub help: String,
+    /// What it is about, for routing and silences: `model`, `site`, `device`, …
+    pub labels: BTreeMap<String, String>,
+    /// Since when it holds.
+    pub since: UnixMillis,
+    /// How long it must hold before people are told.
+    pub hold_ms: i64,
+}
+
+/// One finding for each scope in which something of a model drifted: 64 features that drift together are one piece of news.
+pub fn drift(model: &ModelName, version: &Version, verdicts: &[Verdict]) -> Vec<Finding> {
+    let mut scopes: BTreeMap<&Scope, Vec<&Verdict>> = BTreeMap::new();
+    for verdict in verdicts.iter().filter(|verdict| verdict.state == DriftState::Drifted) {
+        scopes.entry(&verdict.scope).or_default().push(verdict);
+    }
+    let drifted = scopes.into_iter();
+    drifted.filter_map(|(scope, drifted)| in_scope(model, version, scope, drifted)).collect()
+}
+
+fn in_scope(
+    model: &ModelName,
+    version: &Version,
+    scope: &Scope,
+    mut drifted: Vec<&Verdict>,
+) -> Option<Finding> {
+    // How far each is beyond its own threshold: shares and indices have no common scale.
+    let excess = |verdict: &Verdict| verdict.value / verdict.threshold;
+    drifted.sort_by(|left, right| excess(right).total_cmp(&excess(left)));
+    let strongest = drifted.first()?;
+    let since = drifted.iter().map(|verdict| verdict.since).min()?;
+    let why = &strongest.why;
+    let mut labels = BTreeMap::from([
+        ("model".to_owned(), model.to_string()),
+        ("version".to_owned(), version.to_string()),
+        ("scope".to_owned(), scope.to_string()),
+    ]);
+    match scope {
+        Scope::Fleet => None,
+        Scope::Cohort { key, value } => labels.insert(key.clone(), value.clone()),
+        Scope::Device(id) => labels.insert("device".to_owned(), id.to_string()),
+    };
+    Some(Finding {
+        key: format!("drift/{model}/{version}/{scope}"),
+        kind: "drift".to_owned(),
+        // One device is a sensor; more than one is the model's business.
+        severity: match scope {
+            Scope::Device(_) => Severity::Warning,
+            Scope::Fleet | Scope::Cohort { .. } => Severity::Critical,
+        },
+        title: format!("{model} {version} drifted in {scope}: {}", named(&drifted)),
+        detail: format!("{}: {why}", strongest.subject),
+        help: format!("`fleetctl drift show {model} --scope {scope}` compares with the reference"),
+        labels,
+        since,
+        hold_ms: 0, // a verdict has its own hysteresis
+    })
+}
+
+/// Groups stand for their features.
+fn named(drifted: &[&Verdict]) -> String {
+    let is_feature = |subject: &Subject| matches!(subject, Subject::Feature(_));
+    let has_group = drifted.iter().any(|verdict| matches!(verdict.subject, Subject::Group(_)));
+    let mut seen = BTreeSet::new();
+    let names: Vec<String> = drifted
+        .iter()
+        .filter(|verdict| !(has_group && is_feature(&verdict.subject)))
+        .filter(|verdict| seen.insert(&verdict.subject))
+        .map(|verdict| verdict.subject.to_string())
+        .collect();
+    let rest = names.len().saturating_sub(NAMED_MAX);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let first: Vec<_> = names.into_iter().take(NAMED_MAX).collect();
+    format!("{}{more}", first.join(", "))
+}
+
+/// A rollout that stopped by itself.
+pub fn rollout_halted(
+    rollout: RolloutId,
+    model: &ModelName,
+    why: &str,
+    since: UnixMillis,
+) -> Finding {
+    Finding {
+        key: format!("rollout-halted/{rollout}"),
+        kind: "rollout-halted".to_owned(),
+        severity: Severity::Critical,
+        title: format!("rollout {rollout} of {model} halted"),
+        detail: why.to_owned(),
+        help: format!(
+            "`fleetctl rollout why {rollout}` lists the devices; `fleetctl rollback {model}` goes back"
+        ),
+        labels: BTreeMap::from([
+            ("model".to_owned(), model.to_string()),
+            ("rollout".to_owned(), rollout.to_string()),
+        ]),
+        since,
+        hold_ms: 0,
+    }
+}
+
+/// A device that was last heard of at `heard_at`. Told after ten minutes.
+pub fn device_silent(
+    device: &DeviceId,
+    device_labels: &BTreeMap<String, String>,
+    heard_at: UnixMillis,
+) -> Finding {
+    let mut labels = device_labels.clone();
+    labels.insert("device".to_owned(), device.to_string());
+    Finding {
+        key: format!("device-silent/{device}"),
+        kind: "device-silent".to_owned(),
+        severity: Severity::Warning,
+        title: format!("device {device} is silent"),
+        detail: format!("last heard of at {heard_at}"),
+        help: format!("`fleetctl device get {device}` shows its last report and its address"),
+        labels,
+        since: heard_at,
+        hold_ms: SILENCE_MS,
+    }
+}
+
+/// What a device itself reported, such as a directive that was not made for it.
+///
+/// An event is over as soon as it has happened. Whoever calls this decides for how long it is still news.
+pub fn device_event(device: &DeviceId, event: &Event) -> Finding {
+    let is_security = event.severity == telemetry::Severity::Security;
+    let mut labels = BTreeMap::from([
+        ("device".to_owned(), device.to_string()),
+        ("code".to_owned(), event.code.clone()),
+    ]);
+    labels.extend(event.model.iter().map(|model| ("model".to_owned(), model.to_string())));
+    Finding {
+        key: format!("device-event/{device}/{}", event.code),
+        kind: if is_security { "security" } else { "device-event" }.to_owned(),
+        severity: match event.severity {
+            telemetry::Severity::Info => Severity::Info,
+            telemetry::Severity::Warning => Severity::Warning,
+            telemetry::Severity::Critical | telemetry::Severity::Security => Severity::Critical,
+        },
+        title: format!("device {device} reports {}", event.code),
+        detail: event.text.clone(),
+        help: format!("`fleetctl device events {device}` shows what led to it"),
+        labels,
+        since: event.at,
+        hold_ms: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealift_protocol::drift::Metric;
+
+    use super::*;
+
+    fn verdict(scope: &str, subject: &str, value: f64, state: DriftState) -> Verdict {
+        Verdict {
+            scope: Scope::parse(scope).unwrap(),
+            subject: Subject::parse(subject).unwrap(),
+            metric: Metric::PsiNumeric,
+            value,
+            threshold: 0.2,
+            p: 1e-9,
+            corrected_p: 1e-6,
+            rows: 400,
+            windows: 1,
+            from: UnixMillis(0),
+            until: UnixMillis(60_000),
+            state,
+            streak: 2,
+            since: UnixMillis(60_000),
+            why: format!("psi {value}"),
+        }
+    }
+
+    fn model() -> ModelName {
+        ModelName::parse("vision/digits").unwrap()
+    }
+
+    #[test]
+    fn a_scope_in_which_many_features_drift_is_one_finding() {
+        let verdicts = [
+            verdict("fleet", "feature:p00", 0.1, DriftState::Steady),
+            verdict("site=osaka", "feature:p00", 0.4, DriftState::Drifted),
+            verdict("site=osaka", "feature:p01", 0.9, DriftState::Drifted),
+            verdict("site=osaka", "group:upper-left", 0.9, DriftState::Drifted),
+            verdict("site=osaka", "prediction", 0.3, DriftState::Suspect),
+            verdict("device:cam-1", "confidence", 0.5, DriftState::Drifted),
+        ];
+
+        let findings = drift(&model(), &Version::parse("2").unwrap(), &verdicts);
+
+        insta::assert_json_snapshot!(findings, @r#"
+    [
+      {
+        "key": "drift/vision/digits/2/site=osaka",
+        "kind": "drift",
+        "severity": "critical",
+        "title": "vision/digits 2 drifted in site=osaka: group:upper-left",
+        "detail": "feature:p01: psi 0.9",
+        "help": "`fleetctl drift show vision/digits --scope site=osaka` compares with the reference",
+        "labels": {
+          "model": "vision/digits",
+          "scope": "site=osaka",
+          "site": "osaka",
+          "version": "2"
+        },
+        "since": 60000,
+        "hold_ms": 0
+      },
+      {
+        "key": "drift/vision/digits/2/device:cam-1",
+        "kind": "drift",
+        "severity": "warning",
+        "title": "vision/digits 2 drifted in device:cam-1: confidence",
+        "detail": "confidence: psi 0.5",
+        "help": "`fleetctl drift show vision/digits --scope device:cam-1` compares with the reference",
+        "labels": {
+          "device": "cam-1",
+          "model": "vision/digits",
+          "scope": "device:cam-1",
+          "version": "2"
+        },
+        "since": 60000,
+        "hold_ms": 0
+      }
+    ]
+    "#);
+    }
+
+    #[test]
+    fn a_long_list_of_subjects_is_cut() {
+        let verdicts: Vec<_> = (0..9)
+            .map(|index| verdict("fleet", &format!("feature:p{index}"), 1.0, DriftState::Drifted))
+            .collect();
+        let findings = drift(&model(), &Version::parse("2").unwrap(), &verdicts);
+        assert_eq!(
+            findings[0].title,
+            "vision/digits 2 drifted in fleet: feature:p0, feature:p1, feature:p2, feature:p3, \
+             feature:p4 and 4 more"
+        );
+    }
+
+    #[test]
+    fn what_a_device_refused_for_its_safety_is_critical() {
+        let event = Event {
+            code: "directive.audience".to_owned(),
+            severity: telemetry::Severity::Security,
+            text: "directive for cam-2 refused".to_owned(),
+            model: Some(model()),
+            image: None,
+            at: UnixMillis(5),
+        };
+        let finding = device_event(&DeviceId::parse("cam-1").unwrap(), &event);
+        assert_eq!((finding.kind.as_str(), finding.severity), ("security", Severity::Critical));
+        assert_eq!(finding.key, "device-event/cam-1/directive.audience");
+        assert_eq!(finding.labels["model"], "vision/digits");
+    }
+
+    #[test]
+    fn a_silent_device_is_told_of_after_ten_minutes() {
+        let device = DeviceId::parse("cam-1").unwrap();
+        let finding = device_silent(&device, &BTreeMap::new(), UnixMillis(5));
+        assert_eq!((finding.since, finding.hold_ms), (UnixMillis(5), 600_000));
+    }
+}

@@ -1,0 +1,164 @@
+//! MQTT between server and devices: the embedded broker, or one that somebody else runs. One interface for both.
+//!
+//! ```text
+//! device ── sl/1/{tenant}/u/{device}/… ──▶ gate ──▶ ingest ──▶ store         (acknowledged after the commit)
+//! device ◀── d/{device}/{directive,ack}, b/all/trust ── Broker::publish
+//! ```
+//!
+//! Architecture Invariant: state lives in the store, a message is a hint. Losing everything that a broker holds loses nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sealift_protocol::id::{DeviceId, TenantId};
+use sealift_protocol::limits::MESSAGE_BYTES_MAX;
+use sealift_protocol::topic::Topic;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::certificate::Identity;
+use crate::tls::TlsError;
+
+pub(crate) mod access;
+pub(crate) mod courier;
+mod embedded;
+mod external;
+pub(crate) mod gate;
+
+pub(crate) use external::ExternalSettings;
+use gate::Gate;
+
+/// The largest message, and its topic and properties around it.
+const PACKET_BYTES_MAX: u32 = 260 << 10;
+
+const _: () = assert!(MESSAGE_BYTES_MAX + (4 << 10) <= PACKET_BYTES_MAX as usize);
+
+/// A message from the server to devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// Where to.
+    pub(crate) topic: Topic,
+    /// What.
+    pub(crate) payload: Vec<u8>,
+    /// Whether devices that subscribe later get it as well.
+    pub(crate) retain: bool,
+}
+
+/// Which broker.
+#[derive(Debug, Clone)]
+pub(crate) enum BrokerSettings {
+    /// The embedded one.
+    Embedded {
+        /// Where it listens; port 0 for any free one.
+        listen: SocketAddr,
+        /// Its certificate chain.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+        /// The CA of the devices.
+        device_ca: PathBuf,
+    },
+    /// One that runs elsewhere, which checks devices' certificates and topics itself.
+    External(ExternalSettings),
+}
+
+/// Why a broker did not start, or a message was not sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BrokerError {
+    /// The address is taken, or the certificate cannot be read.
+    #[error("cannot listen for MQTT on {address}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the broker said.
+        #[source]
+        source: rmqtt::Error,
+    },
+    /// The embedded broker failed.
+    #[error("the embedded broker failed")]
+    Embedded(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The certificates for the connection to an external broker.
+    #[error("cannot set up TLS to the external broker")]
+    Tls(#[from] TlsError),
+    /// The connection to an external broker is gone, or its queue is full.
+    #[error("the external broker does not take messages now")]
+    Disconnected,
+}
+
+/// A broker; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Broker {
+    kind: Kind,
+    address: Arc<str>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Embedded(embedded::Embedded),
+    External(external::External),
+}
+
+impl Broker {
+    /// Starts it. The task ends only when the broker has ended.
+    pub(crate) async fn start(
+        settings: BrokerSettings,
+        gate: Gate,
+        host: &str,
+    ) -> Result<(Self, JoinHandle<()>), BrokerError> {
+        match settings {
+            BrokerSettings::Embedded { listen, certificate, key, device_ca } => {
+                let tls = embedded::TlsFiles {
+                    certificate: &certificate,
+                    key: &key,
+                    device_ca: &device_ca,
+                };
+                let (broker, bound, task) = embedded::Embedded::start(listen, tls, gate).await?;
+                let address = format!("{host}:{}", bound.port()).into();
+                Ok((Self { kind: Kind::Embedded(broker), address }, task))
+            }
+            BrokerSettings::External(settings) => {
+                let address = format!("{}:{}", settings.host, settings.port).into();
+                let (broker, task) = external::External::start(&settings, gate)?;
+                Ok((Self { kind: Kind::External(broker), address }, task))
+            }
+        }
+    }
+
+    /// `host:port` as devices are told it.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Rises whenever the broker's memory may be lost: everything retained is then to be published anew. The first value counts.
+    pub(crate) fn memories(&self) -> watch::Receiver<u64> {
+        match &self.kind {
+            Kind::Embedded(broker) => broker.memories(),
+            Kind::External(broker) => broker.connections(),
+        }
+    }
+
+    /// Publishes one message.
+    pub(crate) async fn publish(&self, message: Message) -> Result<(), BrokerError> {
+        match &self.kind {
+            Kind::Embedded(broker) => broker.publish(message).await,
+            Kind::External(broker) => broker.publish(message),
+        }
+    }
+
+    /// Ends the connection of a device whose certificate was revoked. An external broker drops devices by its own revocation list;
+    /// what they still send through it is refused here.
+    pub(crate) async fn kick(
+        &self,
+        tenant: &TenantId,
+        device: &DeviceId,
+    ) -> Result<(), BrokerError> {
+        match &self.kind {
+            Kind::Embedded(broker) => {
+                let identity = Identity { tenant: tenant.clone(), device: device.clone() };
+                broker.kick(&identity).await
+            }
+            Kind::External(_) => Ok(()),
+        }
+    }
+}

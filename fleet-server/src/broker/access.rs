@@ -1,0 +1,202 @@
+//! What a device may do on the broker, decided from its certificate alone.
+
+use sealift_protocol::id::{DeviceId, TenantId};
+use sealift_protocol::topic::{Topic, Up};
+
+use crate::certificate::{Identity, SERVER_NAME};
+
+/// Why the broker refused a device something; each is a security event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The connection came without a certificate of the device CA.
+    #[error("a connection came without a device certificate")]
+    NoCertificate,
+    /// The client id or the user name is not what the certificate says.
+    #[error("a device tried to connect under the name `{0}`")]
+    Name(String),
+    /// The device is not enrolled, is revoked, or has a newer certificate.
+    #[error("a connection came with a certificate that is revoked, superseded or unknown")]
+    Standing,
+    /// A last will on a topic that is not the device's own presence.
+    #[error("a device tried to leave a last will on `{0}`")]
+    Will(String),
+    /// A message on a topic that is not the device's own.
+    #[error("a device tried to publish on `{0}`")]
+    Publish(String),
+    /// A subscription to anything but the device's own messages and its tenant's broadcasts.
+    #[error("a device tried to subscribe to `{0}`")]
+    Subscribe(String),
+}
+
+/// A refusal quotes at most this much of what was tried.
+const QUOTED_CHARS_MAX: usize = 120;
+
+impl Refusal {
+    /// The stable code of the security event.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::NoCertificate => "mqtt.no-certificate",
+            Self::Name(_) => "mqtt.foreign-name",
+            Self::Standing => "mqtt.revoked",
+            Self::Will(_) => "mqtt.foreign-will",
+            Self::Publish(_) => "mqtt.foreign-publish",
+            Self::Subscribe(_) => "mqtt.foreign-subscribe",
+        }
+    }
+}
+
+/// What a client says of itself when it connects.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connect<'a> {
+    /// The common name in its certificate.
+    pub(crate) common_name: Option<&'a str>,
+    /// Its client id.
+    pub(crate) client_id: &'a str,
+    /// Its user name.
+    pub(crate) username: Option<&'a str>,
+    /// The topic of its last will.
+    pub(crate) will_topic: Option<&'a str>,
+}
+
+/// Finds out who connects. Rule: the certificate's name, the client id and the user name are one, and the will is the device's own.
+pub(crate) fn identify(connect: Connect<'_>) -> Result<Identity, (Option<Identity>, Refusal)> {
+    let identity = connect.common_name.and_then(Identity::parse);
+    let Some(identity) = identity else { return Err((None, Refusal::NoCertificate)) };
+    let name = identity.common_name();
+    let foreign = [Some(connect.client_id), connect.username]
+        .into_iter()
+        .flatten()
+        .find(|&given| given != name);
+    if let Some(given) = foreign {
+        return Err((Some(identity), Refusal::Name(quote(given))));
+    }
+    let Some(will) = connect.will_topic else { return Ok(identity) };
+    match may_publish(&identity, will) {
+        Ok(Up::Conn) => Ok(identity),
+        Ok(Up::Birth | Up::Report | Up::Beat | Up::Profile | Up::Event | Up::Result) | Err(_) => {
+            Err((Some(identity), Refusal::Will(quote(will))))
+        }
+    }
+}
+
+/// Rule: a device publishes below `u/{device}/` of its own tenant, on the channels that exist, and nowhere else.
+pub(crate) fn may_publish(identity: &Identity, topic: &str) -> Result<Up, Refusal> {
+    match Topic::parse(topic) {
+        Ok(Topic::Up(tenant, device, channel))
+            if tenant == identity.tenant && device == identity.device =>
+        {
+            Ok(channel)
+        }
+        Ok(Topic::Up(..) | Topic::Down(..) | Topic::Broadcast(..)) | Err(_) => {
+            Err(Refusal::Publish(quote(topic)))
+        }
+    }
+}
+
+/// Rule: a device subscribes to exactly its two filters, or to single topics that they cover; no other wildcard passes.
+pub(crate) fn may_subscribe(identity: &Identity, filter: &str) -> Result<(), Refusal> {
+    if Topic::device_filters(&identity.tenant, &identity.device).iter().any(|own| own == filter) {
+        return Ok(());
+    }
+    let is_covered = match Topic::parse(filter) {
+        Ok(Topic::Down(tenant, device, _)) => {
+            tenant == identity.tenant && device == identity.device
+        }
+        Ok(Topic::Broadcast(tenant, _)) => tenant == identity.tenant,
+        Ok(Topic::Up(..)) | Err(_) => false,
+    };
+    if is_covered { Ok(()) } else { Err(Refusal::Subscribe(quote(filter))) }
+}
+
+/// The same rules as an access list of mosquitto, whose user names are the certificates' names.
+pub(crate) fn mosquitto_list(tenant: &TenantId, devices: &[DeviceId]) -> String {
+    use std::fmt::Write as _;
+    let mut list = format!("user {SERVER_NAME}\ntopic readwrite sl/1/{tenant}/#\n");
+    for device in devices {
+        let [own, broadcasts] = Topic::device_filters(tenant, device);
+        // Writing to a `String` cannot fail.
+        let _ = write!(
+            list,
+            "\nuser {tenant}:{device}\ntopic write sl/1/{tenant}/u/{device}/+\n\
+             topic read {own}\ntopic read {broadcasts}\n"
+        );
+    }
+    list
+}
+
+fn quote(text: &str) -> String {
+    text.chars().take(QUOTED_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cam_1() -> Identity {
+        Identity::parse("main:cam-1").unwrap()
+    }
+
+    fn connect<'a>(client_id: &'a str, will_topic: Option<&'a str>) -> Connect<'a> {
+        let common_name = Some("main:cam-1");
+        Connect { common_name, client_id, username: common_name, will_topic }
+    }
+
+    #[test]
+    fn a_device_publishes_on_its_own_topics_only() {
+        assert_eq!(may_publish(&cam_1(), "sl/1/main/u/cam-1/report"), Ok(Up::Report));
+        for topic in [
+            "sl/1/main/u/cam-2/report",
+            "sl/1/other/u/cam-1/report",
+            "sl/1/main/d/cam-1/directive",
+            "sl/1/main/b/all/halt",
+            "sl/1/main/u/cam-1/made-up",
+            "$SYS/brokers",
+            "",
+        ] {
+            assert!(may_publish(&cam_1(), topic).is_err(), "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_device_subscribes_to_its_own_messages_and_broadcasts_only() {
+        for filter in ["sl/1/main/d/cam-1/+", "sl/1/main/b/all/+", "sl/1/main/d/cam-1/directive"] {
+            assert_eq!(may_subscribe(&cam_1(), filter), Ok(()), "{filter}");
+        }
+        for filter in [
+            "#",
+            "+/+/+/+/+/+",
+            "sl/1/main/#",
+            "sl/1/main/d/+/directive",
+            "sl/1/main/d/cam-1/#",
+            "sl/1/main/d/cam-2/+",
+            "sl/1/main/u/cam-1/+",
+            "sl/1/other/b/all/+",
+            "$share/ingest/sl/1/+/u/+/+",
+            "$SYS/#",
+        ] {
+            assert!(may_subscribe(&cam_1(), filter).is_err(), "{filter}");
+        }
+    }
+
+    #[test]
+    fn the_client_id_and_the_user_name_are_what_the_certificate_says() {
+        assert_eq!(identify(connect("main:cam-1", None)), Ok(cam_1()));
+        let refused = identify(connect("main:cam-2", None)).unwrap_err();
+        assert_eq!(refused, (Some(cam_1()), Refusal::Name("main:cam-2".to_owned())));
+        let username = Connect { username: Some("main:cam-2"), ..connect("main:cam-1", None) };
+        assert!(identify(username).is_err());
+        let anonymous = Connect { common_name: None, ..connect("main:cam-1", None) };
+        assert_eq!(identify(anonymous), Err((None, Refusal::NoCertificate)));
+        let ca = Connect { common_name: Some("Sealift device CA"), ..connect("main:cam-1", None) };
+        assert_eq!(identify(ca), Err((None, Refusal::NoCertificate)));
+    }
+
+    #[test]
+    fn the_last_will_is_the_devices_own_presence() {
+        assert!(identify(connect("main:cam-1", Some("sl/1/main/u/cam-1/conn"))).is_ok());
+        for will in ["sl/1/main/u/cam-2/conn", "sl/1/main/u/cam-1/report", "sl/1/main/b/all/halt"] {
+            let (_, refusal) = identify(connect("main:cam-1", Some(will))).unwrap_err();
+            assert_eq!(refusal.code(), "mqtt.foreign-will", "{will}");
+        }
+    }
+}

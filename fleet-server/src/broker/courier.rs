@@ -1,0 +1,117 @@
+//! What goes down to devices: signed directives, hints that trust changed, and the end of connections that may not be.
+
+use std::time::Duration;
+
+use sealift_protocol::codec;
+use sealift_protocol::id::DeviceId;
+use sealift_protocol::topic::{Broadcast, Down, Topic};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::sleep;
+
+use super::{Broker, BrokerError, Message};
+use crate::signals::Signals;
+use crate::store::{StoreError, TenantStore};
+
+/// A lost signal delays a directive by this at most.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Directives published between two commits.
+const PAGE: u32 = 500;
+
+/// Brings one tenant's messages to the broker; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Courier {
+    store: TenantStore,
+    broker: Broker,
+    signals: Signals,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CourierError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+impl Courier {
+    /// A courier from `store` to `broker`.
+    pub(crate) const fn new(store: TenantStore, broker: Broker, signals: Signals) -> Self {
+        Self { store, broker, signals }
+    }
+
+    /// Publishes whatever the broker does not have, and ends the connections of revoked devices; never returns.
+    pub(crate) async fn run(self) {
+        let (mut memories, mut revoked) = (self.broker.memories(), self.signals.revoked());
+        let mut known = 0;
+        loop {
+            let memory = *memories.borrow_and_update();
+            if let Err(error) = self.deliver(memory != known).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "directives wait");
+            } else {
+                known = memory;
+            }
+            tokio::select! {
+                () = self.signals.directives().notified() => (),
+                () = sleep(LOOK_EVERY) => (),
+                Ok(()) = memories.changed() => (),
+                device = revoked.recv() => self.end(device).await,
+            }
+        }
+    }
+
+    /// Tells every device of the tenant the newest timestamp. One that misses the hint finds out by itself, later.
+    pub(crate) async fn hint(&self, timestamp: u64) {
+        let topic = Topic::Broadcast(self.store.tenant().clone(), Broadcast::Trust);
+        let payload = match codec::encode(&timestamp) {
+            Ok(payload) => payload,
+            Err(error) => return tracing::error!(%error, "trust hint not encoded"),
+        };
+        if let Err(error) = self.broker.publish(Message { topic, payload, retain: true }).await {
+            tracing::warn!(%error, "trust hint not published");
+        }
+    }
+
+    async fn deliver(&self, is_forgetful: bool) -> Result<(), CourierError> {
+        if is_forgetful {
+            let mut change = self.store.begin().await?;
+            change.mark_all_unpublished().await?;
+            change.commit().await?;
+            if let Some(timestamp) = self.store.metadata_head().await? {
+                self.hint(timestamp).await;
+            }
+        }
+        let mut after: Option<DeviceId> = None;
+        loop {
+            let page = self.store.unpublished_directives(after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.device.clone());
+            for directive in &page {
+                let device = directive.device.clone();
+                let topic = Topic::Down(self.store.tenant().clone(), device, Down::Directive);
+                let payload = directive.body.clone();
+                self.broker.publish(Message { topic, payload, retain: true }).await?;
+            }
+            let mut change = self.store.begin().await?;
+            for directive in &page {
+                change.mark_published(&directive.device, directive.generation).await?;
+            }
+            change.commit().await?;
+            tracing::debug!(directives = page.len(), "directives published");
+        }
+    }
+
+    async fn end(&self, device: Result<DeviceId, RecvError>) {
+        match device {
+            Ok(device) => match self.broker.kick(self.store.tenant(), &device).await {
+                Ok(()) => tracing::info!(%device, "connection of a revoked device ended"),
+                Err(error) => tracing::error!(%device, %error, "revoked device still connected"),
+            },
+            Err(RecvError::Lagged(missed)) => {
+                tracing::error!(missed, "revoked devices may still be connected");
+            }
+            // The signals live as long as this task.
+            Err(RecvError::Closed) => (),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! A broker that runs elsewhere, as MQTT 5 client with shared subscriptions: any number of servers share what comes up.
+//!
+//! Each connection has a new client, because a client kept over connections drops what it has queued. Messages are acknowledged to the
+//! broker after their commit. The broker checks certificates and topics; what comes is checked here once more by its topic.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
+use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use rumqttc::{TlsConfiguration, Transport};
+use sealift_protocol::digest::Digest;
+use sealift_protocol::topic::{Down, Topic, Up};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::gate::{Gate, Verdict};
+use super::{BrokerError, Message, PACKET_BYTES_MAX};
+use crate::certificate::Identity;
+use crate::tls;
+
+/// Messages that the broker may have unacknowledged with us; as many wait for a worker at most.
+const RECEIVE_MAX: u16 = 256;
+
+/// Workers that store messages; those of one device go to one worker, in order.
+const WORKERS: usize = 8;
+
+/// Messages from us that wait for the connection.
+const QUEUE_MAX: usize = 1_024;
+
+/// A broker that is silent for longer is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Longest wait before the next connection; each wait is a random share of a doubling limit.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// What the broker keeps for us while we are away.
+const SESSION_LIFE_S: u32 = 3_600;
+
+/// How to reach the broker. TLS always.
+#[derive(Debug, Clone)]
+pub(crate) struct ExternalSettings {
+    /// Its host.
+    pub(crate) host: String,
+    /// Its port.
+    pub(crate) port: u16,
+    /// Distinguishes servers that share one broker.
+    pub(crate) client_id: String,
+    /// The CA that signed its certificate.
+    pub(crate) ca: PathBuf,
+    /// Our certificate chain.
+    pub(crate) certificate: PathBuf,
+    /// Our key.
+    pub(crate) key: PathBuf,
+}
+
+/// The connection; cheap to clone.
+#[derive(Clone)]
+pub(super) struct External {
+    queue: mpsc::Sender<Message>,
+    connections: watch::Receiver<u64>,
+}
+
+impl External {
+    /// Starts connecting; the task ends only when every clone is gone.
+    pub(super) fn start(
+        settings: &ExternalSettings,
+        gate: Gate,
+    ) -> Result<(Self, JoinHandle<()>), BrokerError> {
+        let options = options(settings)?;
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let (connected, connections) = watch::channel(0);
+        let task = tokio::spawn(Link { options, gate, waiting, connected }.run());
+        Ok((Self { queue, connections }, task))
+    }
+
+    /// Queues a message for the broker.
+    pub(super) fn publish(&self, message: Message) -> Result<(), BrokerError> {
+        self.queue.try_send(message).map_err(|_| BrokerError::Disconnected)
+    }
+
+    /// Rises with each connection: whatever the broker should retain is then to be published anew.
+    pub(super) fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.clone()
+    }
+}
+
+fn options(settings: &ExternalSettings) -> Result<MqttOptions, BrokerError> {
+    let config = tls::client_config(&settings.ca, &settings.certificate, &settings.key)?;
+    let mut options = MqttOptions::new(&settings.client_id, &settings.host, settings.port);
+    options
+        .set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(config))))
+        .set_manual_acks(true)
+        .set_clean_start(false)
+        .set_session_expiry_interval(Some(SESSION_LIFE_S))
+        .set_receive_maximum(Some(RECEIVE_MAX))
+        .set_max_packet_size(Some(PACKET_BYTES_MAX))
+        .set_keep_alive(KEEP_ALIVE);
+    Ok(options)
+}
+
+/// A message from a device.
+struct Upward {
+    identity: Identity,
+    channel: Up,
+    publish: Publish,
+}
+
+struct Link {
+    options: MqttOptions,
+    gate: Gate,
+    waiting: mpsc::Receiver<Message>,
+    connected: watch::Sender<u64>,
+}
+
+impl Link {
+    async fn run(mut self) {
+        let mut failures = 0_u32;
+        loop {
+            let before = *self.connected.borrow();
+            if self.connection().await.is_none() {
+                return; // nobody can publish any more: the server stops
+            }
+            let has_worked = before != *self.connected.borrow();
+            failures = if has_worked { 0 } else { failures.saturating_add(1) };
+            tokio::time::sleep(backoff(failures)).await;
+        }
+    }
+
+    /// Lives as long as one connection; none when the server stops.
+    async fn connection(&mut self) -> Option<()> {
+        let (client, events) = AsyncClient::new(self.options.clone(), QUEUE_MAX);
+        let mut stores = JoinSet::new();
+        let workers = (0..WORKERS)
+            .map(|_| {
+                let (messages, inbox) = mpsc::channel(usize::from(RECEIVE_MAX));
+                stores.spawn(store(self.gate.clone(), client.clone(), inbox));
+                messages
+            })
+            .collect();
+        let mut poll = tokio::spawn(poll(events, client.clone(), workers, self.connected.clone()));
+        let is_running = loop {
+            tokio::select! {
+                _ = &mut poll => break true,
+                _ = stores.join_next() => break true,
+                message = self.waiting.recv() => match message {
+                    Some(message) => send(&client, message).await,
+                    None => break false,
+                },
+            }
+        };
+        poll.abort();
+        is_running.then_some(())
+    }
+}
+
+async fn send(client: &AsyncClient, message: Message) {
+    let Message { topic, payload, retain } = message;
+    // Lost with the connection if it ends now: the next one publishes whatever is retained anew, and receipts are repeated.
+    let sent = client.publish(topic.to_string(), QoS::AtLeastOnce, retain, payload).await;
+    if let Err(error) = sent {
+        tracing::debug!(%error, "message not sent to the broker");
+    }
+}
+
+/// Does nothing but poll, since that must not wait for anything else; ends with the connection.
+async fn poll(
+    mut events: EventLoop,
+    client: AsyncClient,
+    workers: Vec<mpsc::Sender<Upward>>,
+    connected: watch::Sender<u64>,
+) {
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                tracing::info!("connected to the broker");
+                if client.try_subscribe(Topic::ingest_filter(), QoS::AtLeastOnce).is_err() {
+                    return;
+                }
+                connected.send_modify(|count| *count = count.saturating_add(1));
+            }
+            Ok(Event::Incoming(Packet::Publish(publish))) => {
+                if !hand_over(publish, &workers) {
+                    tracing::warn!("broker sent more than was asked for");
+                    return;
+                }
+            }
+            Ok(Event::Incoming(_) | Event::Outgoing(_)) => (),
+            Err(error) => {
+                tracing::warn!(%error, "connection to the broker ended");
+                return;
+            }
+        }
+    }
+}
+
+/// False if a message that must not be lost found no room, which the receive maximum rules out.
+fn hand_over(publish: Publish, workers: &[mpsc::Sender<Upward>]) -> bool {
+    let is_droppable = publish.qos == QoS::AtMostOnce;
+    let topic = String::from_utf8_lossy(&publish.topic);
+    let Ok(Topic::Up(tenant, device, channel)) = Topic::parse(&topic) else { return true };
+    let share = Digest::of(device.as_str().as_bytes()).as_bytes()[0];
+    let Some(worker) = workers.get(usize::from(share) % workers.len()) else { return false };
+    let identity = Identity { tenant, device };
+    worker.try_send(Upward { identity, channel, publish }).is_ok() || is_droppable
+}
+
+/// Stores one worker's messages until the connection ends, or the store fails: the broker then delivers again on the next one.
+async fn store(gate: Gate, client: AsyncClient, mut inbox: mpsc::Receiver<Upward>) {
+    while let Some(Upward { identity, channel, publish }) = inbox.recv().await {
+        match gate.publish_relayed(&identity, channel, &publish.payload).await {
+            Verdict::Stored(receipt) => {
+                if let Some(payload) = receipt {
+                    let topic = Topic::Down(identity.tenant, identity.device, Down::Ack);
+                    send(&client, Message { topic, payload, retain: false }).await;
+                }
+            }
+            Verdict::Refused => (),
+            Verdict::NotStored => return,
+        }
+        if client.ack(&publish).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    let limit = Duration::from_secs(1).saturating_mul(1 << failures.min(5)).min(BACKOFF_MAX);
+    let mut byte = [0];
+    // Without random bytes the wait is the longest.
+    let share = getrandom::fill(&mut byte).map_or(255, |()| byte[0]);
+    limit.mul_f64(f64::from(share) / 255.0)
+}

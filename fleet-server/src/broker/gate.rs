@@ -1,0 +1,178 @@
+//! Between any broker and the store: who is it, may it, store it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sealift_protocol::codec;
+use sealift_protocol::id::UnixMillis;
+use sealift_protocol::topic::Up;
+
+use super::access::{self, Connect, Refusal};
+use crate::certificate::Identity;
+use crate::clock;
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+
+/// One security event of a kind and device in this time: a device that tries a thousand times a second is one event a minute.
+const QUIET_MS: i64 = 60_000;
+
+/// Devices and kinds remembered for that; beyond it the oldest are forgotten.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Committed; the encoded receipt, if one is due.
+    Stored(Option<Vec<u8>>),
+    /// Not the device's to send.
+    Refused,
+    /// The store did not take it.
+    NotStored,
+}
+
+/// Decides on connections, subscriptions and messages; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    store: Store,
+    ingest: Ingest,
+    metrics: Metrics,
+    quiet: Arc<Mutex<BTreeMap<(Identity, &'static str), UnixMillis>>>,
+}
+
+impl Gate {
+    /// A gate in front of `store`.
+    pub(crate) fn new(store: Store, ingest: Ingest, metrics: Metrics) -> Self {
+        Self { store, ingest, metrics, quiet: Arc::default() }
+    }
+
+    /// Whether a client may connect: it is who its certificate says, and the certificate is the device's present one.
+    pub(super) async fn connect(&self, given: Connect<'_>, serial: Option<&str>) -> bool {
+        let identity = match access::identify(given) {
+            Ok(identity) => identity,
+            Err((Some(identity), refusal)) => {
+                self.report(&identity, &refusal).await;
+                return false;
+            }
+            Err((None, refusal)) => {
+                tracing::info!(code = refusal.code(), "connection refused");
+                return false;
+            }
+        };
+        match self.is_good(&identity, serial).await {
+            Ok(true) => true,
+            Ok(false) => {
+                self.report(&identity, &Refusal::Standing).await;
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot look up a device that connects");
+                false
+            }
+        }
+    }
+
+    /// Whether a device may subscribe.
+    pub(super) async fn subscribe(&self, identity: &Identity, filter: &str) -> bool {
+        match access::may_subscribe(identity, filter) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.report(identity, &refusal).await;
+                false
+            }
+        }
+    }
+
+    /// Stores a message that a device sent.
+    pub(super) async fn publish(
+        &self,
+        identity: &Identity,
+        topic: &str,
+        payload: &[u8],
+    ) -> Verdict {
+        match access::may_publish(identity, topic) {
+            Ok(channel) => self.take(identity, channel, payload).await,
+            Err(refusal) => {
+                self.report(identity, &refusal).await;
+                Verdict::Refused
+            }
+        }
+    }
+
+    /// Stores a message that came through a broker which knows the sender's certificate; whether that is still good is asked here.
+    pub(super) async fn publish_relayed(
+        &self,
+        identity: &Identity,
+        channel: Up,
+        payload: &[u8],
+    ) -> Verdict {
+        match self.is_good(identity, None).await {
+            Ok(true) => self.take(identity, channel, payload).await,
+            Ok(false) => {
+                self.report(identity, &Refusal::Standing).await;
+                Verdict::Refused
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot look up a device that sends");
+                Verdict::NotStored
+            }
+        }
+    }
+
+    async fn take(&self, identity: &Identity, channel: Up, payload: &[u8]) -> Verdict {
+        let (tenant, device) = (&identity.tenant, &identity.device);
+        let channel_name = channel.as_str();
+        match self.ingest.accept(tenant, device, channel, payload, clock::now()).await {
+            Ok(ack) => {
+                self.metrics.count_message("stored");
+                Verdict::Stored(ack.and_then(|ack| codec::encode(&ack).ok()))
+            }
+            Err(error) if error.is_refusal() => {
+                self.metrics.count_message("refused");
+                tracing::info!(%device, channel = channel_name, %error, "message refused");
+                Verdict::Refused
+            }
+            Err(error) => {
+                self.metrics.count_message("failed");
+                tracing::error!(%device, channel = channel_name, %error, "message not stored");
+                Verdict::NotStored
+            }
+        }
+    }
+
+    async fn is_good(&self, identity: &Identity, serial: Option<&str>) -> Result<bool, StoreError> {
+        self.store.tenant(&identity.tenant).is_certificate_good(&identity.device, serial).await
+    }
+
+    async fn report(&self, identity: &Identity, refusal: &Refusal) {
+        let (now, code) = (clock::now(), refusal.code());
+        if !self.is_news(identity, code, now) {
+            return;
+        }
+        tracing::warn!(device = %identity.device, code, "device refused");
+        let (tenant, device) = (&identity.tenant, &identity.device);
+        let recorded =
+            self.ingest.security_event(tenant, device, code, &refusal.to_string(), now).await;
+        if let Err(error) = recorded {
+            // A device that was never enrolled has no timeline; the log has it.
+            tracing::warn!(%device, code, %error, "security event not stored");
+        }
+    }
+
+    fn is_news(&self, identity: &Identity, code: &'static str, now: UnixMillis) -> bool {
+        // The map holds plain times, so a panic elsewhere leaves it usable.
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        if quiet.len() >= REMEMBERED_MAX {
+            quiet.retain(|_, at| now.since(*at) < QUIET_MS);
+        }
+        if quiet.len() >= REMEMBERED_MAX {
+            quiet.clear();
+        }
+        let last = quiet.get(&(identity.clone(), code)).copied();
+        let is_news = last.is_none_or(|at| now.since(at) >= QUIET_MS);
+        if is_news {
+            quiet.insert((identity.clone(), code), now);
+        }
+        is_news
+    }
+}

@@ -1,0 +1,411 @@
+//! `fleet-server.toml`: read once, checked as a whole. Unknown keys are errors; every key but `data` has a safe default.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use sealift_protocol::id::TenantId;
+use serde::{Deserialize, Serialize};
+
+use crate::drift::Policy;
+use crate::reconcile::Patience;
+
+/// A configuration is a page of text.
+const CONFIG_BYTES_MAX: u64 = 256 << 10;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {0}")]
+    Read(PathBuf, #[source] std::io::Error),
+    /// The file is too large to be one.
+    #[error("configuration {0} is larger than {CONFIG_BYTES_MAX} bytes")]
+    TooLarge(PathBuf),
+    /// Not TOML, an unknown key, a value of the wrong kind.
+    #[error("configuration {0} is refused")]
+    Form(PathBuf, #[source] Box<toml::de::Error>),
+    /// Read, but it contradicts itself or is not safe.
+    #[error("{0}\nhelp: {1}")]
+    Rule(String, &'static str),
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Whose fleet it is.
+    #[serde(default = "main_tenant")]
+    pub tenant: TenantId,
+    /// Where everything is kept: database, blobs, online keys.
+    pub data: PathBuf,
+    /// Where `init` wrote the offline keys; while they are there the console says so.
+    #[serde(default)]
+    pub offline_keys: Option<PathBuf>,
+    /// The port for people and tools.
+    #[serde(default)]
+    pub operators: Operators,
+    /// The port for devices.
+    #[serde(default)]
+    pub devices: Devices,
+    /// The broker.
+    #[serde(default)]
+    pub mqtt: Mqtt,
+    /// The database.
+    #[serde(default)]
+    pub store: Location,
+    /// The blobs of model images.
+    #[serde(default)]
+    pub blobs: Location,
+    /// Times.
+    #[serde(default)]
+    pub timing: Timing,
+    /// How drift is judged.
+    #[serde(default)]
+    pub drift: Policy,
+    /// Whom alerts may be sent to.
+    #[serde(default)]
+    pub alerts: Alerts,
+}
+
+/// The port for people and tools.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Operators {
+    /// Where it listens; beyond loopback only with TLS.
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM.
+    pub tls_certificate: Option<PathBuf>,
+    /// Private key, PEM.
+    pub tls_key: Option<PathBuf>,
+}
+
+/// The port for devices.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Devices {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Names and addresses under which devices reach the server; the first is what they are told.
+    pub hosts: Vec<String>,
+}
+
+/// The broker: the embedded one, unless another is named.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mqtt {
+    /// Where the embedded broker listens.
+    pub listen: SocketAddr,
+    /// A broker that runs elsewhere.
+    pub external: Option<External>,
+}
+
+/// A broker that runs elsewhere.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct External {
+    /// Its host, for the server and for devices.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Distinguishes servers that share one broker.
+    #[serde(default = "fleet_server")]
+    pub client_id: String,
+    /// The CA of its certificate; the device CA if not given.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// The server's certificate as its client; the one of the devices' port if not given.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// The key to it.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+/// A place by URL.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Location {
+    /// The URL; a place in the data directory if not given.
+    pub url: Option<String>,
+}
+
+/// Times.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timing {
+    /// How often the server looks whether something must be done, in milliseconds.
+    pub reconcile_ms: u64,
+    /// A device that was told something and says nothing for this long counts as bad.
+    pub silent_after_s: u32,
+    /// A device from which nothing came for this long is offline.
+    pub offline_after_s: u32,
+    /// How long after its signing a directive may be begun.
+    pub directive_valid_s: u32,
+    /// How often drift is judged.
+    pub drift_interval_s: u32,
+}
+
+/// Whom alerts may be sent to.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    /// Whether webhooks may go to this machine or its link: for trials.
+    pub webhooks_allow_loopback: bool,
+}
+
+#[derive(Serialize)]
+struct First<'a> {
+    data: &'a str,
+    offline_keys: &'a Path,
+    operators: FirstListen,
+    devices: FirstDevices<'a>,
+    mqtt: FirstListen,
+}
+
+#[derive(Serialize)]
+struct FirstListen {
+    listen: SocketAddr,
+}
+
+#[derive(Serialize)]
+struct FirstDevices<'a> {
+    listen: SocketAddr,
+    hosts: &'a [String],
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Default for Operators {
+    fn default() -> Self {
+        Self { listen: loopback(8080), tls_certificate: None, tls_key: None }
+    }
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        let hosts = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
+        Self { listen: loopback(8443), hosts }
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self { listen: loopback(8883), external: None }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            reconcile_ms: 1_000,
+            silent_after_s: 120,
+            offline_after_s: 90,
+            directive_valid_s: 30 * 24 * 3_600,
+            drift_interval_s: 60,
+        }
+    }
+}
+
+impl Timing {
+    /// The times that rollouts depend on.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience {
+            silent_after_ms: i64::from(self.silent_after_s) * 1_000,
+            offline_after_ms: i64::from(self.offline_after_s) * 1_000,
+            directive_valid_ms: i64::from(self.directive_valid_s) * 1_000,
+        }
+    }
+}
+
+fn main_tenant() -> TenantId {
+    #[expect(clippy::expect_used, reason = "see the text")]
+    TenantId::parse("main").expect("four lower-case letters are a tenant id")
+}
+
+fn fleet_server() -> String {
+    "fleet-server".to_owned()
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are relative to the file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |error| ConfigError::Read(path.to_owned(), error);
+        if fs::metadata(path).map_err(unreadable)?.len() > CONFIG_BYTES_MAX {
+            return Err(ConfigError::TooLarge(path.to_owned()));
+        }
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| ConfigError::Form(path.to_owned(), Box::new(error)))?;
+        config.relative_to(path.parent().unwrap_or(Path::new("."))).checked()
+    }
+
+    /// The defaults, on loopback and free ports.
+    pub fn of_data(data: &Path) -> Self {
+        Self {
+            tenant: main_tenant(),
+            data: data.to_owned(),
+            offline_keys: None,
+            operators: Operators { listen: loopback(0), ..Operators::default() },
+            devices: Devices { listen: loopback(0), ..Devices::default() },
+            mqtt: Mqtt { listen: loopback(0), ..Mqtt::default() },
+            store: Location::default(),
+            blobs: Location::default(),
+            timing: Timing::default(),
+            drift: Policy::default(),
+            alerts: Alerts::default(),
+        }
+    }
+
+    /// The configuration in a data directory.
+    pub const FILE_NAME: &'static str = "fleet-server.toml";
+
+    /// Reads the configuration that `init` wrote into `data`, or takes the defaults if there is none.
+    pub fn in_data(data: &Path) -> Result<Self, ConfigError> {
+        let file = data.join(Self::FILE_NAME);
+        if file.exists() { Self::read(&file) } else { Ok(Self::of_data(data)) }
+    }
+
+    /// The configuration that `init` writes: everything on loopback, on free ports that stay the same.
+    pub fn first(offline_keys: &Path, hosts: &[String]) -> Result<String, ConfigError> {
+        let unusable = |_| {
+            let text = format!("{} cannot be made absolute", offline_keys.display());
+            ConfigError::Rule(text, "name a folder that can be reached")
+        };
+        let offline_keys = std::path::absolute(offline_keys).map_err(unusable)?;
+        let first = First {
+            data: ".",
+            offline_keys: &offline_keys,
+            operators: FirstListen { listen: loopback(0) },
+            devices: FirstDevices { listen: loopback(0), hosts },
+            mqtt: FirstListen { listen: loopback(0) },
+        };
+        toml::to_string(&first).map_err(|error| {
+            ConfigError::Rule(error.to_string(), "name folders and hosts in plain text")
+        })
+    }
+
+    /// The URL of the database.
+    pub fn store_url(&self) -> String {
+        match &self.store.url {
+            Some(url) if url != "sqlite" => url.clone(),
+            Some(_) | None => format!("sqlite://{}", self.data.join("fleet.db").display()),
+        }
+    }
+
+    /// Where online keys are.
+    pub fn keys(&self) -> PathBuf {
+        self.data.join("keys")
+    }
+
+    /// Where the ceremony leaves the first trust metadata.
+    pub fn ceremony_metadata(&self) -> PathBuf {
+        self.data.join("trust")
+    }
+
+    /// What devices call the server.
+    pub fn device_host(&self) -> &str {
+        self.devices.hosts.first().map_or("localhost", String::as_str)
+    }
+
+    fn relative_to(mut self, folder: &Path) -> Self {
+        self.data = folder.join(&self.data);
+        let external = self.mqtt.external.as_mut();
+        let of_external = external.map(|it| [&mut it.ca, &mut it.certificate, &mut it.key]);
+        let own = [
+            &mut self.offline_keys,
+            &mut self.operators.tls_certificate,
+            &mut self.operators.tls_key,
+        ];
+        for path in own.into_iter().chain(of_external.into_iter().flatten()).flatten() {
+            *path = folder.join(&*path);
+        }
+        self
+    }
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        let rule = |text: String, help| Err(ConfigError::Rule(text, help));
+        let has_tls = match (&self.operators.tls_certificate, &self.operators.tls_key) {
+            (Some(_), Some(_)) => true,
+            (None, None) => false,
+            (Some(_), None) | (None, Some(_)) => {
+                return rule(
+                    "operators.tls_certificate and operators.tls_key belong together".to_owned(),
+                    "give both, or neither on loopback",
+                );
+            }
+        };
+        let listen = self.operators.listen;
+        if !has_tls && !listen.ip().is_loopback() {
+            return rule(
+                format!("operators.listen {listen} is not loopback and has no TLS"),
+                "set operators.tls_certificate and operators.tls_key, or listen on 127.0.0.1",
+            );
+        }
+        if self.devices.hosts.is_empty() {
+            return rule(
+                "devices.hosts is empty".to_owned(),
+                "name the host under which devices reach this server",
+            );
+        }
+        if self.timing.reconcile_ms < 10 || self.timing.drift_interval_s == 0 {
+            return rule(
+                "timing.reconcile_ms is below 10, or timing.drift_interval_s is 0".to_owned(),
+                "leave them out for the defaults",
+            );
+        }
+        if let Err(invalid) = self.drift.check() {
+            return rule(invalid.to_string(), "leave [drift] out for the defaults");
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fleet-server.toml");
+        fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn only_the_data_directory_must_be_given() {
+        let config = read("data = 'd'").unwrap();
+        assert_eq!(config.tenant.as_str(), "main");
+        assert!(config.data.is_absolute() && config.data.ends_with("d"));
+        assert!(config.operators.listen.ip().is_loopback());
+        assert!(matches!(read(""), Err(ConfigError::Form(..))));
+    }
+
+    #[test]
+    fn the_first_configuration_reads() {
+        let hosts = ["fleet.local".to_owned()];
+        let text = Config::first(Path::new("offline"), &hosts).unwrap();
+        let config = read(&text).unwrap();
+        assert_eq!((config.device_host(), config.mqtt.listen.port()), ("fleet.local", 0));
+        assert!(config.offline_keys.unwrap().is_absolute());
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        for text in ["colour = 1", "[operators]\nlisten_on = 1", "[timing]\nsilent_s = 1"] {
+            let text = format!("data = 'd'\n{text}");
+            assert!(matches!(read(&text), Err(ConfigError::Form(..))), "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_http_beyond_loopback_is_refused() {
+        let plain = "data = 'd'\n[operators]\nlisten = '0.0.0.0:8080'";
+        assert!(matches!(read(plain), Err(ConfigError::Rule(..))));
+        assert!(read(&format!("{plain}\ntls_certificate = 'c'\ntls_key = 'k'")).is_ok());
+        let half = format!("{plain}\ntls_certificate = 'c'");
+        assert!(matches!(read(&half), Err(ConfigError::Rule(..))));
+    }
+}

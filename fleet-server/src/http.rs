@@ -1,0 +1,137 @@
+//! The operators' port: `/api/v1`, the console, metrics. Each resource has its own router; here they are put behind the same doors.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware;
+use axum::routing::get;
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::directive::Director;
+use crate::events::Hub;
+use crate::limits::{API_BODY_BYTES_MAX, API_REQUEST_MAX, API_REQUESTS_MAX};
+use crate::metrics::Metrics;
+use crate::reconcile::{Patience, Reconciler};
+use crate::signals::Signals;
+use crate::store::TenantStore;
+
+pub(crate) mod access;
+mod audit;
+mod console;
+pub(crate) mod device;
+mod devices;
+pub(crate) mod enrol;
+pub(crate) mod error;
+mod events;
+pub(crate) mod models;
+pub(crate) mod openapi;
+mod page;
+pub(crate) mod registry;
+mod rollouts;
+mod session;
+mod status;
+pub(crate) mod trust;
+
+/// What the resources are made of; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    /// The tenant's part of the store.
+    pub(crate) store: TenantStore,
+    /// Looks at rollouts.
+    pub(crate) reconciler: Reconciler,
+    /// Signs directives.
+    pub(crate) director: Arc<Director>,
+    /// Times.
+    pub(crate) patience: Patience,
+    /// Wakes the other tasks.
+    pub(crate) signals: Signals,
+    /// Tells browsers what has changed.
+    pub(crate) hub: Hub,
+    /// Counts what happens.
+    pub(crate) metrics: Metrics,
+    /// Where `init` wrote the offline keys: they should not stay there.
+    pub(crate) offline_keys: Option<PathBuf>,
+    /// Whether operators come over TLS, so that cookies can insist on it.
+    pub(crate) has_tls: bool,
+}
+
+/// How often browsers are told of changes.
+const EVENTS_EVERY: Duration = Duration::from_millis(500);
+
+/// The whole port. `edge` are the routes of registry, trust and enrolment, which bring their own state.
+pub(crate) fn router(app: App, edge: OpenApiRouter) -> Router {
+    let (api, document) = api(app.clone(), edge).split_for_parts();
+    let open = Router::new()
+        .route("/healthz", get(status::health))
+        .route("/openapi.json", get(move || openapi::serve(document)))
+        .merge(session::open_router())
+        .fallback(console::serve)
+        .layer(CompressionLayer::new())
+        .with_state(app.clone());
+    let guarded = api.layer(middleware::from_fn_with_state(app.clone(), access::guard));
+    guarded.merge(open).layer(
+        ServiceBuilder::new()
+            .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+            .layer(PropagateRequestIdLayer::x_request_id())
+            .layer(middleware::from_fn_with_state(app, access::count))
+            .layer(middleware::from_fn(error::name_request))
+            .layer(CatchPanicLayer::new())
+            .layer(always("x-content-type-options", "nosniff"))
+            .layer(always("referrer-policy", "no-referrer"))
+            .layer(always("x-frame-options", "DENY"))
+            .layer(always("content-security-policy", console::POLICY)),
+    )
+}
+
+/// Everything that needs an operator. Streams and uploads have no deadline and no small body; all else has both.
+fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
+    let limited = OpenApiRouter::with_openapi(openapi::head())
+        .merge(devices::router())
+        .merge(rollouts::router())
+        .merge(audit::router())
+        .merge(session::router())
+        .merge(status::router())
+        .layer(
+            ServiceBuilder::new()
+                .layer(GlobalConcurrencyLimitLayer::new(API_REQUESTS_MAX))
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    API_REQUEST_MAX,
+                ))
+                .layer(CompressionLayer::new())
+                .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
+                .layer(SetResponseHeaderLayer::if_not_present(
+                    header::CACHE_CONTROL,
+                    HeaderValue::from_static("no-store"),
+                )),
+        );
+    limited.merge(events::router()).with_state(app).merge(edge)
+}
+
+fn always(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(
+        HeaderName::from_static(name),
+        HeaderValue::from_static(value),
+    )
+}
+
+/// Looks up what was touched and tells the browsers; never returns.
+pub(crate) async fn tell_browsers(app: App) {
+    loop {
+        tokio::time::sleep(EVENTS_EVERY).await;
+        if let Err(error) = events::tell(&app).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "browsers were not told");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `/api/v1/devices`.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use sealift_protocol::api::{DeviceView, LabelsChange, Page, Problem, TimelineEntry};
+use sealift_protocol::id::DeviceId;
+use sealift_protocol::limits::{LABEL_KEY_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::access::Caller;
+use super::error::ApiError;
+use super::page::{PageQuery, page};
+use crate::audit::Deed;
+use crate::clock;
+use crate::filter::Filter;
+
+/// Keys that the filter language has taken.
+const RESERVED_KEYS: [&str; 5] = ["state", "model", "id", "seen", "sim"];
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(timeline))
+        .routes(routes!(change_labels))
+        .routes(routes!(revoke))
+}
+
+/// Whom a list is about.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Which devices, such as `site:tokyo -state:offline`; all if not given.
+    #[serde(default)]
+    filter: String,
+}
+
+/// Lists devices by id.
+#[utoipa::path(get, path = "/api/v1/devices", tag = "devices", params(ListQuery, PageQuery),
+    responses((status = 200, body = Page<DeviceView>), (status = 422, body = Problem)))]
+async fn list(
+    State(app): State<App>,
+    Query(query): Query<ListQuery>,
+    Query(paging): Query<PageQuery>,
+) -> Result<Json<Page<DeviceView>>, ApiError> {
+    let filter: Filter = query.filter.parse()?;
+    let presence = app.patience.presence(clock::now());
+    let after = paging.cursor.as_deref().map(DeviceId::parse).transpose();
+    let after = after.map_err(|error| ApiError::invalid("cursor.invalid", error.to_string()))?;
+    let limit = paging.limit();
+    let total = app.store.count_devices(&filter, presence).await?;
+    let devices = app.store.devices(&filter, presence, after.as_ref(), limit).await?;
+    Ok(Json(page(devices, total, limit, |device| device.id.to_string())))
+}
+
+/// Shows one device: desired beside reported.
+#[utoipa::path(get, path = "/api/v1/devices/{id}", tag = "devices",
+    params(("id" = String, Path, description = "The device")),
+    responses((status = 200, body = DeviceView), (status = 404, body = Problem)))]
+async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<DeviceView>, ApiError> {
+    let id = device_id(&id)?;
+    let device = app.store.device(&id, app.patience.presence(clock::now())).await?;
+    device.map(Json).ok_or_else(|| unknown(&id))
+}
+
+/// Lists what happened to a device, newest first.
+#[utoipa::path(get, path = "/api/v1/devices/{id}/timeline", tag = "devices",
+    params(("id" = String, Path, description = "The device"), PageQuery),
+    responses((status = 200, body = Page<TimelineEntry>), (status = 404, body = Problem)))]
+async fn timeline(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(paging): Query<PageQuery>,
+) -> Result<Json<Page<TimelineEntry>>, ApiError> {
+    let id = device_id(&id)?;
+    if !app.store.is_device_known(&id).await? {
+        return Err(unknown(&id));
+    }
+    let limit = paging.limit();
+    let entries = app.store.timeline(&id, paging.number(), limit).await?;
+    let total = app.store.timeline_length(&id).await?;
+    let numbered = page(entries, total, limit, |(number, _)| number.to_string());
+    let items = numbered.items.into_iter().map(|(_, entry)| entry).collect();
+    Ok(Json(Page { items, total, next_cursor: numbered.next_cursor }))
+}
+
+/// Sets and removes labels.
+#[utoipa::path(patch, path = "/api/v1/devices/{id}/labels", tag = "devices",
+    params(("id" = String, Path, description = "The device")), request_body = LabelsChange,
+    responses((status = 200, body = DeviceView), (status = 404, body = Problem),
+        (status = 422, body = Problem)))]
+async fn change_labels(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Json(change): Json<LabelsChange>,
+) -> Result<Json<DeviceView>, ApiError> {
+    let operator = caller.may_operate()?;
+    let id = device_id(&id)?;
+    check_labels(&change)?;
+    let now = clock::now();
+    let mut transaction = app.store.begin().await?;
+    if !transaction.change_labels(&id, &change.labels).await? {
+        return Err(unknown(&id));
+    }
+    if transaction.count_labels(&id).await? > LABELS_MAX as u64 {
+        return Err(ApiError::invalid("labels.too-many", "a device has at most 64 labels"));
+    }
+    let set = |(name, value): (&String, &Option<String>)| match value {
+        Some(value) => format!("{name}={value}"),
+        None => format!("-{name}"),
+    };
+    let detail: Vec<_> = change.labels.iter().map(set).collect();
+    let deed = Deed {
+        actor: operator,
+        action: "device.label",
+        subject: id.as_str(),
+        reason: None,
+        detail: &detail.join(" "),
+    };
+    transaction.audit(&deed, now).await?;
+    transaction.commit().await?;
+    app.signals.rollouts().notify_one();
+    app.hub.touch_device(id.clone());
+    let device = app.store.device(&id, app.patience.presence(now)).await?;
+    device.map(Json).ok_or_else(|| unknown(&id))
+}
+
+/// Revokes a device's certificate and ends its connection.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/revoke", tag = "devices",
+    params(("id" = String, Path, description = "The device")),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn revoke(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let operator = caller.may_administer()?;
+    let id = device_id(&id)?;
+    if !app.store.is_device_known(&id).await? {
+        return Err(unknown(&id));
+    }
+    let now = clock::now();
+    let mut change = app.store.begin().await?;
+    if !change.revoke_device(&id, now).await? {
+        let detail = format!("device {id} is revoked already");
+        return Err(ApiError::new(StatusCode::CONFLICT, "device.revoked", detail));
+    }
+    let deed = Deed {
+        actor: operator,
+        action: "device.revoke",
+        subject: id.as_str(),
+        reason: None,
+        detail: "",
+    };
+    change.audit(&deed, now).await?;
+    change.commit().await?;
+    app.signals.revoke(id.clone());
+    app.signals.rollouts().notify_one();
+    app.hub.touch_device(id);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn device_id(text: &str) -> Result<DeviceId, ApiError> {
+    DeviceId::parse(text)
+        .map_err(|error| ApiError::not_found("device.not-found", error.to_string()))
+}
+
+fn unknown(id: &DeviceId) -> ApiError {
+    ApiError::not_found("device.not-found", format!("there is no device {id}"))
+}
+
+/// A label's name must be one that a filter can ask for.
+fn check_labels(change: &LabelsChange) -> Result<(), ApiError> {
+    for (name, value) in &change.labels {
+        let is_word = |character: char| {
+            character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | '/')
+        };
+        let is_name = !name.is_empty()
+            && name.chars().count() <= LABEL_KEY_CHARS_MAX
+            && !name.starts_with('-')
+            && name.chars().all(is_word)
+            && !RESERVED_KEYS.contains(&name.as_str());
+        let is_value = |value: &String| {
+            !value.is_empty()
+                && value.chars().count() <= LABEL_VALUE_CHARS_MAX
+                && !value.chars().any(|character| character.is_control() || character == '"')
+        };
+        if !is_name || !value.as_ref().is_none_or(is_value) {
+            let detail = format!("`{name}` is not a label, or its value is not one");
+            return Err(ApiError::invalid("labels.invalid", detail).help(
+                "names have up to 40 of A-Z a-z 0-9 - _ . /, values up to 80 printable characters",
+            ));
+        }
+    }
+    Ok(())
+}

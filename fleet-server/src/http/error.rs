@@ -1,0 +1,189 @@
+//! Refusals and failures as `application/problem+json` (RFC 9457). Causes inside the server go to the log, under the request's id.
+
+use axum::Json;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sealift_protocol::api::Problem;
+
+use crate::auth::AuthError;
+use crate::filter::InvalidFilter;
+use crate::order::OrderError;
+use crate::reconcile::ReconcileError;
+use crate::store::StoreError;
+
+/// Where each code is explained.
+const TYPE_PREFIX: &str = "/docs/problems#";
+
+/// What a caller is told instead of a result.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    help: Option<&'static str>,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl ApiError {
+    /// A refusal with a stable code.
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), help: None, cause: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub(crate) const fn help(mut self, help: &'static str) -> Self {
+        self.help = Some(help);
+        self
+    }
+
+    /// A thing that is not there.
+    pub(crate) fn not_found(code: &'static str, what: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, what)
+    }
+
+    /// A value that makes no sense.
+    pub(crate) fn invalid(code: &'static str, what: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, what)
+    }
+
+    /// The server's own fault; the caller is told no more than that.
+    pub(crate) fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let detail = "something failed inside the server; its log says what, under the request id";
+        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
+        Self { cause: Some(cause.into()), ..error }
+    }
+
+    /// Nobody known asks.
+    pub(crate) fn unauthenticated() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "auth.missing", "no valid token or session was given")
+            .help("`fleet-server token create` makes a token, `fleet-server login-link` a link")
+    }
+
+    /// Somebody known asks for what they may not do.
+    pub(crate) fn forbidden(detail: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "auth.forbidden", detail)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Changed(_) => {
+                Self::new(StatusCode::CONFLICT, "conflict", error.to_string())
+                    .help("look again, then try again")
+            }
+            error => Self::internal(error),
+        }
+    }
+}
+
+impl From<InvalidFilter> for ApiError {
+    fn from(error: InvalidFilter) -> Self {
+        Self::invalid("filter.syntax", error.to_string())
+            .help("terms are `label:value`, `state:offline`, `model:team/name@<2`, `id:cam-*`, `seen:<5m`, `sim:true`")
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Store(error) => error.into(),
+            error @ AuthError::Random(_) => Self::internal(error),
+            error @ AuthError::Name => Self::invalid("name.invalid", error.to_string()),
+        }
+    }
+}
+
+impl From<ReconcileError> for ApiError {
+    fn from(error: ReconcileError) -> Self {
+        match error {
+            ReconcileError::Store(error) => error.into(),
+            error @ ReconcileError::Filter { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<OrderError> for ApiError {
+    fn from(error: OrderError) -> Self {
+        let text = error.to_string();
+        match error {
+            OrderError::Store(error) => error.into(),
+            OrderError::Reconcile(error) => error.into(),
+            OrderError::Filter(error) => error.into(),
+            OrderError::NoVersion { .. } => Self::not_found("version.not-found", text)
+                .help("`fleetctl model list` shows the versions that were pushed"),
+            OrderError::Unsigned { .. } => {
+                Self::new(StatusCode::CONFLICT, "version.unsigned", text)
+                    .help("`fleetctl model sign` signs it with the publisher's key")
+            }
+            OrderError::Quarantined { .. } => {
+                Self::new(StatusCode::CONFLICT, "version.quarantined", text)
+                    .help("push a new version; a quarantined one is not rolled out again")
+            }
+            OrderError::Waves(_) => Self::invalid("waves.invalid", text),
+            OrderError::Reason => Self::invalid("reason.missing", text)
+                .help("say why, for whoever looks at this tomorrow"),
+            OrderError::NoDevices(_) => Self::invalid("rollout.no-devices", text)
+                .help("`fleetctl device list -l FILTER` shows whom a filter names"),
+            OrderError::NoRollout(_) => Self::not_found("rollout.not-found", text),
+            OrderError::NotNow { .. } => Self::new(StatusCode::CONFLICT, "rollout.not-now", text),
+            OrderError::NoEarlier(_) => {
+                Self::new(StatusCode::CONFLICT, "rollback.no-earlier", text)
+                    .help("name the version with `--to`")
+            }
+            OrderError::NothingToGoBackFrom { .. } => {
+                Self::new(StatusCode::CONFLICT, "rollback.nothing", text)
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Some(cause) = &self.cause {
+            tracing::error!(error = cause.as_ref() as &dyn std::error::Error, "request failed");
+        }
+        let problem = Problem {
+            r#type: format!("{TYPE_PREFIX}{}", self.code),
+            title: self.status.canonical_reason().unwrap_or_default().to_owned(),
+            status: self.status.as_u16(),
+            code: self.code.to_owned(),
+            detail: self.detail,
+            help: self.help.map(str::to_owned),
+            request_id: None,
+        };
+        let mut response = written(self.status, &problem);
+        response.extensions_mut().insert(problem);
+        response
+    }
+}
+
+fn written(status: StatusCode, problem: &Problem) -> Response {
+    let mut response = (status, Json(problem)).into_response();
+    let problem_json = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, problem_json);
+    response
+}
+
+/// Puts the request's id into the problem that answers it, so that people can find it in the log.
+pub(crate) async fn name_request(request: Request, next: Next) -> Response {
+    use tracing::Instrument as _;
+    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+    let id = id.unwrap_or_default().to_owned();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let span = tracing::info_span!("request", %id, %method, path);
+    let mut response = next.run(request).instrument(span).await;
+    let Some(mut problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    problem.request_id = Some(id);
+    let headers = response.headers().clone();
+    let mut named = written(response.status(), &problem);
+    for (name, value) in &headers {
+        if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
+            named.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    named
+}

@@ -1,0 +1,69 @@
+//! `/api/v1/events`: what changes, as it changes.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::stream::{self, Stream, StreamExt as _};
+use tokio_stream::wrappers::BroadcastStream;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{App, rollouts, status};
+use crate::clock;
+use crate::events;
+use crate::store::StoreError;
+
+/// Proxies cut connections on which nothing comes for a minute.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(listen))
+}
+
+/// Streams changes: `device`, `rollout`, `alert` and `status`, each with the new view.
+#[utoipa::path(get, path = "/api/v1/events", tag = "events",
+    params(("Last-Event-ID" = Option<u64>, Header, description = "The last event that was seen")),
+    responses((status = 200, content_type = "text/event-stream", body = String)))]
+async fn listen(
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let (missed, receiver) = app.hub.listen(after);
+    // A listener that is too far behind is cut off: it comes back with the last number that it has seen.
+    let live = BroadcastStream::new(receiver)
+        .take_while(|event| std::future::ready(event.is_ok()))
+        .filter_map(|event| std::future::ready(event.ok()));
+    let all = stream::iter(missed).chain(live).map(|event| Ok(wire(&event)));
+    Sse::new(all).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+fn wire(event: &events::Event) -> Event {
+    Event::default().id(event.number.to_string()).event(event.kind).data(&*event.body)
+}
+
+/// Looks up what was touched and publishes it.
+pub(super) async fn tell(app: &App) -> Result<(), StoreError> {
+    let touched = app.hub.take_touched();
+    if !app.hub.has_listeners() {
+        return Ok(());
+    }
+    let presence = app.patience.presence(clock::now());
+    for device in &touched.devices {
+        if let Some(view) = app.store.device(device, presence).await? {
+            app.hub.publish("device", &view);
+        }
+    }
+    for &rollout in &touched.rollouts {
+        if let Some(row) = app.store.rollout(rollout).await? {
+            app.hub.publish("rollout", &rollouts::view(row));
+        }
+    }
+    if touched.status {
+        app.hub.publish("status", &status::read(app).await?);
+    }
+    Ok(())
+}

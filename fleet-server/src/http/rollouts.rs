@@ -1,0 +1,250 @@
+//! `/api/v1/rollouts` and `/api/v1/rollback`.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use sealift_protocol::api::{
+    Action, AllowedAction, Page, Problem, RollbackRequest, RollbackResult, RolloutNew, RolloutView,
+    WaveView, WhyView,
+};
+use sealift_protocol::id::{DeviceId, ModelName, RolloutId};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::access::Caller;
+use super::error::ApiError;
+use super::page::{PageQuery, page};
+use crate::clock;
+use crate::order::{self, Asker};
+use crate::rollback;
+use crate::rollout::{Position, action};
+use crate::store::rollouts::{RolloutRow, WaveRow, stage_words};
+
+/// Every action, in the order in which people are shown them.
+const ACTIONS: [Action; 6] = [
+    Action::Pause,
+    Action::Resume,
+    Action::Promote,
+    Action::Abort,
+    Action::Retry,
+    Action::Rollback,
+];
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(get))
+        .routes(routes!(why))
+        .routes(routes!(act))
+        .routes(routes!(roll_back))
+}
+
+/// A rollout as people see it.
+pub(super) fn view(row: RolloutRow) -> RolloutView {
+    let allowed = |&action: &Action| AllowedAction {
+        action,
+        refused: action::refusal(action, row.stage).map(str::to_owned),
+    };
+    RolloutView {
+        id: row.id,
+        model: row.order.model,
+        version: row.order.version,
+        filter: row.order.filter,
+        state: stage_words(row.stage).0,
+        is_rollback: row.order.is_rollback,
+        reason: row.order.reason,
+        why: row.why,
+        created_by: row.order.created_by,
+        created_at: row.created_at,
+        finished_at: row.finished_at,
+        waves: row.waves.into_iter().map(wave_view).collect(),
+        progress: row.progress,
+        allowed_actions: ACTIONS.iter().map(allowed).collect(),
+    }
+}
+
+fn wave_view(row: WaveRow) -> WaveView {
+    let WaveRow { plan, state, opened_at, soak_until, devices, succeeded, bad, gates } = row;
+    WaveView { plan, state, devices, succeeded, bad, opened_at, soak_until, gates }
+}
+
+/// Which rollouts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Only those of this model.
+    #[serde(default)]
+    model: Option<String>,
+}
+
+/// Lists rollouts, newest first.
+#[utoipa::path(get, path = "/api/v1/rollouts", tag = "rollouts", params(ListQuery, PageQuery),
+    responses((status = 200, body = Page<RolloutView>), (status = 422, body = Problem)))]
+async fn list(
+    State(app): State<App>,
+    Query(query): Query<ListQuery>,
+    Query(paging): Query<PageQuery>,
+) -> Result<Json<Page<RolloutView>>, ApiError> {
+    let model = query.model.as_deref().map(ModelName::parse).transpose();
+    let model = model.map_err(|error| ApiError::invalid("model.invalid", error.to_string()))?;
+    let before = paging.cursor.as_deref().map(RolloutId::parse).transpose();
+    let before = before.map_err(|error| ApiError::invalid("cursor.invalid", error.to_string()))?;
+    let limit = paging.limit();
+    let total = app.store.count_rollouts(model.as_ref()).await?;
+    let rows = app.store.rollouts(model.as_ref(), before, limit).await?;
+    let views = rows.into_iter().map(view).collect();
+    Ok(Json(page(views, total, limit, |view: &RolloutView| view.id.to_string())))
+}
+
+/// Orders a rollout.
+#[utoipa::path(post, path = "/api/v1/rollouts", tag = "rollouts", request_body = RolloutNew,
+    responses((status = 201, body = RolloutView), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(new): Json<RolloutNew>,
+) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
+    let asker = Asker { name: caller.may_operate()?, now: clock::now() };
+    let presence = app.patience.presence(asker.now);
+    let id = order::create(&app.store, &new, presence, asker).await?;
+    wake(&app, id);
+    Ok((StatusCode::CREATED, shown(&app, id).await?))
+}
+
+/// Shows one rollout.
+#[utoipa::path(get, path = "/api/v1/rollouts/{id}", tag = "rollouts",
+    params(("id" = String, Path, description = "The rollout")),
+    responses((status = 200, body = RolloutView), (status = 404, body = Problem)))]
+async fn get(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<RolloutView>, ApiError> {
+    shown(&app, rollout_id(&id)?).await
+}
+
+/// About which device.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WhyQuery {
+    /// Only this device.
+    #[serde(default)]
+    device: Option<String>,
+}
+
+/// Says of each device why it is where it is.
+#[utoipa::path(get, path = "/api/v1/rollouts/{id}/why", tag = "rollouts",
+    params(("id" = String, Path, description = "The rollout"), WhyQuery, PageQuery),
+    responses((status = 200, body = Page<WhyView>), (status = 404, body = Problem)))]
+async fn why(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(query): Query<WhyQuery>,
+    Query(paging): Query<PageQuery>,
+) -> Result<Json<Page<WhyView>>, ApiError> {
+    let id = rollout_id(&id)?;
+    let row = app.store.rollout(id).await?.ok_or_else(|| unknown(id))?;
+    let plan = app.reconciler.look(&row, clock::now()).await?;
+    let limit = paging.limit();
+    let parsed = |text: Option<&str>, code| {
+        let device = text.map(DeviceId::parse).transpose();
+        device.map_err(|error| ApiError::invalid(code, error.to_string()))
+    };
+    let after = parsed(paging.cursor.as_deref(), "cursor.invalid")?;
+    let only = parsed(query.device.as_deref(), "device.invalid")?;
+    let is_asked = |device: &DeviceId| only.as_ref().is_none_or(|only| only == device);
+    let asked = plan.devices.into_iter().filter(|(device, _)| is_asked(device));
+    let asked: Vec<_> = asked.collect();
+    let total = u64::try_from(asked.len()).unwrap_or(u64::MAX);
+    let is_after = |device: &DeviceId| after.as_ref().is_none_or(|after| device > after);
+    let views = asked.into_iter().filter(|(device, _)| is_after(device)).map(why_view);
+    let views = views.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
+    Ok(Json(page(views, total, limit, |view: &WhyView| view.device.to_string())))
+}
+
+fn why_view((device, position): (DeviceId, Position)) -> WhyView {
+    let Position { wave, progress, why } = position;
+    let wave = wave.and_then(|wave| u64::try_from(wave).ok()).unwrap_or_default();
+    WhyView { device, wave, progress, why: why.to_string() }
+}
+
+/// Why an action is taken.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+struct ActionNew {
+    /// The reason.
+    #[serde(default)]
+    reason: String,
+}
+
+/// Pauses, resumes, promotes, aborts or retries a rollout.
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/{action}", tag = "rollouts",
+    params(("id" = String, Path, description = "The rollout"),
+        ("action" = String, Path, description = "`pause`, `resume`, `promote`, `abort` or `retry`")),
+    request_body(content = Option<ActionNew>),
+    responses((status = 200, body = RolloutView), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
+async fn act(
+    State(app): State<App>,
+    caller: Caller,
+    Path((id, action)): Path<(String, String)>,
+    body: Option<Json<ActionNew>>,
+) -> Result<Json<RolloutView>, ApiError> {
+    let asker = Asker { name: caller.may_operate()?, now: clock::now() };
+    let id = rollout_id(&id)?;
+    let action = match action.as_str() {
+        "pause" => Action::Pause,
+        "resume" => Action::Resume,
+        "promote" => Action::Promote,
+        "abort" => Action::Abort,
+        "retry" => Action::Retry,
+        other => {
+            let detail = format!("`{other}` is not an action on a rollout");
+            return Err(ApiError::not_found("action.unknown", detail));
+        }
+    };
+    let reason = body.map(|Json(body)| body.reason).unwrap_or_default();
+    order::act(&app.reconciler, &app.director, id, (action, &reason), asker).await?;
+    app.signals.directives().notify_one();
+    wake(&app, id);
+    shown(&app, id).await
+}
+
+/// Goes back to an earlier version.
+#[utoipa::path(post, path = "/api/v1/rollback", tag = "rollouts", request_body = RollbackRequest,
+    responses((status = 200, body = RollbackResult), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn roll_back(
+    State(app): State<App>,
+    caller: Caller,
+    Json(request): Json<RollbackRequest>,
+) -> Result<Json<RollbackResult>, ApiError> {
+    let asker = Asker { name: caller.may_operate()?, now: clock::now() };
+    let presence = app.patience.presence(asker.now);
+    let result = rollback::roll_back(&app.store, &request, presence, asker).await?;
+    for id in result.rollout.iter().chain(&result.superseded) {
+        wake(&app, *id);
+    }
+    Ok(Json(result))
+}
+
+fn wake(app: &App, id: RolloutId) {
+    app.signals.rollouts().notify_one();
+    app.hub.touch_rollout(id);
+}
+
+async fn shown(app: &App, id: RolloutId) -> Result<Json<RolloutView>, ApiError> {
+    let row = app.store.rollout(id).await?.ok_or_else(|| unknown(id))?;
+    Ok(Json(view(row)))
+}
+
+fn rollout_id(text: &str) -> Result<RolloutId, ApiError> {
+    RolloutId::parse(text)
+        .map_err(|error| ApiError::not_found("rollout.not-found", error.to_string()))
+}
+
+fn unknown(id: RolloutId) -> ApiError {
+    ApiError::not_found("rollout.not-found", format!("there is no rollout {id}"))
+}

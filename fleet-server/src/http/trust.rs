@@ -1,0 +1,162 @@
+//! Trust metadata: read by everyone who verifies, written by whoever holds the keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sealift_protocol::api::Page;
+use sealift_protocol::id::UnixMillis;
+use sealift_protocol::tuf::repository::Upload;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::access::Caller;
+use super::error::ApiError;
+use crate::broker::courier::Courier;
+use crate::clock;
+use crate::trust::{Trust, TrustError};
+
+/// Targets metadata of 5 MiB in base64, and a deny list.
+const UPLOAD_BYTES_MAX: usize = 10 << 20;
+
+/// Metadata with target files.
+const UPLOAD_TYPE: &str = "application/vnd.sealift.trust-upload+json";
+
+/// `/tuf/…`: the files of the repository, as they were signed.
+pub(crate) fn metadata_router(trust: Arc<Trust>) -> Router {
+    Router::new().route("/tuf/{*name}", get(metadata)).with_state(trust)
+}
+
+async fn metadata(
+    State(trust): State<Arc<Trust>>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let Some(body) = trust.file(&name).await? else {
+        let detail = format!("there is no metadata file {name}");
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "trust.no-file", detail));
+    };
+    // Every other file carries its version or its digest in its name.
+    let cache = if name == "timestamp.json" { "no-cache" } else { "max-age=86400, immutable" };
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static(cache)),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// What the routes of roles need.
+#[derive(Clone)]
+pub(crate) struct Roles {
+    /// The repository.
+    pub(crate) trust: Arc<Trust>,
+    /// Tells devices that something changed.
+    pub(crate) courier: Courier,
+}
+
+/// `/api/v1/trust/roles`.
+pub(crate) fn router(roles: Roles) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(publish))
+        .layer(DefaultBodyLimit::max(UPLOAD_BYTES_MAX))
+        .with_state(roles)
+}
+
+/// A role of the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct RoleView {
+    /// Its name.
+    name: String,
+    /// Its newest version.
+    version: u64,
+    /// When that expires.
+    expires_at: UnixMillis,
+    /// Target files that it names.
+    targets: u64,
+}
+
+/// Lists the roles that name targets, and their newest metadata.
+#[utoipa::path(get, path = "/api/v1/trust/roles", tag = "trust",
+    responses((status = 200, body = Page<RoleView>)))]
+async fn list(
+    State(roles): State<Roles>,
+    _caller: Caller,
+) -> Result<Json<Page<RoleView>>, ApiError> {
+    let roles = roles.trust.roles().await?;
+    let items: Vec<_> = roles
+        .into_iter()
+        .map(|(name, targets)| RoleView {
+            name,
+            version: targets.version,
+            expires_at: targets.expires,
+            targets: u64::try_from(targets.targets.len()).unwrap_or(u64::MAX),
+        })
+        .collect();
+    let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
+    Ok(Json(Page { items, total, next_cursor: None }))
+}
+
+/// New metadata together with target files that lie in the repository itself, such as `trust/revocations.json`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WithFiles {
+    /// The signed metadata, base64.
+    metadata: String,
+    /// Target files by path, base64.
+    files: BTreeMap<String, String>,
+}
+
+/// Publishes the next metadata of a role.
+///
+/// The body is the signed metadata as it is; or, as `application/vnd.sealift.trust-upload+json`, metadata and target files in base64.
+#[utoipa::path(put, path = "/api/v1/trust/roles/{role}", tag = "trust",
+    params(("role" = String, Path, description = "`publisher-<team>`, `revocations`, `targets` or `root`")),
+    request_body(content = Vec<u8>, content_type = "application/json"),
+    responses((status = 204)))]
+async fn publish(
+    State(roles): State<Roles>,
+    caller: Caller,
+    Path(role): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let by = caller.may_publish()?;
+    let is_bundle = headers.get(CONTENT_TYPE).is_some_and(|it| it == UPLOAD_TYPE);
+    let upload = if is_bundle {
+        read_upload(&body)?
+    } else {
+        Upload { metadata: body.into(), files: BTreeMap::new() }
+    };
+    let published = roles.trust.accept(&role, upload, by, clock::now()).await?;
+    roles.courier.hint(published.timestamp).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn read_upload(body: &[u8]) -> Result<Upload, ApiError> {
+    let refused = |detail: String| ApiError::new(StatusCode::BAD_REQUEST, "trust.upload", detail);
+    let upload: WithFiles =
+        serde_json::from_slice(body).map_err(|error| refused(error.to_string()))?;
+    let decode = |text: &str| STANDARD.decode(text).map_err(|error| refused(error.to_string()));
+    let file = |(path, text): (String, String)| Ok((path, decode(&text)?));
+    let files = upload.files.into_iter().map(file).collect::<Result<_, ApiError>>()?;
+    Ok(Upload { metadata: decode(&upload.metadata)?, files })
+}
+
+impl From<TrustError> for ApiError {
+    fn from(error: TrustError) -> Self {
+        match error.code() {
+            Some(code) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string()),
+            None => Self::internal(error),
+        }
+    }
+}

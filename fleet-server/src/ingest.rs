@@ -1,0 +1,203 @@
+//! Everything that comes from devices, over whichever broker: checked, stored once, acknowledged after the commit.
+//!
+//! Messages of many devices are committed together: one wait for the disk serves all that came in the meantime.
+
+use sealift_protocol::id::{DeviceId, TenantId, UnixMillis};
+use sealift_protocol::telemetry::{Ack, Severity};
+use sealift_protocol::topic::Up;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::events::Hub;
+use crate::signals::Signals;
+use crate::store::{Store, StoreError};
+
+mod apply;
+mod message;
+
+use apply::Touched;
+pub use message::InvalidMessage;
+use message::Message;
+
+/// Messages that wait for a commit. Beyond it the broker waits, and with it the devices.
+const QUEUE_MAX: usize = 4_096;
+/// Messages in one commit: about 50 ms of work, so that no device waits longer for others.
+const BATCH_MAX: usize = 256;
+
+/// Why a message was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// Not a message of ours.
+    #[error("the message is refused")]
+    Invalid(#[from] InvalidMessage),
+    /// Nobody by that name is enrolled, or not any more.
+    #[error("device {0} is not enrolled or is revoked")]
+    UnknownDevice(DeviceId),
+    /// Numbered far beyond what is stored: the device must send what is missing first.
+    #[error("message {sequence} of device {device} is too far beyond a gap")]
+    TooFarAhead {
+        /// Whose.
+        device: DeviceId,
+        /// Its number.
+        sequence: u64,
+    },
+    /// The store did not take it; it may come again.
+    #[error("the message was not stored")]
+    Store(#[source] StoreError),
+    /// The server stops.
+    #[error("the server stops")]
+    Stopped,
+}
+
+impl IngestError {
+    /// Whether the message itself is at fault, so that storing it later would not help.
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Invalid(_) | Self::UnknownDevice(_) | Self::TooFarAhead { .. } => true,
+            Self::Store(_) | Self::Stopped => false,
+        }
+    }
+}
+
+impl From<StoreError> for IngestError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Takes messages; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    jobs: mpsc::Sender<Job>,
+}
+
+#[derive(Debug)]
+struct Job {
+    tenant: TenantId,
+    device: DeviceId,
+    message: Message,
+    now: UnixMillis,
+    answer: oneshot::Sender<Result<Option<Ack>, IngestError>>,
+}
+
+impl Ingest {
+    /// Starts the task that commits. It ends when the last [`Ingest`] is dropped.
+    pub fn start(store: Store, signals: Signals, hub: Hub) -> (Self, JoinHandle<()>) {
+        let (jobs, inbox) = mpsc::channel(QUEUE_MAX);
+        let task = tokio::spawn(commit_batches(Writer { store, signals, hub }, inbox));
+        (Self { jobs }, task)
+    }
+
+    /// Stores one message of a device. Returns, after the commit, the receipt to send, if one is due.
+    pub async fn accept(
+        &self,
+        tenant: &TenantId,
+        device: &DeviceId,
+        channel: Up,
+        payload: &[u8],
+        now: UnixMillis,
+    ) -> Result<Option<Ack>, IngestError> {
+        let message = Message::decode(channel, payload, now)?;
+        self.queue((tenant, device), message, now).await
+    }
+
+    /// Stores that a device was refused something.
+    pub async fn security_event(
+        &self,
+        tenant: &TenantId,
+        device: &DeviceId,
+        code: &str,
+        text: &str,
+        now: UnixMillis,
+    ) -> Result<(), IngestError> {
+        let message = Message::event(Severity::Security, code, text, now);
+        self.queue((tenant, device), message, now).await.map(|_| ())
+    }
+
+    async fn queue(
+        &self,
+        (tenant, device): (&TenantId, &DeviceId),
+        message: Message,
+        now: UnixMillis,
+    ) -> Result<Option<Ack>, IngestError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job { tenant: tenant.clone(), device: device.clone(), message, now, answer };
+        self.jobs.send(job).await.map_err(|_| IngestError::Stopped)?;
+        answered.await.map_err(|_| IngestError::Stopped)?
+    }
+}
+
+struct Writer {
+    store: Store,
+    signals: Signals,
+    hub: Hub,
+}
+
+async fn commit_batches(writer: Writer, mut inbox: mpsc::Receiver<Job>) {
+    let mut jobs = Vec::with_capacity(BATCH_MAX);
+    while inbox.recv_many(&mut jobs, BATCH_MAX).await > 0 {
+        // One order for all writers, so that two servers on one database do not wait for each other in a circle. The sort is stable:
+        // what one device sent stays in its order.
+        jobs.sort_by(|left, right| {
+            (&left.tenant, &left.device).cmp(&(&right.tenant, &right.device))
+        });
+        let mut rest = jobs.drain(..).peekable();
+        while let Some(first) = rest.next() {
+            let mut batch = vec![first];
+            while let Some(next) =
+                rest.next_if(|next| batch.first().is_some_and(|first| first.tenant == next.tenant))
+            {
+                batch.push(next);
+            }
+            writer.commit(batch).await;
+        }
+    }
+}
+
+impl Writer {
+    /// Commits all together; if that fails, each alone, so that one cannot spoil the others.
+    async fn commit(&self, batch: Vec<Job>) {
+        match self.try_commit(&batch).await {
+            Ok(answers) => {
+                for (job, answer) in batch.into_iter().zip(answers) {
+                    // Whoever asked may have gone: the message is stored all the same.
+                    let _ = job.answer.send(answer);
+                }
+            }
+            Err(error) if batch.len() == 1 => {
+                for job in batch {
+                    let answer = Err(IngestError::Store(StoreError::Changed("the store")));
+                    tracing::error!(%error, device = %job.device, "message not stored");
+                    let _ = job.answer.send(answer);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, messages = batch.len(), "messages are stored one by one");
+                for job in batch {
+                    Box::pin(self.commit(vec![job])).await;
+                }
+            }
+        }
+    }
+
+    /// One answer per job, all committed; or nothing is.
+    async fn try_commit(
+        &self,
+        batch: &[Job],
+    ) -> Result<Vec<Result<Option<Ack>, IngestError>>, StoreError> {
+        let Some(first) = batch.first() else { return Ok(Vec::new()) };
+        let mut change = self.store.tenant(&first.tenant).begin().await?;
+        let mut touched = Touched::default();
+        let mut answers = Vec::with_capacity(batch.len());
+        for job in batch {
+            let applied = apply::apply(&mut change, job, &mut touched).await;
+            answers.push(match applied {
+                Err(IngestError::Store(error)) => return Err(error),
+                answer => answer,
+            });
+        }
+        change.commit().await?;
+        touched.tell(&self.signals, &self.hub);
+        Ok(answers)
+    }
+}

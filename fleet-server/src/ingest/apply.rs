@@ -1,0 +1,139 @@
+//! What a message changes.
+
+use std::collections::BTreeSet;
+
+use sealift_protocol::api::TimelineEntry;
+use sealift_protocol::id::{DeviceId, UnixMillis};
+use sealift_protocol::telemetry::{Ack, Event, Severity, SpoolId};
+
+use super::message::{Body, Message};
+use super::{IngestError, Job};
+use crate::events::Hub;
+use crate::signals::Signals;
+use crate::store::Change;
+use crate::store::reports::Account;
+use crate::store::spools::Arrival;
+
+/// What others must be told of once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    devices: BTreeSet<DeviceId>,
+    has_account: bool,
+    has_profile: bool,
+}
+
+impl Touched {
+    pub(super) fn tell(self, signals: &Signals, hub: &Hub) {
+        if self.has_account {
+            signals.rollouts().notify_one();
+        }
+        if self.has_profile {
+            signals.profiles().notify_one();
+        }
+        for device in self.devices {
+            hub.touch_device(device);
+        }
+    }
+}
+
+pub(super) async fn apply(
+    change: &mut Change,
+    job: &Job,
+    touched: &mut Touched,
+) -> Result<Option<Ack>, IngestError> {
+    let Job { device, message, now, .. } = job;
+    // Also the lock on the device: two messages of one device are applied one after the other.
+    if !change.see(device, *now).await? {
+        return Err(IngestError::UnknownDevice(device.clone()));
+    }
+    touched.devices.insert(device.clone());
+    match message {
+        Message::Conn(conn) => {
+            change.set_presence(device, *conn, *now).await?;
+            touched.has_account = true;
+            Ok(None)
+        }
+        Message::Beat(beat) => {
+            change.set_beat(device, beat, *now).await?;
+            Ok(None)
+        }
+        Message::Own(body) => {
+            let position = (SpoolId(0), 0);
+            apply_body(change, device, (body, position), *now, touched).await?;
+            Ok(None)
+        }
+        Message::Spooled { spool, sequence, lowest, body } => {
+            let numbers = (*sequence, *lowest);
+            match change.arrive(device, *spool, numbers, *now).await? {
+                Arrival::Known(ack) => Ok(Some(ack)),
+                Arrival::TooFarAhead => {
+                    Err(IngestError::TooFarAhead { device: device.clone(), sequence: *sequence })
+                }
+                Arrival::New(ack) => {
+                    let position = (*spool, *sequence);
+                    apply_body(change, device, (body, position), *now, touched).await?;
+                    Ok(Some(ack))
+                }
+            }
+        }
+    }
+}
+
+async fn apply_body(
+    change: &mut Change,
+    device: &DeviceId,
+    (body, position): (&Body, (SpoolId, u64)),
+    now: UnixMillis,
+    touched: &mut Touched,
+) -> Result<(), IngestError> {
+    match body {
+        Body::Birth(birth) => {
+            change.set_facts(device, birth, now).await?;
+            let (generation, slots) = (birth.generation, birth.slots.as_slice());
+            let account = Account { generation, refused: None, slots, position };
+            change.set_account(device, account, now).await?;
+            touched.has_account = true;
+        }
+        Body::Report(report) => {
+            let (generation, slots) = (report.generation, report.slots.as_slice());
+            let refused = report.refused.as_ref();
+            let account = Account { generation, refused, slots, position };
+            change.set_account(device, account, now).await?;
+            touched.has_account = true;
+        }
+        Body::Profile(window) => {
+            change.add_window(device, window, now).await?;
+            touched.has_profile = true;
+        }
+        Body::Event(event) => change.note(device, &event_entry(event, now)).await?,
+        Body::Refused { channel, why } => {
+            let entry = TimelineEntry {
+                at: now,
+                kind: "event".to_owned(),
+                severity: "warning".to_owned(),
+                code: "message.refused".to_owned(),
+                text: format!("a message on `{}` made no sense: {why}", channel.as_str()),
+                model: None,
+            };
+            change.note(device, &entry).await?;
+        }
+    }
+    Ok(())
+}
+
+fn event_entry(event: &Event, now: UnixMillis) -> TimelineEntry {
+    let severity = match event.severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+        Severity::Security => "security",
+    };
+    TimelineEntry {
+        at: now,
+        kind: "event".to_owned(),
+        severity: severity.to_owned(),
+        code: event.code.clone(),
+        text: event.text.clone(),
+        model: event.model.clone(),
+    }
+}

@@ -1,0 +1,32 @@
+//! The fleet server: keeps the registry, the trust metadata and the fleet's desired state; plans rollouts; judges drift.
+
+pub mod rollout;
+pub mod drift;
+pub mod alert;
+pub mod filter;
+pub mod store;
+pub mod cli;
+pub mod config;
+pub mod directive;
+pub mod events;
+pub mod ingest;
+pub mod reconcile;
+pub mod server;
+pub mod signals;
+mod audit;
+mod auth;
+mod blobs;
+mod broker;
+mod certificate;
+mod clock;
+mod enrol;
+mod http;
+mod inventory;
+mod limits;
+mod listen;
+mod metrics;
+mod order;
+mod registry;
+mod rollback;
+mod tls;
+mod trust;

@@ -1,0 +1,149 @@
+//! Accepts connections, plain or TLS, and serves a router on them; tells each request who is at the other end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::Layer as _;
+use tower::util::MapRequestLayer;
+
+use crate::certificate::Presented;
+
+/// Connections to one port at a time, about 30 KB each. Devices connect for a request or a download, not for ever.
+const CONNECTIONS_MAX: usize = 8_192;
+
+/// Time for the TLS handshake.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// Time to send the head of a request: slow ones do not hold connections.
+const HEAD_MAX: Duration = Duration::from_secs(20);
+
+/// Time that requests in flight have when the server stops.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Who is at the other end of a connection; an extension of each request.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// The address it comes from.
+    pub(crate) address: SocketAddr,
+    /// The device certificate that it showed, if any.
+    pub(crate) certificate: Option<Presented>,
+}
+
+/// Binds a port.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves `router` until `stop`, then lets requests in flight finish for a moment.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let acceptor = tls.map(TlsAcceptor::from);
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        let Some((stream, address, permit)) = accepted else { continue };
+        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        connections.spawn(async move {
+            connection(stream, address, acceptor, router, stop).await;
+            drop(permit);
+        });
+    }
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if timeout(GRACE, finished).await.is_err() {
+        tracing::info!("connections cut short at the end");
+    }
+}
+
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Accepted> {
+    let permit = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, address)) => Some((stream, address, permit)),
+        Err(error) => {
+            // Mostly too many open files: others must close first.
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let Some(acceptor) = acceptor else {
+        return exchange(stream, Peer { address, certificate: None }, router, stop).await;
+    };
+    match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let chain = stream.get_ref().1.peer_certificates();
+            let certificate = chain.and_then(|chain| Presented::read(chain.first()?));
+            exchange(stream, Peer { address, certificate }, router, stop).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake refused"),
+        Err(_) => tracing::debug!(%address, "TLS handshake too slow"),
+    }
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let with_peer = MapRequestLayer::new(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        request.map(Body::new)
+    });
+    let service = with_peer.layer(router);
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
+    let exchange =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(exchange);
+    let ended = tokio::select! {
+        ended = &mut exchange => ended,
+        () = stop.cancelled() => {
+            exchange.as_mut().graceful_shutdown();
+            exchange.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended early");
+    }
+}

@@ -1,0 +1,410 @@
+//! What operators do with rollouts: order one, pause it, go on, give it up.
+
+use sealift_protocol::api::{Action, DeviceProgress, RolloutNew, VersionState, WavePlan};
+use sealift_protocol::directive::Trial;
+use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
+
+use crate::audit::Deed;
+use crate::directive::Director;
+use crate::filter::{Filter, InvalidFilter};
+use crate::limits::{REASON_CHARS_MAX, WAVES_MAX};
+use crate::reconcile::{ReconcileError, Reconciler};
+use crate::rollout::action::{self, AtWork, BadDevices, Effect};
+use crate::rollout::{Plan, Stage};
+use crate::store::matching::Presence;
+use crate::store::registry::VersionRow;
+use crate::store::rollouts::{Order, RolloutRow};
+use crate::store::{Change, StoreError, TenantStore, word};
+
+/// How often an order is tried anew when the reconciler was quicker.
+const TRIES: usize = 8;
+
+/// Longest time that a wave is watched.
+const SOAK_S_MAX: u32 = 30 * 24 * 3_600;
+
+/// Why an order was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The plan could not be made.
+    #[error(transparent)]
+    Reconcile(ReconcileError),
+    /// The filter.
+    #[error(transparent)]
+    Filter(#[from] InvalidFilter),
+    /// No such version.
+    #[error("there is no version {version} of {model}")]
+    NoVersion {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        version: Version,
+    },
+    /// Not signed by its publisher.
+    #[error("version {version} of {model} is not signed by its publisher")]
+    Unsigned {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        version: Version,
+    },
+    /// Somebody went back from it.
+    #[error("version {version} of {model} is quarantined: {reason}")]
+    Quarantined {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        version: Version,
+        /// Why.
+        reason: String,
+    },
+    /// The waves make no sense.
+    #[error("{0}")]
+    Waves(&'static str),
+    /// A reason is needed, and there is none; or it is a novel.
+    #[error("a reason of at most {REASON_CHARS_MAX} characters is needed")]
+    Reason,
+    /// Nobody is meant.
+    #[error("no device matches `{0}`")]
+    NoDevices(String),
+    /// No such rollout.
+    #[error("there is no rollout {0}")]
+    NoRollout(RolloutId),
+    /// The action cannot be taken now.
+    #[error("rollout {rollout} cannot be changed so: {why}")]
+    NotNow {
+        /// The rollout.
+        rollout: RolloutId,
+        /// Why not.
+        why: &'static str,
+    },
+    /// There is no version to go back to.
+    #[error("there is no earlier version of {0} to go back to")]
+    NoEarlier(ModelName),
+    /// No device runs anything newer than where it should go.
+    #[error("no device that matches runs a version of {model} newer than {version}")]
+    NothingToGoBackFrom {
+        /// The model.
+        model: ModelName,
+        /// Where it should go.
+        version: Version,
+    },
+}
+
+impl From<ReconcileError> for OrderError {
+    fn from(error: ReconcileError) -> Self {
+        match error {
+            ReconcileError::Store(error) => Self::Store(error),
+            error @ ReconcileError::Filter { .. } => Self::Reconcile(error),
+        }
+    }
+}
+
+/// Who asks, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    /// The operator.
+    pub(crate) name: &'a str,
+    /// When.
+    pub(crate) now: UnixMillis,
+}
+
+/// Runs `attempt` again while the reconciler is quicker.
+pub(crate) async fn again_if_changed<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, OrderError>
+where
+    F: Future<Output = Result<T, OrderError>>,
+{
+    let mut tries = 1;
+    loop {
+        match attempt().await {
+            Err(OrderError::Store(StoreError::Changed(_))) if tries < TRIES => tries += 1,
+            ended => return ended,
+        }
+    }
+}
+
+/// Orders a rollout. Live rollouts of the model that share a device with it are superseded.
+pub(crate) async fn create(
+    store: &TenantStore,
+    new: &RolloutNew,
+    presence: Presence,
+    asker: Asker<'_>,
+) -> Result<RolloutId, OrderError> {
+    check_reason(&new.reason)?;
+    let filter: Filter = new.filter.parse()?;
+    let version = rollable(store, &new.model, &new.version).await?;
+    if store.count_devices(&filter, presence).await? == 0 {
+        return Err(OrderError::NoDevices(new.filter.clone()));
+    }
+    let order = Order {
+        model: new.model.clone(),
+        version: new.version.clone(),
+        digest: version.digest,
+        epoch: version.epoch,
+        filter: new.filter.clone(),
+        waves: checked_waves(&new.waves)?,
+        trial: new.trial,
+        is_rollback: false,
+        reason: new.reason.clone(),
+        created_by: asker.name.to_owned(),
+    };
+    again_if_changed(|| place(store, &order, presence, asker)).await
+}
+
+async fn place(
+    store: &TenantStore,
+    order: &Order,
+    presence: Presence,
+    asker: Asker<'_>,
+) -> Result<RolloutId, OrderError> {
+    let superseded = overlapping(store, order, presence).await?;
+    let mut change = store.begin().await?;
+    let id = write(&mut change, order, &superseded, asker).await?;
+    change.commit().await?;
+    Ok(id)
+}
+
+/// Writes a rollout, supersedes others, and writes both down in the audit log.
+pub(crate) async fn write(
+    change: &mut Change,
+    order: &Order,
+    superseded: &[RolloutRow],
+    asker: Asker<'_>,
+) -> Result<RolloutId, StoreError> {
+    let id = change.add_rollout(order, asker.now).await?;
+    for row in superseded {
+        let mut row = row.clone();
+        row.stage = Stage::Superseded;
+        row.why = format!("rollout {id} took its devices");
+        change.save_rollout(&row, asker.now).await?;
+        let subject = row.id.to_string();
+        let deed = Deed {
+            actor: asker.name,
+            action: "rollout.superseded",
+            subject: &subject,
+            reason: None,
+            detail: &row.why,
+        };
+        change.audit(&deed, asker.now).await?;
+    }
+    let (action, subject) =
+        if order.is_rollback { ("rollback", id) } else { ("rollout.create", id) };
+    let detail = format!(
+        "{} {} to `{}` in {} wave(s)",
+        order.model,
+        order.version,
+        order.filter,
+        order.waves.len()
+    );
+    let deed = Deed {
+        actor: asker.name,
+        action,
+        subject: &subject.to_string(),
+        reason: Some(&order.reason),
+        detail: &detail,
+    };
+    change.audit(&deed, asker.now).await?;
+    Ok(id)
+}
+
+/// Live rollouts of the model that share a device with `order`.
+pub(crate) async fn overlapping(
+    store: &TenantStore,
+    order: &Order,
+    presence: Presence,
+) -> Result<Vec<RolloutRow>, OrderError> {
+    let filter: Filter = order.filter.parse()?;
+    let mut found = Vec::new();
+    for row in store.live_rollouts().await? {
+        if row.order.model != order.model {
+            continue;
+        }
+        let theirs: Filter = row.order.filter.parse()?;
+        if store.count_devices(&filter.and(&theirs), presence).await? > 0 {
+            found.push(row);
+        }
+    }
+    Ok(found)
+}
+
+/// A version that may be rolled out: pushed, signed, not quarantined.
+pub(crate) async fn rollable(
+    store: &TenantStore,
+    model: &ModelName,
+    version: &Version,
+) -> Result<VersionRow, OrderError> {
+    let names = || (model.clone(), version.clone());
+    let Some(row) = store.version(model, version).await? else {
+        let (model, version) = names();
+        return Err(OrderError::NoVersion { model, version });
+    };
+    let (model, version) = names();
+    match row.state {
+        VersionState::Signed => Ok(row),
+        VersionState::Unsigned => Err(OrderError::Unsigned { model, version }),
+        VersionState::Quarantined => {
+            let reason = row.quarantine_reason.unwrap_or_default();
+            Err(OrderError::Quarantined { model, version, reason })
+        }
+    }
+}
+
+fn check_reason(reason: &str) -> Result<(), OrderError> {
+    if reason.chars().count() > REASON_CHARS_MAX { Err(OrderError::Reason) } else { Ok(()) }
+}
+
+/// A reason that must be there.
+pub(crate) fn required_reason(reason: &str) -> Result<(), OrderError> {
+    if reason.trim().is_empty() { Err(OrderError::Reason) } else { check_reason(reason) }
+}
+
+/// The waves, one for all if none is given.
+fn checked_waves(waves: &[WavePlan]) -> Result<Vec<WavePlan>, OrderError> {
+    if waves.len() > WAVES_MAX {
+        return Err(OrderError::Waves("a rollout has at most 64 waves"));
+    }
+    let share = |share: Option<f64>| share.is_none_or(|share| (0.0..=1.0).contains(&share));
+    for wave in waves {
+        let rule = if wave.percent.is_some() && wave.count.is_some() {
+            "a wave has either a share or a count, not both"
+        } else if wave.percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+            "a wave's share is between 0 and 100"
+        } else if !share(wave.max_bad_share) || !share(wave.max_error_share) {
+            "a gate's limit is between 0 and 1"
+        } else if wave.soak_s > SOAK_S_MAX {
+            "a wave is watched for at most 30 days"
+        } else {
+            continue;
+        };
+        return Err(OrderError::Waves(rule));
+    }
+    Ok(if waves.is_empty() { vec![everybody()] } else { waves.to_vec() })
+}
+
+/// One wave for all.
+pub(crate) fn everybody() -> WavePlan {
+    WavePlan {
+        name: "all".to_owned(),
+        percent: Some(100.0),
+        count: None,
+        soak_s: 0,
+        max_bad_share: None,
+        max_error_share: None,
+    }
+}
+
+/// The trial that devices had with a version before, so that going back does not take longer than coming did.
+pub(crate) fn trial_of(rollouts: &[RolloutRow], version: &Version) -> Trial {
+    let earlier = rollouts.iter().find(|row| row.order.version == *version);
+    earlier.map(|row| row.order.trial).unwrap_or_default()
+}
+
+/// Takes an action on a rollout.
+pub(crate) async fn act(
+    reconciler: &Reconciler,
+    director: &Director,
+    id: RolloutId,
+    (action, reason): (Action, &str),
+    asker: Asker<'_>,
+) -> Result<(), OrderError> {
+    check_reason(reason)?;
+    again_if_changed(|| try_act(reconciler, director, id, (action, reason), asker)).await
+}
+
+async fn try_act(
+    reconciler: &Reconciler,
+    director: &Director,
+    id: RolloutId,
+    (action, reason): (Action, &str),
+    asker: Asker<'_>,
+) -> Result<(), OrderError> {
+    let store = reconciler.store();
+    let mut row = store.rollout(id).await?.ok_or(OrderError::NoRollout(id))?;
+    let effect = action::apply(action, &reconciler.rollout(&row), asker.now)
+        .map_err(|why| OrderError::NotNow { rollout: id, why })?;
+    let plan = reconciler.look(&row, asker.now).await?;
+    row.stage = effect.stage;
+    for (wave, &standing) in row.waves.iter_mut().zip(&effect.waves) {
+        wave.set_standing(standing);
+    }
+    let verb = word("action", &action)?;
+    row.why = format!("{verb} by {}", asker.name);
+    let mut change = store.begin().await?;
+    change.save_rollout(&row, asker.now).await?;
+    carry_out(&mut change, &row, &effect, &plan, (director, asker.now)).await?;
+    let (action, subject) = (format!("rollout.{verb}"), id.to_string());
+    let deed = Deed {
+        actor: asker.name,
+        action: &action,
+        subject: &subject,
+        reason: Some(reason),
+        detail: &plan.why,
+    };
+    change.audit(&deed, asker.now).await?;
+    change.commit().await?;
+    Ok(())
+}
+
+/// What an action does to single devices.
+async fn carry_out(
+    change: &mut Change,
+    row: &RolloutRow,
+    effect: &Effect,
+    plan: &Plan,
+    (director, now): (&Director, UnixMillis),
+) -> Result<(), StoreError> {
+    let of = |wanted: fn(DeviceProgress) -> bool| {
+        let found = plan.devices.iter().filter(move |(_, position)| wanted(position.progress));
+        found.map(|(device, _)| device)
+    };
+    match effect.bad_devices {
+        BadDevices::Count => (),
+        BadDevices::Excuse => {
+            for device in of(is_bad) {
+                change.excuse(row.id, device).await?;
+            }
+        }
+        BadDevices::OfferAgain => {
+            for device in of(is_bad) {
+                change.forgive(row.id, device, row.order.digest).await?;
+            }
+        }
+    }
+    if effect.devices_at_work == AtWork::TurnBack {
+        for device in of(is_before_serving) {
+            turn_back(change, row, device, (director, now)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn turn_back(
+    change: &mut Change,
+    row: &RolloutRow,
+    device: &DeviceId,
+    (director, now): (&Director, UnixMillis),
+) -> Result<(), StoreError> {
+    let model = &row.order.model;
+    let desired = change.desired(device, model).await?;
+    // Untold, or told by another rollout in between: there is nothing of this rollout to take back.
+    if desired.is_none_or(|slot| slot.rollout != Some(row.id)) {
+        return Ok(());
+    }
+    match change.told_before(row.id, device).await? {
+        Some(before) => change.tell(device, &before, director, now).await?,
+        None => change.tell_nothing(device, model, director, now).await?,
+    };
+    Ok(())
+}
+
+const fn is_bad(progress: DeviceProgress) -> bool {
+    use DeviceProgress as P;
+    matches!(progress, P::Failed | P::Rejected | P::RolledBack | P::Silent)
+}
+
+const fn is_before_serving(progress: DeviceProgress) -> bool {
+    use DeviceProgress as P;
+    matches!(progress, P::Offered | P::InProgress | P::Offline)
+}

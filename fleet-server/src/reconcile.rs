@@ -1,0 +1,275 @@
+//! The loop that makes rollouts happen: load, plan, commit, wake the publisher. The only file that knows all steps.
+//!
+//! A plan is committed by compare-and-swap on the rollout's revision, together with the directives that follow from it: of two servers
+//! one is late, and looks again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealift_protocol::api::{DeviceProgress, GateView};
+use sealift_protocol::id::{RolloutId, UnixMillis};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::audit::Deed;
+use crate::clock;
+use crate::directive::Director;
+use crate::events::Hub;
+use crate::filter::{Filter, InvalidFilter};
+use crate::rollout::{self, Fleet, Plan, Rollout, Stage};
+use crate::signals::Signals;
+use crate::store::matching::Presence;
+use crate::store::rollouts::{NewlyTold, RolloutRow, WaveRow, stage_words};
+use crate::store::{StoreError, TenantStore, word};
+
+/// Devices told in one commit: about a second of signing and writing, so that ingestion is not kept waiting.
+const TOLD_MAX: usize = 500;
+/// Directives signed again in one turn.
+const RENEWED_MAX: u32 = 200;
+/// A turn may take a tenth of the time: with a large fleet the loop looks less often.
+const REST_FACTOR: u32 = 9;
+/// How often what is old is thrown away.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_mins(10);
+
+/// Why a rollout was not brought further.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The store.
+    #[error("rollouts cannot be brought further")]
+    Store(#[from] StoreError),
+    /// A stored filter that is none any more.
+    #[error("rollout {rollout} has a filter that is not understood")]
+    Filter {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Why.
+        #[source]
+        source: InvalidFilter,
+    },
+}
+
+/// Times that rollouts depend on, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// A device that was told something and says nothing for this long is bad.
+    pub silent_after_ms: i64,
+    /// A device from which nothing came for this long is offline.
+    pub offline_after_ms: i64,
+    /// How long after its signing a directive may be begun.
+    pub directive_valid_ms: i64,
+}
+
+impl Patience {
+    /// How devices look at a moment.
+    pub const fn presence(&self, now: UnixMillis) -> Presence {
+        Presence { now, offline_after_ms: self.offline_after_ms }
+    }
+}
+
+/// Brings rollouts further; cheap to clone.
+#[derive(Clone)]
+pub struct Reconciler {
+    store: TenantStore,
+    director: Arc<Director>,
+    patience: Patience,
+    signals: Signals,
+    hub: Hub,
+}
+
+impl Reconciler {
+    /// A reconciler of one tenant.
+    pub(crate) const fn new(
+        store: TenantStore,
+        director: Arc<Director>,
+        patience: Patience,
+        signals: Signals,
+        hub: Hub,
+    ) -> Self {
+        Self { store, director, patience, signals, hub }
+    }
+
+    /// Looks every `pause`, and whenever it is woken; never returns.
+    pub(crate) async fn run(self, pause: Duration) {
+        let mut housekeeping = interval(HOUSEKEEPING_EVERY);
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.signals.rollouts().notified() => (),
+                () = sleep(pause) => (),
+                _ = housekeeping.tick() => self.keep_house().await,
+            }
+            let begun = clock::now();
+            if let Err(error) = self.turn(begun).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "rollouts wait");
+            }
+            let took = clock::now().since(begun).max(0).unsigned_abs();
+            sleep(Duration::from_millis(took).saturating_mul(REST_FACTOR).min(pause * 10)).await;
+        }
+    }
+
+    /// One look at everything: every live rollout, and directives that get old.
+    pub async fn turn(&self, now: UnixMillis) -> Result<(), ReconcileError> {
+        for row in self.store.live_rollouts().await? {
+            match self.step(&row, now).await {
+                Ok(()) => (),
+                // Another server or an operator was quicker; the next turn sees what they did.
+                Err(ReconcileError::Store(StoreError::Changed(_))) => {
+                    self.signals.rollouts().notify_one();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.renew_directives(now).await
+    }
+
+    /// Where rollouts are stored.
+    pub const fn store(&self) -> &TenantStore {
+        &self.store
+    }
+
+    /// What is planned for a rollout at this moment; nothing is changed.
+    pub async fn look(&self, row: &RolloutRow, now: UnixMillis) -> Result<Plan, ReconcileError> {
+        let fleet = self.fleet(row, now).await?;
+        Ok(rollout::plan(&self.rollout(row), &fleet, now))
+    }
+
+    /// A rollout as the planner wants to know it.
+    pub fn rollout(&self, row: &RolloutRow) -> Rollout {
+        let wave =
+            |wave: &WaveRow| rollout::Wave { plan: wave.plan.clone(), standing: wave.standing() };
+        Rollout {
+            id: row.id,
+            image: row.order.digest,
+            waves: row.waves.iter().map(wave).collect(),
+            stage: row.stage,
+            probation_ms: i64::from(row.order.trial.probation_s) * 1_000,
+            silent_after_ms: self.patience.silent_after_ms,
+        }
+    }
+
+    async fn fleet(&self, row: &RolloutRow, now: UnixMillis) -> Result<Fleet, ReconcileError> {
+        let filter: Filter = row
+            .order
+            .filter
+            .parse()
+            .map_err(|source| ReconcileError::Filter { rollout: row.id, source })?;
+        Ok(self.store.fleet(row, &filter, self.patience.presence(now)).await?)
+    }
+
+    async fn step(&self, row: &RolloutRow, now: UnixMillis) -> Result<(), ReconcileError> {
+        let fleet = self.fleet(row, now).await?;
+        let plan = rollout::plan(&self.rollout(row), &fleet, now);
+        let next = planned_row(row, &plan);
+        if next == *row && plan.tell.is_empty() {
+            return Ok(());
+        }
+        let mut tell: Vec<_> = plan.tell.iter().take(TOLD_MAX).collect();
+        // The same order as everybody else who writes to several devices.
+        tell.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let slot = row.order.slot(row.id);
+        let mut change = self.store.begin().await?;
+        change.save_rollout(&next, now).await?;
+        for (device, wave) in tell {
+            let before = change.desired(device, &slot.model).await?;
+            let generation = change.tell(device, &slot, &self.director, now).await?;
+            let served = fleet.get(device).map(|device| device.served).unwrap_or_default();
+            let told =
+                NewlyTold { device, wave: *wave, generation, served, before: before.as_ref() };
+            change.add_told(row.id, &told, now).await?;
+        }
+        if next.stage != row.stage {
+            let state = word("state", &stage_words(next.stage).0)?;
+            let (action, subject) = (format!("rollout.{state}"), row.id.to_string());
+            let deed = Deed {
+                actor: "server",
+                action: &action,
+                subject: &subject,
+                reason: None,
+                detail: &next.why,
+            };
+            change.audit(&deed, now).await?;
+        }
+        change.commit().await?;
+        self.after_step(row, &next, &plan);
+        Ok(())
+    }
+
+    fn after_step(&self, row: &RolloutRow, next: &RolloutRow, plan: &Plan) {
+        if next.stage != row.stage {
+            let (rollout, why) = (row.id, next.why.as_str());
+            tracing::info!(%rollout, stage = ?next.stage, why, "rollout changed");
+        }
+        if !plan.tell.is_empty() {
+            self.signals.directives().notify_one();
+            for (device, _) in plan.tell.iter().take(TOLD_MAX) {
+                self.hub.touch_device(device.clone());
+            }
+        }
+        if plan.tell.len() > TOLD_MAX {
+            self.signals.rollouts().notify_one();
+        }
+        self.hub.touch_rollout(row.id);
+    }
+
+    /// A device that was away when it was told must still be able to begin: its directive is signed again at half of its life.
+    async fn renew_directives(&self, now: UnixMillis) -> Result<(), ReconcileError> {
+        let half_life = now.plus(-self.patience.directive_valid_ms / 2);
+        let stale = self.store.stale_directives(half_life, RENEWED_MAX).await?;
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let mut change = self.store.begin().await?;
+        for device in &stale {
+            change.renew_directive(device, &self.director, now).await?;
+        }
+        change.commit().await?;
+        self.signals.directives().notify_one();
+        Ok(())
+    }
+
+    async fn keep_house(&self) {
+        let thrown = async {
+            let mut change = self.store.begin().await?;
+            let gone = change.throw_away(clock::now()).await?;
+            change.commit().await?;
+            Ok::<_, StoreError>(gone)
+        };
+        match thrown.await {
+            Ok(rows) => tracing::debug!(rows, "old rows thrown away"),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "old rows not thrown away"
+                );
+            }
+        }
+    }
+}
+
+/// The row as it should be after `plan`.
+fn planned_row(row: &RolloutRow, plan: &Plan) -> RolloutRow {
+    let mut next = row.clone();
+    next.stage = plan.stage;
+    if row.stage != Stage::Halted || plan.stage != Stage::Halted {
+        // What it was halted on stays written until somebody decides.
+        next.why.clone_from(&plan.why);
+    }
+    for (wave, reading) in next.waves.iter_mut().zip(&plan.waves) {
+        wave.set_standing(reading.standing);
+        (wave.devices, wave.succeeded, wave.bad) =
+            (reading.devices, reading.succeeded, reading.bad);
+        let gate = |gate: &rollout::Gate| GateView {
+            name: gate.name.to_owned(),
+            value: gate.value,
+            limit: gate.limit,
+            passed: gate.is_held,
+        };
+        wave.gates = reading.gates.iter().map(gate).collect();
+    }
+    let mut progress: BTreeMap<DeviceProgress, u64> = BTreeMap::new();
+    for position in plan.devices.values() {
+        *progress.entry(position.progress).or_default() += 1;
+    }
+    next.progress = progress;
+    next
+}

@@ -1,0 +1,312 @@
+//! Decides which devices are told to run an image now, and whether the rollout goes on. Reads nothing, sends nothing.
+//!
+//! ```text
+//!             gate fails                        all waves passed          nobody left
+//!  Running ───────────────▶ Halted     Running ─────────────────▶ Completing ────────▶ Succeeded
+//!     ▲ ▲────── resume, promote ─┘        │  wave: Pending ▶ Open ▶ Soaking ▶ Passed | Failed
+//!     └── resume ── Paused ◀── pause ─────┘  Aborted, Superseded: from anywhere, for good
+//! ```
+//!
+//! The order of devices is a hash of device and rollout, the same every time. A wave says how many devices in all may have been told
+//! once it is open, so a plan made twice tells nobody twice, and a plan that was not carried out is simply made again.
+
+use std::collections::BTreeMap;
+
+use sealift_protocol::api::{DeviceProgress, WavePlan};
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::{DeviceId, Generation, RolloutId, UnixMillis};
+use sealift_protocol::report::{OutcomeKind, Phase};
+
+pub mod action;
+mod gate;
+mod judge;
+mod wave;
+mod why;
+
+pub use gate::Gate;
+pub use why::{Halt, Why};
+
+/// Devices that were offline may catch up for this long after the last wave; then the rollout ends without them.
+pub const TAIL_MS: i64 = 7 * 24 * 3_600 * 1_000;
+
+/// What the operator wants, and how far it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    /// Its number; a higher one takes devices from a lower one.
+    pub id: RolloutId,
+    /// The image that its devices should run. Going back is a rollout to an earlier image.
+    pub image: Digest,
+    /// Its steps; at least one.
+    pub waves: Vec<Wave>,
+    /// Where it is.
+    pub stage: Stage,
+    /// How long a device tries an image before it keeps it.
+    pub probation_ms: i64,
+    /// How long a device may say nothing.
+    pub silent_after_ms: i64,
+}
+
+/// Where a rollout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Telling devices, wave by wave.
+    Running,
+    /// Stopped by an operator.
+    Paused,
+    /// Stopped by a gate.
+    Halted,
+    /// All waves passed; devices that were offline catch up.
+    Completing {
+        /// Since when.
+        since: UnixMillis,
+    },
+    /// Nobody is left.
+    Succeeded,
+    /// Given up.
+    Aborted,
+    /// A newer rollout of the model took its devices.
+    Superseded,
+}
+
+impl Stage {
+    /// Whether nothing more will come of it.
+    pub const fn is_over(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Aborted | Self::Superseded => true,
+            Self::Running | Self::Paused | Self::Halted | Self::Completing { .. } => false,
+        }
+    }
+}
+
+/// One step: up to how many devices in all, and under which conditions the next step comes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wave {
+    /// What the operator asked for.
+    pub plan: WavePlan,
+    /// Where it is.
+    pub standing: Standing,
+}
+
+/// Where a wave is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Not begun.
+    Pending,
+    /// Its devices are told.
+    Open {
+        /// Since when.
+        since: UnixMillis,
+    },
+    /// Its devices are done, and watched.
+    Soaking {
+        /// When it was opened.
+        since: UnixMillis,
+        /// Until when it is watched.
+        until: UnixMillis,
+    },
+    /// Its gates held.
+    Passed {
+        /// When it was opened.
+        since: UnixMillis,
+    },
+    /// A gate failed.
+    Failed {
+        /// When it was opened.
+        since: UnixMillis,
+    },
+}
+
+/// The devices that a rollout is about.
+pub type Fleet = BTreeMap<DeviceId, DeviceView>;
+
+/// What the server knows of a device, as far as one rollout is concerned.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeviceView {
+    /// Since when it is connected; none when it is not.
+    pub online_since: Option<UnixMillis>,
+    /// What it should run of the rollout's model, and who said so.
+    pub desired: Option<Desired>,
+    /// That this rollout has told it.
+    pub told: Option<Told>,
+    /// The newest directive that it has accepted.
+    pub accepted: Generation,
+    /// The newest directive that it has refused.
+    pub refused: Option<Refused>,
+    /// What it says of the rollout's model.
+    pub slot: Option<Slot>,
+    /// That it ended badly with this image before.
+    pub penalty: Option<Failure>,
+    /// Requests answered and failed since the agent started.
+    pub served: Served,
+}
+
+/// What a device should run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// The rollout that says so.
+    pub rollout: RolloutId,
+    /// The image.
+    pub image: Digest,
+}
+
+/// That and how a rollout told a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// In which wave, from 0.
+    pub wave: usize,
+    /// By which directive.
+    pub generation: Generation,
+    /// When.
+    pub at: UnixMillis,
+    /// The device's counts at that time.
+    pub served: Served,
+    /// An operator went on although the device ended badly: it counts no more.
+    pub is_excused: bool,
+}
+
+/// Requests that a device has answered, and failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Served {
+    /// Answered.
+    pub requests: u64,
+    /// Failed.
+    pub errors: u64,
+}
+
+/// A directive that a device refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Which.
+    pub generation: Generation,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// What a device says of one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The directive that the phase is about.
+    pub generation: Generation,
+    /// What it is doing.
+    pub phase: Phase,
+    /// What it serves.
+    pub serving: Option<Digest>,
+    /// How the last attempt ended.
+    pub outcome: Option<Outcome>,
+    /// When it said so, by the server's clock.
+    pub reported_at: UnixMillis,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The directive that asked for it.
+    pub generation: Generation,
+    /// The image.
+    pub image: Digest,
+    /// How.
+    pub kind: OutcomeKind,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// Why something ended badly, in the device's words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Failure {
+    /// The stable code.
+    pub code: String,
+    /// For people.
+    pub reason: String,
+}
+
+/// What to do now, and how everything stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Where the rollout is now.
+    pub stage: Stage,
+    /// Where each wave is now.
+    pub waves: Vec<WaveReading>,
+    /// Whom to tell, and in which wave, in this order.
+    pub tell: Vec<(DeviceId, usize)>,
+    /// Where each device is.
+    pub devices: BTreeMap<DeviceId, Position>,
+    /// Why the rollout is where it is.
+    pub why: String,
+}
+
+/// How a wave does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WaveReading {
+    /// Where it is.
+    pub standing: Standing,
+    /// Devices in it.
+    pub devices: u64,
+    /// Of them, how many are done well.
+    pub succeeded: u64,
+    /// Of them, how many are bad.
+    pub bad: u64,
+    /// Its gates.
+    pub gates: Vec<Gate>,
+}
+
+/// Where a device is in a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Its wave, from 0; none if all waves together do not reach it.
+    pub wave: Option<usize>,
+    /// How it does.
+    pub progress: DeviceProgress,
+    /// Why.
+    pub why: Why,
+}
+
+/// Plans the next step. The same inputs always give the same plan.
+pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
+    let mut census = wave::Census::take(rollout, fleet, now);
+    let mut standings: Vec<_> = rollout.waves.iter().map(|wave| wave.standing).collect();
+    let mut stage = rollout.stage;
+    let mut tell = Vec::new();
+    let why = match stage {
+        Stage::Running | Stage::Completing { .. } => {
+            if let Some((number, halt)) = census.first_failed_gate(&standings) {
+                if let Some(standing) = standings.get_mut(number) {
+                    *standing = Standing::Failed { since: standing.since().unwrap_or(now) };
+                }
+                stage = Stage::Halted;
+                halt.to_string()
+            } else {
+                let step = census.advance(stage, &mut standings, now);
+                stage = step.stage;
+                tell = step.tell;
+                step.why
+            }
+        }
+        Stage::Paused => "paused by an operator".to_owned(),
+        Stage::Halted => census.first_failed_gate(&standings).map_or_else(
+            || "halted; the gate that failed would hold now".to_owned(),
+            |(_, halt)| halt.to_string(),
+        ),
+        Stage::Succeeded => "every device is done".to_owned(),
+        Stage::Aborted => "given up by an operator; devices stay on what they have".to_owned(),
+        Stage::Superseded => "a newer rollout of the model took its devices".to_owned(),
+    };
+    let waves = census.readings(&standings);
+    let devices = census.into_positions(&standings);
+    Plan { stage, waves, tell, devices, why }
+}
+
+impl Standing {
+    /// When the wave was opened.
+    pub const fn since(self) -> Option<UnixMillis> {
+        match self {
+            Self::Pending => None,
+            Self::Open { since }
+            | Self::Soaking { since, .. }
+            | Self::Passed { since }
+            | Self::Failed { since } => Some(since),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! What an operator can do with a rollout, and what then changes.
+
+use sealift_protocol::api::Action;
+use sealift_protocol::id::UnixMillis;
+
+use super::{Rollout, Stage, Standing};
+
+/// What an action changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// Where the rollout is afterwards.
+    pub stage: Stage,
+    /// Where its waves are.
+    pub waves: Vec<Standing>,
+    /// What becomes of devices that ended badly.
+    pub bad_devices: BadDevices,
+    /// What becomes of devices at work.
+    pub devices_at_work: AtWork,
+}
+
+/// What becomes of devices that ended badly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadDevices {
+    /// They count on.
+    Count,
+    /// They count no more: the operator has seen them and goes on.
+    Excuse,
+    /// They are offered the image again.
+    OfferAgain,
+}
+
+/// What becomes of devices at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtWork {
+    /// They go on.
+    GoOn,
+    /// They are told what they were told before.
+    TurnBack,
+}
+
+/// Why `action` cannot be taken on a rollout in `stage`; none if it can.
+pub const fn refusal(action: Action, stage: Stage) -> Option<&'static str> {
+    use Stage as S;
+    match (action, stage) {
+        // Going back is possible at any time, and never hidden.
+        (Action::Rollback, _) => None,
+        (_, S::Succeeded | S::Aborted | S::Superseded) => Some("the rollout is over"),
+        (Action::Pause, S::Running | S::Completing { .. }) => None,
+        (Action::Pause, S::Paused) => Some("it is paused already"),
+        (Action::Pause, S::Halted) => Some("it is halted already"),
+        (Action::Resume, S::Paused | S::Halted) => None,
+        (Action::Resume, S::Running | S::Completing { .. }) => Some("it is running"),
+        (Action::Promote, S::Running | S::Halted) => None,
+        (Action::Promote, S::Paused) => Some("it is paused; resume it first"),
+        (Action::Promote, S::Completing { .. }) => Some("all waves have passed"),
+        (Action::Abort, S::Running | S::Paused | S::Halted | S::Completing { .. }) => None,
+        (Action::Retry, S::Running | S::Halted | S::Completing { .. }) => None,
+        (Action::Retry, S::Paused) => Some("it is paused; resume it first"),
+    }
+}
+
+/// What `action` changes. Going back changes nothing here: it is a rollout of its own.
+pub fn apply(action: Action, rollout: &Rollout, now: UnixMillis) -> Result<Effect, &'static str> {
+    if let Some(refusal) = refusal(action, rollout.stage) {
+        return Err(refusal);
+    }
+    let waves: Vec<_> = rollout.waves.iter().map(|wave| wave.standing).collect();
+    let was_halted = rollout.stage == Stage::Halted;
+    let unchanged = Effect {
+        stage: rollout.stage,
+        waves: waves.clone(),
+        bad_devices: BadDevices::Count,
+        devices_at_work: AtWork::GoOn,
+    };
+    let reopened = || waves.iter().map(|&wave| reopen(wave)).collect();
+    Ok(match action {
+        Action::Rollback => unchanged,
+        Action::Pause => Effect { stage: Stage::Paused, ..unchanged },
+        Action::Resume => Effect {
+            stage: Stage::Running,
+            waves: reopened(),
+            bad_devices: if was_halted { BadDevices::Excuse } else { BadDevices::Count },
+            ..unchanged
+        },
+        Action::Promote => Effect {
+            stage: Stage::Running,
+            waves: pass_current(waves, now),
+            bad_devices: BadDevices::Excuse,
+            ..unchanged
+        },
+        Action::Abort => {
+            Effect { stage: Stage::Aborted, devices_at_work: AtWork::TurnBack, ..unchanged }
+        }
+        Action::Retry => Effect {
+            stage: if was_halted { Stage::Running } else { rollout.stage },
+            waves: reopened(),
+            bad_devices: BadDevices::OfferAgain,
+            ..unchanged
+        },
+    })
+}
+
+const fn reopen(wave: Standing) -> Standing {
+    match wave {
+        Standing::Failed { since } => Standing::Open { since },
+        Standing::Pending
+        | Standing::Open { .. }
+        | Standing::Soaking { .. }
+        | Standing::Passed { .. } => wave,
+    }
+}
+
+/// The first wave that has not passed now has, whatever its soak and gates say; one that failed late has as well.
+fn pass_current(waves: Vec<Standing>, now: UnixMillis) -> Vec<Standing> {
+    let is_passed = |wave: &Standing| matches!(wave, Standing::Passed { .. });
+    let current = waves.iter().position(|wave| !is_passed(wave));
+    let pass = |(number, wave): (usize, Standing)| {
+        let is_current = Some(number) == current || matches!(wave, Standing::Failed { .. });
+        if is_current { Standing::Passed { since: wave.since().unwrap_or(now) } } else { wave }
+    };
+    waves.into_iter().enumerate().map(pass).collect()
+}

@@ -1,0 +1,445 @@
+//! Puts the parts together, starts their tasks, and ends when one of them does.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealift_protocol::id::UnixMillis;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::blobs::{BlobError, Blobs};
+use crate::broker::courier::Courier;
+use crate::broker::gate::Gate;
+use crate::broker::{Broker, BrokerError, BrokerSettings, ExternalSettings};
+use crate::certificate::{Authority, CertificateError, is_server_certificate_stale};
+use crate::clock;
+use crate::config::{Config, ConfigError, Operators};
+use crate::directive::Director;
+use crate::enrol::{Enrolment, Places};
+use crate::events::Hub;
+use crate::http::device::DevicePort;
+use crate::http::models::Models;
+use crate::http::registry::Registry;
+use crate::http::trust::Roles;
+use crate::http::{self, App};
+use crate::ingest::Ingest;
+use crate::listen;
+use crate::metrics::Metrics;
+use crate::reconcile::Reconciler;
+use crate::signals::Signals;
+use crate::store::{Store, StoreError, TenantStore};
+use crate::tls::{self, TlsError};
+use crate::trust::ceremony::{self, CeremonyError};
+use crate::trust::keys::{self, KeyError};
+use crate::trust::{Trust, TrustError};
+
+mod endpoints;
+
+pub use endpoints::Endpoints;
+
+/// Why the server did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory.
+    #[error("cannot use the data directory {0}")]
+    Data(PathBuf, #[source] io::Error),
+    /// A port.
+    #[error(
+        "cannot listen on {0}\nhelp: another program may have the port; port 0 takes any free one"
+    )]
+    Listen(SocketAddr, #[source] io::Error),
+    /// One of the parts.
+    #[error("cannot start {part}")]
+    Part {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A task that should never end has ended.
+    #[error("the task `{0}` has ended; the server stops, so that whoever runs it starts it again")]
+    Ended(&'static str),
+}
+
+macro_rules! parts {
+    ($($error:ty => $part:literal),* $(,)?) => {$(
+        impl From<$error> for ServerError {
+            fn from(source: $error) -> Self {
+                Self::Part { part: $part, source: source.into() }
+            }
+        }
+    )*};
+}
+
+parts! {
+    StoreError => "the store",
+    TrustError => "the trust repository",
+    CeremonyError => "the trust repository",
+    KeyError => "the trust repository",
+    CertificateError => "the device CA",
+    BlobError => "the blob store",
+    BrokerError => "the broker",
+    TlsError => "TLS",
+}
+
+/// How often the timestamp's age is looked at; it is renewed at half of its life, which is hours.
+const TRUST_EVERY: Duration = Duration::from_mins(5);
+
+/// Time that the parts have to end.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// A server that listens.
+pub struct Server {
+    tasks: JoinSet<&'static str>,
+    stop: CancellationToken,
+}
+
+/// Everything that is opened before anything listens.
+struct Opened {
+    config: Config,
+    store: Store,
+    trust: Arc<Trust>,
+    director: Director,
+    authority: Authority,
+    blobs: Blobs,
+    own: OwnCertificate,
+}
+
+/// The server's own certificate, in files, since the broker reads it from there.
+struct OwnCertificate {
+    certificate: PathBuf,
+    key: PathBuf,
+    device_ca: PathBuf,
+}
+
+impl Opened {
+    async fn open(config: Config, now: UnixMillis) -> Result<Self, ServerError> {
+        let keys = config.keys();
+        if !keys.exists() {
+            return Err(TrustError::NoCeremony.into());
+        }
+        let store = Store::open(&config.store_url()).await?;
+        let tenant = store.tenant(&config.tenant);
+        ceremony::adopt(&tenant, &config.ceremony_metadata(), now).await?;
+        let trust = Trust::open(tenant, &keys).await?;
+        let director = Director::open(&keys, &config.tenant, config.timing.directive_valid_s)?;
+        trust.check_director(&director.public()).await?;
+        let certificate = keys::read_secret(&keys.join(keys::CA_CERTIFICATE))?;
+        let authority =
+            Authority::open(&certificate, &keys::read_secret(&keys.join(keys::CA_KEY))?)?;
+        let own = OwnCertificate::ensure(&config, &authority, now)?;
+        let blobs = Blobs::open(config.blobs.url.as_deref(), &config.data).await?;
+        Ok(Self { config, store, trust: Arc::new(trust), director, authority, blobs, own })
+    }
+
+    fn broker_settings(&self, last_port: u16) -> BrokerSettings {
+        let OwnCertificate { certificate, key, device_ca } = &self.own;
+        match &self.config.mqtt.external {
+            None => BrokerSettings::Embedded {
+                listen: endpoints::address(self.config.mqtt.listen, last_port),
+                certificate: certificate.clone(),
+                key: key.clone(),
+                device_ca: device_ca.clone(),
+            },
+            Some(external) => BrokerSettings::External(ExternalSettings {
+                host: external.host.clone(),
+                port: external.port,
+                client_id: external.client_id.clone(),
+                ca: external.ca.as_ref().unwrap_or(device_ca).clone(),
+                certificate: external.certificate.as_ref().unwrap_or(certificate).clone(),
+                key: external.key.as_ref().unwrap_or(key).clone(),
+            }),
+        }
+    }
+}
+
+impl OwnCertificate {
+    /// The certificate in the key folder, made anew when it is old or for other hosts.
+    fn ensure(
+        config: &Config,
+        authority: &Authority,
+        now: UnixMillis,
+    ) -> Result<Self, ServerError> {
+        let folder = config.keys();
+        let own = Self {
+            certificate: folder.join(keys::SERVER_CERTIFICATE),
+            key: folder.join(keys::SERVER_KEY),
+            device_ca: folder.join(keys::CA_CERTIFICATE),
+        };
+        let present = std::fs::read_to_string(&own.certificate).unwrap_or_default();
+        if !own.key.exists() || is_server_certificate_stale(&present, &config.devices.hosts, now) {
+            let issued = authority.issue_server(&config.devices.hosts, now)?;
+            keys::replace(&own.key, &issued.key_pem)?;
+            keys::replace(&own.certificate, &issued.chain_pem)?;
+            tracing::info!(hosts = ?config.devices.hosts, "server certificate issued");
+        }
+        Ok(own)
+    }
+}
+
+impl Server {
+    /// Opens everything, then listens, then starts the tasks.
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        let now = clock::now();
+        let last = Endpoints::read(&config.data).map_or([0; 3], |endpoints| endpoints.ports());
+        let opened = Opened::open(config, now).await?;
+        let [operators_port, devices_port, mqtt_port] = last;
+
+        let operators = bind(opened.config.operators.listen, operators_port).await?;
+        let devices = bind(opened.config.devices.listen, devices_port).await?;
+        let parts = Parts::start(opened, mqtt_port, local(&devices)?).await?;
+        let endpoints = parts.endpoints(local(&operators)?);
+        let mut server = Self { tasks: JoinSet::new(), stop: CancellationToken::new() };
+        let data = parts.config.data.clone();
+        server.spawn_all(parts, operators, devices)?;
+        endpoints.write(&data).map_err(|error| ServerError::Data(data, error))?;
+        let Endpoints { operator_url, device_url, mqtt, .. } = &endpoints;
+        tracing::info!(operator_url, device_url, mqtt, "fleet server ready");
+        Ok(server)
+    }
+
+    /// Goes on until a signal, or until a task has ended that never should.
+    pub async fn run(mut self) -> Result<(), ServerError> {
+        let ended = tokio::select! {
+            () = asked_to_stop() => None,
+            ended = self.tasks.join_next() => Some(ended),
+        };
+        self.stop.cancel();
+        let rest = async {
+            while let Some(Ok(task)) = self.tasks.join_next().await {
+                tracing::debug!(task, "ended");
+            }
+        };
+        if tokio::time::timeout(STOP_MAX, rest).await.is_err() {
+            tracing::warn!("tasks cut short at the end");
+        }
+        match ended {
+            None => {
+                tracing::info!("fleet server stopped");
+                Ok(())
+            }
+            Some(Some(Ok(task))) => Err(ServerError::Ended(task)),
+            Some(Some(Err(_)) | None) => Err(ServerError::Ended("unknown")),
+        }
+    }
+
+    fn spawn_all(
+        &mut self,
+        parts: Parts,
+        operators: TcpListener,
+        devices: TcpListener,
+    ) -> Result<(), ServerError> {
+        let OwnCertificate { certificate, key, device_ca } = &parts.own;
+        let devices_tls = tls::devices_config(certificate, key, device_ca)?;
+        let Operators { tls_certificate, tls_key, .. } = &parts.config.operators;
+        let operators_tls = match (tls_certificate, tls_key) {
+            (Some(certificate), Some(key)) => Some(tls::operators_config(certificate, key)?),
+            (Some(_) | None, _) => None,
+        };
+        let device_router = http::device::router(DevicePort {
+            store: parts.tenant.clone(),
+            enrolment: Arc::clone(&parts.enrolment),
+            trust: Arc::clone(&parts.trust),
+            registry: parts.registry.clone(),
+        });
+        let operator_router = http::router(parts.app(), edge(&parts));
+        let stop = self.stop.clone();
+        let serve = listen::serve(devices, Some(devices_tls), device_router, stop.clone());
+        self.spawn_graceful("devices' port", serve);
+        let serve = listen::serve(operators, operators_tls, operator_router, stop);
+        self.spawn_graceful("operators' port", serve);
+
+        self.spawn("browsers", http::tell_browsers(parts.app()));
+        let Parts { config, trust, courier, reconciler, tasks, .. } = parts;
+        self.spawn("trust", keep_trust_fresh(trust, courier.clone()));
+        self.spawn("courier", courier.run());
+        let pause = Duration::from_millis(config.timing.reconcile_ms);
+        self.spawn("reconcile", reconciler.run(pause));
+        for (name, task) in tasks {
+            self.spawn(name, async {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "task failed");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// A task that never ends by itself, and is dropped when the server stops.
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => (),
+                () = stop.cancelled() => (),
+            }
+            name
+        });
+    }
+
+    /// A task that ends by itself soon after the server stops.
+    fn spawn_graceful(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move {
+            task.await;
+            name
+        });
+    }
+}
+
+/// Everything that runs, before its tasks are started.
+struct Parts {
+    config: Config,
+    tenant: TenantStore,
+    trust: Arc<Trust>,
+    enrolment: Arc<Enrolment>,
+    registry: Registry,
+    own: OwnCertificate,
+    broker: Broker,
+    courier: Courier,
+    director: Arc<Director>,
+    reconciler: Reconciler,
+    metrics: Metrics,
+    signals: Signals,
+    hub: Hub,
+    tasks: [(&'static str, JoinHandle<()>); 2],
+}
+
+impl Parts {
+    async fn start(
+        opened: Opened,
+        mqtt_port: u16,
+        devices: SocketAddr,
+    ) -> Result<Self, ServerError> {
+        let settings = opened.broker_settings(mqtt_port);
+        let Opened { config, store, trust, director, authority, blobs, own } = opened;
+        let tenant = store.tenant(&config.tenant);
+        let (signals, hub, metrics) = (Signals::default(), Hub::default(), Metrics::default());
+        let (ingest, ingest_task) = Ingest::start(store.clone(), signals.clone(), hub.clone());
+        let gate = Gate::new(store.clone(), ingest, metrics.clone());
+        let (broker, broker_task) = Broker::start(settings, gate, config.device_host()).await?;
+        let courier = Courier::new(tenant.clone(), broker.clone(), signals.clone());
+        let places = Places {
+            url: format!("https://{}:{}", config.device_host(), devices.port()),
+            mqtt: broker.address().to_owned(),
+            first_root: trust.first_root().await?,
+        };
+        let enrolment = Arc::new(Enrolment::new(tenant.clone(), authority, places));
+        let registry = Registry::new(tenant.clone(), blobs);
+        let director = Arc::new(director);
+        let reconciler = Reconciler::new(
+            tenant.clone(),
+            Arc::clone(&director),
+            config.timing.patience(),
+            signals.clone(),
+            hub.clone(),
+        );
+        let tasks = [("ingest", ingest_task), ("broker", broker_task)];
+        Ok(Self {
+            config,
+            tenant,
+            trust,
+            enrolment,
+            registry,
+            own,
+            broker,
+            courier,
+            director,
+            reconciler,
+            metrics,
+            signals,
+            hub,
+            tasks,
+        })
+    }
+
+    fn app(&self) -> App {
+        App {
+            store: self.tenant.clone(),
+            reconciler: self.reconciler.clone(),
+            director: Arc::clone(&self.director),
+            patience: self.config.timing.patience(),
+            signals: self.signals.clone(),
+            hub: self.hub.clone(),
+            metrics: self.metrics.clone(),
+            offline_keys: self.config.offline_keys.clone(),
+            has_tls: self.config.operators.tls_certificate.is_some(),
+        }
+    }
+
+    fn endpoints(&self, operators: SocketAddr) -> Endpoints {
+        let scheme = if self.config.operators.tls_certificate.is_some() { "https" } else { "http" };
+        Endpoints {
+            operator_url: format!("{scheme}://{operators}"),
+            device_url: self.enrolment.url().to_owned(),
+            mqtt: self.broker.address().to_owned(),
+            pid: std::process::id(),
+        }
+    }
+}
+
+async fn asked_to_stop() {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => (),
+                _ = interrupt.recv() => (),
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "signals cannot be waited for; the server stops only when it is killed");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn bind(configured: SocketAddr, last_port: u16) -> Result<TcpListener, ServerError> {
+    let address = endpoints::address(configured, last_port);
+    listen::bind(address).await.map_err(|error| ServerError::Listen(address, error))
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    listener.local_addr().map_err(|error| ServerError::Listen(any, error))
+}
+
+/// Renews the timestamp at half of its life, and tells devices; never returns.
+async fn keep_trust_fresh(trust: Arc<Trust>, courier: Courier) {
+    loop {
+        match trust.refresh(clock::now()).await {
+            Ok(Some(published)) => courier.hint(published.timestamp).await,
+            Ok(None) => (),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "timestamp not renewed");
+            }
+        }
+        tokio::time::sleep(TRUST_EVERY).await;
+    }
+}
+
+/// The routes that bring their own state: models, enrolment, trust, registry.
+fn edge(parts: &Parts) -> OpenApiRouter {
+    let models = Models { store: parts.tenant.clone(), blobs: parts.registry.blobs().clone() };
+    let roles = Roles { trust: Arc::clone(&parts.trust), courier: parts.courier.clone() };
+    let files = http::registry::router(parts.registry.clone())
+        .merge(http::trust::metadata_router(Arc::clone(&parts.trust)));
+    http::models::router(models)
+        .merge(http::enrol::router(Arc::clone(&parts.enrolment)))
+        .merge(http::trust::router(roles))
+        .merge(OpenApiRouter::from(files))
+}

@@ -1,0 +1,59 @@
+//! How the tasks of the server wake each other. A signal that is lost costs a moment, never a decision: every loop also looks by itself.
+
+use std::sync::Arc;
+
+use sealift_protocol::id::DeviceId;
+use tokio::sync::{Notify, broadcast};
+
+/// Revocations on their way to the broker; one that is lost is caught by the next message of the device.
+const REVOKED_MAX: usize = 64;
+
+/// All signals; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    rollouts: Notify,
+    directives: Notify,
+    profiles: Notify,
+    revoked: broadcast::Sender<DeviceId>,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        let (rollouts, directives, profiles) = Default::default();
+        let revoked = broadcast::Sender::new(REVOKED_MAX);
+        Self { inner: Arc::new(Inner { rollouts, directives, profiles, revoked }) }
+    }
+}
+
+impl Signals {
+    /// Something came or was decided that a rollout may wait for.
+    pub fn rollouts(&self) -> &Notify {
+        &self.inner.rollouts
+    }
+
+    /// A directive was signed that the broker does not have.
+    pub fn directives(&self) -> &Notify {
+        &self.inner.directives
+    }
+
+    /// A profile window was stored.
+    pub fn profiles(&self) -> &Notify {
+        &self.inner.profiles
+    }
+
+    /// A device was revoked: its connection must end.
+    pub fn revoke(&self, device: DeviceId) {
+        // Without a broker that listens there is no connection to end.
+        let _ = self.inner.revoked.send(device);
+    }
+
+    /// Devices that are revoked from now on.
+    pub fn revoked(&self) -> broadcast::Receiver<DeviceId> {
+        self.inner.revoked.subscribe()
+    }
+}

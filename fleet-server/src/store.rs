@@ -1,0 +1,317 @@
+//! Everything that the server remembers, in SQLite or PostgreSQL. The same SQL on both.
+//!
+//! ```text
+//! Store ── tenant(&id) ──▶ TenantStore ── begin() ──▶ Change ── commit()
+//!  whole database           reads of one tenant        writes of one decision, all or none
+//! ```
+//!
+//! Architecture Invariant: every query has a tenant. It is in the type: only [`TenantStore`] and [`Change`] run any, and both are of one
+//! tenant.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use sealift_protocol::id::TenantId;
+use sqlx::any::{AnyArguments, AnyPoolOptions, install_default_drivers};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+
+pub mod audit;
+pub mod desired;
+pub mod devices;
+pub(crate) mod enrol;
+pub mod fleet;
+pub mod housekeeping;
+pub mod matching;
+mod migrations;
+pub mod operators;
+pub mod profiles;
+pub mod quarantine;
+pub(crate) mod registry;
+pub mod reports;
+pub mod rollouts;
+pub mod scope;
+pub mod spools;
+pub mod status;
+pub mod timeline;
+pub(crate) mod trust;
+
+/// Connections that read at the same time.
+const READERS_MAX: u32 = 8;
+/// Connections of one server to PostgreSQL; its default limit is 100 for all.
+const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+/// Longest wait for a connection: beyond it the store is overloaded, and a caller is told so.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Why the store did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL names no database that is known.
+    #[error("store url `{0}` is neither sqlite:// nor postgres://")]
+    Url(String),
+    /// The database cannot be opened.
+    #[error("cannot open the store")]
+    Open(#[source] sqlx::Error),
+    /// The tables cannot be made, or are of a newer server.
+    #[error("cannot bring the store's tables up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A query failed.
+    #[error("a query of the store failed")]
+    Query(#[from] sqlx::Error),
+    /// A row holds what this server never wrote.
+    #[error("the store holds a {what} that cannot be read: `{text}`")]
+    Corrupt {
+        /// What it should be.
+        what: &'static str,
+        /// What stands there.
+        text: String,
+    },
+    /// Somebody else decided in between; look again.
+    #[error("{0} was changed in between")]
+    Changed(&'static str),
+    /// A number that the database cannot hold.
+    #[error("{0} is too large to be stored")]
+    TooLarge(&'static str),
+}
+
+impl StoreError {
+    /// Whether a row that should be new was there already.
+    pub fn is_duplicate(&self) -> bool {
+        match self {
+            Self::Query(sqlx::Error::Database(error)) => error.is_unique_violation(),
+            Self::Query(_)
+            | Self::Url(_)
+            | Self::Open(_)
+            | Self::Migrate(_)
+            | Self::Corrupt { .. }
+            | Self::Changed(_)
+            | Self::TooLarge(_) => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// The database; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dialect: Dialect,
+    readers: AnyPool,
+    /// SQLite has one writer at a time: with one connection writers wait in turn, where two would fail each other.
+    writer: AnyPool,
+}
+
+impl Store {
+    /// Opens `sqlite://PATH` (made if it is not there) or `postgres://…`, and brings its tables up to date.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        static DRIVERS: Once = Once::new();
+        DRIVERS.call_once(install_default_drivers);
+        let store = if let Some(path) = url.strip_prefix("sqlite://") {
+            Self::open_sqlite(path).await?
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let pool = AnyPoolOptions::new()
+                .max_connections(POSTGRES_CONNECTIONS_MAX)
+                .acquire_timeout(WAIT_MAX)
+                .connect(url)
+                .await
+                .map_err(StoreError::Open)?;
+            Self { dialect: Dialect::Postgres, readers: pool.clone(), writer: pool }
+        } else {
+            let scheme = url.split(':').next().unwrap_or_default();
+            return Err(StoreError::Url(format!("{scheme}:…")));
+        };
+        migrations::run(&store.writer, store.dialect).await?;
+        Ok(store)
+    }
+
+    async fn open_sqlite(path: &str) -> Result<Self, StoreError> {
+        let url = format!("sqlite://{path}?mode=rwc");
+        let options = || {
+            AnyPoolOptions::new().acquire_timeout(WAIT_MAX).after_connect(|connection, _| {
+                Box::pin(async move { set_up_sqlite(connection).await })
+            })
+        };
+        let writer = options().max_connections(1).connect(&url).await.map_err(StoreError::Open)?;
+        let readers = options().max_connections(READERS_MAX);
+        let readers = readers.connect(&url).await.map_err(StoreError::Open)?;
+        Ok(Self { dialect: Dialect::Sqlite, readers, writer })
+    }
+
+    /// The part of the store that belongs to `tenant`.
+    pub fn tenant(&self, tenant: &TenantId) -> TenantStore {
+        TenantStore { store: self.clone(), tenant: tenant.clone() }
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// WAL lets readers go on beside the writer; FULL keeps what was committed over a power loss, since receipts are given on commits.
+async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    for pragma in [
+        "PRAGMA busy_timeout = 10000",
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA cache_size = -32768",
+    ] {
+        sqlx::query(pragma).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// One tenant's part of the store; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct TenantStore {
+    store: Store,
+    tenant: TenantId,
+}
+
+impl TenantStore {
+    /// Whose part it is.
+    pub const fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.store.readers).await?;
+        Ok(())
+    }
+
+    /// Begins a change. Dropped without [`Change::commit`], it never was.
+    pub async fn begin(&self) -> Result<Change, StoreError> {
+        // IMMEDIATE: another process, such as `fleet-server token create`, is waited for at the begin, not failed in the middle.
+        let begin = match self.store.dialect {
+            Dialect::Sqlite => "BEGIN IMMEDIATE",
+            Dialect::Postgres => "BEGIN",
+        };
+        let transaction = self.store.writer.begin_with(begin).await?;
+        Ok(Change { transaction, tenant: self.tenant.clone() })
+    }
+
+    pub(crate) const fn readers(&self) -> &AnyPool {
+        &self.store.readers
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.tenant.as_str()
+    }
+}
+
+/// What is written together, by one tenant.
+#[derive(Debug)]
+pub struct Change {
+    transaction: Transaction<'static, Any>,
+    tenant: TenantId,
+}
+
+impl Change {
+    /// Makes everything written true, or nothing.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+
+    /// Whose it is.
+    pub const fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+
+    /// Runs `statement`, whose first parameter is the tenant; returns how many rows it changed.
+    pub(crate) async fn run<'q>(
+        &mut self,
+        statement: &'static str,
+        bind: impl FnOnce(Statement<'q>) -> Statement<'q>,
+    ) -> Result<u64, StoreError> {
+        let statement = sqlx::query(statement).bind(self.tenant.as_str().to_owned());
+        let done = bind(statement).execute(self.connection()).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// The next number of a kind: 1, 2, 3, … Writers of one kind wait for each other, so that numbers are in the order of commits.
+    pub(crate) async fn next_number(&mut self, name: &'static str) -> Result<u64, StoreError> {
+        let number: i64 = sqlx::query_scalar(
+            "INSERT INTO counters (tenant, name, value) VALUES ($1, $2, 1)
+             ON CONFLICT (tenant, name) DO UPDATE SET value = counters.value + 1 RETURNING value",
+        )
+        .bind(self.tenant.as_str().to_owned())
+        .bind(name)
+        .fetch_one(self.connection())
+        .await?;
+        unsigned("counter", number)
+    }
+}
+
+pub(crate) type Statement<'q> = sqlx::query::Query<'q, Any, AnyArguments>;
+
+/// A number as the database holds it.
+pub(crate) fn signed(what: &'static str, number: u64) -> Result<i64, StoreError> {
+    i64::try_from(number).map_err(|_| StoreError::TooLarge(what))
+}
+
+/// A number as the database holds it, back.
+pub(crate) fn unsigned(what: &'static str, number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| corrupt(what, &number.to_string()))
+}
+
+/// Reads a name or another text that was parsed before it was stored.
+pub(crate) fn parsed<T: std::str::FromStr>(
+    what: &'static str,
+    text: &str,
+) -> Result<T, StoreError> {
+    text.parse().map_err(|_| corrupt(what, text))
+}
+
+/// Reads JSON that this server has written.
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    text: &str,
+) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|_| corrupt(what, text))
+}
+
+/// Writes JSON. The types stored have string keys and finite numbers, so it is the caller's fault if they cannot be written.
+pub(crate) fn to_json<T: serde::Serialize>(
+    what: &'static str,
+    value: &T,
+) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| corrupt(what, &error.to_string()))
+}
+
+/// A unit variant of an enum as its name in JSON, without the quotes.
+pub(crate) fn word<T: serde::Serialize>(
+    what: &'static str,
+    value: &T,
+) -> Result<String, StoreError> {
+    let text = to_json(what, value)?;
+    Ok(text.trim_matches('"').to_owned())
+}
+
+/// The variant that [`word`] has named.
+pub(crate) fn from_word<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    text: &str,
+) -> Result<T, StoreError> {
+    let value = serde_json::Value::String(text.to_owned());
+    serde_json::from_value(value).map_err(|_| corrupt(what, text))
+}
+
+/// A corrupt row is quoted with at most this much.
+const QUOTED_CHARS_MAX: usize = 80;
+
+pub(crate) fn corrupt(what: &'static str, text: &str) -> StoreError {
+    StoreError::Corrupt { what, text: text.chars().take(QUOTED_CHARS_MAX).collect() }
+}
+
+#[cfg(test)]
+mod story;

@@ -1,0 +1,276 @@
+//! What each device should run, and the signed directives that say so.
+
+use sealift_protocol::api::TimelineEntry;
+use sealift_protocol::digest::Digest;
+use sealift_protocol::directive::{DesiredSlot, Trial};
+use sealift_protocol::id::{
+    DeviceId, Epoch, Generation, ModelName, RolloutId, UnixMillis, Version,
+};
+
+use super::{
+    Change, StoreError, TenantStore, corrupt, from_json, parsed, signed, to_json, unsigned,
+};
+use crate::directive::Director;
+
+/// A directive that the broker does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpublished {
+    /// For whom.
+    pub device: DeviceId,
+    /// Which.
+    pub generation: Generation,
+    /// The signed bytes.
+    pub body: Vec<u8>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    model: String,
+    version: String,
+    digest: String,
+    epoch: i64,
+    trial: String,
+    rollout: i64,
+}
+
+impl TenantStore {
+    /// Directives that the broker does not have, by device, after `after`.
+    pub async fn unpublished_directives(
+        &self,
+        after: Option<&DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<Unpublished>, StoreError> {
+        let rows: Vec<(String, i64, Vec<u8>)> = sqlx::query_as(
+            "SELECT device, generation, body FROM directives
+             WHERE tenant = $1 AND published = 0 AND device > $2 ORDER BY device LIMIT $3",
+        )
+        .bind(self.id().to_owned())
+        .bind(after.map(ToString::to_string).unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        let unpublished = |(device, generation, body): (String, _, _)| {
+            let device = parsed("device", &device)?;
+            let generation = Generation(unsigned("generation", generation)?);
+            Ok(Unpublished { device, generation, body })
+        };
+        rows.into_iter().map(unpublished).collect()
+    }
+
+    /// Devices whose directive was signed before a moment and that have not followed it yet.
+    pub async fn stale_directives(
+        &self,
+        issued_before: UnixMillis,
+        limit: u32,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        let devices: Vec<String> = sqlx::query_scalar(
+            "SELECT c.device FROM directives c JOIN devices d
+             ON d.tenant = c.tenant AND d.id = c.device
+             WHERE c.tenant = $1 AND c.issued_at < $2 AND d.reported_generation < c.generation
+             AND d.revoked_at IS NULL ORDER BY c.issued_at LIMIT $3",
+        )
+        .bind(self.id().to_owned())
+        .bind(issued_before.0)
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        devices.iter().map(|device| parsed("device", device)).collect()
+    }
+}
+
+impl Change {
+    /// Tells a device to run an image, in place of what it should run of the same model. Signs its next directive.
+    pub(crate) async fn tell(
+        &mut self,
+        device: &DeviceId,
+        slot: &DesiredSlot,
+        director: &Director,
+        now: UnixMillis,
+    ) -> Result<Generation, StoreError> {
+        let generation = self.next_generation(device).await?;
+        self.set_desired(device, slot, now).await?;
+        self.direct(device, generation, director, now).await?;
+        let text = format!("told to run {} {}", slot.model, slot.version);
+        self.note_directive(device, generation, &text, Some(&slot.model), now).await?;
+        Ok(generation)
+    }
+
+    /// Tells a device to run nothing of a model. Signs its next directive.
+    pub(crate) async fn tell_nothing(
+        &mut self,
+        device: &DeviceId,
+        model: &ModelName,
+        director: &Director,
+        now: UnixMillis,
+    ) -> Result<Generation, StoreError> {
+        let generation = self.next_generation(device).await?;
+        let (id, name) = (device.to_string(), model.to_string());
+        self.run("DELETE FROM desired WHERE tenant = $1 AND device = $2 AND model = $3", |it| {
+            it.bind(id).bind(name)
+        })
+        .await?;
+        self.direct(device, generation, director, now).await?;
+        let text = format!("told to run nothing of {model}");
+        self.note_directive(device, generation, &text, Some(model), now).await?;
+        Ok(generation)
+    }
+
+    /// Signs a device's newest directive again, under the same generation, so that it may still be begun.
+    pub(crate) async fn renew_directive(
+        &mut self,
+        device: &DeviceId,
+        director: &Director,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let generation: i64 = sqlx::query_scalar(
+            "UPDATE devices SET generation = generation WHERE tenant = $1 AND id = $2
+             RETURNING generation",
+        )
+        .bind(self.tenant().to_string())
+        .bind(device.to_string())
+        .fetch_one(self.connection())
+        .await?;
+        let generation = Generation(unsigned("generation", generation)?);
+        self.direct(device, generation, director, now).await
+    }
+
+    /// What a device should run of a model.
+    pub(crate) async fn desired(
+        &mut self,
+        device: &DeviceId,
+        model: &ModelName,
+    ) -> Result<Option<DesiredSlot>, StoreError> {
+        let all = self.all_desired(device).await?;
+        Ok(all.into_iter().find(|slot| slot.model == *model))
+    }
+
+    /// Marks a directive as known to the broker, unless a newer one came in between.
+    pub async fn mark_published(
+        &mut self,
+        device: &DeviceId,
+        generation: Generation,
+    ) -> Result<(), StoreError> {
+        let (device, generation) = (device.to_string(), signed("generation", generation.0)?);
+        self.run(
+            "UPDATE directives SET published = 1
+             WHERE tenant = $1 AND device = $2 AND generation = $3",
+            |it| it.bind(device).bind(generation),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Marks every directive as unknown to the broker: it has lost its memory, or is another one.
+    pub async fn mark_all_unpublished(&mut self) -> Result<u64, StoreError> {
+        self.run("UPDATE directives SET published = 0 WHERE tenant = $1 AND published = 1", |it| it)
+            .await
+    }
+
+    /// Two changes that tell one device wait for each other here.
+    async fn next_generation(&mut self, device: &DeviceId) -> Result<Generation, StoreError> {
+        // A device that was restored from a backup of the server's database may have followed more than is known here.
+        let generation: i64 = sqlx::query_scalar(
+            "UPDATE devices SET generation = 1 + CASE WHEN generation < reported_generation
+             THEN reported_generation ELSE generation END
+             WHERE tenant = $1 AND id = $2 RETURNING generation",
+        )
+        .bind(self.tenant().to_string())
+        .bind(device.to_string())
+        .fetch_one(self.connection())
+        .await?;
+        Ok(Generation(unsigned("generation", generation)?))
+    }
+
+    async fn set_desired(
+        &mut self,
+        device: &DeviceId,
+        slot: &DesiredSlot,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let (device, model) = (device.to_string(), slot.model.to_string());
+        let (version, digest) = (slot.version.to_string(), slot.index.to_string());
+        let (epoch, trial) = (signed("epoch", slot.epoch.0)?, to_json("trial", &slot.trial)?);
+        let rollout = signed("rollout", slot.rollout.map_or(0, |rollout| rollout.0))?;
+        self.run(
+            "INSERT INTO desired (tenant, device, model, version, digest, epoch, trial, rollout,
+             since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (tenant, device, model) DO UPDATE SET version = excluded.version,
+             digest = excluded.digest, epoch = excluded.epoch, trial = excluded.trial,
+             rollout = excluded.rollout, since = excluded.since",
+            |it| {
+                let it = it.bind(device).bind(model).bind(version).bind(digest).bind(epoch);
+                it.bind(trial).bind(rollout).bind(now.0)
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn all_desired(&mut self, device: &DeviceId) -> Result<Vec<DesiredSlot>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT model, version, digest, epoch, trial, rollout FROM desired
+             WHERE tenant = $1 AND device = $2 ORDER BY model",
+        )
+        .bind(self.tenant().to_string())
+        .bind(device.to_string())
+        .fetch_all(self.connection())
+        .await?;
+        rows.into_iter().map(desired_slot).collect()
+    }
+
+    /// Signs and stores the directive about everything that the device should run.
+    async fn direct(
+        &mut self,
+        device: &DeviceId,
+        generation: Generation,
+        director: &Director,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let slots = self.all_desired(device).await?;
+        let body = director
+            .sign(device, generation, slots, now)
+            .map_err(|error| corrupt("directive", &error.to_string()))?;
+        let (device, generation) = (device.to_string(), signed("generation", generation.0)?);
+        self.run(
+            "INSERT INTO directives (tenant, device, generation, issued_at, published, body)
+             VALUES ($1, $2, $3, $4, 0, $5)
+             ON CONFLICT (tenant, device) DO UPDATE SET generation = excluded.generation,
+             issued_at = excluded.issued_at, published = 0, body = excluded.body",
+            |it| it.bind(device).bind(generation).bind(now.0).bind(body),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn note_directive(
+        &mut self,
+        device: &DeviceId,
+        generation: Generation,
+        text: &str,
+        model: Option<&ModelName>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let entry = TimelineEntry {
+            at: now,
+            kind: "directive".to_owned(),
+            severity: "info".to_owned(),
+            code: String::new(),
+            text: format!("{text} (generation {generation})"),
+            model: model.cloned(),
+        };
+        self.note(device, &entry).await
+    }
+}
+
+fn desired_slot(row: Row) -> Result<DesiredSlot, StoreError> {
+    let model: ModelName = parsed("model", &row.model)?;
+    let version: Version = parsed("version", &row.version)?;
+    let index: Digest = parsed("digest", &row.digest)?;
+    let trial: Trial = from_json("trial", &row.trial)?;
+    let rollout = match unsigned("rollout", row.rollout)? {
+        0 => None,
+        number => Some(RolloutId(number)),
+    };
+    let epoch = Epoch(unsigned("epoch", row.epoch)?);
+    Ok(DesiredSlot { model, version, index, epoch, trial, rollout })
+}

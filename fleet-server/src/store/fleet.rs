@@ -1,0 +1,155 @@
+//! The devices of one rollout, as the planner wants to know them.
+
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::{DeviceId, Generation, RolloutId, UnixMillis};
+use sealift_protocol::report::SlotReport;
+use sqlx::AssertSqlSafe;
+
+use super::devices::stored_report;
+use super::matching::Presence;
+use super::rollouts::RolloutRow;
+use super::{StoreError, TenantStore, parsed, unsigned};
+use crate::filter::Filter;
+use crate::rollout::{Desired, DeviceView, Failure, Fleet, Outcome, Refused, Served, Slot, Told};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    online: i64,
+    online_since: i64,
+    reported_generation: i64,
+    refused_generation: Option<i64>,
+    refused_code: Option<String>,
+    refused_reason: Option<String>,
+    desired_digest: Option<String>,
+    desired_rollout: Option<i64>,
+    slot: Option<Vec<u8>>,
+    reported_at: Option<i64>,
+    told_wave: Option<i64>,
+    told_generation: Option<i64>,
+    told_at: Option<i64>,
+    told_requests: Option<i64>,
+    told_errors: Option<i64>,
+    excused: Option<i64>,
+    penalty_code: Option<String>,
+    penalty_reason: Option<String>,
+    requests: Option<i64>,
+    errors: Option<i64>,
+}
+
+impl TenantStore {
+    /// The devices that a rollout's filter names now, and those that it has told; without revoked ones.
+    pub(crate) async fn fleet(
+        &self,
+        rollout: &RolloutRow,
+        filter: &Filter,
+        presence: Presence,
+    ) -> Result<Fleet, StoreError> {
+        let mut matching = self.matching(filter, presence).await?;
+        let model = matching.parameter(&rollout.order.model.to_string());
+        let digest = matching.parameter(&rollout.order.digest.to_string());
+        // Going back concerns devices with a version that is not to be run any more, and no others.
+        let concerned = if rollout.order.is_rollback {
+            format!(
+                "EXISTS (SELECT 1 FROM quarantine q WHERE q.tenant = d.tenant AND q.model = {model}
+                 AND (q.version = w.version OR q.version = s.serving_version))"
+            )
+        } else {
+            "1 = 1".to_owned()
+        };
+        let (offline_before, number) = (presence.offline_before(), rollout.id.0);
+        let text = format!(
+            "SELECT d.id,
+             CASE WHEN d.online = 0 OR COALESCE(d.seen_at, 0) < {offline_before}
+             THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END AS online,
+             d.online_since, d.reported_generation, d.refused_generation, d.refused_code,
+             d.refused_reason, w.digest AS desired_digest, w.rollout AS desired_rollout,
+             s.body AS slot, s.reported_at, t.wave AS told_wave, t.generation AS told_generation,
+             t.at AS told_at, t.requests AS told_requests, t.errors AS told_errors, t.excused,
+             p.code AS penalty_code, p.reason AS penalty_reason, b.requests, b.errors
+             FROM devices d
+             LEFT JOIN desired w ON w.tenant = d.tenant AND w.device = d.id AND w.model = {model}
+             LEFT JOIN slots s ON s.tenant = d.tenant AND s.device = d.id AND s.model = {model}
+             LEFT JOIN told t ON t.tenant = d.tenant AND t.device = d.id AND t.rollout = {number}
+             LEFT JOIN penalties p
+             ON p.tenant = d.tenant AND p.device = d.id AND p.digest = {digest}
+             LEFT JOIN beats b ON b.tenant = d.tenant AND b.device = d.id
+             WHERE d.tenant = $1 AND d.revoked_at IS NULL
+             AND (t.device IS NOT NULL OR ({} AND {concerned}))",
+            matching.text
+        );
+        let query = matching.bind_as(sqlx::query_as(AssertSqlSafe(text)));
+        let rows: Vec<Row> = query.fetch_all(self.readers()).await?;
+        rows.into_iter().map(device).collect()
+    }
+}
+
+fn device(row: Row) -> Result<(DeviceId, DeviceView), StoreError> {
+    let view = DeviceView {
+        online_since: (row.online != 0).then_some(UnixMillis(row.online_since)),
+        desired: desired(&row)?,
+        told: told(&row)?,
+        accepted: generation(row.reported_generation)?,
+        refused: refused(&row)?,
+        slot: slot(&row)?,
+        penalty: row
+            .penalty_code
+            .map(|code| Failure { code, reason: row.penalty_reason.unwrap_or_default() }),
+        served: served(row.requests, row.errors)?,
+    };
+    Ok((parsed("device", &row.id)?, view))
+}
+
+fn desired(row: &Row) -> Result<Option<Desired>, StoreError> {
+    let (Some(digest), Some(rollout)) = (&row.desired_digest, row.desired_rollout) else {
+        return Ok(None);
+    };
+    let image: Digest = parsed("digest", digest)?;
+    Ok(Some(Desired { rollout: RolloutId(unsigned("rollout", rollout)?), image }))
+}
+
+fn told(row: &Row) -> Result<Option<Told>, StoreError> {
+    let (Some(wave), Some(told), Some(at)) = (row.told_wave, row.told_generation, row.told_at)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Told {
+        wave: usize::try_from(wave).map_err(|_| StoreError::TooLarge("wave"))?,
+        generation: generation(told)?,
+        at: UnixMillis(at),
+        served: served(row.told_requests, row.told_errors)?,
+        is_excused: row.excused.is_some_and(|excused| excused != 0),
+    }))
+}
+
+fn refused(row: &Row) -> Result<Option<Refused>, StoreError> {
+    let Some(refused) = row.refused_generation else { return Ok(None) };
+    let code = row.refused_code.clone().unwrap_or_default();
+    let reason = row.refused_reason.clone().unwrap_or_default();
+    Ok(Some(Refused { generation: generation(refused)?, failure: Failure { code, reason } }))
+}
+
+fn slot(row: &Row) -> Result<Option<Slot>, StoreError> {
+    let (Some(body), Some(reported_at)) = (&row.slot, row.reported_at) else { return Ok(None) };
+    let SlotReport { generation, phase, serving, outcome, .. } = stored_report(body)?;
+    let outcome = outcome.map(|outcome| Outcome {
+        generation: outcome.generation,
+        image: outcome.image.index,
+        kind: outcome.result,
+        failure: Failure { code: outcome.code, reason: outcome.reason },
+    });
+    let serving = serving.map(|image| image.index);
+    let reported_at = UnixMillis(reported_at);
+    Ok(Some(Slot { generation, phase, serving, outcome, reported_at }))
+}
+
+fn served(requests: Option<i64>, errors: Option<i64>) -> Result<Served, StoreError> {
+    Ok(Served {
+        requests: unsigned("requests", requests.unwrap_or(0))?,
+        errors: unsigned("errors", errors.unwrap_or(0))?,
+    })
+}
+
+fn generation(number: i64) -> Result<Generation, StoreError> {
+    Ok(Generation(unsigned("generation", number)?))
+}

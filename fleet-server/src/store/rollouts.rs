@@ -1,0 +1,456 @@
+//! Rollouts and whom they have told. A rollout's row carries a revision: whoever changes it must have seen the newest.
+
+use std::collections::BTreeMap;
+
+use sealift_protocol::api::{DeviceProgress, GateView, RolloutState, WavePlan, WaveState};
+use sealift_protocol::digest::Digest;
+use sealift_protocol::directive::{DesiredSlot, Trial};
+use sealift_protocol::id::{
+    DeviceId, Epoch, Generation, ModelName, RolloutId, UnixMillis, Version,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Change, StoreError, TenantStore, from_json, from_word, parsed, signed, to_json, unsigned, word,
+};
+use crate::rollout::{Served, Stage, Standing};
+
+/// A rollout as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutRow {
+    /// Its number.
+    pub id: RolloutId,
+    /// What it was made of.
+    pub order: Order,
+    /// Where it is.
+    pub stage: Stage,
+    /// Where its waves are, and how they did when somebody last looked.
+    pub waves: Vec<WaveRow>,
+    /// How many devices were where.
+    pub progress: BTreeMap<DeviceProgress, u64>,
+    /// Why it is where it is.
+    pub why: String,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When it ended.
+    pub finished_at: Option<UnixMillis>,
+    /// Rises with each change.
+    pub revision: i64,
+}
+
+/// What an operator has asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: Version,
+    /// Digest of its index.
+    pub digest: Digest,
+    /// Its security epoch.
+    pub epoch: Epoch,
+    /// Which devices.
+    pub filter: String,
+    /// Its steps; at least one.
+    pub waves: Vec<WavePlan>,
+    /// How each device tries it.
+    pub trial: Trial,
+    /// Whether it goes back to an earlier version.
+    pub is_rollback: bool,
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub created_by: String,
+}
+
+/// A wave as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaveRow {
+    /// The plan.
+    pub plan: WavePlan,
+    /// Where it is.
+    pub state: WaveState,
+    /// When it was opened.
+    #[serde(default)]
+    pub opened_at: Option<UnixMillis>,
+    /// Until when it is watched.
+    #[serde(default)]
+    pub soak_until: Option<UnixMillis>,
+    /// Devices in it.
+    #[serde(default)]
+    pub devices: u64,
+    /// How many are done well.
+    #[serde(default)]
+    pub succeeded: u64,
+    /// How many are bad.
+    #[serde(default)]
+    pub bad: u64,
+    /// Its gates.
+    #[serde(default)]
+    pub gates: Vec<GateView>,
+}
+
+impl WaveRow {
+    /// A wave that has not begun.
+    pub const fn new(plan: WavePlan) -> Self {
+        Self {
+            plan,
+            state: WaveState::Pending,
+            opened_at: None,
+            soak_until: None,
+            devices: 0,
+            succeeded: 0,
+            bad: 0,
+            gates: Vec::new(),
+        }
+    }
+
+    /// Where it is, as the planner wants to know it.
+    pub fn standing(&self) -> Standing {
+        let since = self.opened_at.unwrap_or_default();
+        match self.state {
+            WaveState::Pending => Standing::Pending,
+            WaveState::Open => Standing::Open { since },
+            WaveState::Soaking => {
+                Standing::Soaking { since, until: self.soak_until.unwrap_or_default() }
+            }
+            WaveState::Passed => Standing::Passed { since },
+            WaveState::Failed => Standing::Failed { since },
+        }
+    }
+
+    /// Puts it where the planner says.
+    pub fn set_standing(&mut self, standing: Standing) {
+        self.opened_at = standing.since();
+        self.state = match standing {
+            Standing::Pending => WaveState::Pending,
+            Standing::Open { .. } => WaveState::Open,
+            Standing::Soaking { until, .. } => {
+                self.soak_until = Some(until);
+                WaveState::Soaking
+            }
+            Standing::Passed { .. } => WaveState::Passed,
+            Standing::Failed { .. } => WaveState::Failed,
+        };
+    }
+}
+
+impl Order {
+    /// What each of its devices is told.
+    pub fn slot(&self, rollout: RolloutId) -> DesiredSlot {
+        DesiredSlot {
+            model: self.model.clone(),
+            version: self.version.clone(),
+            index: self.digest,
+            epoch: self.epoch,
+            trial: self.trial,
+            rollout: Some(rollout),
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Raw {
+    number: i64,
+    model: String,
+    version: String,
+    digest: String,
+    epoch: i64,
+    filter: String,
+    trial: String,
+    state: String,
+    since: i64,
+    waves: String,
+    progress: String,
+    why: String,
+    is_rollback: i64,
+    reason: String,
+    created_by: String,
+    created_at: i64,
+    finished_at: Option<i64>,
+    revision: i64,
+}
+
+impl TenantStore {
+    /// One rollout.
+    pub async fn rollout(&self, id: RolloutId) -> Result<Option<RolloutRow>, StoreError> {
+        let raw: Option<Raw> =
+            sqlx::query_as("SELECT * FROM rollouts WHERE tenant = $1 AND number = $2")
+                .bind(self.id().to_owned())
+                .bind(signed("rollout", id.0)?)
+                .fetch_optional(self.readers())
+                .await?;
+        raw.map(row).transpose()
+    }
+
+    /// A page of rollouts, newest first, of numbers below `before`; of one model, if given.
+    pub async fn rollouts(
+        &self,
+        model: Option<&ModelName>,
+        before: Option<RolloutId>,
+        limit: u32,
+    ) -> Result<Vec<RolloutRow>, StoreError> {
+        let before = before.and_then(|id| i64::try_from(id.0).ok()).unwrap_or(i64::MAX);
+        let rows: Vec<Raw> = sqlx::query_as(
+            "SELECT * FROM rollouts WHERE tenant = $1 AND (model = $2 OR $2 = '') AND number < $3
+             ORDER BY number DESC LIMIT $4",
+        )
+        .bind(self.id().to_owned())
+        .bind(model.map(ToString::to_string).unwrap_or_default())
+        .bind(before)
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(row).collect()
+    }
+
+    /// How many rollouts there are, of one model or of all.
+    pub async fn count_rollouts(&self, model: Option<&ModelName>) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM rollouts WHERE tenant = $1 AND (model = $2 OR $2 = '')",
+        )
+        .bind(self.id().to_owned())
+        .bind(model.map(ToString::to_string).unwrap_or_default())
+        .fetch_one(self.readers())
+        .await?;
+        unsigned("count", count)
+    }
+
+    /// Rollouts that are not over, oldest first.
+    pub async fn live_rollouts(&self) -> Result<Vec<RolloutRow>, StoreError> {
+        let rows: Vec<Raw> = sqlx::query_as(
+            "SELECT * FROM rollouts WHERE tenant = $1 AND finished_at IS NULL ORDER BY number",
+        )
+        .bind(self.id().to_owned())
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(row).collect()
+    }
+}
+
+impl Change {
+    /// Writes a new rollout, running.
+    pub async fn add_rollout(
+        &mut self,
+        order: &Order,
+        now: UnixMillis,
+    ) -> Result<RolloutId, StoreError> {
+        let id = self.next_number("rollout").await?;
+        let waves: Vec<_> = order.waves.iter().cloned().map(WaveRow::new).collect();
+        let (number, order) = (signed("rollout", id)?, order.clone());
+        let (model, version) = (order.model.to_string(), order.version.to_string());
+        let (digest, epoch) = (order.digest.to_string(), signed("epoch", order.epoch.0)?);
+        let (trial, waves) = (to_json("trial", &order.trial)?, to_json("waves", &waves)?);
+        self.run(
+            "INSERT INTO rollouts (tenant, number, model, version, digest, epoch, filter, trial,
+             state, since, waves, progress, why, is_rollback, reason, created_by, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'running', $9, $10, '{}', 'just made', $11,
+             $12, $13, $9)",
+            |it| {
+                let it = it.bind(number).bind(model).bind(version).bind(digest).bind(epoch);
+                let it = it.bind(order.filter).bind(trial).bind(now.0).bind(waves);
+                it.bind(i64::from(order.is_rollback)).bind(order.reason).bind(order.created_by)
+            },
+        )
+        .await?;
+        Ok(RolloutId(id))
+    }
+
+    /// Writes where a rollout is now, if nobody else did since `row` was read. Whoever is late looks again.
+    pub async fn save_rollout(
+        &mut self,
+        row: &RolloutRow,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let (state, since) = stage_words(row.stage);
+        let state = word("state", &state)?;
+        let (waves, progress) =
+            (to_json("waves", &row.waves)?, to_json("progress", &row.progress)?);
+        let finished_at = row.stage.is_over().then_some(row.finished_at.unwrap_or(now).0);
+        let (number, revision, why) = (signed("rollout", row.id.0)?, row.revision, row.why.clone());
+        let saved = self
+            .run(
+                "UPDATE rollouts SET state = $4, since = $5, waves = $6, progress = $7, why = $8,
+                 finished_at = $9, revision = revision + 1
+                 WHERE tenant = $1 AND number = $2 AND revision = $3",
+                |it| {
+                    let it = it.bind(number).bind(revision).bind(state).bind(since.0).bind(waves);
+                    it.bind(progress).bind(why).bind(finished_at)
+                },
+            )
+            .await?;
+        if saved == 1 { Ok(()) } else { Err(StoreError::Changed("rollout")) }
+    }
+
+    /// Notes that a rollout has told a device, and what it was told before.
+    pub async fn add_told(
+        &mut self,
+        rollout: RolloutId,
+        told: &NewlyTold<'_>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let before =
+            told.before.map(|before| to_json("slot", &DesiredRow::of(before))).transpose()?;
+        let (device, generation) =
+            (told.device.to_string(), signed("generation", told.generation.0)?);
+        let wave = i64::try_from(told.wave).map_err(|_| StoreError::TooLarge("wave"))?;
+        let rollout = signed("rollout", rollout.0)?;
+        let (requests, errors) =
+            (signed("requests", told.served.requests)?, signed("errors", told.served.errors)?);
+        self.run(
+            "INSERT INTO told (tenant, rollout, device, wave, generation, at, requests, errors,
+             before) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            |it| {
+                let it = it.bind(rollout).bind(device).bind(wave).bind(generation).bind(now.0);
+                it.bind(requests).bind(errors).bind(before)
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// What a device was to run before a rollout told it.
+    pub async fn told_before(
+        &mut self,
+        rollout: RolloutId,
+        device: &DeviceId,
+    ) -> Result<Option<DesiredSlot>, StoreError> {
+        let before: Option<Option<String>> = sqlx::query_scalar(
+            "SELECT before FROM told WHERE tenant = $1 AND rollout = $2 AND device = $3",
+        )
+        .bind(self.tenant().to_string())
+        .bind(signed("rollout", rollout.0)?)
+        .bind(device.to_string())
+        .fetch_optional(self.connection())
+        .await?;
+        let before = before.flatten();
+        Ok(before.map(|text| from_json::<DesiredRow>("slot", &text)).transpose()?.map(Into::into))
+    }
+
+    /// A device that ended badly counts no more.
+    pub async fn excuse(
+        &mut self,
+        rollout: RolloutId,
+        device: &DeviceId,
+    ) -> Result<(), StoreError> {
+        let (rollout, device) = (signed("rollout", rollout.0)?, device.to_string());
+        self.run(
+            "UPDATE told SET excused = 1 WHERE tenant = $1 AND rollout = $2 AND device = $3",
+            |it| it.bind(rollout).bind(device),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// A device that ended badly with an image may be told again.
+    pub async fn forgive(
+        &mut self,
+        rollout: RolloutId,
+        device: &DeviceId,
+        image: Digest,
+    ) -> Result<(), StoreError> {
+        let (rollout, id) = (signed("rollout", rollout.0)?, device.to_string());
+        self.run("DELETE FROM told WHERE tenant = $1 AND rollout = $2 AND device = $3", |it| {
+            it.bind(rollout).bind(id)
+        })
+        .await?;
+        let (id, digest) = (device.to_string(), image.to_string());
+        self.run("DELETE FROM penalties WHERE tenant = $1 AND device = $2 AND digest = $3", |it| {
+            it.bind(id).bind(digest)
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// A device that is told now.
+#[derive(Debug, Clone, Copy)]
+pub struct NewlyTold<'a> {
+    /// Which.
+    pub device: &'a DeviceId,
+    /// In which wave.
+    pub wave: usize,
+    /// By which directive.
+    pub generation: Generation,
+    /// What it has served so far.
+    pub served: Served,
+    /// What it was to run before.
+    pub before: Option<&'a DesiredSlot>,
+}
+
+/// What a device was to run, as JSON.
+#[derive(Serialize, Deserialize)]
+struct DesiredRow {
+    model: ModelName,
+    version: Version,
+    digest: Digest,
+    epoch: Epoch,
+    trial: Trial,
+    rollout: Option<RolloutId>,
+}
+
+impl DesiredRow {
+    fn of(slot: &DesiredSlot) -> Self {
+        let DesiredSlot { model, version, index, epoch, trial, rollout } = slot.clone();
+        Self { model, version, digest: index, epoch, trial, rollout }
+    }
+}
+
+impl From<DesiredRow> for DesiredSlot {
+    fn from(row: DesiredRow) -> Self {
+        let DesiredRow { model, version, digest, epoch, trial, rollout } = row;
+        Self { model, version, index: digest, epoch, trial, rollout }
+    }
+}
+
+/// A stage as its word and its time.
+pub(crate) const fn stage_words(stage: Stage) -> (RolloutState, UnixMillis) {
+    match stage {
+        Stage::Running => (RolloutState::Running, UnixMillis(0)),
+        Stage::Paused => (RolloutState::Paused, UnixMillis(0)),
+        Stage::Halted => (RolloutState::Halted, UnixMillis(0)),
+        Stage::Completing { since } => (RolloutState::Completing, since),
+        Stage::Succeeded => (RolloutState::Succeeded, UnixMillis(0)),
+        Stage::Aborted => (RolloutState::Aborted, UnixMillis(0)),
+        Stage::Superseded => (RolloutState::Superseded, UnixMillis(0)),
+    }
+}
+
+const fn stage(state: RolloutState, since: UnixMillis) -> Stage {
+    match state {
+        RolloutState::Running => Stage::Running,
+        RolloutState::Paused => Stage::Paused,
+        RolloutState::Halted => Stage::Halted,
+        RolloutState::Completing => Stage::Completing { since },
+        RolloutState::Succeeded => Stage::Succeeded,
+        RolloutState::Aborted => Stage::Aborted,
+        RolloutState::Superseded => Stage::Superseded,
+    }
+}
+
+fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
+    let waves: Vec<WaveRow> = from_json("waves", &raw.waves)?;
+    let order = Order {
+        model: parsed("model", &raw.model)?,
+        version: parsed("version", &raw.version)?,
+        digest: parsed("digest", &raw.digest)?,
+        epoch: Epoch(unsigned("epoch", raw.epoch)?),
+        filter: raw.filter,
+        waves: waves.iter().map(|wave| wave.plan.clone()).collect(),
+        trial: from_json("trial", &raw.trial)?,
+        is_rollback: raw.is_rollback != 0,
+        reason: raw.reason,
+        created_by: raw.created_by,
+    };
+    Ok(RolloutRow {
+        id: RolloutId(unsigned("rollout", raw.number)?),
+        order,
+        stage: stage(from_word("state", &raw.state)?, UnixMillis(raw.since)),
+        waves,
+        progress: from_json("progress", &raw.progress)?,
+        why: raw.why,
+        created_at: UnixMillis(raw.created_at),
+        finished_at: raw.finished_at.map(UnixMillis),
+        revision: raw.revision,
+    })
+}

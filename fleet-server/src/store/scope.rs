@@ -1,0 +1,95 @@
+//! The devices that have to do with a model: what they should run of it, what they serve, what they still have.
+
+use std::collections::BTreeSet;
+
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::{DeviceId, ModelName, Version};
+use sqlx::AssertSqlSafe;
+
+use super::matching::Presence;
+use super::{Change, StoreError, TenantStore, parsed};
+use crate::filter::Filter;
+
+/// A device that should run or serves some version of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Which.
+    pub device: DeviceId,
+    /// What it should run.
+    pub desired: Option<Version>,
+    /// What it serves.
+    pub serving: Option<Version>,
+    /// What it served before, and still has.
+    pub previous: Option<Version>,
+    /// Images that it needs no download for.
+    pub on_disk: BTreeSet<Digest>,
+}
+
+impl Placed {
+    /// The versions that it runs or should run.
+    pub fn versions(&self) -> impl Iterator<Item = &Version> {
+        [&self.desired, &self.serving].into_iter().flatten()
+    }
+
+    /// Whether it serves `version`, or did before.
+    pub fn has_kept(&self, version: &Version) -> bool {
+        self.serving.as_ref() == Some(version) || self.previous.as_ref() == Some(version)
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    desired: Option<String>,
+    serving_version: Option<String>,
+    serving_digest: Option<String>,
+    previous_version: Option<String>,
+    previous_digest: Option<String>,
+}
+
+impl TenantStore {
+    /// The devices of a filter that have to do with a model; without revoked ones.
+    pub(crate) async fn placed(
+        &self,
+        model: &ModelName,
+        filter: &Filter,
+        presence: Presence,
+    ) -> Result<Vec<Placed>, StoreError> {
+        let mut matching = self.matching(filter, presence).await?;
+        let model = matching.parameter(&model.to_string());
+        let text = format!(
+            "SELECT d.id, w.version AS desired, s.serving_version, s.serving_digest,
+             s.previous_version, s.previous_digest FROM devices d
+             LEFT JOIN desired w ON w.tenant = d.tenant AND w.device = d.id AND w.model = {model}
+             LEFT JOIN slots s ON s.tenant = d.tenant AND s.device = d.id AND s.model = {model}
+             WHERE {} AND d.revoked_at IS NULL
+             AND (w.device IS NOT NULL OR s.device IS NOT NULL) ORDER BY d.id",
+            matching.text
+        );
+        let query = matching.bind_as(sqlx::query_as(AssertSqlSafe(text)));
+        let rows: Vec<Row> = query.fetch_all(self.readers()).await?;
+        rows.into_iter().map(placed).collect()
+    }
+}
+
+impl Change {
+    /// Devices that failed an image before are offered it again: it is where they go back to.
+    pub(crate) async fn clear_penalties(&mut self, image: Digest) -> Result<u64, StoreError> {
+        let digest = image.to_string();
+        let statement = "DELETE FROM penalties WHERE tenant = $1 AND digest = $2";
+        self.run(statement, |it| it.bind(digest)).await
+    }
+}
+
+fn placed(row: Row) -> Result<Placed, StoreError> {
+    let version = |text: Option<String>| text.map(|text| parsed("version", &text)).transpose();
+    let digests = [row.serving_digest, row.previous_digest];
+    let on_disk = digests.into_iter().flatten().map(|text| parsed("digest", &text));
+    Ok(Placed {
+        device: parsed("device", &row.id)?,
+        desired: version(row.desired)?,
+        serving: version(row.serving_version)?,
+        previous: version(row.previous_version)?,
+        on_disk: on_disk.collect::<Result<_, _>>()?,
+    })
+}

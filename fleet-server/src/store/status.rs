@@ -1,0 +1,124 @@
+//! The fleet in a few numbers, counted by the database.
+
+use sealift_protocol::api::{DeviceState, ModelAdoption};
+use sealift_protocol::id::{DeviceId, ModelName, Version};
+use sqlx::AssertSqlSafe;
+use std::collections::BTreeMap;
+
+use super::matching::Presence;
+use super::{StoreError, TenantStore, from_word, parsed, unsigned};
+
+/// Heartbeats older than this say nothing of the present load.
+const LOAD_WINDOW_MS: i64 = 5 * 60 * 1_000;
+
+impl TenantStore {
+    /// How many devices are in which state.
+    pub async fn devices_by_state(
+        &self,
+        presence: Presence,
+    ) -> Result<BTreeMap<DeviceState, u64>, StoreError> {
+        let text = format!(
+            "SELECT x.state, COUNT(*) FROM (SELECT {} AS state FROM devices d WHERE d.tenant = $1) x
+             GROUP BY x.state",
+            presence.state()
+        );
+        let rows: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(text))
+            .bind(self.id().to_owned())
+            .fetch_all(self.readers())
+            .await?;
+        let count = |(state, count): (String, _)| {
+            Ok((from_word("device state", &state)?, unsigned("count", count)?))
+        };
+        rows.into_iter().map(count).collect()
+    }
+
+    /// Which version of each model is served, or only desired, on how many devices.
+    pub async fn adoption(&self) -> Result<Vec<ModelAdoption>, StoreError> {
+        let served: Vec<(String, Option<String>, i64)> = sqlx::query_as(
+            "SELECT s.model, s.serving_version, COUNT(*) FROM slots s
+             JOIN devices d ON d.tenant = s.tenant AND d.id = s.device AND d.revoked_at IS NULL
+             WHERE s.tenant = $1 GROUP BY s.model, s.serving_version
+             ORDER BY s.model, s.serving_version",
+        )
+        .bind(self.id().to_owned())
+        .fetch_all(self.readers())
+        .await?;
+        let waiting: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT w.model, COUNT(*) FROM desired w
+             JOIN devices d ON d.tenant = w.tenant AND d.id = w.device AND d.revoked_at IS NULL
+             WHERE w.tenant = $1 AND NOT EXISTS (SELECT 1 FROM slots s WHERE s.tenant = w.tenant
+             AND s.device = w.device AND s.model = w.model) GROUP BY w.model",
+        )
+        .bind(self.id().to_owned())
+        .fetch_all(self.readers())
+        .await?;
+        let waiting = waiting.into_iter().map(|(model, count)| (model, None, count));
+        let mut adoption: BTreeMap<(ModelName, Option<Version>), u64> = BTreeMap::new();
+        for (model, version, count) in served.into_iter().chain(waiting) {
+            let version = version.map(|version| parsed("version", &version)).transpose()?;
+            let key = (parsed("model", &model)?, version);
+            *adoption.entry(key).or_default() += unsigned("count", count)?;
+        }
+        let entry = |((model, version), devices)| ModelAdoption { model, version, devices };
+        Ok(adoption.into_iter().map(entry).collect())
+    }
+
+    /// How many devices serve each version of a model.
+    pub async fn served(&self, model: &ModelName) -> Result<BTreeMap<Version, u64>, StoreError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT s.serving_version, COUNT(*) FROM slots s
+             JOIN devices d ON d.tenant = s.tenant AND d.id = s.device AND d.revoked_at IS NULL
+             WHERE s.tenant = $1 AND s.model = $2 AND s.serving_version IS NOT NULL
+             GROUP BY s.serving_version",
+        )
+        .bind(self.id().to_owned())
+        .bind(model.to_string())
+        .fetch_all(self.readers())
+        .await?;
+        let count = |(version, count): (String, _)| {
+            Ok((parsed("version", &version)?, unsigned("count", count)?))
+        };
+        rows.into_iter().map(count).collect()
+    }
+
+    /// Inference requests per second over the fleet.
+    pub async fn requests_per_s(&self, presence: Presence) -> Result<f64, StoreError> {
+        let sum: Option<f64> = sqlx::query_scalar(
+            "SELECT SUM(requests_per_s) FROM beats WHERE tenant = $1 AND at > $2",
+        )
+        .bind(self.id().to_owned())
+        .bind(presence.now.plus(-LOAD_WINDOW_MS).0)
+        .fetch_one(self.readers())
+        .await?;
+        Ok(sum.unwrap_or(0.0))
+    }
+
+    /// How many alerts nobody looks after.
+    pub async fn open_alerts(&self) -> Result<u64, StoreError> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND state = 'open'")
+                .bind(self.id().to_owned())
+                .fetch_one(self.readers())
+                .await?;
+        unsigned("count", count)
+    }
+
+    /// Devices with something wrong, and what, a few of them.
+    pub async fn troubled_devices(
+        &self,
+        presence: Presence,
+        limit: u32,
+    ) -> Result<Vec<(DeviceId, String)>, StoreError> {
+        let text = format!(
+            "SELECT d.id, d.trouble FROM devices d WHERE d.tenant = $1 AND {} = 'unhealthy'
+             ORDER BY d.id LIMIT {limit}",
+            presence.state()
+        );
+        let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(text))
+            .bind(self.id().to_owned())
+            .fetch_all(self.readers())
+            .await?;
+        let device = |(id, trouble): (String, String)| Ok((parsed("device", &id)?, trouble));
+        rows.into_iter().map(device).collect()
+    }
+}

@@ -1,0 +1,195 @@
+//! Tenants, changes, filters, pages, audit, operators.
+
+use std::collections::BTreeMap;
+
+use sealift_protocol::api::{Role, TimelineEntry};
+use sealift_protocol::report::OutcomeKind;
+
+use super::*;
+use crate::audit::Deed;
+use crate::auth;
+use crate::store::housekeeping::KEPT_MS;
+
+pub(super) async fn tenants_do_not_see_each_other(ground: Ground) {
+    let other = TenantId::parse(&format!("{}x", ground.tenant())).unwrap();
+    let other = Ground::of(&ground.store.store, &other);
+    ground.enrol("cam-1", &[]).await;
+    other.enrol("cam-2", &[]).await;
+
+    let all = "".parse().unwrap();
+    let mine = ground.store.devices(&all, ground.presence(NOW), None, 10).await.unwrap();
+    let theirs = ground.store.device(&device("cam-2"), ground.presence(NOW)).await.unwrap();
+
+    assert_eq!(mine.iter().map(|view| view.id.as_str()).collect::<Vec<_>>(), ["cam-1"]);
+    assert!(theirs.is_none());
+}
+
+pub(super) async fn a_change_that_is_not_committed_never_was(ground: Ground) {
+    let cam = ground.enrol("cam-1", &[]).await;
+    let mut change = ground.store.begin().await.unwrap();
+    change.revoke_device(&cam.id, NOW).await.unwrap();
+    audit(&mut change, "device.revoke").await;
+    drop(change);
+
+    let view = ground.store.device(&cam.id, ground.presence(NOW)).await.unwrap().unwrap();
+    assert_ne!(view.state, sealift_protocol::api::DeviceState::Revoked);
+    assert_eq!(ground.store.audit_length().await.unwrap(), 0);
+}
+
+pub(super) async fn every_term_of_a_filter_is_asked_of_the_database(ground: Ground) {
+    let mut devices = ground.fleet(2).await;
+    ground.enrol("dock-1", &[("site", "new york"), ("rack_1", "100%")]).await;
+    let gone = ground.enrol("gone-1", &[]).await;
+    let mut change = ground.store.begin().await.unwrap();
+    change.revoke_device(&gone.id, NOW).await.unwrap();
+    change.commit().await.unwrap();
+    ground.push("1").await;
+    ground.push("2").await;
+    ground.roll_out("1").await;
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+
+    for (filter, expected) in [
+        ("", "cam-1 cam-2 dock-1 gone-1"),
+        ("site:tokyo", "cam-1 cam-2"),
+        ("-site:tokyo", "dock-1 gone-1"),
+        ("site:*", "cam-1 cam-2 dock-1"),
+        ("site:\"new york\"", "dock-1"),
+        ("rack_1:100%", "dock-1"),
+        ("rackx1:*", ""),
+        ("id:cam-*", "cam-1 cam-2"),
+        ("id:cam_1", ""),
+        ("state:online", "cam-1 cam-2"),
+        ("state:offline", "dock-1"),
+        ("state:revoked", "gone-1"),
+        ("model:vision/digits", "cam-1 cam-2"),
+        ("model:vision/digits@<2", "cam-1 cam-2"),
+        ("model:vision/digits@>=2", ""),
+        ("-model:vision/digits@1", "dock-1 gone-1"),
+        ("seen:<5m", "cam-1 cam-2"),
+        ("seen:>5m", "dock-1 gone-1"),
+        ("sim:false", "cam-1 cam-2 dock-1 gone-1"),
+        ("sim:true", ""),
+        ("site:tokyo -id:cam-2", "cam-1"),
+        ("site:\"'; DROP TABLE devices; --\"", ""),
+    ] {
+        let parsed = filter.parse().unwrap();
+        let presence = ground.presence(NOW.plus(60_000));
+        let found = ground.store.devices(&parsed, presence, None, 10).await.unwrap();
+        let found: Vec<_> = found.iter().map(|view| view.id.as_str()).collect();
+        assert_eq!(found.join(" "), expected, "{filter}");
+        let count = ground.store.count_devices(&parsed, presence).await.unwrap();
+        assert_eq!(count, found.len() as u64, "{filter}");
+    }
+    let later = ground.presence(NOW.plus(90_001));
+    let offline = ground.store.count_devices(&"state:offline".parse().unwrap(), later).await;
+    assert_eq!(offline.unwrap(), 3, "nothing came for 90 seconds");
+}
+
+pub(super) async fn pages_follow_each_other(ground: Ground) {
+    for name in ["a", "b", "c"] {
+        ground.enrol(name, &[("site", "tokyo")]).await;
+    }
+    let filter = "site:tokyo".parse().unwrap();
+    let presence = ground.presence(NOW);
+
+    let first = ground.store.devices(&filter, presence, None, 2).await.unwrap();
+    let second = ground.store.devices(&filter, presence, Some(&device("b")), 2).await.unwrap();
+
+    let names = |views: &[sealift_protocol::api::DeviceView]| {
+        views.iter().map(|view| view.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!((names(&first), names(&second)), (vec!["a".into(), "b".into()], vec!["c".into()]));
+    assert_eq!(first[0].labels["site"], "tokyo");
+}
+
+async fn audit(change: &mut crate::store::Change, action: &str) {
+    let deed = Deed { actor: "ann", action, subject: "x", reason: Some("why"), detail: "" };
+    change.audit(&deed, NOW).await.unwrap();
+}
+
+pub(super) async fn edited_removed_and_cut_audit_rows_are_named(ground: Ground) {
+    for action in ["a", "b", "c", "d"] {
+        let mut change = ground.store.begin().await.unwrap();
+        audit(&mut change, action).await;
+        change.commit().await.unwrap();
+    }
+    assert_eq!(ground.store.audit_break().await.unwrap(), None);
+
+    tamper(&ground, "DELETE FROM audit WHERE tenant = $1 AND sequence = 4").await;
+    assert_eq!(ground.store.audit_break().await.unwrap(), Some(4), "cut at the end");
+
+    tamper(&ground, "UPDATE audit SET actor = 'bob' WHERE tenant = $1 AND sequence = 3").await;
+    assert_eq!(ground.store.audit_break().await.unwrap(), Some(3), "edited");
+
+    tamper(&ground, "DELETE FROM audit WHERE tenant = $1 AND sequence = 1").await;
+    assert_eq!(ground.store.audit_break().await.unwrap(), Some(1), "removed at the begin");
+}
+
+async fn tamper(ground: &Ground, statement: &'static str) {
+    let mut change = ground.store.begin().await.unwrap();
+    assert_eq!(change.run(statement, |it| it).await.unwrap(), 1);
+    change.commit().await.unwrap();
+}
+
+pub(super) async fn a_login_code_works_once(ground: Ground) {
+    let store = &ground.store;
+    let code = auth::create_login_code(store, "ann", Role::Operator, NOW).await.unwrap();
+    let late = auth::create_login_code(store, "ann", Role::Operator, NOW).await.unwrap();
+
+    let first = auth::log_in(store, &code, NOW).await.unwrap().unwrap();
+    let second = auth::log_in(store, &code, NOW).await.unwrap();
+    let expired = auth::log_in(store, &late, NOW.plus(5 * 60_000)).await.unwrap();
+
+    assert!(second.is_none() && expired.is_none());
+    let hash = auth::hash(&first.secret);
+    let session = store.session(hash, NOW).await.unwrap().unwrap();
+    assert_eq!((session.operator.name.as_str(), session.operator.role), ("ann", Role::Operator));
+    assert!(store.session(hash, NOW.plus(auth::SESSION_LIFE_MS)).await.unwrap().is_none());
+    assert!(store.session(auth::hash("guess"), NOW).await.unwrap().is_none());
+}
+
+pub(super) async fn a_new_token_takes_the_place_of_the_old_one(ground: Ground) {
+    let old = auth::create_token(&ground.store, "ci", Role::Viewer, NOW).await.unwrap();
+    let new = auth::create_token(&ground.store, "ci", Role::Admin, NOW).await.unwrap();
+
+    assert!(ground.store.api_token(auth::hash(&old)).await.unwrap().is_none());
+    let operator = ground.store.api_token(auth::hash(&new)).await.unwrap().unwrap();
+    assert_eq!((operator.name.as_str(), operator.role), ("ci", Role::Admin));
+}
+
+pub(super) async fn labels_are_set_and_removed(ground: Ground) {
+    let cam = ground.enrol("cam-1", &[("site", "tokyo"), ("line", "4")]).await;
+    let labels = BTreeMap::from([
+        ("site".to_owned(), Some("osaka".to_owned())),
+        ("line".to_owned(), None),
+        ("shift".to_owned(), Some("night".to_owned())),
+    ]);
+    let mut change = ground.store.begin().await.unwrap();
+    assert!(change.change_labels(&cam.id, &labels).await.unwrap());
+    assert!(!change.change_labels(&device("nobody"), &labels).await.unwrap());
+    change.commit().await.unwrap();
+
+    let view = ground.store.device(&cam.id, ground.presence(NOW)).await.unwrap().unwrap();
+    let expected = [("shift", "night"), ("site", "osaka")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(view.labels, BTreeMap::from(expected));
+}
+
+pub(super) async fn old_rows_are_thrown_away(ground: Ground) {
+    let cam = ground.enrol("cam-1", &[]).await;
+    let entry = |at| TimelineEntry {
+        at,
+        kind: "event".to_owned(),
+        severity: "info".to_owned(),
+        code: String::new(),
+        text: String::new(),
+        model: None,
+    };
+    let mut change = ground.store.begin().await.unwrap();
+    change.note(&cam.id, &entry(NOW)).await.unwrap();
+    change.note(&cam.id, &entry(NOW.plus(1))).await.unwrap();
+    assert_eq!(change.throw_away(NOW.plus(KEPT_MS + 1)).await.unwrap(), 1);
+    change.commit().await.unwrap();
+
+    assert_eq!(ground.store.timeline_length(&cam.id).await.unwrap(), 1);
+}

@@ -1,0 +1,144 @@
+//! What happened to each device, in the order in which the server learned of it.
+
+use sealift_protocol::api::TimelineEntry;
+use sealift_protocol::id::{DeviceId, ModelName, UnixMillis};
+
+use super::{Change, StoreError, TenantStore, parsed, unsigned};
+
+/// Entries kept of one device: a device that floods the server with events loses its own oldest ones.
+const ENTRIES_MAX: i64 = 2_000;
+/// How often, in entries, the oldest are looked for.
+const TRIM_EVERY: i64 = 64;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    number: i64,
+    at: i64,
+    kind: String,
+    severity: String,
+    code: String,
+    text: String,
+    model: Option<String>,
+}
+
+/// An event that people may have to be told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceEvent {
+    /// Rises with each event.
+    pub number: u64,
+    /// Whose.
+    pub device: DeviceId,
+    /// What.
+    pub entry: TimelineEntry,
+}
+
+impl TenantStore {
+    /// A page of a device's timeline, newest first, of entries numbered below `before`; with their numbers.
+    pub async fn timeline(
+        &self,
+        device: &DeviceId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, TimelineEntry)>, StoreError> {
+        let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT number, at, kind, severity, code, text, model FROM timeline
+             WHERE tenant = $1 AND device = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
+        )
+        .bind(self.id().to_owned())
+        .bind(device.to_string())
+        .bind(before)
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(|row| Ok((unsigned("entry", row.number)?, entry(row)?))).collect()
+    }
+
+    /// How many entries a device's timeline has.
+    pub async fn timeline_length(&self, device: &DeviceId) -> Result<u64, StoreError> {
+        let length: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM timeline WHERE tenant = $1 AND device = $2")
+                .bind(self.id().to_owned())
+                .bind(device.to_string())
+                .fetch_one(self.readers())
+                .await?;
+        unsigned("count", length)
+    }
+
+    /// Security and critical events of all devices since a moment, oldest first.
+    pub async fn grave_events_since(
+        &self,
+        since: UnixMillis,
+        limit: u32,
+    ) -> Result<Vec<DeviceEvent>, StoreError> {
+        #[derive(sqlx::FromRow)]
+        struct Grave {
+            device: String,
+            #[sqlx(flatten)]
+            row: Row,
+        }
+        let rows: Vec<Grave> = sqlx::query_as(
+            "SELECT device, number, at, kind, severity, code, text, model FROM timeline
+             WHERE tenant = $1 AND at >= $2 AND severity IN ('security', 'critical')
+             ORDER BY number LIMIT $3",
+        )
+        .bind(self.id().to_owned())
+        .bind(since.0)
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        let event = |Grave { device, row }| {
+            let (number, device) = (unsigned("entry", row.number)?, parsed("device", &device)?);
+            Ok(DeviceEvent { number, device, entry: entry(row)? })
+        };
+        rows.into_iter().map(event).collect()
+    }
+}
+
+impl Change {
+    /// Adds an entry to a device's timeline.
+    pub async fn note(
+        &mut self,
+        device: &DeviceId,
+        entry: &TimelineEntry,
+    ) -> Result<(), StoreError> {
+        let TimelineEntry { at, kind, severity, code, text, model } = entry.clone();
+        let model = model.map(|model| model.to_string());
+        let number: i64 = sqlx::query_scalar(
+            "INSERT INTO timeline (tenant, device, at, kind, severity, code, text, model)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING number",
+        )
+        .bind(self.tenant().to_string())
+        .bind(device.to_string())
+        .bind(at.0)
+        .bind(kind)
+        .bind(severity)
+        .bind(code)
+        .bind(text)
+        .bind(model)
+        .fetch_one(self.connection())
+        .await?;
+        if number % TRIM_EVERY == 0 {
+            self.trim_timeline(device).await?;
+        }
+        Ok(())
+    }
+
+    async fn trim_timeline(&mut self, device: &DeviceId) -> Result<(), StoreError> {
+        let device = device.to_string();
+        self.run(
+            "DELETE FROM timeline WHERE tenant = $1 AND device = $2 AND number <=
+             (SELECT number FROM timeline WHERE tenant = $1 AND device = $2
+              ORDER BY number DESC LIMIT 1 OFFSET $3)",
+            |it| it.bind(device).bind(ENTRIES_MAX),
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+fn entry(row: Row) -> Result<TimelineEntry, StoreError> {
+    let model: Option<ModelName> = row.model.map(|model| parsed("model", &model)).transpose()?;
+    let Row { number: _, at, kind, severity, code, text, model: _ } = row;
+    Ok(TimelineEntry { at: UnixMillis(at), kind, severity, code, text, model })
+}

@@ -1,0 +1,318 @@
+//! The TUF repository: what publishers, key holders and the server's two online keys have signed.
+//!
+//! ```text
+//! publisher's metadata ──▶ signature, version, paths ──▶ images are here ──▶ new snapshot, new timestamp ──▶ one commit ──▶ hint
+//! ```
+//!
+//! Architecture Invariant: the server cannot name a target. It holds the keys of snapshot, timestamp and director alone.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::VerifyingKey;
+use sealift_protocol::id::{ModelName, TeamId, UnixMillis, Version};
+use sealift_protocol::tuf::bundle::TrustBundle;
+use sealift_protocol::tuf::client::TARGETS_FOLDER;
+use sealift_protocol::tuf::key::SigningKey;
+use sealift_protocol::tuf::metadata::{TargetFile, Targets};
+use sealift_protocol::tuf::repository::{Lifetimes, OnlineKeys, Repository, Upload};
+use sealift_protocol::tuf::{BUNDLE_PATH, DelegatedRoles, REVOCATIONS_ROLE, TufError};
+use serde::Deserialize;
+
+use crate::audit::Deed;
+use crate::store::trust::{PushedImage, SignedVersion};
+use crate::store::{StoreError, TenantStore};
+
+pub(crate) mod ceremony;
+pub(crate) mod keys;
+
+/// Somebody else's change came in between this often: then the server is told to try later.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// Why trust metadata was not changed or not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrustError {
+    /// There was no ceremony.
+    #[error(
+        "this server has no trust metadata\nhelp: `fleet-server init --data DIR --offline DIR` makes the keys and signs the first metadata"
+    )]
+    NoCeremony,
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] keys::KeyError),
+    /// The metadata was refused.
+    #[error("metadata of role {role} is refused: {source}")]
+    Refused {
+        /// Whose.
+        role: String,
+        /// Why.
+        source: TufError,
+    },
+    /// The repository in the store is damaged.
+    #[error("the trust metadata in the store do not belong together")]
+    Damaged(#[source] TufError),
+    /// A role that nobody can upload.
+    #[error("there is no role `{0}` to upload metadata of")]
+    Role(String),
+    /// A target that is no model image.
+    #[error("target `{0}` is not models/<team>/<name>/<version>")]
+    Target(String),
+    /// A target whose image was not pushed, or is another one.
+    #[error("target {path} names an image that is not in the registry: {why}")]
+    Image {
+        /// The target.
+        path: String,
+        /// What differs.
+        why: &'static str,
+    },
+    /// The store is that of another fleet, or the keys are.
+    #[error(
+        "the keys in {0} are not those of the trust metadata in the store\nhelp: give each fleet its own data directory and its own database"
+    )]
+    ForeignKeys(PathBuf),
+    /// The director's key is not the one that devices know.
+    #[error(
+        "the director key on disk is not in the trust bundle, so that no device would obey it\nhelp: put back the key of the ceremony, or have the holders of the targets keys sign a new bundle"
+    )]
+    Director,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TrustError {
+    /// The stable code of the refusal; none where the server is at fault.
+    pub(crate) fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { source, .. } => Some(source.code()),
+            Self::Role(_) => Some("trust.role"),
+            Self::Target(_) => Some("trust.target"),
+            Self::Image { .. } => Some("trust.image"),
+            Self::NoCeremony
+            | Self::Key(_)
+            | Self::Damaged(_)
+            | Self::Director
+            | Self::ForeignKeys(_)
+            | Self::Store(_) => None,
+        }
+    }
+}
+
+/// The repository and its two online keys.
+pub(crate) struct Trust {
+    store: TenantStore,
+    snapshot: SigningKey,
+    timestamp: SigningKey,
+    lifetimes: Lifetimes,
+}
+
+/// What changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// The new timestamp's version: the hint for devices.
+    pub(crate) timestamp: u64,
+}
+
+struct Opened {
+    repository: Repository,
+    head: u64,
+}
+
+impl Trust {
+    /// Opens the repository with the online keys in `folder`.
+    pub(crate) async fn open(store: TenantStore, folder: &Path) -> Result<Self, TrustError> {
+        if store.metadata_head().await?.is_none() {
+            return Err(TrustError::NoCeremony);
+        }
+        let snapshot = keys::read_role(&folder.join(keys::SNAPSHOT))?;
+        let timestamp = keys::read_role(&folder.join(keys::TIMESTAMP))?;
+        let trust = Self { store, snapshot, timestamp, lifetimes: Lifetimes::ONLINE };
+        let Opened { repository, .. } = trust.load().await?;
+        let roles = &repository.root().roles;
+        let is_own = roles.snapshot.keyids.contains(&trust.snapshot.id())
+            && roles.timestamp.keyids.contains(&trust.timestamp.id());
+        if is_own { Ok(trust) } else { Err(TrustError::ForeignKeys(folder.to_owned())) }
+    }
+
+    /// A file by the name under which devices fetch it.
+    pub(crate) async fn file(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.metadata(name).await
+    }
+
+    /// The first root, which enrolment tokens pin.
+    pub(crate) async fn first_root(&self) -> Result<Vec<u8>, TrustError> {
+        self.file("1.root.json").await?.ok_or(TrustError::NoCeremony)
+    }
+
+    /// Rule: directives are signed by a key that the trust bundle names.
+    pub(crate) async fn check_director(&self, key: &VerifyingKey) -> Result<(), TrustError> {
+        let Opened { repository, .. } = self.load().await?;
+        let entry = repository.targets().targets.get(BUNDLE_PATH).ok_or(TrustError::Director)?;
+        let name = format!("{TARGETS_FOLDER}{}", entry.location(BUNDLE_PATH, true));
+        let bytes = repository.files().get(&name).ok_or(TrustError::Director)?;
+        let bundle = TrustBundle::parse(bytes).map_err(|_| TrustError::Director)?;
+        let is_named = bundle.directors.iter().any(|director| director.public() == key);
+        if is_named { Ok(()) } else { Err(TrustError::Director) }
+    }
+
+    /// Every role that names targets, with its newest metadata.
+    pub(crate) async fn roles(&self) -> Result<Vec<(String, Targets)>, TrustError> {
+        let Opened { repository, .. } = self.load().await?;
+        let targets = repository.targets().clone().into_content();
+        let delegations = targets.delegations.as_ref();
+        let names: Vec<String> = match delegations.map(|delegations| &delegations.roles) {
+            Some(DelegatedRoles::Listed(roles)) => {
+                roles.iter().map(|role| role.name.clone()).collect()
+            }
+            Some(DelegatedRoles::Succinct(_)) | None => Vec::new(),
+        };
+        let delegated = names.into_iter().map(|name| {
+            let targets = delegated_targets(&repository, &name)?;
+            Ok((name, targets))
+        });
+        std::iter::once(Ok(("targets".to_owned(), targets.clone()))).chain(delegated).collect()
+    }
+
+    /// Takes the next metadata of `role`, if it is signed as the repository demands and names only what the registry has.
+    pub(crate) async fn accept(
+        &self,
+        role: &str,
+        upload: Upload,
+        by: &str,
+        now: UnixMillis,
+    ) -> Result<Published, TrustError> {
+        for _ in 1..ATTEMPTS_MAX {
+            match self.try_accept(role, upload.clone(), by, now).await {
+                Err(TrustError::Store(StoreError::Changed(_))) => (), // look again
+                done => return done,
+            }
+        }
+        self.try_accept(role, upload, by, now).await
+    }
+
+    async fn try_accept(
+        &self,
+        role: &str,
+        upload: Upload,
+        by: &str,
+        now: UnixMillis,
+    ) -> Result<Published, TrustError> {
+        let Opened { mut repository, head } = self.load().await?;
+        let online = self.online();
+        let team = role.strip_prefix("publisher-").and_then(|team| TeamId::parse(team).ok());
+        let changes = match role {
+            "root" => repository.accept_root(upload.metadata, online, now),
+            "targets" => repository.accept_targets(upload, online, now),
+            REVOCATIONS_ROLE => repository.accept_delegated(role, upload, online, now),
+            _ if team.is_some() => repository.accept_delegated(role, upload, online, now),
+            _ => return Err(TrustError::Role(role.to_owned())),
+        };
+        let changes =
+            changes.map_err(|source| TrustError::Refused { role: role.to_owned(), source })?;
+        let signed = match &team {
+            Some(team) => {
+                let targets = delegated_targets(&repository, role)?;
+                let images = self.store.pushed_images(team).await?;
+                Some((team, check_images(&targets, &images)?, signers(role, &repository)))
+            }
+            None => None,
+        };
+        let after = repository.timestamp().version;
+        let mut change = self.store.begin().await?;
+        change.change_metadata(&changes, head, after).await?;
+        if let Some((team, versions, signers)) = &signed {
+            change.set_signed(team, versions, signers, now).await?;
+        }
+        let detail = format!("timestamp {after}");
+        let (action, subject) = ("trust.publish", role);
+        let deed = Deed { actor: by, action, subject, reason: None, detail: &detail };
+        change.audit(&deed, now).await?;
+        change.commit().await?;
+        tracing::info!(role, timestamp = after, "trust metadata published");
+        Ok(Published { timestamp: after })
+    }
+
+    /// Signs a new timestamp when half of the life of the present one is over.
+    pub(crate) async fn refresh(&self, now: UnixMillis) -> Result<Option<Published>, TrustError> {
+        let Opened { mut repository, head } = self.load().await?;
+        if repository.timestamp().expires.since(now) > self.lifetimes.timestamp_ms / 2 {
+            return Ok(None);
+        }
+        let changes =
+            repository.refresh_timestamp(self.online(), now).map_err(TrustError::Damaged)?;
+        let after = repository.timestamp().version;
+        let mut change = self.store.begin().await?;
+        change.change_metadata(&changes, head, after).await?;
+        change.commit().await?;
+        tracing::info!(timestamp = after, "timestamp renewed");
+        Ok(Some(Published { timestamp: after }))
+    }
+
+    async fn load(&self) -> Result<Opened, TrustError> {
+        let head = self.store.metadata_head().await?.ok_or(TrustError::NoCeremony)?;
+        let files = self.store.all_metadata().await?;
+        let repository = Repository::open(files, self.lifetimes).map_err(TrustError::Damaged)?;
+        Ok(Opened { repository, head })
+    }
+
+    const fn online(&self) -> OnlineKeys<'_> {
+        OnlineKeys { snapshot: &self.snapshot, timestamp: &self.timestamp }
+    }
+}
+
+/// The newest targets of a delegated role. The repository has just checked their signatures.
+fn delegated_targets(repository: &Repository, role: &str) -> Result<Targets, TrustError> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        signed: Targets,
+    }
+    let bytes = repository.delegated(role).unwrap_or_default();
+    let envelope: Result<Envelope, _> = serde_json::from_slice(bytes);
+    let malformed = |source| {
+        let role = sealift_protocol::tuf::Role::Delegated(role.to_owned());
+        TrustError::Damaged(TufError::Malformed { role, source })
+    };
+    Ok(envelope.map_err(malformed)?.signed)
+}
+
+/// Who stands behind a role: its name, and the ids of its keys.
+fn signers(role: &str, repository: &Repository) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        signatures: Vec<Signature>,
+    }
+    #[derive(Deserialize)]
+    struct Signature {
+        keyid: String,
+    }
+    let bytes = repository.delegated(role).unwrap_or_default();
+    let keys = serde_json::from_slice::<Envelope>(bytes).map(|it| it.signatures);
+    let keys = keys.unwrap_or_default().into_iter().map(|signature| signature.keyid);
+    std::iter::once(role.to_owned()).chain(keys).collect()
+}
+
+/// Rule: every target is a model image that lies in the registry, byte for byte.
+fn check_images(
+    targets: &Targets,
+    images: &BTreeMap<(ModelName, Version), PushedImage>,
+) -> Result<Vec<SignedVersion>, TrustError> {
+    let check = |(path, entry): (&String, &TargetFile)| {
+        let name = model_of(path).ok_or_else(|| TrustError::Target(path.clone()))?;
+        let refused = |why| TrustError::Image { path: path.clone(), why };
+        let image = images.get(&name).ok_or_else(|| refused("it was not pushed"))?;
+        if image.digest != entry.digest {
+            return Err(refused("the registry has another digest"));
+        }
+        if image.index_bytes != entry.length {
+            return Err(refused("the registry has another length"));
+        }
+        let (model, version) = name;
+        Ok(SignedVersion { model, version, epoch: entry.epoch().unwrap_or_default() })
+    };
+    targets.targets.iter().map(check).collect()
+}
+
+fn model_of(path: &str) -> Option<(ModelName, Version)> {
+    let (model, version) = path.strip_prefix("models/")?.rsplit_once('/')?;
+    Some((ModelName::parse(model).ok()?, Version::parse(version).ok()?))
+}

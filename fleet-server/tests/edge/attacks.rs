@@ -1,0 +1,107 @@
+//! Tokens, requests and certificates that must not let anybody in.
+
+use sealift_protocol::api::EnrolTokenNew;
+
+use crate::support::{Fleet, code, device_id, https, request, run, terms, text};
+
+#[tokio::test]
+async fn a_token_used_twice_is_refused() {
+    let fleet = Fleet::start();
+    let token = fleet.enrol_token(terms()).await.token;
+    fleet.enrol_by(&token, "cam-1").await;
+
+    let second = fleet.post_enrol(&token, "cam-2", request().1).await;
+
+    assert_eq!(second.status(), 403);
+    assert_eq!(code(second).await, "enrol.token-used");
+}
+
+#[tokio::test]
+async fn an_expired_token_is_refused() {
+    let fleet = Fleet::start();
+    let token = fleet.enrol_token(EnrolTokenNew { expires_in_s: Some(1), ..terms() }).await;
+
+    while jiff::Timestamp::now().as_millisecond() <= token.expires_at.0 {
+        tokio::task::yield_now().await;
+    }
+
+    let refused = fleet.post_enrol(&token.token, "cam-1", request().1).await;
+
+    assert_eq!(refused.status(), 403);
+    assert_eq!(code(refused).await, "enrol.token-expired");
+}
+
+#[tokio::test]
+async fn guessed_tokens_are_refused_and_slowed_down() {
+    let fleet = Fleet::start();
+    let guess = format!("sle1.{}.a.b", "A".repeat(22));
+
+    let first = fleet.post_enrol(&guess, "cam-1", request().1).await;
+    assert_eq!((first.status().as_u16(), code(first).await.as_str()), (403, "enrol.token-unknown"));
+    for _ in 1..20 {
+        fleet.post_enrol(&guess, "cam-1", request().1).await;
+    }
+
+    let slowed = fleet.post_enrol(&guess, "cam-1", request().1).await;
+    assert_eq!((slowed.status().as_u16(), code(slowed).await.as_str()), (429, "enrol.too-many"));
+}
+
+#[tokio::test]
+async fn an_enrolled_id_is_replaced_only_by_a_token_bound_to_it() {
+    let fleet = Fleet::start();
+    let before = fleet.enrol("cam-1").await;
+    let free = fleet.enrol_token(terms()).await.token;
+
+    let refused = fleet.post_enrol(&free, "cam-1", request().1).await;
+    assert_eq!(code(refused).await, "enrol.device-taken");
+    let bound = EnrolTokenNew { device: Some(device_id("cam-1")), ..terms() };
+    let bound = fleet.enrol_token(bound).await.token;
+    let after = fleet.enrol_by(&bound, "cam-1").await;
+
+    let url = format!("{}/directive", fleet.endpoints.device_url);
+    assert_eq!(before.https().get(&url).send().await.unwrap().status(), 403);
+    assert_eq!(after.https().get(&url).send().await.unwrap().status(), 204);
+}
+
+#[tokio::test]
+async fn the_devices_port_is_closed_without_a_device_certificate() {
+    let fleet = Fleet::start();
+    let anonymous = https(&fleet.ca(), None);
+    for path in ["/directive", "/tuf/timestamp.json", "/v2/vision/digits/blobs/sha256:00"] {
+        let answer = anonymous.get(format!("{}{path}", fleet.endpoints.device_url)).send().await;
+        assert_eq!(answer.unwrap().status(), 401, "{path}");
+    }
+}
+
+#[test]
+fn a_second_ceremony_and_a_run_without_one_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, offline) = (folder.path().join("data"), folder.path().join("offline"));
+    let init = ["init", "--data", text(&data), "--offline", text(&offline)];
+    let before = run(&["run", "--data", text(&data)]).unwrap_err();
+    assert!(before.contains("help: `fleet-server init"), "{before}");
+    assert!(!data.exists());
+    run(&init).unwrap();
+    let key = std::fs::read(offline.join("root-1.pem")).unwrap();
+
+    let again = run(&init).unwrap_err();
+
+    assert!(again.contains("help:"), "{again}");
+    assert_eq!(std::fs::read(offline.join("root-1.pem")).unwrap(), key);
+}
+
+#[tokio::test]
+async fn the_operators_port_wants_a_token() {
+    let fleet = Fleet::start();
+    for path in ["/api/v1/models", "/api/v1/enrol-tokens", "/v2/"] {
+        let url = format!("{}{path}", fleet.endpoints.operator_url);
+        let client = reqwest::Client::new();
+        assert_eq!(client.get(&url).send().await.unwrap().status(), 401, "{path}");
+        let wrong = client.get(&url).bearer_auth("sat1.wrong").send().await.unwrap();
+        assert_eq!(wrong.status(), 401, "{path}");
+    }
+    let viewer = fleet.token("eve", "viewer");
+    let url = format!("{}/api/v1/enrol-tokens", fleet.endpoints.operator_url);
+    let refused = reqwest::Client::new().post(url).bearer_auth(viewer).json(&terms());
+    assert_eq!(refused.send().await.unwrap().status(), 403);
+}

@@ -1,0 +1,16 @@
+//! The server's edge, from outside: the real binary, real TLS, the real broker, on loopback.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "everything here is a test or its helper"
+)]
+
+mod attacks;
+mod external;
+mod mqtt;
+mod registry;
+mod support;
+mod trust;
