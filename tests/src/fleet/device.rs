@@ -1,0 +1,171 @@
+//! Devices: real agents, and many simulated ones in one process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use sealift_protocol::id::DeviceId;
+use serde_json::Value;
+
+use super::Server;
+use crate::digits::{Batch, MODEL};
+use crate::process::{Process, run, write};
+use crate::wait::{Look, until};
+
+/// A debug build on a busy machine.
+const START_LIMIT: Duration = Duration::from_mins(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How an agent is set up.
+#[derive(Debug, Clone)]
+pub struct DeviceOptions {
+    /// `key=value` of the enrolment token.
+    pub labels: Vec<String>,
+    /// Path of ONNX Runtime's library; the fake engine if none.
+    pub onnxruntime: Option<PathBuf>,
+    /// Lines for the configuration file, after those that the harness writes.
+    pub extra: String,
+}
+
+/// An enrolled device with its agent running.
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// The agent's directory.
+    pub store: PathBuf,
+    /// The agent; can be killed and restarted.
+    pub process: Process,
+    http: reqwest::Client,
+}
+
+impl Device {
+    /// Enrols with a fresh one-time token, and starts the agent.
+    pub async fn start(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        options: &DeviceOptions,
+    ) -> anyhow::Result<Self> {
+        let store = directory.join(id);
+        let token = token(server, &options.labels, 1)?;
+        let store_text = store.display().to_string();
+        let url = &server.endpoints.device_url;
+        let enrol =
+            ["enrol", "--store", &store_text, "--url", url, "--token", &token, "--device", id];
+        run("fleet-agent", &enrol, &[])?;
+        let config = directory.join(format!("{id}.toml"));
+        write(&config, &configuration(options))?;
+        let config = config.display().to_string();
+        let arguments = ["run", "--store", &store_text, "--config", &config];
+        let log = directory.join(format!("{id}.log"));
+        let process = Process::start(id, "fleet-agent", &arguments, &[], &log)?;
+        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
+        let mut device = Self { id: DeviceId::parse(id)?, store, process, http };
+        device.ready().await?;
+        Ok(device)
+    }
+
+    /// Waits until the agent answers on its local endpoint; to be called after a restart.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        let process = std::cell::RefCell::new(&mut self.process);
+        let (http, store) = (&self.http, &self.store);
+        until("the agent is ready", START_LIMIT, || async {
+            if let Err(ended) = process.borrow_mut().check() {
+                return Ok(Look::Done(Err(ended)));
+            }
+            let health = http.get(format!("{}/v2/health/live", endpoint(store)?)).send().await?;
+            ensure!(health.status().is_success(), "health is {}", health.status());
+            Ok(Look::Done(Ok(())))
+        })
+        .await?
+    }
+
+    /// The agent's local endpoint, as `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> anyhow::Result<String> {
+        endpoint(&self.store)
+    }
+
+    /// A user of this device's endpoint.
+    pub fn caller(&self) -> Caller {
+        Caller { store: self.store.clone(), http: self.http.clone() }
+    }
+}
+
+/// An application beside an agent.
+#[derive(Clone)]
+pub struct Caller {
+    store: PathBuf,
+    http: reqwest::Client,
+}
+
+impl Caller {
+    /// Asks the model that is served at present; returns the answer and the version that gave it.
+    pub async fn infer(&self, batch: &Batch) -> anyhow::Result<(Value, String)> {
+        let url = format!("{}/v2/models/{MODEL}/infer", endpoint(&self.store)?);
+        let response = self.http.post(url).json(&batch.request()).send().await?;
+        let status = response.status();
+        let body = response.bytes().await?;
+        ensure!(status.is_success(), "infer: {status} {}", String::from_utf8_lossy(&body));
+        let answer: Value = serde_json::from_slice(&body)?;
+        let version = answer["model_version"].as_str().context("no model_version")?.to_owned();
+        Ok((answer, version))
+    }
+}
+
+fn endpoint(store: &Path) -> anyhow::Result<String> {
+    let file = store.join("run/endpoint.json");
+    let json: Value = serde_json::from_slice(&fs::read(file)?)?;
+    Ok(json["http"].as_str().context("no endpoint")?.to_owned())
+}
+
+fn token(server: &Server, labels: &[String], uses: u32) -> anyhow::Result<String> {
+    let uses = uses.to_string();
+    let mut arguments = vec!["enrol", "create", "--uses", &uses];
+    arguments.extend(labels.iter().flat_map(|label| ["-l", label]));
+    Ok(server.ctl(&arguments)?.trim().to_owned())
+}
+
+/// Short intervals, so that a story does not wait for a heartbeat.
+fn configuration(options: &DeviceOptions) -> String {
+    let runtime = options.onnxruntime.as_ref().map_or_else(
+        || "engine = \"fake\"\n".to_owned(),
+        |library| {
+            let library = library.display();
+            format!(
+                "[[runtime]]\nlibrary = \"{library}\"\nproviders = [\"CPUExecutionProvider\"]\n"
+            )
+        },
+    );
+    format!(
+        "serve_listen = \"127.0.0.1:0\"\nbeat_s = 2\nwindow_rows = 400\nwindow_s = 3\npoll_s = 30\n\
+         will_delay_s = 2\n{}{runtime}",
+        options.extra,
+    )
+}
+
+/// Simulated devices: the real state machine and link, many in one process, with an engine that only pretends.
+pub struct Simulated {
+    /// The process of all of them.
+    pub process: Process,
+}
+
+impl Simulated {
+    /// Enrols and starts `count` devices named `sim-…`.
+    pub fn start(
+        server: &Server,
+        directory: &Path,
+        count: u32,
+        labels: &[String],
+    ) -> anyhow::Result<Self> {
+        let token = token(server, labels, count)?;
+        let store = directory.join("simulated").display().to_string();
+        let count = count.to_string();
+        let url = server.endpoints.device_url.clone();
+        let arguments =
+            ["simulate", "--store", &store, "--url", &url, "--token", &token, "--count", &count];
+        let log = directory.join("simulated.log");
+        let process = Process::start("simulated devices", "fleet-agent", &arguments, &[], &log)?;
+        Ok(Self { process })
+    }
+}

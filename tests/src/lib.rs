@@ -1,0 +1,12 @@
+//! A fleet of real processes on loopback: the server, agents, simulated devices and `fleetctl`, for stories and for the demo.
+//!
+//! Every process is ended when its value is dropped, every wait has a deadline, and what a process printed is in a file beside its
+//! data, whose end is quoted where something went wrong.
+
+pub mod digits;
+pub mod fleet;
+pub mod mosquitto;
+pub mod needs;
+pub mod process;
+pub mod story;
+pub mod wait;

@@ -1,0 +1,216 @@
+//! Programs of the workspace as child processes.
+
+use std::fs::{self, File, OpenOptions};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a process may take to end when asked.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap_or_default()
+}
+
+/// Where the programs are, once somebody asked or said.
+static DIRECTORY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+
+/// Says where the programs are; to be called before any is started.
+pub fn use_programs(directory: PathBuf) {
+    // Programs that are in use already stay in use.
+    let _ = DIRECTORY.set(Ok(directory));
+}
+
+/// The directory of the programs: `SEALIFT_BIN_DIR`, or where `cargo build` puts them, built once.
+pub fn programs() -> anyhow::Result<&'static Path> {
+    let directory = DIRECTORY.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    directory.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    if let Some(directory) = std::env::var_os("SEALIFT_BIN_DIR") {
+        return Ok(PathBuf::from(directory));
+    }
+    // The directory of this program: `target/debug/deps` for a test, `target/debug` for a tool.
+    let own = std::env::current_exe()?;
+    let own = own.parent().context("a program has a directory")?;
+    let directory = if own.ends_with("deps") { own.parent().unwrap_or(own) } else { own };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(root()).args(["build", "--quiet", "--bins"]);
+    for package in ["sealift-fleet-server", "sealift-agent", "fleetctl"] {
+        command.args(["--package", package]);
+    }
+    if let Some(target) = directory.parent() {
+        command.env("CARGO_TARGET_DIR", target);
+    }
+    let status = command.status().context("cannot run cargo")?;
+    ensure!(status.success(), "cargo build failed");
+    Ok(directory.to_owned())
+}
+
+/// A free port on loopback. Somebody may take it before it is used; a fleet picks all of its ports at once and early.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// A program that runs until it is stopped, and can be started again with the same arguments.
+pub struct Process {
+    name: String,
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// Starts `program` (of the workspace) with `arguments`; what it prints goes to `log`.
+    pub fn start(
+        name: &str,
+        program: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let program = programs()?.join(program).display().to_string();
+        let arguments = arguments.iter().copied().map(str::to_owned);
+        let command: Vec<_> = [program].into_iter().chain(arguments).collect();
+        let owned = |&(key, value): &(&str, &str)| (key.to_owned(), value.to_owned());
+        let environment: Vec<_> = environment.iter().map(owned).collect();
+        let child = spawn(&command, &environment, log)?;
+        Ok(Self { name: name.to_owned(), command, environment, log: log.to_owned(), child })
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Fails if it has ended, with the end of its log.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.ended()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended ({status}):\n{}", self.name, self.log_tail()),
+        }
+    }
+
+    /// Starts it again, as a service manager would. It must have ended.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.child = spawn(&self.command, &self.environment, &self.log)?;
+        Ok(())
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end, and ends it if it does not.
+    pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        if let Some(status) = self.ended()? {
+            return Ok(status);
+        }
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM)?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while Instant::now() < deadline {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill()?;
+        bail!("{} did not end within {} s of SIGTERM", self.name, STOP_LIMIT.as_secs())
+    }
+
+    /// Everything it has printed.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The last lines it has printed.
+    pub fn log_tail(&self) -> String {
+        let text = self.log();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already; there is nobody to tell otherwise.
+        let _ = self.kill();
+    }
+}
+
+fn spawn(
+    command: &[String],
+    environment: &[(String, String)],
+    log: &Path,
+) -> anyhow::Result<Child> {
+    let [program, arguments @ ..] = command else { bail!("a command has a program") };
+    let log = OpenOptions::new().create(true).append(true).open(log)?;
+    Command::new(program)
+        .args(arguments)
+        .envs(environment.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(log.try_clone()?))
+        .stderr(Stdio::from(log))
+        .spawn()
+        .with_context(|| format!("cannot start {program}"))
+}
+
+/// Runs `program` (of the workspace) to its end and returns what it printed on standard output.
+pub fn run(
+    program: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> anyhow::Result<String> {
+    let (status, stdout, stderr) = run_to_end(program, arguments, environment)?;
+    ensure!(status.success(), "{program} {} ({status}):\n{stderr}", arguments.join(" "));
+    Ok(stdout)
+}
+
+/// Runs `program` to its end, however it ends: status, standard output, standard error.
+pub fn run_to_end(
+    program: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> anyhow::Result<(ExitStatus, String, String)> {
+    let path = programs()?.join(program);
+    let output = Command::new(&path)
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", path.display()))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status, text(&output.stdout), text(&output.stderr)))
+}
+
+/// Makes a file with the given text, and the directories above it.
+pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(fs::write(path, text)?)
+}

@@ -1,0 +1,57 @@
+//! The same loop on both set-ups: everything in one process, and an external broker with PostgreSQL.
+
+use sealift_tests::fleet::{Device, DeviceOptions, Options, Server, Store};
+use sealift_tests::mosquitto::{Certificates, Mosquitto};
+use sealift_tests::needs::{onnxruntime, variable};
+use sealift_tests::story::{TIMING, whole_loop};
+
+/// The common name of the server's own certificate.
+const SERVER_NAME: &str = "fleet-server";
+
+fn device_options(site: &str) -> anyhow::Result<DeviceOptions> {
+    Ok(DeviceOptions {
+        labels: vec![format!("site={site}")],
+        onnxruntime: Some(onnxruntime()?),
+        extra: String::new(),
+    })
+}
+
+#[tokio::test]
+async fn the_loop_passes_with_the_embedded_broker_and_sqlite() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let options = Options { extra: TIMING.to_owned(), ..Options::default() };
+    let server = Server::start(directory.path(), &options).await?;
+    let tokyo =
+        Device::start(&server, directory.path(), "cam-1", &device_options("tokyo")?).await?;
+    let osaka =
+        Device::start(&server, directory.path(), "cam-2", &device_options("osaka")?).await?;
+
+    whole_loop(&server, &[tokyo, osaka]).await
+}
+
+#[tokio::test]
+async fn the_loop_passes_with_mosquitto_and_postgresql() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    Server::init(directory.path())?;
+    let keys = directory.path().join("server/keys");
+    let certificates = Certificates {
+        ca: &keys.join("ca.pem"),
+        certificate: &keys.join("server.pem"),
+        key: &keys.join("server-key.pem"),
+    };
+    let port = Mosquitto::port()?;
+    let devices = ["cam-1", "cam-2"];
+    let broker = Mosquitto::start(directory.path(), port, &certificates, (SERVER_NAME, &devices))?;
+    let options = Options {
+        store: Store::Postgres(variable("SEALIFT_POSTGRES_URL")?),
+        mqtt: Some(format!("[mqtt.external]\nhost = \"localhost\"\nport = {}\n", broker.port)),
+        extra: TIMING.to_owned(),
+    };
+    let server = Server::start(directory.path(), &options).await?;
+    let tokyo =
+        Device::start(&server, directory.path(), "cam-1", &device_options("tokyo")?).await?;
+    let osaka =
+        Device::start(&server, directory.path(), "cam-2", &device_options("osaka")?).await?;
+
+    whole_loop(&server, &[tokyo, osaka]).await
+}

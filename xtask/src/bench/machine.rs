@@ -1,0 +1,95 @@
+//! What a measurement was made on, and what a process takes of it.
+
+use std::fs;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+/// The machine, in the words of its kernel.
+#[derive(Debug, Serialize)]
+pub(super) struct Machine {
+    cpu: String,
+    cores: usize,
+    memory_gb: f64,
+    kernel: String,
+}
+
+impl Machine {
+    pub(super) fn read() -> anyhow::Result<Self> {
+        let cpus = fs::read_to_string("/proc/cpuinfo")?;
+        let cpu =
+            cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+        let memory = fs::read_to_string("/proc/meminfo")?;
+        Ok(Self {
+            cpu: cpu.trim_start_matches([' ', '\t', ':']).to_owned(),
+            cores: std::thread::available_parallelism()?.get(),
+            memory_gb: round(kilobytes(&memory, "MemTotal:")? / (1024.0 * 1024.0)),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cpu, cores, memory_gb, kernel } = self;
+        write!(out, "{cpu}, {cores} cores, {memory_gb} GiB, Linux {kernel}")
+    }
+}
+
+/// Returns the proportional set size of a process and of all below it, in units of 1024 * 1024 bytes.
+pub(super) fn pss_mb(process: u32) -> anyhow::Result<f64> {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
+        .with_context(|| format!("cannot read the memory of process {process}"))?;
+    let mut total = kilobytes(&rollup, "Pss:")? / 1024.0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            total += pss_mb(child.parse()?)?;
+        }
+    }
+    Ok(total)
+}
+
+fn kilobytes(text: &str, key: &str) -> anyhow::Result<f64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .with_context(|| format!("no {key}"))?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+}
+
+/// Two decimals are more than repetitions agree on.
+pub(super) fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// Returns the middle of the values; of an even number, the mean of the two in the middle.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match (sorted.get(middle), middle.checked_sub(1).and_then(|below| sorted.get(below))) {
+        (Some(above), Some(below)) if sorted.len().is_multiple_of(2) => {
+            f64::midpoint(*above, *below)
+        }
+        (Some(value), _) => *value,
+        (None, _) => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((median(&[9.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(&[4.0, 1.0, 9.0, 2.0]) - 3.0).abs() < f64::EPSILON);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        assert!(pss_mb(std::process::id()).unwrap() > 0.1);
+    }
+}
