@@ -14,7 +14,7 @@ use sealift_protocol::tuf::client::{Client as TufClient, Persist, RoleNames, Wan
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::metadata::TargetFile;
 use sealift_protocol::tuf::repository::TargetsDraft;
-use sealift_protocol::tuf::{Role, model_path, publisher_role};
+use sealift_protocol::tuf::{Role, TufError, model_path, publisher_role};
 use serde::Serialize;
 
 use crate::client::{Client, send};
@@ -131,6 +131,15 @@ fn now() -> UnixMillis {
     UnixMillis(Timestamp::now().as_millisecond())
 }
 
+/// Why an update of the metadata stopped.
+#[derive(Debug, thiserror::Error)]
+enum Unfollowed {
+    #[error(transparent)]
+    Tuf(#[from] TufError),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
 /// The fleet's metadata as far as it is verified, kept between calls so that it can never go back.
 struct Trust {
     client: TufClient,
@@ -162,15 +171,18 @@ impl Trust {
         Ok(trust)
     }
 
-    /// Brings the metadata up to date, down to the role that may name `target`.
+    /// Brings the metadata up to date, down to the roles that may name `target`; whether one does is not asked here.
     async fn update(&mut self, client: &Client, target: &str) -> anyhow::Result<()> {
         self.client.refresh(now());
         self.follow(client).await?;
         self.client.want(Want::Entry(target.to_owned()));
-        self.follow(client).await
+        match self.follow(client).await {
+            Err(Unfollowed::Tuf(TufError::NoTarget { .. })) => Ok(()),
+            followed => Ok(followed?),
+        }
     }
 
-    async fn follow(&mut self, client: &Client) -> anyhow::Result<()> {
+    async fn follow(&mut self, client: &Client) -> Result<(), Unfollowed> {
         while let Some(need) = self.client.need()? {
             let answer = fetch(client, &need.file).await?;
             let changes = self.client.on(answer)?;
