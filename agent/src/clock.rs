@@ -16,13 +16,19 @@ pub(crate) struct Clock {
     floor: Arc<AtomicI64>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the shell's one clock; everything else is given the time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell's one clock; everything else is given the time"
+)]
 fn wall() -> UnixMillis {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the shell's one clock; everything else is given the time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell's one clock; everything else is given the time"
+)]
 fn instant() -> Instant {
     Instant::now()
 }

@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, VerifiedDirective};
 use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
+use sealift_protocol::image::OnRevoked;
 use sealift_protocol::report::{ImageRef, Progress, Refusal, Report};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,8 @@ pub(crate) enum Event {
     Crashed { model: ModelName, image: Digest, reason: String },
     /// Requests that a live image has answered since it is live, and how many of them failed by its fault.
     Counted { model: ModelName, image: Digest, requests: u64, errors: u64 },
+    /// A live image is on the deny list; its policy, and what is left to go back to, say what follows.
+    Revoked { model: ModelName, image: Digest, action: OnRevoked },
     /// Time has passed.
     Tick,
 }
@@ -120,7 +123,7 @@ pub(crate) enum Entry {
     /// A directive was accepted.
     Directive { generation: Generation, issued_at: UnixMillis, slots: Vec<DesiredSlot> },
     /// A model's slot has changed to this.
-    Slot { model: ModelName, slot: Slot },
+    Slot { model: ModelName, slot: Box<Slot> },
     /// A model's slot is gone.
     Gone { model: ModelName },
     /// Images of the model below this epoch are refused for ever.
@@ -153,7 +156,7 @@ impl Device {
                 self.accept(generation, issued_at, slots);
             }
             Entry::Slot { model, slot } => {
-                self.slots.insert(model, slot);
+                self.slots.insert(model, *slot);
             }
             Entry::Gone { model } => {
                 self.slots.remove(&model);
@@ -171,7 +174,7 @@ impl Device {
         let directive = Entry::Directive { generation, issued_at, slots: Vec::new() };
         let slot = |(model, slot): (&ModelName, &Slot)| Entry::Slot {
             model: model.clone(),
-            slot: slot.clone(),
+            slot: Box::new(slot.clone()),
         };
         let floor = |(model, epoch): (&ModelName, &Epoch)| Entry::Floor {
             model: model.clone(),
@@ -201,7 +204,12 @@ impl Device {
         self.slots.values().flat_map(Slot::images).collect()
     }
 
-    /// What a model serves, if anything.
+    /// What a model can go back to, if anything.
+    pub(crate) fn previous(&self, model: &ModelName) -> Option<&ImageRef> {
+        self.slots.get(model)?.previous()
+    }
+
+    /// What each model serves, if anything.
     pub(crate) fn serving(&self) -> impl Iterator<Item = (&ModelName, &ImageRef)> {
         self.slots.iter().filter_map(|(model, slot)| Some((model, slot.serving()?)))
     }
@@ -224,10 +232,10 @@ impl Device {
                 }
             }
             Event::Started => {
-                self.each(now, &mut effects, |slot, turn| slot.on_started(turn));
+                self.each(now, &mut effects, Slot::on_started);
                 effects.push(Effect::Report);
             }
-            Event::Tick => self.each(now, &mut effects, |slot, turn| slot.on_tick(turn)),
+            Event::Tick => self.each(now, &mut effects, Slot::on_tick),
             Event::Answer { model, ticket, answer } => {
                 self.one(&model, now, &mut effects, |slot, turn| {
                     slot.on_answer(ticket, answer, turn);
@@ -244,6 +252,11 @@ impl Device {
             Event::Crashed { model, image, reason } => {
                 self.one(&model, now, &mut effects, |slot, turn| {
                     slot.on_crashed(image, &reason, turn);
+                });
+            }
+            Event::Revoked { model, image, action } => {
+                self.one(&model, now, &mut effects, |slot, turn| {
+                    slot.on_revoked(image, action, turn);
                 });
             }
             Event::Counted { model, image, requests, errors } => {
@@ -322,7 +335,7 @@ impl Device {
             self.slots.remove(model);
             effects.push(Effect::Record(Entry::Gone { model: model.clone() }));
         } else if !slot.is_same_on_disk(&before) {
-            let slot = slot.clone();
+            let slot = Box::new(slot.clone());
             effects.push(Effect::Record(Entry::Slot { model: model.clone(), slot }));
         }
         effects.extend(follow);

@@ -191,8 +191,7 @@ async fn receive<P: Fn(Progress)>(
     };
     drop(chunks);
     let written = writer.await.unwrap_or_else(|_| Err(io::Error::other("the thread ended")));
-    let staged =
-        written.map_err(|source| verify::on_disk(&SlotError::Disk { path, source }))?;
+    let staged = written.map_err(|source| verify::on_disk(&SlotError::Disk { path, source }))?;
     received.map(|()| staged)
 }
 
@@ -206,7 +205,8 @@ fn write_all(mut staged: Staged, mut queue: mpsc::Receiver<Bytes>) -> io::Result
 /// Syncs a blob that is complete; removes one that is not what was signed, so that it is fetched anew.
 async fn finish(staged: Staged, size: u64, digest: Digest) -> Result<(), Fault> {
     if staged.bytes < size {
-        let reason = format!("{} ended after {} of {size} bytes", staged.path.display(), staged.bytes);
+        let reason =
+            format!("{} ended after {} of {size} bytes", staged.path.display(), staged.bytes);
         let kind = FaultKind::Unreachable { spread_permille: verify::spread_permille() };
         return Err(Fault::new(kind, "image.short", &reason));
     }

@@ -49,9 +49,6 @@ pub enum EnrolError {
     /// The key or the request for a certificate could not be made.
     #[error("cannot make a key and a request for its certificate")]
     Key(#[source] rcgen::Error),
-    /// The TLS library refuses its settings.
-    #[error("cannot set up TLS")]
-    Tls(#[source] rustls::Error),
     /// The server cannot be reached, is not the one of the token, or refuses.
     #[error("fleet server does not enrol the device: {0}")]
     Server(String),
@@ -125,7 +122,7 @@ async fn ask(
         .map_err(EnrolError::Key)?;
     let token = enrolment.token.trim().to_owned();
     let body = EnrolRequest { token, device: enrolment.device.clone(), csr_pem: request };
-    let origin = Origin::new(&enrolment.url, tls(promise.authority)?);
+    let origin = Origin::new(&enrolment.url, tls(promise.authority));
     let refused = |error: OriginError| EnrolError::Server(error.to_string());
     let bytes = origin
         .map_err(refused)?
@@ -148,14 +145,12 @@ fn check(response: &EnrolResponse, promise: Promise) -> Result<(), EnrolError> {
     Ok(())
 }
 
-fn tls(authority: Digest) -> Result<Arc<ClientConfig>, EnrolError> {
+fn tls(authority: Digest) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder();
     let provider = builder.crypto_provider().clone();
     let pinned = Arc::new(Pinned { authority, provider });
     // Not less than the usual checks, but more: the pinned authority must be in the chain, and then they run with it alone.
-    Ok(Arc::new(
-        builder.dangerous().with_custom_certificate_verifier(pinned).with_no_client_auth(),
-    ))
+    Arc::new(builder.dangerous().with_custom_certificate_verifier(pinned).with_no_client_auth())
 }
 
 /// Accepts a server whose chain ends in the authority of this digest, and no other.

@@ -78,13 +78,21 @@ impl Identity {
         Ok(())
     }
 
-    /// TLS as this device: only the fleet's own authority counts, and the device shows its certificate.
-    pub(crate) fn tls(&self, store: &Path) -> Result<Arc<ClientConfig>, IdentityError> {
+    /// TLS as this device: the authority of enrolment and those of the trust bundle count, and the device shows its certificate.
+    pub(crate) fn tls(
+        &self,
+        store: &Path,
+        authorities: &[String],
+    ) -> Result<Arc<ClientConfig>, IdentityError> {
         let path = store.join(KEY_FILE);
         let unreadable = |_| IdentityError::Form(path.clone());
         let key = PrivateKeyDer::from_pem_file(&path).map_err(unreadable)?;
         let chain = certificates(&self.certificate_pem, store)?;
-        let roots = roots(&certificates(&self.ca_pem, store)?).map_err(IdentityError::Tls)?;
+        let mut trusted = certificates(&self.ca_pem, store)?;
+        for authority in authorities {
+            trusted.extend(certificates(authority, store)?);
+        }
+        let roots = roots(&trusted).map_err(IdentityError::Tls)?;
         let config = ClientConfig::builder().with_root_certificates(roots);
         config.with_client_auth_cert(chain, key).map(Arc::new).map_err(IdentityError::Tls)
     }
@@ -104,10 +112,7 @@ impl Identity {
     }
 }
 
-fn certificates(
-    pem: &str,
-    store: &Path,
-) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+fn certificates(pem: &str, store: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let found = found.ok().filter(|found| !found.is_empty());
     found.ok_or_else(|| IdentityError::Form(store.join(FILE)))

@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::TlsConfiguration;
-use rumqttc::Transport;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill, LastWillProperties, Packet};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use rumqttc::{Outgoing, TlsConfiguration, Transport};
 use rustls::ClientConfig;
 use sealift_protocol::codec;
 use sealift_protocol::id::{DeviceId, TenantId};
@@ -39,6 +38,9 @@ const SESSION_EXPIRY_S: u32 = 3_600;
 
 /// Messages between the agent and the connection. Twice what may be without a receipt: presence and heartbeats come on top.
 const REQUESTS_MAX: usize = 128;
+
+/// Messages without the broker's own receipt; the rest wait in the queue above.
+const PUBLISHED_MAX: u16 = 64;
 
 /// What the connection needs.
 #[derive(Debug, Clone)]
@@ -126,29 +128,24 @@ impl Link {
         let epoch = self.next_epoch();
         let options = self.options(epoch).ok_or("presence cannot be encoded")?;
         let (client, mut connection) = AsyncClient::new(options, REQUESTS_MAX);
-        let session = Session {
-            client,
-            tenant: self.tenant.clone(),
-            device: self.device.clone(),
-            epoch,
-        };
+        let session =
+            Session { client, tenant: self.tenant.clone(), device: self.device.clone(), epoch };
         loop {
             let polled = tokio::select! {
                 polled = next(&mut connection) => polled,
                 // Nobody listens any more; the connection is given up with its loop.
                 () = events.closed() => return Ok(()),
             };
-            let event = match polled? {
-                Packet::ConnAck(_) => {
-                    self.greet(&session)?;
-                    LinkEvent::Connected(session.clone())
-                }
-                Packet::Publish(publish) => {
-                    let topic = String::from_utf8_lossy(&publish.topic);
-                    let Ok(topic) = Topic::parse(&topic) else { continue };
-                    LinkEvent::Message { topic, payload: publish.payload }
-                }
-                _ => continue, // receipts and pings are the library's business
+            let packet = polled?;
+            let event = if let Packet::ConnAck(_) = packet {
+                self.greet(&session)?;
+                LinkEvent::Connected(session.clone())
+            } else if let Packet::Publish(publish) = packet {
+                let topic = String::from_utf8_lossy(&publish.topic);
+                let Ok(topic) = Topic::parse(&topic) else { continue };
+                LinkEvent::Message { topic, payload: publish.payload }
+            } else {
+                continue; // receipts and pings are the library's business
             };
             if events.send(event).await.is_err() {
                 return Ok(());
@@ -174,6 +171,8 @@ impl Link {
         options.set_credentials(&name, "");
         options.set_keep_alive(KEEP_ALIVE);
         options.set_clean_start(false);
+        // The library keeps a place of 200 bytes for each, and would keep 65,536.
+        options.set_outgoing_inflight_upper_limit(PUBLISHED_MAX);
         let tls = TlsConfiguration::Rustls(Arc::clone(&self.tls));
         options.set_transport(Transport::tls_with_config(tls));
         let mut properties = ConnectProperties::new();
@@ -215,6 +214,8 @@ async fn next(connection: &mut EventLoop) -> Result<Packet, String> {
     loop {
         match connection.poll().await {
             Ok(Event::Incoming(packet)) => return Ok(packet),
+            // The broker need not answer a goodbye.
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return Err("goodbye was said".to_owned()),
             Ok(Event::Outgoing(_)) => {}
             Err(error) => return Err(error.to_string()),
         }

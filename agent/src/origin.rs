@@ -89,7 +89,8 @@ impl Origin {
         body: &T,
         max_bytes: usize,
     ) -> Result<Vec<u8>, OriginError> {
-        let json = serde_json::to_vec(body).map_err(|error| OriginError::Setup(error.to_string()))?;
+        let json =
+            serde_json::to_vec(body).map_err(|error| OriginError::Setup(error.to_string()))?;
         let request = self.client.post(format!("{}{path}", self.base));
         let request = request.header(CONTENT_TYPE, "application/json").body(json);
         let response = request.send().await?;

@@ -8,7 +8,8 @@ pub(crate) const CONTENT_BYTES_MAX: usize = 1 << 20;
 
 /// Frames `content`; none where it is longer than a record may be.
 pub(crate) fn frame(content: &[u8]) -> Option<Vec<u8>> {
-    let length = u32::try_from(content.len()).ok().filter(|_| content.len() <= CONTENT_BYTES_MAX)?;
+    let length =
+        u32::try_from(content.len()).ok().filter(|_| content.len() <= CONTENT_BYTES_MAX)?;
     let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len());
     bytes.extend(length.to_le_bytes());
     bytes.extend(crc32fast::hash(content).to_le_bytes());

@@ -12,6 +12,6 @@ mod request;
 mod response;
 mod switchboard;
 
-pub use http::router;
+pub use http::{listen, router};
 pub use live::{Live, LiveImage};
 pub use switchboard::Switchboard;

@@ -96,11 +96,7 @@ impl Simulation {
         Ok(())
     }
 
-    async fn device(
-        self,
-        device: DeviceId,
-        stop: CancellationToken,
-    ) -> Result<(), SimulateError> {
+    async fn device(self, device: DeviceId, stop: CancellationToken) -> Result<(), SimulateError> {
         let span_ms = BEGIN_MS_EACH * u64::from(self.count);
         let pause = Duration::from_millis(span_ms * u64::from(spread_permille()) / 1_000);
         tokio::select! {
@@ -114,8 +110,7 @@ impl Simulation {
             let Self { url, token, .. } = self.clone();
             let enrolment = Enrolment { url, token, device: device.clone() };
             let enrolled = enrol::enrol(&store, &enrolment).await;
-            enrolled
-                .map_err(|source| SimulateError::Enrol { device: device.clone(), source })?;
+            enrolled.map_err(|source| SimulateError::Enrol { device: device.clone(), source })?;
         }
         let config = Config { engine: EngineName::Fake, ..self.config };
         let setup = Setup { store, config, is_simulated: true };

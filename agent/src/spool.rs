@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! spool/id                      8 random bytes: another spool, another life
-//! spool/acknowledged            the highest number that the server has stored
+//! spool/acknowledged            a number that the server has stored, at or above all that were removed
 //! spool/<first number>.segment  records of {sequence, channel, body}, each with its checksum
 //! ```
 //! The log is bounded. Where it would grow beyond, what may be lost goes first, oldest first, and is counted; reports stay for ever.
@@ -82,7 +82,7 @@ impl Spool {
             (Some(id), segments) => (SpoolId(id), segments),
             // Without its id, the numbers mean nothing to the server.
             (None, segments) => {
-                segments.into_iter().try_for_each(|segment| segment.remove())?;
+                segments.into_iter().try_for_each(Segment::remove)?;
                 disk::remove(&dir.join("acknowledged")).map_err(at(dir))?;
                 write_number(&dir.join("id"), fresh.0)?;
                 (fresh, VecDeque::new())
@@ -154,15 +154,19 @@ impl Spool {
         }
         // The server cannot have stored what was never sent.
         self.acknowledged = ack.sequence.min(self.next - 1);
-        write_number(&self.dir.join("acknowledged"), self.acknowledged)?;
         self.remove_acknowledged()
     }
 
+    /// Receipts are forgotten with the agent until a segment goes: what is sent again is stored once, but numbers must not begin
+    /// again.
     fn remove_acknowledged(&mut self) -> Result<(), SpoolError> {
         let acknowledged = self.acknowledged;
-        while let Some(segment) = self.segments.pop_front_if(|segment| {
-            segment.last().is_none_or(|last| last <= acknowledged)
-        }) {
+        let is_done =
+            |segment: &mut Segment| segment.last().is_none_or(|last| last <= acknowledged);
+        if self.segments.front_mut().is_some_and(is_done) {
+            write_number(&self.dir.join("acknowledged"), acknowledged)?;
+        }
+        while let Some(segment) = self.segments.pop_front_if(is_done) {
             segment.remove()?;
         }
         Ok(())
@@ -264,7 +268,9 @@ mod tests {
 
         spool.acknowledge(Ack { spool: FRESH, sequence: 2 }).unwrap();
 
-        let spool = Spool::open(dir.path(), 1 << 20, SpoolId(9)).unwrap();
+        assert_eq!(numbers(&spool), [3]);
+        let mut spool = Spool::open(dir.path(), 1 << 20, SpoolId(9)).unwrap();
+        spool.acknowledge(Ack { spool: FRESH, sequence: 2 }).unwrap();
         assert_eq!(numbers(&spool), [3]);
         assert_eq!((spool.lowest(), spool.len()), (3, 1));
         let message = &spool.after(0, 1).unwrap()[0];

@@ -4,6 +4,8 @@
 //! goes, so do they.
 
 mod keeper;
+mod open;
+mod revoked;
 mod swap;
 mod telemetry;
 #[cfg(test)]
@@ -13,15 +15,13 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
-use sealift_protocol::telemetry::SpoolId;
 use sealift_protocol::topic::{Broadcast, Down, Topic};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::MissedTickBehavior;
@@ -29,27 +29,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::device::{Answer, Device, Effect, Event, Fault, Ticket};
-use crate::health::{self, Health};
+use crate::device::{Answer, Device, Effect, Entry, Event, Fault, Ticket};
+use crate::health::Health;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError};
-use crate::limits::{IN_FLIGHT_MAX, SPOOL_BYTES_MAX};
-use crate::link::{self, Link, LinkEvent, Session};
+use crate::limits::IN_FLIGHT_MAX;
+use crate::link::{LinkEvent, Session};
 use crate::origin::{Origin, OriginError};
-use crate::serve::{self, Live, Switchboard};
+use crate::serve::{Live, Switchboard};
 use crate::slots::{SlotError, Slots};
 use crate::spool::{Spool, SpoolError};
-use crate::trust::{Trust, TrustError};
+use crate::trust::TrustError;
 use crate::verify::{Me, NotAccepted};
 
 /// Answers and messages that wait for the supervisor; whoever has more waits.
 const INPUTS_MAX: usize = 64;
 
+/// Seconds over which a fleet asks what a hint is about: all its devices get it at once.
+const HINT_SPREAD: i64 = 2;
+
 /// Deadlines are looked at this often.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Room that is given up when the disk is full, so that the journal can still be written.
-const RESERVE_BYTES: u64 = 256 << 10;
 
 /// How an agent is run.
 #[derive(Debug, Clone)]
@@ -123,12 +123,37 @@ enum Input {
     /// A signed directive, by whatever way it came.
     Message(Vec<u8>),
     Accepted(VerifiedDirective),
-    NotAccepted { message: Digest, why: NotAccepted },
-    Answer { model: ModelName, ticket: Ticket, answer: Answer },
+    NotAccepted {
+        message: Digest,
+        why: NotAccepted,
+    },
+    Answer {
+        model: ModelName,
+        ticket: Ticket,
+        answer: Answer,
+    },
+    /// Which of the digests that were asked about are on the deny list.
+    Revoked(Result<BTreeSet<Digest>, Fault>),
     /// A worker is ready, or is not.
-    Worker { model: ModelName, purpose: Purpose, ready: Result<Live, Fault> },
+    Worker {
+        model: ModelName,
+        purpose: Purpose,
+        ready: Result<Ready, Fault>,
+    },
     /// A worker ended by itself.
-    Exited { model: ModelName, image: Digest, reason: String },
+    Exited {
+        model: ModelName,
+        image: Digest,
+        reason: String,
+    },
+}
+
+/// A worker that has passed its self-test.
+#[derive(Debug)]
+struct Ready {
+    live: Live,
+    /// Name and version of the inference library.
+    runtime: String,
 }
 
 /// What a worker was started for.
@@ -147,6 +172,23 @@ enum Purpose {
 struct Kept {
     live: Live,
     until: UnixMillis,
+}
+
+/// Workers, and tasks about them, by model.
+#[derive(Debug, Default)]
+struct Workers {
+    /// Tasks of an attempt.
+    jobs: BTreeMap<ModelName, AbortHandle>,
+    /// Starts of a worker for what is live, or to go back to.
+    starts: BTreeMap<ModelName, AbortHandle>,
+    /// Watchers of running workers.
+    watchers: BTreeMap<(ModelName, Digest), AbortHandle>,
+    /// Ready, and not live yet.
+    warm: BTreeMap<ModelName, Live>,
+    /// Swapped out, and still warm.
+    kept: BTreeMap<ModelName, Kept>,
+    /// Live images whose worker has ended.
+    dead: BTreeSet<ModelName>,
 }
 
 /// The agent.
@@ -171,20 +213,18 @@ struct Supervisor {
     sent: u64,
     sent_at: UnixMillis,
 
-    /// Tasks of one model's attempt, of its live worker's restart, and watchers of running workers.
-    jobs: BTreeMap<ModelName, AbortHandle>,
-    starts: BTreeMap<ModelName, AbortHandle>,
-    watchers: BTreeMap<(ModelName, Digest), AbortHandle>,
-    /// Ready, and not live yet.
-    warm: BTreeMap<ModelName, Live>,
-    kept: BTreeMap<ModelName, Kept>,
-    /// Live images whose worker has ended.
-    dead: BTreeSet<ModelName>,
+    workers: Workers,
 
     last_message: Option<Digest>,
     last_refusal: Option<(Digest, String)>,
+    /// Codes and images that people were told of since the agent started, so that they are told once.
+    told: BTreeSet<(String, Digest)>,
     last_report: Option<sealift_protocol::report::Report>,
     is_report_due: bool,
+    is_birth_due: bool,
+    /// Alarms that may still be sent in this hour.
+    alarms_left: u32,
+    alarms_refilled_at: UnixMillis,
     restarts: u32,
     dropped_told: u64,
     next_poll: UnixMillis,
@@ -192,25 +232,13 @@ struct Supervisor {
 }
 
 /// Runs an agent until `stop` is cancelled.
-pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), SupervisorError> {
-    let _lock = lock(&setup.store)?;
-    let (supervisor, channels) = open(setup).await?;
+pub async fn run(mut setup: Setup, stop: CancellationToken) -> Result<(), SupervisorError> {
+    // Workers run in directories of their own.
+    setup.store = std::fs::canonicalize(&setup.store)
+        .map_err(|source| SupervisorError::Disk { path: setup.store.clone(), source })?;
+    let _lock = open::lock(&setup.store)?;
+    let (supervisor, channels) = open::open(setup).await?;
     supervisor.run(channels, stop).await
-}
-
-/// Two agents on one store would undo each other's work.
-fn lock(store: &Path) -> Result<std::fs::File, SupervisorError> {
-    let path = store.join("lock");
-    let at = |source| SupervisorError::Disk { path: path.clone(), source };
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(at)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| SupervisorError::InUse(store.to_owned()))?;
-    Ok(file)
 }
 
 /// The ends of the queues that the supervisor reads.
@@ -218,144 +246,6 @@ struct Channels {
     inputs: mpsc::Receiver<Input>,
     link: mpsc::Receiver<LinkEvent>,
     served: Option<JoinHandle<io::Result<()>>>,
-}
-
-async fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
-    let store = setup.store.clone();
-    let identity = Identity::load(&store)?;
-    let tls = identity.tls(&store)?;
-    let (journal, entries) = Journal::open(&store.join("journal"))?;
-    let mut device = Device::restore(entries);
-    let slots = Slots::open(&store)?;
-    if device == Device::default() {
-        for pointer in slots.pointers()? {
-            device.adopt(pointer.model, pointer.active, pointer.previous);
-        }
-    }
-    let clock = Clock::new(device.issued_at());
-    let fresh = SpoolId(getrandom::u64().unwrap_or_else(|_| clock.now().0.unsigned_abs()));
-    let spool = Spool::open(&store.join("spool"), SPOOL_BYTES_MAX, fresh)?;
-    let origin = Origin::new(&identity.url, std::sync::Arc::clone(&tls))?;
-    let trust = Trust::open(&store.join("tuf"), origin.clone())?;
-    let me = Me {
-        tenant: identity.tenant.clone(),
-        device: identity.device.clone(),
-        facts: health::facts(&store, &setup.config, setup.is_simulated),
-        accelerators: health::accelerators(&setup.config),
-    };
-    let switchboard = Switchboard::new();
-    let (endpoint, served) = open_endpoint(&setup, &switchboard).await?;
-    let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
-    let keeper = keeper::Keeper {
-        trust,
-        me: me.clone(),
-        slots: slots.clone(),
-        origin: origin.clone(),
-        clock: clock.clone(),
-        inputs: inputs.clone(),
-    };
-    let link = open_link(&setup, &identity, tls, clock.clone())?;
-    reserve(&store)?;
-    let now = clock.steady();
-    let supervisor = Supervisor {
-        setup,
-        me,
-        clock,
-        device,
-        journal,
-        slots,
-        sent: 0,
-        sent_at: now,
-        spool,
-        switchboard,
-        origin,
-        endpoint,
-        certificate: identity,
-        health: Health::default(),
-        inputs,
-        keeper: keeper.start(),
-        session: None,
-        jobs: BTreeMap::new(),
-        starts: BTreeMap::new(),
-        watchers: BTreeMap::new(),
-        warm: BTreeMap::new(),
-        kept: BTreeMap::new(),
-        dead: BTreeSet::new(),
-        last_message: None,
-        last_refusal: None,
-        last_report: None,
-        is_report_due: false,
-        restarts: 0,
-        dropped_told: 0,
-        next_poll: now,
-        next_beat: now,
-    };
-    Ok((supervisor, Channels { inputs: inputs_end, link, served }))
-}
-
-fn open_link(
-    setup: &Setup,
-    identity: &Identity,
-    tls: std::sync::Arc<rustls::ClientConfig>,
-    clock: Clock,
-) -> Result<mpsc::Receiver<LinkEvent>, SupervisorError> {
-    let refused = || SupervisorError::Broker(identity.mqtt.clone());
-    let (host, port) = link::address(&identity.mqtt).ok_or_else(refused)?;
-    let link = Link {
-        tenant: identity.tenant.clone(),
-        device: identity.device.clone(),
-        host,
-        port,
-        tls,
-        will_delay_s: setup.config.will_delay_s,
-        epoch_file: setup.store.join("epoch"),
-        clock,
-    };
-    let (events, events_end) = mpsc::channel(INPUTS_MAX);
-    // It ends when the supervisor's end of the queue is gone.
-    tokio::spawn(link.run(events));
-    Ok(events_end)
-}
-
-type Served = (Option<String>, Option<JoinHandle<io::Result<()>>>);
-
-async fn open_endpoint(
-    setup: &Setup,
-    switchboard: &Switchboard,
-) -> Result<Served, SupervisorError> {
-    if setup.is_simulated {
-        return Ok((None, None));
-    }
-    let listen = setup.config.serve_listen;
-    let refused = |source| SupervisorError::Listen { listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(refused)?;
-    let url = format!("http://{}", listener.local_addr().map_err(refused)?);
-    let router = serve::router(switchboard.clone());
-    let served = tokio::spawn(async move { axum::serve(listener, router).await });
-    let run = setup.store.join("run");
-    let written = crate::disk::private_dir(&run).and_then(|()| {
-        let text = format!("{{\"http\":\"{url}\",\"pid\":{}}}\n", std::process::id());
-        let path = run.join("endpoint.json");
-        crate::disk::replace(&path, text.as_bytes(), crate::disk::Secrecy::Public)
-    });
-    written.map_err(|source| SupervisorError::Disk { path: run, source })?;
-    tracing::info!(url, "models are served");
-    Ok((Some(url), Some(served)))
-}
-
-/// Keeps room for the journal on a disk that others fill.
-fn reserve(store: &Path) -> Result<(), SupervisorError> {
-    let path = reserve_path(store);
-    let length = usize::try_from(RESERVE_BYTES).unwrap_or(0);
-    if path.metadata().is_ok_and(|metadata| metadata.len() == RESERVE_BYTES) {
-        return Ok(());
-    }
-    crate::disk::replace(&path, &vec![0x5a; length], crate::disk::Secrecy::Private)
-        .map_err(|source| SupervisorError::Disk { path, source })
-}
-
-fn reserve_path(store: &Path) -> PathBuf {
-    store.join("reserve")
 }
 
 impl Supervisor {
@@ -417,13 +307,13 @@ impl Supervisor {
     }
 
     /// Writes to the journal; on a full disk, into the reserve.
-    fn record(&mut self, entry: &crate::device::Entry) -> Result<(), SupervisorError> {
-        if let crate::device::Entry::Directive { issued_at, .. } = entry {
+    fn record(&mut self, entry: &Entry) -> Result<(), SupervisorError> {
+        if let Entry::Directive { issued_at, .. } = entry {
             self.clock.raise_floor(*issued_at);
         }
         let Err(error) = self.journal.append(entry) else { return Ok(()) };
         tracing::warn!(%error, "journal cannot be written, its reserve is given up");
-        let path = reserve_path(&self.setup.store);
+        let path = open::reserve_path(&self.setup.store);
         crate::disk::remove(&path).map_err(|source| SupervisorError::Disk { path, source })?;
         Ok(self.journal.append(entry)?)
     }
@@ -445,6 +335,7 @@ impl Supervisor {
                     return self.feed(event);
                 }
             }
+            Input::Revoked(revoked) => return self.on_revoked(revoked),
             Input::Exited { model, image, reason } => return self.on_exited(model, image, reason),
         }
         Ok(())
@@ -457,8 +348,11 @@ impl Supervisor {
             LinkEvent::Message { topic, payload } => match topic {
                 Topic::Down(_, _, Down::Directive) => self.on_message(payload.to_vec()),
                 Topic::Down(_, _, Down::Ack) => self.on_ack(&payload)?,
-                // Trust has changed: what is being checked will see it, and the directive may have changed with it.
-                Topic::Broadcast(_, Broadcast::Trust) => self.next_poll = self.clock.steady(),
+                // The deny list may have changed, and the directive with it.
+                Topic::Broadcast(_, Broadcast::Trust) => {
+                    let spread_ms = i64::from(crate::verify::spread_permille()) * HINT_SPREAD;
+                    self.next_poll = self.clock.steady().plus(spread_ms);
+                }
                 Topic::Down(_, _, Down::Request)
                 | Topic::Broadcast(_, Broadcast::Halt)
                 | Topic::Up(..) => {}
@@ -480,6 +374,9 @@ impl Supervisor {
 
     /// Sends what has become due.
     fn settle(&mut self) -> Result<(), SupervisorError> {
+        if self.is_birth_due && self.session.is_some() {
+            self.birth()?;
+        }
         if self.is_report_due {
             self.is_report_due = false;
             self.report()?;
@@ -506,6 +403,7 @@ impl Supervisor {
         let spread_permille = i64::from(crate::verify::spread_permille());
         let period_ms = i64::from(self.setup.config.poll_s) * 1_000;
         self.next_poll = now.plus(period_ms / 2 + period_ms * spread_permille / 1_000);
+        self.ask_revoked();
         let (origin, inputs) = (self.origin.clone(), self.inputs.clone());
         tokio::spawn(async move {
             match origin.get("/directive", DIRECTIVE_BYTES_MAX).await {
@@ -519,7 +417,7 @@ impl Supervisor {
 
     /// Stops in good order: no request is dropped, and everything that was said is on disk.
     async fn shut_down(mut self, channels: Channels) {
-        self.jobs.values().chain(self.starts.values()).for_each(AbortHandle::abort);
+        self.workers.jobs.values().chain(self.workers.starts.values()).for_each(AbortHandle::abort);
         if let Err(error) = self.last_words() {
             tracing::warn!(%error, "last windows were not kept");
         }
@@ -532,7 +430,7 @@ impl Supervisor {
             // A broker that does not answer sends the last will instead.
             let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
         }
-        let kept = std::mem::take(&mut self.kept).into_values().map(|kept| kept.live);
+        let kept = std::mem::take(&mut self.workers.kept).into_values().map(|kept| kept.live);
         for live in self.switchboard.all().into_iter().chain(kept) {
             self.switchboard.swap(&live.model().clone(), None);
             let _ = tokio::time::timeout(Duration::from_secs(3), live.retire()).await;

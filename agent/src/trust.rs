@@ -56,10 +56,7 @@ pub(crate) enum TrustError {
         source: io::Error,
     },
     #[error("{file} is not what it should be: {source}")]
-    Bundle {
-        file: &'static str,
-        source: InvalidBundle,
-    },
+    Bundle { file: &'static str, source: InvalidBundle },
 }
 
 impl TrustError {
@@ -93,8 +90,7 @@ impl Trust {
     /// Brings everything up to date, unless that was done just now. Where the server is out of reach, what was kept counts for as
     /// long as it has not expired.
     pub(crate) async fn refresh(&mut self, now: UnixMillis) -> Result<(), TrustError> {
-        let is_fresh =
-            |current: &Current| (0..FRESH_MS).contains(&now.since(current.at));
+        let is_fresh = |current: &Current| (0..FRESH_MS).contains(&now.since(current.at));
         if self.current.as_ref().is_some_and(is_fresh) {
             return Ok(());
         }
@@ -177,6 +173,16 @@ impl Trust {
     }
 }
 
+/// The authorities behind the server's certificates that the bundle named which was kept last; none before the first update.
+pub(crate) fn authorities(dir: &Path) -> Vec<String> {
+    let path = dir.join(TARGETS_FOLDER).join(BUNDLE_PATH);
+    let kept = disk::read(&path, FILE_BYTES_MAX).ok().flatten();
+    let bundle = kept.and_then(|bytes| TrustBundle::parse(&bytes).ok());
+    bundle.map_or_else(Vec::new, |bundle| {
+        if bundle.server_cas.is_empty() { bundle.device_cas } else { bundle.server_cas }
+    })
+}
+
 /// All files that were kept, by the names under which they were given out.
 fn stored(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, TrustError> {
     let mut files = BTreeMap::new();
@@ -187,10 +193,9 @@ fn stored(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, TrustError> {
     for entry in std::fs::read_dir(dir).map_err(at(dir))?.flatten() {
         let path = entry.path();
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if path.extension().is_some_and(|extension| extension == "json") {
-            if let Some(bytes) = disk::read(&path, FILE_BYTES_MAX).map_err(at(&path))? {
-                files.insert(name, bytes);
-            }
+        let is_metadata = path.extension().is_some_and(|extension| extension == "json");
+        if is_metadata && let Some(bytes) = disk::read(&path, FILE_BYTES_MAX).map_err(at(&path))? {
+            files.insert(name, bytes);
         }
     }
     for target in [BUNDLE_PATH, REVOCATIONS_PATH] {

@@ -6,7 +6,7 @@ mod onnx_scan;
 use std::path::Path;
 
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::{Audience, DesiredSlot, Directive, DirectiveRefused, VerifiedDirective};
+use sealift_protocol::directive::{Audience, DesiredSlot, Directive, VerifiedDirective};
 use sealift_protocol::id::{DeviceId, Epoch, Generation, ModelName, TenantId, UnixMillis};
 use sealift_protocol::image::{
     Accelerator, Golden, ImageError, ImageManifest, IoContract, LayerKind, ModelConfig, ModelIndex,
@@ -62,12 +62,12 @@ pub(crate) async fn directive(
         .await
         .map_err(|error| NotAccepted::Refused(error.fault(spread_permille())))?;
     let audience = Audience { tenant: &me.tenant, device: &me.device, newest, now };
-    Directive::verify(message, &trust.directors(), &audience).map_err(|refused| match refused {
-        DirectiveRefused::Stale { .. } => NotAccepted::Stale,
-        refused => {
-            let reason = with_cause(&refused);
-            NotAccepted::Refused(Fault::new(FaultKind::Untrusted, refused.code(), &reason))
+    Directive::verify(message, &trust.directors(), &audience).map_err(|refused| {
+        if !refused.is_security_event() {
+            return NotAccepted::Stale;
         }
+        let reason = with_cause(&refused);
+        NotAccepted::Refused(Fault::new(FaultKind::Untrusted, refused.code(), &reason))
     })
 }
 
@@ -128,8 +128,7 @@ fn check_target(
     }
     let epoch = target.epoch().unwrap_or_default();
     if epoch < floor {
-        let reason =
-            format!("security epoch {} is below the device's floor {}", epoch.0, floor.0);
+        let reason = format!("security epoch {} is below the device's floor {}", epoch.0, floor.0);
         return untrusted("image.epoch", reason);
     }
     Ok(epoch)
@@ -321,12 +320,10 @@ pub(crate) fn on_disk(error: &SlotError) -> Fault {
             Fault::new(FaultKind::Corrupt, "image.digest", &reason)
         }
         SlotError::Disk { source, .. } => {
-            let kind = match source.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                    FaultKind::NoRoom
-                }
-                _ => FaultKind::Failed, // a disk that fails otherwise is no better in a second
-            };
+            let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
+            // A disk that fails otherwise is no better in a second.
+            let is_full = full.contains(&source.kind());
+            let kind = if is_full { FaultKind::NoRoom } else { FaultKind::Failed };
             Fault::new(kind, "image.disk", &reason)
         }
     }

@@ -10,6 +10,8 @@
 
 mod finding;
 
+pub(crate) mod deliver;
+
 pub use finding::{Finding, Severity, device_event, device_silent, drift, rollout_halted};
 
 use std::collections::BTreeMap;

@@ -5,17 +5,17 @@ use sealift_protocol::digest::Hasher;
 
 /// Something that was done.
 #[derive(Debug, Clone, Copy)]
-pub struct Deed<'a> {
+pub(crate) struct Deed<'a> {
     /// Who: an operator, `device:<id>` or `server`.
-    pub actor: &'a str,
+    pub(crate) actor: &'a str,
     /// What: `rollout.create`, `rollback`, …
-    pub action: &'a str,
+    pub(crate) action: &'a str,
     /// To what.
-    pub subject: &'a str,
+    pub(crate) subject: &'a str,
     /// Why, where a reason was asked for.
-    pub reason: Option<&'a str>,
+    pub(crate) reason: Option<&'a str>,
     /// On what evidence, or with what effect.
-    pub detail: &'a str,
+    pub(crate) detail: &'a str,
 }
 
 /// The hash of a row: over the hash of the row before and every field, each with its length before it, so that no two rows have the

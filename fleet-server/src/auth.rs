@@ -8,7 +8,7 @@ use sealift_protocol::id::UnixMillis;
 
 use crate::audit::Deed;
 use crate::store::operators::{Operator, Session};
-use crate::store::{StoreError, TenantStore};
+use crate::store::{StoreError, TenantStore, word};
 
 /// 256 bits cannot be guessed, so a plain SHA-256 of them needs no salt and no work factor.
 const SECRET_BYTES: usize = 32;
@@ -57,7 +57,7 @@ pub(crate) async fn create_token(
     let token = format!("{TOKEN_PREFIX}{}", random()?);
     let mut change = store.begin().await?;
     change.set_api_token(&operator, hash(&token), now).await?;
-    let detail = format!("role {role:?}");
+    let detail = format!("role {}", word("role", &role)?);
     let deed = Deed {
         actor: "server",
         action: "token.create",
@@ -81,7 +81,7 @@ pub(crate) async fn create_login_code(
     let code = random()?;
     let mut change = store.begin().await?;
     change.add_login_code(&operator, hash(&code), now.plus(LOGIN_LIFE_MS)).await?;
-    let detail = format!("role {role:?}");
+    let detail = format!("role {}", word("role", &role)?);
     let deed = Deed {
         actor: "server",
         action: "login-link.create",

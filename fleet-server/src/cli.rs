@@ -1,4 +1,4 @@
-//! The command line: `init`, `run`, `token create`, `login-link`. Data goes to stdout, the log to stderr.
+//! The command line: `init`, `run`, `token create`, `login-link`, `mqtt-acl`. Data goes to stdout, the log to stderr.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -129,7 +129,10 @@ impl From<RoleName> for api::Role {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log();
+    if let Err(error) = start_log() {
+        report(&error);
+        return ExitCode::FAILURE;
+    }
     // An error would only say that a provider is installed already, which is what is wanted.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match tokio::runtime::Runtime::new()
@@ -144,15 +147,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start_log() {
-    let filter = EnvFilter::try_from_env("SEALIFT_LOG");
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    let is_terminal = std::io::stderr().is_terminal();
+fn start_log() -> Result<()> {
+    let directives = std::env::var("SEALIFT_LOG").unwrap_or_else(|_| LOG_DEFAULT.to_owned());
+    let filter = EnvFilter::try_new(directives).context("SEALIFT_LOG is not understood")?;
+    let (stderr, is_terminal) = (std::io::stderr, std::io::stderr().is_terminal());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_writer(stderr)
         .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
         .init();
+    Ok(())
 }
 
 /// What happened, why, and last what to do: the `help:` line of whichever error has one.

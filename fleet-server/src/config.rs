@@ -63,6 +63,9 @@ pub struct Config {
     /// How drift is judged.
     #[serde(default)]
     pub drift: Policy,
+    /// Labels whose values are cohorts: drift is judged for each apart.
+    #[serde(default = "cohort_labels")]
+    pub cohort_labels: Vec<String>,
     /// Whom alerts may be sent to.
     #[serde(default)]
     pub alerts: Alerts,
@@ -174,6 +177,10 @@ struct FirstDevices<'a> {
     hosts: &'a [String],
 }
 
+fn cohort_labels() -> Vec<String> {
+    vec!["site".to_owned()]
+}
+
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
@@ -255,6 +262,7 @@ impl Config {
             blobs: Location::default(),
             timing: Timing::default(),
             drift: Policy::default(),
+            cohort_labels: cohort_labels(),
             alerts: Alerts::default(),
         }
     }

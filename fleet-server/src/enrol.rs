@@ -11,11 +11,12 @@ use sealift_protocol::api::{
 };
 use sealift_protocol::digest::{Digest, encode_hex};
 use sealift_protocol::id::{DeviceId, UnixMillis};
-use sealift_protocol::limits::{LABEL_KEY_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX};
+use sealift_protocol::limits::LABELS_MAX;
 use subtle::ConstantTimeEq as _;
 
 use crate::audit::Deed;
 use crate::certificate::{Authority, CertificateError, Identity};
+use crate::filter;
 use crate::store::enrol::{NewToken, Token};
 use crate::store::{StoreError, TenantStore};
 
@@ -314,22 +315,11 @@ fn new_token(
 }
 
 fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), EnrolError> {
-    let is_key = |key: &str| {
-        (1..=LABEL_KEY_CHARS_MAX).contains(&key.len())
-            && key.bytes().all(|byte| {
-                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte)
-            })
-    };
-    let is_value = |value: &str| {
-        value.chars().count() <= LABEL_VALUE_CHARS_MAX && !value.chars().any(char::is_control)
-    };
     if labels.len() > LABELS_MAX {
         return Err(EnrolError::Terms("a device has at most 64 labels"));
     }
-    if !labels.iter().all(|(key, value)| is_key(key) && is_value(value)) {
-        return Err(EnrolError::Terms(
-            "a label's key is 1 to 40 of a-z, 0-9, `-`, `_` and `.`, its value at most 80 characters",
-        ));
+    if !labels.iter().all(|(name, value)| filter::is_label(name, value)) {
+        return Err(EnrolError::Terms(filter::LABEL_RULE));
     }
     Ok(())
 }

@@ -16,29 +16,29 @@ const DEVICES_MAX: usize = 500;
 
 /// Something that has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     /// Rises by one.
-    pub number: u64,
+    pub(crate) number: u64,
     /// `device`, `rollout`, `alert` or `status`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The new view, as JSON.
-    pub body: Arc<str>,
+    pub(crate) body: Arc<str>,
 }
 
 /// What was touched since somebody last looked.
 #[derive(Debug, Default)]
-pub struct Touched {
+pub(crate) struct Touched {
     /// Devices.
-    pub devices: BTreeSet<DeviceId>,
+    pub(crate) devices: BTreeSet<DeviceId>,
     /// Rollouts.
-    pub rollouts: BTreeSet<RolloutId>,
+    pub(crate) rollouts: BTreeSet<RolloutId>,
     /// Whether the overview has changed.
-    pub status: bool,
+    pub(crate) status: bool,
 }
 
 /// Where changes are told and listened to; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Hub {
+pub(crate) struct Hub {
     inner: Arc<Inner>,
 }
 
@@ -64,7 +64,7 @@ impl Default for Hub {
 
 impl Hub {
     /// A device has changed.
-    pub fn touch_device(&self, device: DeviceId) {
+    pub(crate) fn touch_device(&self, device: DeviceId) {
         let mut state = self.state();
         state.touched.status = true;
         if state.touched.devices.len() < DEVICES_MAX {
@@ -72,30 +72,30 @@ impl Hub {
         }
     }
 
+    /// Something that only the overview shows has changed.
+    pub(crate) fn touch_status(&self) {
+        self.state().touched.status = true;
+    }
+
     /// A rollout has changed.
-    pub fn touch_rollout(&self, rollout: RolloutId) {
+    pub(crate) fn touch_rollout(&self, rollout: RolloutId) {
         let mut state = self.state();
         state.touched.status = true;
         state.touched.rollouts.insert(rollout);
     }
 
-    /// The overview has changed.
-    pub fn touch_status(&self) {
-        self.state().touched.status = true;
-    }
-
     /// What was touched since the last call.
-    pub fn take_touched(&self) -> Touched {
+    pub(crate) fn take_touched(&self) -> Touched {
         std::mem::take(&mut self.state().touched)
     }
 
     /// Whether anybody listens.
-    pub fn has_listeners(&self) -> bool {
+    pub(crate) fn has_listeners(&self) -> bool {
         self.inner.sender.receiver_count() > 0
     }
 
     /// Tells all listeners of `view`.
-    pub fn publish<T: Serialize>(&self, kind: &'static str, view: &T) {
+    pub(crate) fn publish<T: Serialize>(&self, kind: &'static str, view: &T) {
         let body = match serde_json::to_string(view) {
             Ok(body) => body.into(),
             Err(error) => {
@@ -115,7 +115,7 @@ impl Hub {
     }
 
     /// Listens from now on; also returns what came after event `after`, as far as it is kept.
-    pub fn listen(&self, after: Option<u64>) -> (Vec<Event>, broadcast::Receiver<Event>) {
+    pub(crate) fn listen(&self, after: Option<u64>) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let state = self.state();
         let missed = after.map_or_else(Vec::new, |after| {
             state.kept.iter().filter(|event| event.number > after).cloned().collect()

@@ -16,6 +16,27 @@ const FILTER_BYTES_MAX: usize = 1_000;
 /// Each term is a condition that the database checks for every device.
 const TERMS_MAX: usize = 32;
 
+/// Keys that mean something else than a label.
+const RESERVED_KEYS: [&str; 5] = ["state", "model", "id", "seen", "sim"];
+
+/// What a label may be, for people.
+pub const LABEL_RULE: &str = "a label's name is 1 to 40 of a-z, 0-9, `-`, `_`, `.` and `/`, does not begin with `-`, and is none of \
+    state, model, id, seen, sim; its value is 1 to 80 printable characters without double quotes";
+
+/// Whether `name` and `value` are a label, which is one that a filter can ask for.
+pub fn is_label(name: &str, value: &str) -> bool {
+    let is_inner =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_./".contains(&byte);
+    let is_name = (1..=LABEL_KEY_CHARS_MAX).contains(&name.len())
+        && name.bytes().all(is_inner)
+        && !name.starts_with('-')
+        && !RESERVED_KEYS.contains(&name);
+    let is_plain = |character: char| !character.is_control() && character != '"';
+    is_name
+        && (1..=LABEL_VALUE_CHARS_MAX).contains(&value.chars().count())
+        && value.chars().all(is_plain)
+}
+
 /// Why a text is not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFilter {
@@ -335,6 +356,29 @@ mod tests {
             assert!(text.parse::<Filter>().is_err(), "{text}");
         }
         assert_eq!("a:b ".repeat(33).parse::<Filter>(), Err(InvalidFilter::TooLong));
+    }
+
+    #[test]
+    fn a_label_is_what_a_filter_can_ask_for() {
+        for (name, value) in [("site", "tokyo"), ("rack_1", "new york"), ("a.b/c-d", "東")] {
+            assert!(is_label(name, value), "{name}");
+            assert!(matches!(only(&format!("{name}:\"{value}\"")), Condition::Label(..)));
+        }
+        let long = "x".repeat(81);
+        for (name, value) in [
+            ("", "x"),
+            ("state", "x"),
+            ("a b", "x"),
+            ("-a", "x"),
+            ("A", "x"),
+            ("a:b", "x"),
+            ("a", ""),
+            ("a", "\n"),
+            ("a", "\""),
+            ("a", &long),
+        ] {
+            assert!(!is_label(name, value), "{name} {value}");
+        }
     }
 
     #[test]

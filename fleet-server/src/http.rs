@@ -18,6 +18,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::clock;
 use crate::directive::Director;
 use crate::events::Hub;
 use crate::limits::{API_BODY_BYTES_MAX, API_REQUEST_MAX, API_REQUESTS_MAX};
@@ -25,12 +26,15 @@ use crate::metrics::Metrics;
 use crate::reconcile::{Patience, Reconciler};
 use crate::signals::Signals;
 use crate::store::TenantStore;
+use crate::watch::Watch;
 
 pub(crate) mod access;
+mod alerts;
 mod audit;
 mod console;
 pub(crate) mod device;
 mod devices;
+mod drift;
 pub(crate) mod enrol;
 pub(crate) mod error;
 mod events;
@@ -58,6 +62,8 @@ pub(crate) struct App {
     pub(crate) signals: Signals,
     /// Tells browsers what has changed.
     pub(crate) hub: Hub,
+    /// Knows the verdicts.
+    pub(crate) watch: Watch,
     /// Counts what happens.
     pub(crate) metrics: Metrics,
     /// Where `init` wrote the offline keys: they should not stay there.
@@ -74,7 +80,7 @@ pub(crate) fn router(app: App, edge: OpenApiRouter) -> Router {
     let (api, document) = api(app.clone(), edge).split_for_parts();
     let open = Router::new()
         .route("/healthz", get(status::health))
-        .route("/openapi.json", get(move || openapi::serve(document)))
+        .route("/openapi.json", get(async move || openapi::serve(&document)))
         .merge(session::open_router())
         .fallback(console::serve)
         .layer(CompressionLayer::new())
@@ -100,6 +106,8 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
         .merge(devices::router())
         .merge(rollouts::router())
         .merge(audit::router())
+        .merge(drift::router())
+        .merge(alerts::router())
         .merge(session::router())
         .merge(status::router())
         .layer(
@@ -128,10 +136,14 @@ fn always(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<Hea
 
 /// Looks up what was touched and tells the browsers; never returns.
 pub(crate) async fn tell_browsers(app: App) {
+    let mut teller = events::Teller::new(app);
     loop {
         tokio::time::sleep(EVENTS_EVERY).await;
-        if let Err(error) = events::tell(&app).await {
+        if let Err(error) = teller.tell(clock::now()).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "browsers were not told");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use sealift_protocol::topic::Up;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::certificate::Identity;
 use crate::events::Hub;
 use crate::signals::Signals;
 use crate::store::{Store, StoreError};
@@ -16,7 +17,7 @@ mod apply;
 mod message;
 
 use apply::Touched;
-pub use message::InvalidMessage;
+pub(crate) use message::InvalidMessage;
 use message::Message;
 
 /// Messages that wait for a commit. Beyond it the broker waits, and with it the devices.
@@ -26,7 +27,7 @@ const BATCH_MAX: usize = 256;
 
 /// Why a message was not stored.
 #[derive(Debug, thiserror::Error)]
-pub enum IngestError {
+pub(crate) enum IngestError {
     /// Not a message of ours.
     #[error("the message is refused")]
     Invalid(#[from] InvalidMessage),
@@ -51,7 +52,7 @@ pub enum IngestError {
 
 impl IngestError {
     /// Whether the message itself is at fault, so that storing it later would not help.
-    pub const fn is_refusal(&self) -> bool {
+    pub(crate) const fn is_refusal(&self) -> bool {
         match self {
             Self::Invalid(_) | Self::UnknownDevice(_) | Self::TooFarAhead { .. } => true,
             Self::Store(_) | Self::Stopped => false,
@@ -67,7 +68,7 @@ impl From<StoreError> for IngestError {
 
 /// Takes messages; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Ingest {
+pub(crate) struct Ingest {
     jobs: mpsc::Sender<Job>,
 }
 
@@ -82,41 +83,39 @@ struct Job {
 
 impl Ingest {
     /// Starts the task that commits. It ends when the last [`Ingest`] is dropped.
-    pub fn start(store: Store, signals: Signals, hub: Hub) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(store: Store, signals: Signals, hub: Hub) -> (Self, JoinHandle<()>) {
         let (jobs, inbox) = mpsc::channel(QUEUE_MAX);
         let task = tokio::spawn(commit_batches(Writer { store, signals, hub }, inbox));
         (Self { jobs }, task)
     }
 
     /// Stores one message of a device. Returns, after the commit, the receipt to send, if one is due.
-    pub async fn accept(
+    pub(crate) async fn accept(
         &self,
-        tenant: &TenantId,
-        device: &DeviceId,
+        from: &Identity,
         channel: Up,
         payload: &[u8],
         now: UnixMillis,
     ) -> Result<Option<Ack>, IngestError> {
         let message = Message::decode(channel, payload, now)?;
-        self.queue((tenant, device), message, now).await
+        self.queue(from, message, now).await
     }
 
     /// Stores that a device was refused something.
-    pub async fn security_event(
+    pub(crate) async fn security_event(
         &self,
-        tenant: &TenantId,
-        device: &DeviceId,
+        of: &Identity,
         code: &str,
         text: &str,
         now: UnixMillis,
     ) -> Result<(), IngestError> {
         let message = Message::event(Severity::Security, code, text, now);
-        self.queue((tenant, device), message, now).await.map(|_| ())
+        self.queue(of, message, now).await.map(|_| ())
     }
 
     async fn queue(
         &self,
-        (tenant, device): (&TenantId, &DeviceId),
+        Identity { tenant, device }: &Identity,
         message: Message,
         now: UnixMillis,
     ) -> Result<Option<Ack>, IngestError> {

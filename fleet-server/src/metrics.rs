@@ -65,7 +65,7 @@ impl Metrics {
         &self.failures
     }
 
-    /// Everything in the OpenMetrics text format.
+    /// Everything in the `OpenMetrics` text format.
     pub(crate) fn encode(&self, gauges: &Gauges<'_>) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::with_prefix("sealift");
         registry.register("http_requests", "Requests answered", self.requests.clone());

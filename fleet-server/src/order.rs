@@ -1,20 +1,20 @@
 //! What operators do with rollouts: order one, pause it, go on, give it up.
 
-use sealift_protocol::api::{Action, DeviceProgress, RolloutNew, VersionState, WavePlan};
+use sealift_protocol::api::{RolloutNew, VersionState, WavePlan};
 use sealift_protocol::directive::Trial;
-use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
+use sealift_protocol::id::{ModelName, RolloutId, UnixMillis, Version};
 
 use crate::audit::Deed;
-use crate::directive::Director;
 use crate::filter::{Filter, InvalidFilter};
 use crate::limits::{REASON_CHARS_MAX, WAVES_MAX};
-use crate::reconcile::{ReconcileError, Reconciler};
-use crate::rollout::action::{self, AtWork, BadDevices, Effect};
-use crate::rollout::{Plan, Stage};
+use crate::reconcile::ReconcileError;
+use crate::rollout::Stage;
 use crate::store::matching::Presence;
 use crate::store::registry::VersionRow;
 use crate::store::rollouts::{Order, RolloutRow};
-use crate::store::{Change, StoreError, TenantStore, word};
+use crate::store::{Change, StoreError, TenantStore};
+
+pub(crate) mod act;
 
 /// How often an order is tried anew when the reconciler was quicker.
 const TRIES: usize = 8;
@@ -299,112 +299,4 @@ pub(crate) fn everybody() -> WavePlan {
 pub(crate) fn trial_of(rollouts: &[RolloutRow], version: &Version) -> Trial {
     let earlier = rollouts.iter().find(|row| row.order.version == *version);
     earlier.map(|row| row.order.trial).unwrap_or_default()
-}
-
-/// Takes an action on a rollout.
-pub(crate) async fn act(
-    reconciler: &Reconciler,
-    director: &Director,
-    id: RolloutId,
-    (action, reason): (Action, &str),
-    asker: Asker<'_>,
-) -> Result<(), OrderError> {
-    check_reason(reason)?;
-    again_if_changed(|| try_act(reconciler, director, id, (action, reason), asker)).await
-}
-
-async fn try_act(
-    reconciler: &Reconciler,
-    director: &Director,
-    id: RolloutId,
-    (action, reason): (Action, &str),
-    asker: Asker<'_>,
-) -> Result<(), OrderError> {
-    let store = reconciler.store();
-    let mut row = store.rollout(id).await?.ok_or(OrderError::NoRollout(id))?;
-    let effect = action::apply(action, &reconciler.rollout(&row), asker.now)
-        .map_err(|why| OrderError::NotNow { rollout: id, why })?;
-    let plan = reconciler.look(&row, asker.now).await?;
-    row.stage = effect.stage;
-    for (wave, &standing) in row.waves.iter_mut().zip(&effect.waves) {
-        wave.set_standing(standing);
-    }
-    let verb = word("action", &action)?;
-    row.why = format!("{verb} by {}", asker.name);
-    let mut change = store.begin().await?;
-    change.save_rollout(&row, asker.now).await?;
-    carry_out(&mut change, &row, &effect, &plan, (director, asker.now)).await?;
-    let (action, subject) = (format!("rollout.{verb}"), id.to_string());
-    let deed = Deed {
-        actor: asker.name,
-        action: &action,
-        subject: &subject,
-        reason: Some(reason),
-        detail: &plan.why,
-    };
-    change.audit(&deed, asker.now).await?;
-    change.commit().await?;
-    Ok(())
-}
-
-/// What an action does to single devices.
-async fn carry_out(
-    change: &mut Change,
-    row: &RolloutRow,
-    effect: &Effect,
-    plan: &Plan,
-    (director, now): (&Director, UnixMillis),
-) -> Result<(), StoreError> {
-    let of = |wanted: fn(DeviceProgress) -> bool| {
-        let found = plan.devices.iter().filter(move |(_, position)| wanted(position.progress));
-        found.map(|(device, _)| device)
-    };
-    match effect.bad_devices {
-        BadDevices::Count => (),
-        BadDevices::Excuse => {
-            for device in of(is_bad) {
-                change.excuse(row.id, device).await?;
-            }
-        }
-        BadDevices::OfferAgain => {
-            for device in of(is_bad) {
-                change.forgive(row.id, device, row.order.digest).await?;
-            }
-        }
-    }
-    if effect.devices_at_work == AtWork::TurnBack {
-        for device in of(is_before_serving) {
-            turn_back(change, row, device, (director, now)).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn turn_back(
-    change: &mut Change,
-    row: &RolloutRow,
-    device: &DeviceId,
-    (director, now): (&Director, UnixMillis),
-) -> Result<(), StoreError> {
-    let model = &row.order.model;
-    let desired = change.desired(device, model).await?;
-    // Untold, or told by another rollout in between: there is nothing of this rollout to take back.
-    if desired.is_none_or(|slot| slot.rollout != Some(row.id)) {
-        return Ok(());
-    }
-    match change.told_before(row.id, device).await? {
-        Some(before) => change.tell(device, &before, director, now).await?,
-        None => change.tell_nothing(device, model, director, now).await?,
-    };
-    Ok(())
-}
-
-const fn is_bad(progress: DeviceProgress) -> bool {
-    use DeviceProgress as P;
-    matches!(progress, P::Failed | P::Rejected | P::RolledBack | P::Silent)
-}
-
-const fn is_before_serving(progress: DeviceProgress) -> bool {
-    use DeviceProgress as P;
-    matches!(progress, P::Offered | P::InProgress | P::Offline)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealift_protocol::api::{DeviceProgress, GateView};
-use sealift_protocol::id::{RolloutId, UnixMillis};
+use sealift_protocol::id::{DeviceId, RolloutId, UnixMillis};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::audit::Deed;
@@ -19,11 +19,14 @@ use crate::filter::{Filter, InvalidFilter};
 use crate::rollout::{self, Fleet, Plan, Rollout, Stage};
 use crate::signals::Signals;
 use crate::store::matching::Presence;
-use crate::store::rollouts::{NewlyTold, RolloutRow, WaveRow, stage_words};
-use crate::store::{StoreError, TenantStore, word};
+use crate::store::rollouts::{RolloutRow, WaveRow, stage_words};
+use crate::store::told::NewlyTold;
+use crate::store::{Change, StoreError, TenantStore, word};
 
 /// Devices told in one commit: about a second of signing and writing, so that ingestion is not kept waiting.
 const TOLD_MAX: usize = 500;
+/// Commits of that size on one plan: after about half a minute the fleet is looked at anew.
+const PARTS_MAX: usize = 20;
 /// Directives signed again in one turn.
 const RENEWED_MAX: u32 = 200;
 /// A turn may take a tenth of the time: with a large fleet the loop looks less often.
@@ -33,7 +36,7 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_mins(10);
 
 /// Why a rollout was not brought further.
 #[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
+pub(crate) enum ReconcileError {
     /// The store.
     #[error("rollouts cannot be brought further")]
     Store(#[from] StoreError),
@@ -48,27 +51,28 @@ pub enum ReconcileError {
     },
 }
 
-/// Times that rollouts depend on, in milliseconds.
+/// Times that rollouts depend on.
+#[expect(clippy::struct_field_names, reason = "the unit stands last in every name")]
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// A device that was told something and says nothing for this long is bad.
-    pub silent_after_ms: i64,
+    pub(crate) silent_after_ms: i64,
     /// A device from which nothing came for this long is offline.
-    pub offline_after_ms: i64,
+    pub(crate) offline_after_ms: i64,
     /// How long after its signing a directive may be begun.
-    pub directive_valid_ms: i64,
+    pub(crate) directive_valid_ms: i64,
 }
 
 impl Patience {
     /// How devices look at a moment.
-    pub const fn presence(&self, now: UnixMillis) -> Presence {
+    pub(crate) const fn presence(&self, now: UnixMillis) -> Presence {
         Presence { now, offline_after_ms: self.offline_after_ms }
     }
 }
 
 /// Brings rollouts further; cheap to clone.
 #[derive(Clone)]
-pub struct Reconciler {
+pub(crate) struct Reconciler {
     store: TenantStore,
     director: Arc<Director>,
     patience: Patience,
@@ -99,42 +103,52 @@ impl Reconciler {
                 _ = housekeeping.tick() => self.keep_house().await,
             }
             let begun = clock::now();
-            if let Err(error) = self.turn(begun).await {
-                tracing::error!(error = &error as &dyn std::error::Error, "rollouts wait");
+            match self.turn(begun).await {
+                Ok(true) => {
+                    self.signals.rollouts().notify_one();
+                    continue;
+                }
+                Ok(false) => (),
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "rollouts wait");
+                }
             }
             let took = clock::now().since(begun).max(0).unsigned_abs();
             sleep(Duration::from_millis(took).saturating_mul(REST_FACTOR).min(pause * 10)).await;
         }
     }
 
-    /// One look at everything: every live rollout, and directives that get old.
-    pub async fn turn(&self, now: UnixMillis) -> Result<(), ReconcileError> {
+    /// One look at everything: every live rollout, and directives that get old. Returns whether there is more to do at once.
+    pub(crate) async fn turn(&self, now: UnixMillis) -> Result<bool, ReconcileError> {
+        let mut has_more = false;
         for row in self.store.live_rollouts().await? {
-            match self.step(&row, now).await {
-                Ok(()) => (),
+            has_more |= match self.step(&row, now).await {
                 // Another server or an operator was quicker; the next turn sees what they did.
-                Err(ReconcileError::Store(StoreError::Changed(_))) => {
-                    self.signals.rollouts().notify_one();
-                }
-                Err(error) => return Err(error),
-            }
+                Err(ReconcileError::Store(StoreError::Changed(_))) => true,
+                ended => ended?,
+            };
         }
-        self.renew_directives(now).await
+        self.renew_directives(now).await?;
+        Ok(has_more)
     }
 
     /// Where rollouts are stored.
-    pub const fn store(&self) -> &TenantStore {
+    pub(crate) const fn store(&self) -> &TenantStore {
         &self.store
     }
 
     /// What is planned for a rollout at this moment; nothing is changed.
-    pub async fn look(&self, row: &RolloutRow, now: UnixMillis) -> Result<Plan, ReconcileError> {
+    pub(crate) async fn look(
+        &self,
+        row: &RolloutRow,
+        now: UnixMillis,
+    ) -> Result<Plan, ReconcileError> {
         let fleet = self.fleet(row, now).await?;
         Ok(rollout::plan(&self.rollout(row), &fleet, now))
     }
 
     /// A rollout as the planner wants to know it.
-    pub fn rollout(&self, row: &RolloutRow) -> Rollout {
+    pub(crate) fn rollout(&self, row: &RolloutRow) -> Rollout {
         let wave =
             |wave: &WaveRow| rollout::Wave { plan: wave.plan.clone(), standing: wave.standing() };
         Rollout {
@@ -144,6 +158,7 @@ impl Reconciler {
             stage: row.stage,
             probation_ms: i64::from(row.order.trial.probation_s) * 1_000,
             silent_after_ms: self.patience.silent_after_ms,
+            is_rollback: row.order.is_rollback,
         }
     }
 
@@ -156,59 +171,55 @@ impl Reconciler {
         Ok(self.store.fleet(row, &filter, self.patience.presence(now)).await?)
     }
 
-    async fn step(&self, row: &RolloutRow, now: UnixMillis) -> Result<(), ReconcileError> {
+    /// Brings one rollout further. Returns whether there is more to do at once.
+    async fn step(&self, row: &RolloutRow, now: UnixMillis) -> Result<bool, ReconcileError> {
         let fleet = self.fleet(row, now).await?;
         let plan = rollout::plan(&self.rollout(row), &fleet, now);
-        let next = planned_row(row, &plan);
+        let mut next = planned_row(row, &plan);
         if next == *row && plan.tell.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        let mut tell: Vec<_> = plan.tell.iter().take(TOLD_MAX).collect();
-        // The same order as everybody else who writes to several devices.
-        tell.sort_by(|(left, _), (right, _)| left.cmp(right));
-        let slot = row.order.slot(row.id);
         let mut change = self.store.begin().await?;
         change.save_rollout(&next, now).await?;
-        for (device, wave) in tell {
+        if next.stage != row.stage {
+            audit_stage(&mut change, &next, now).await?;
+        }
+        change.commit().await?;
+        log_stage(row, &next);
+        for part in plan.tell.chunks(TOLD_MAX).take(PARTS_MAX) {
+            next.revision += 1;
+            self.tell(&next, part, &fleet, now).await?;
+        }
+        self.hub.touch_rollout(row.id);
+        Ok(plan.tell.len() > TOLD_MAX * PARTS_MAX)
+    }
+
+    /// Tells some devices, in one commit that fails if the rollout was changed since it was planned.
+    async fn tell(
+        &self,
+        row: &RolloutRow,
+        part: &[(DeviceId, usize)],
+        fleet: &Fleet,
+        now: UnixMillis,
+    ) -> Result<(), ReconcileError> {
+        // The same order as everybody else who writes to several devices.
+        let part: BTreeMap<_, _> = part.iter().map(|(device, wave)| (device, *wave)).collect();
+        let slot = row.order.slot(row.id);
+        let mut change = self.store.begin().await?;
+        change.save_rollout(row, now).await?;
+        for (&device, &wave) in &part {
             let before = change.desired(device, &slot.model).await?;
             let generation = change.tell(device, &slot, &self.director, now).await?;
             let served = fleet.get(device).map(|device| device.served).unwrap_or_default();
-            let told =
-                NewlyTold { device, wave: *wave, generation, served, before: before.as_ref() };
+            let told = NewlyTold { device, wave, generation, served, before: before.as_ref() };
             change.add_told(row.id, &told, now).await?;
         }
-        if next.stage != row.stage {
-            let state = word("state", &stage_words(next.stage).0)?;
-            let (action, subject) = (format!("rollout.{state}"), row.id.to_string());
-            let deed = Deed {
-                actor: "server",
-                action: &action,
-                subject: &subject,
-                reason: None,
-                detail: &next.why,
-            };
-            change.audit(&deed, now).await?;
-        }
         change.commit().await?;
-        self.after_step(row, &next, &plan);
+        self.signals.directives().notify_one();
+        for device in part.into_keys() {
+            self.hub.touch_device(device.clone());
+        }
         Ok(())
-    }
-
-    fn after_step(&self, row: &RolloutRow, next: &RolloutRow, plan: &Plan) {
-        if next.stage != row.stage {
-            let (rollout, why) = (row.id, next.why.as_str());
-            tracing::info!(%rollout, stage = ?next.stage, why, "rollout changed");
-        }
-        if !plan.tell.is_empty() {
-            self.signals.directives().notify_one();
-            for (device, _) in plan.tell.iter().take(TOLD_MAX) {
-                self.hub.touch_device(device.clone());
-            }
-        }
-        if plan.tell.len() > TOLD_MAX {
-            self.signals.rollouts().notify_one();
-        }
-        self.hub.touch_rollout(row.id);
     }
 
     /// A device that was away when it was told must still be able to begin: its directive is signed again at half of its life.
@@ -234,6 +245,13 @@ impl Reconciler {
             change.commit().await?;
             Ok::<_, StoreError>(gone)
         };
+        match self.store.audit_break().await {
+            Ok(None) => (),
+            Ok(Some(row)) => tracing::error!(row, "the audit log was changed by somebody else"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "audit log not checked");
+            }
+        }
         match thrown.await {
             Ok(rows) => tracing::debug!(rows, "old rows thrown away"),
             Err(error) => {
@@ -272,4 +290,28 @@ fn planned_row(row: &RolloutRow, plan: &Plan) -> RolloutRow {
     }
     next.progress = progress;
     next
+}
+
+async fn audit_stage(
+    change: &mut Change,
+    next: &RolloutRow,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let state = word("state", &stage_words(next.stage).0)?;
+    let (action, subject) = (format!("rollout.{state}"), next.id.to_string());
+    let deed = Deed {
+        actor: "server",
+        action: &action,
+        subject: &subject,
+        reason: None,
+        detail: &next.why,
+    };
+    change.audit(&deed, now).await
+}
+
+fn log_stage(row: &RolloutRow, next: &RolloutRow) {
+    if next.stage != row.stage {
+        let (rollout, why) = (row.id, next.why.as_str());
+        tracing::info!(%rollout, stage = ?next.stage, why, "rollout changed");
+    }
 }

@@ -143,7 +143,7 @@ impl History {
     fn is_newer(&self, version: &Version, target: &Version) -> bool {
         match (self.first.get(version), self.first.get(target)) {
             (Some(first), Some(targets)) => first > targets,
-            (Some(_), None) | (None, Some(_)) | (None, None) => version > target,
+            _ => version > target, // at least one was never rolled out
         }
     }
 
@@ -160,8 +160,8 @@ impl History {
         };
         let has_served = |row: &&RolloutRow| {
             let version = &row.order.version;
-            matches!(row.stage, Stage::Succeeded | Stage::Completing { .. })
-                || placed.iter().any(|device| device.has_kept(version))
+            let has_ended_well = matches!(row.stage, Stage::Succeeded | Stage::Completing { .. });
+            has_ended_well || placed.iter().any(|device| device.has_kept(version))
         };
         let earlier = self.rollouts.iter().filter(came_before).find(has_served)?;
         Some(earlier.order.version.clone())

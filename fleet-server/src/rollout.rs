@@ -44,6 +44,8 @@ pub struct Rollout {
     pub probation_ms: i64,
     /// How long a device may say nothing.
     pub silent_after_ms: i64,
+    /// Going back reaches offline devices too: what waits for them when they return must not be the bad version.
+    pub is_rollback: bool,
 }
 
 /// Where a rollout is.

@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::alert::deliver;
 use crate::blobs::{BlobError, Blobs};
 use crate::broker::courier::Courier;
 use crate::broker::gate::Gate;
@@ -39,6 +40,7 @@ use crate::tls::{self, TlsError};
 use crate::trust::ceremony::{self, CeremonyError};
 use crate::trust::keys::{self, KeyError};
 use crate::trust::{Trust, TrustError};
+use crate::watch::Watch;
 
 mod endpoints;
 
@@ -261,11 +263,15 @@ impl Server {
         self.spawn_graceful("operators' port", serve);
 
         self.spawn("browsers", http::tell_browsers(parts.app()));
-        let Parts { config, trust, courier, reconciler, tasks, .. } = parts;
+        let Parts { config, tenant, trust, courier, reconciler, watch, tasks, .. } = parts;
         self.spawn("trust", keep_trust_fresh(trust, courier.clone()));
         self.spawn("courier", courier.run());
         let pause = Duration::from_millis(config.timing.reconcile_ms);
         self.spawn("reconcile", reconciler.run(pause));
+        let pause = Duration::from_secs(config.timing.drift_interval_s.into());
+        self.spawn("watch", watch.run(pause));
+        let allow_loopback = config.alerts.webhooks_allow_loopback;
+        self.spawn("webhooks", deliver::run(tenant, allow_loopback));
         for (name, task) in tasks {
             self.spawn(name, async {
                 if let Err(error) = task.await {
@@ -316,6 +322,7 @@ struct Parts {
     metrics: Metrics,
     signals: Signals,
     hub: Hub,
+    watch: Watch,
     tasks: [(&'static str, JoinHandle<()>); 2],
 }
 
@@ -348,6 +355,13 @@ impl Parts {
             signals.clone(),
             hub.clone(),
         );
+        let watch = Watch::new(
+            tenant.clone(),
+            registry.blobs().clone(),
+            (signals.clone(), hub.clone()),
+            config.timing.patience(),
+            (config.drift, config.cohort_labels.clone()),
+        );
         let tasks = [("ingest", ingest_task), ("broker", broker_task)];
         Ok(Self {
             config,
@@ -363,6 +377,7 @@ impl Parts {
             metrics,
             signals,
             hub,
+            watch,
             tasks,
         })
     }
@@ -375,6 +390,7 @@ impl Parts {
             patience: self.config.timing.patience(),
             signals: self.signals.clone(),
             hub: self.hub.clone(),
+            watch: self.watch.clone(),
             metrics: self.metrics.clone(),
             offline_keys: self.config.offline_keys.clone(),
             has_tls: self.config.operators.tls_certificate.is_some(),

@@ -10,7 +10,7 @@ const REVOKED_MAX: usize = 64;
 
 /// All signals; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Signals {
+pub(crate) struct Signals {
     inner: Arc<Inner>,
 }
 
@@ -32,28 +32,28 @@ impl Default for Signals {
 
 impl Signals {
     /// Something came or was decided that a rollout may wait for.
-    pub fn rollouts(&self) -> &Notify {
+    pub(crate) fn rollouts(&self) -> &Notify {
         &self.inner.rollouts
     }
 
     /// A directive was signed that the broker does not have.
-    pub fn directives(&self) -> &Notify {
+    pub(crate) fn directives(&self) -> &Notify {
         &self.inner.directives
     }
 
     /// A profile window was stored.
-    pub fn profiles(&self) -> &Notify {
+    pub(crate) fn profiles(&self) -> &Notify {
         &self.inner.profiles
     }
 
     /// A device was revoked: its connection must end.
-    pub fn revoke(&self, device: DeviceId) {
+    pub(crate) fn revoke(&self, device: DeviceId) {
         // Without a broker that listens there is no connection to end.
         let _ = self.inner.revoked.send(device);
     }
 
     /// Devices that are revoked from now on.
-    pub fn revoked(&self) -> broadcast::Receiver<DeviceId> {
+    pub(crate) fn revoked(&self) -> broadcast::Receiver<DeviceId> {
         self.inner.revoked.subscribe()
     }
 }

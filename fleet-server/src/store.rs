@@ -15,25 +15,28 @@ use sealift_protocol::id::TenantId;
 use sqlx::any::{AnyArguments, AnyPoolOptions, install_default_drivers};
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
-pub mod audit;
-pub mod desired;
-pub mod devices;
+pub(crate) mod alerts;
+pub(crate) mod audit;
+pub(crate) mod desired;
+pub(crate) mod devices;
 pub(crate) mod enrol;
-pub mod fleet;
-pub mod housekeeping;
-pub mod matching;
+pub(crate) mod fleet;
+pub(crate) mod housekeeping;
+pub(crate) mod matching;
 mod migrations;
-pub mod operators;
-pub mod profiles;
-pub mod quarantine;
+pub(crate) mod operators;
+pub(crate) mod profiles;
+pub(crate) mod quarantine;
 pub(crate) mod registry;
-pub mod reports;
-pub mod rollouts;
-pub mod scope;
-pub mod spools;
-pub mod status;
-pub mod timeline;
+pub(crate) mod reports;
+pub(crate) mod rollouts;
+pub(crate) mod scope;
+pub(crate) mod spools;
+pub(crate) mod status;
+pub(crate) mod timeline;
+pub(crate) mod told;
 pub(crate) mod trust;
+pub(crate) mod webhooks;
 
 /// Connections that read at the same time.
 const READERS_MAX: u32 = 8;
@@ -44,7 +47,7 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Why the store did not do something.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The URL names no database that is known.
     #[error("store url `{0}` is neither sqlite:// nor postgres://")]
     Url(String),
@@ -73,22 +76,6 @@ pub enum StoreError {
     TooLarge(&'static str),
 }
 
-impl StoreError {
-    /// Whether a row that should be new was there already.
-    pub fn is_duplicate(&self) -> bool {
-        match self {
-            Self::Query(sqlx::Error::Database(error)) => error.is_unique_violation(),
-            Self::Query(_)
-            | Self::Url(_)
-            | Self::Open(_)
-            | Self::Migrate(_)
-            | Self::Corrupt { .. }
-            | Self::Changed(_)
-            | Self::TooLarge(_) => false,
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Sqlite,
@@ -97,7 +84,7 @@ pub(crate) enum Dialect {
 
 /// The database; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub(crate) struct Store {
     dialect: Dialect,
     readers: AnyPool,
     /// SQLite has one writer at a time: with one connection writers wait in turn, where two would fail each other.
@@ -106,7 +93,7 @@ pub struct Store {
 
 impl Store {
     /// Opens `sqlite://PATH` (made if it is not there) or `postgres://…`, and brings its tables up to date.
-    pub async fn open(url: &str) -> Result<Self, StoreError> {
+    pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(install_default_drivers);
         let store = if let Some(path) = url.strip_prefix("sqlite://") {
@@ -128,6 +115,9 @@ impl Store {
     }
 
     async fn open_sqlite(path: &str) -> Result<Self, StoreError> {
+        let path = std::path::absolute(path).map_err(|error| StoreError::Open(error.into()))?;
+        let path =
+            path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
         let url = format!("sqlite://{path}?mode=rwc");
         let options = || {
             AnyPoolOptions::new().acquire_timeout(WAIT_MAX).after_connect(|connection, _| {
@@ -141,14 +131,8 @@ impl Store {
     }
 
     /// The part of the store that belongs to `tenant`.
-    pub fn tenant(&self, tenant: &TenantId) -> TenantStore {
+    pub(crate) fn tenant(&self, tenant: &TenantId) -> TenantStore {
         TenantStore { store: self.clone(), tenant: tenant.clone() }
-    }
-
-    /// Ends all connections.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
     }
 }
 
@@ -168,25 +152,25 @@ async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error
 
 /// One tenant's part of the store; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct TenantStore {
+pub(crate) struct TenantStore {
     store: Store,
     tenant: TenantId,
 }
 
 impl TenantStore {
     /// Whose part it is.
-    pub const fn tenant(&self) -> &TenantId {
+    pub(crate) const fn tenant(&self) -> &TenantId {
         &self.tenant
     }
 
     /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.store.readers).await?;
         Ok(())
     }
 
     /// Begins a change. Dropped without [`Change::commit`], it never was.
-    pub async fn begin(&self) -> Result<Change, StoreError> {
+    pub(crate) async fn begin(&self) -> Result<Change, StoreError> {
         // IMMEDIATE: another process, such as `fleet-server token create`, is waited for at the begin, not failed in the middle.
         let begin = match self.store.dialect {
             Dialect::Sqlite => "BEGIN IMMEDIATE",
@@ -207,19 +191,19 @@ impl TenantStore {
 
 /// What is written together, by one tenant.
 #[derive(Debug)]
-pub struct Change {
+pub(crate) struct Change {
     transaction: Transaction<'static, Any>,
     tenant: TenantId,
 }
 
 impl Change {
     /// Makes everything written true, or nothing.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit().await?)
     }
 
     /// Whose it is.
-    pub const fn tenant(&self) -> &TenantId {
+    pub(crate) const fn tenant(&self) -> &TenantId {
         &self.tenant
     }
 

@@ -10,17 +10,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
-use sealift_protocol::id::{ModelName, TeamId, UnixMillis, Version};
+use sealift_protocol::id::{ModelName, UnixMillis, Version};
 use sealift_protocol::tuf::bundle::TrustBundle;
 use sealift_protocol::tuf::client::TARGETS_FOLDER;
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::metadata::{TargetFile, Targets};
 use sealift_protocol::tuf::repository::{Lifetimes, OnlineKeys, Repository, Upload};
-use sealift_protocol::tuf::{BUNDLE_PATH, DelegatedRoles, REVOCATIONS_ROLE, TufError};
+use sealift_protocol::tuf::{BUNDLE_PATH, DelegatedRoles, REVOCATIONS_ROLE, Role, TufError};
 use serde::Deserialize;
 
 use crate::audit::Deed;
-use crate::store::trust::{PushedImage, SignedVersion};
+use crate::store::trust::{Endorsement, PushedImage, VersionName};
 use crate::store::{StoreError, TenantStore};
 
 pub(crate) mod ceremony;
@@ -159,18 +159,13 @@ impl Trust {
     pub(crate) async fn roles(&self) -> Result<Vec<(String, Targets)>, TrustError> {
         let Opened { repository, .. } = self.load().await?;
         let targets = repository.targets().clone().into_content();
-        let delegations = targets.delegations.as_ref();
-        let names: Vec<String> = match delegations.map(|delegations| &delegations.roles) {
-            Some(DelegatedRoles::Listed(roles)) => {
-                roles.iter().map(|role| role.name.clone()).collect()
+        let mut roles = vec![("targets".to_owned(), targets)];
+        for name in delegated_names(&repository) {
+            if let Some(Delegated { targets, .. }) = Delegated::read(&repository, &name)? {
+                roles.push((name, targets));
             }
-            Some(DelegatedRoles::Succinct(_)) | None => Vec::new(),
-        };
-        let delegated = names.into_iter().map(|name| {
-            let targets = delegated_targets(&repository, &name)?;
-            Ok((name, targets))
-        });
-        std::iter::once(Ok(("targets".to_owned(), targets.clone()))).chain(delegated).collect()
+        }
+        Ok(roles)
     }
 
     /// Takes the next metadata of `role`, if it is signed as the repository demands and names only what the registry has.
@@ -199,29 +194,23 @@ impl Trust {
     ) -> Result<Published, TrustError> {
         let Opened { mut repository, head } = self.load().await?;
         let online = self.online();
-        let team = role.strip_prefix("publisher-").and_then(|team| TeamId::parse(team).ok());
         let changes = match role {
             "root" => repository.accept_root(upload.metadata, online, now),
             "targets" => repository.accept_targets(upload, online, now),
-            REVOCATIONS_ROLE => repository.accept_delegated(role, upload, online, now),
-            _ if team.is_some() => repository.accept_delegated(role, upload, online, now),
+            _ if role == REVOCATIONS_ROLE || role.starts_with(PUBLISHER_PREFIX) => {
+                repository.accept_delegated(role, upload, online, now)
+            }
             _ => return Err(TrustError::Role(role.to_owned())),
         };
         let changes =
             changes.map_err(|source| TrustError::Refused { role: role.to_owned(), source })?;
-        let signed = match &team {
-            Some(team) => {
-                let targets = delegated_targets(&repository, role)?;
-                let images = self.store.pushed_images(team).await?;
-                Some((team, check_images(&targets, &images)?, signers(role, &repository)))
-            }
-            None => None,
-        };
+        let images = self.store.pushed_images().await?;
+        let endorsed = endorsements(&repository, &images, role)?;
         let after = repository.timestamp().version;
         let mut change = self.store.begin().await?;
         change.change_metadata(&changes, head, after).await?;
-        if let Some((team, versions, signers)) = &signed {
-            change.set_signed(team, versions, signers, now).await?;
+        for name in images.keys() {
+            change.set_endorsement(name, endorsed.get(name), now).await?;
         }
         let detail = format!("timestamp {after}");
         let (action, subject) = ("trust.publish", role);
@@ -260,59 +249,93 @@ impl Trust {
     }
 }
 
-/// The newest targets of a delegated role. The repository has just checked their signatures.
-fn delegated_targets(repository: &Repository, role: &str) -> Result<Targets, TrustError> {
-    #[derive(Deserialize)]
-    struct Envelope {
-        signed: Targets,
-    }
-    let bytes = repository.delegated(role).unwrap_or_default();
-    let envelope: Result<Envelope, _> = serde_json::from_slice(bytes);
-    let malformed = |source| {
-        let role = sealift_protocol::tuf::Role::Delegated(role.to_owned());
-        TrustError::Damaged(TufError::Malformed { role, source })
-    };
-    Ok(envelope.map_err(malformed)?.signed)
+/// Publishers' roles begin with this, and end with their team.
+const PUBLISHER_PREFIX: &str = "publisher-";
+
+/// The newest metadata of a delegated role; the repository has checked its signatures.
+struct Delegated {
+    targets: Targets,
+    signers: Vec<String>,
 }
 
-/// Who stands behind a role: its name, and the ids of its keys.
-fn signers(role: &str, repository: &Repository) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Envelope {
-        signatures: Vec<Signature>,
-    }
-    #[derive(Deserialize)]
-    struct Signature {
-        keyid: String,
-    }
-    let bytes = repository.delegated(role).unwrap_or_default();
-    let keys = serde_json::from_slice::<Envelope>(bytes).map(|it| it.signatures);
-    let keys = keys.unwrap_or_default().into_iter().map(|signature| signature.keyid);
-    std::iter::once(role.to_owned()).chain(keys).collect()
-}
-
-/// Rule: every target is a model image that lies in the registry, byte for byte.
-fn check_images(
-    targets: &Targets,
-    images: &BTreeMap<(ModelName, Version), PushedImage>,
-) -> Result<Vec<SignedVersion>, TrustError> {
-    let check = |(path, entry): (&String, &TargetFile)| {
-        let name = model_of(path).ok_or_else(|| TrustError::Target(path.clone()))?;
-        let refused = |why| TrustError::Image { path: path.clone(), why };
-        let image = images.get(&name).ok_or_else(|| refused("it was not pushed"))?;
-        if image.digest != entry.digest {
-            return Err(refused("the registry has another digest"));
+impl Delegated {
+    /// Reads it; none where the role is delegated to and has signed nothing yet.
+    fn read(repository: &Repository, role: &str) -> Result<Option<Self>, TrustError> {
+        #[derive(Deserialize)]
+        struct Envelope {
+            signed: Targets,
+            signatures: Vec<Signature>,
         }
-        if image.index_bytes != entry.length {
-            return Err(refused("the registry has another length"));
+        #[derive(Deserialize)]
+        struct Signature {
+            keyid: String,
         }
-        let (model, version) = name;
-        Ok(SignedVersion { model, version, epoch: entry.epoch().unwrap_or_default() })
-    };
-    targets.targets.iter().map(check).collect()
+        let Some(bytes) = repository.delegated(role) else { return Ok(None) };
+        let envelope: Envelope = serde_json::from_slice(bytes).map_err(|source| {
+            let role = Role::Delegated(role.to_owned());
+            TrustError::Damaged(TufError::Malformed { role, source })
+        })?;
+        let keys = envelope.signatures.into_iter().map(|signature| signature.keyid);
+        let signers = std::iter::once(role.to_owned()).chain(keys).collect();
+        Ok(Some(Self { targets: envelope.signed, signers }))
+    }
 }
 
-fn model_of(path: &str) -> Option<(ModelName, Version)> {
+fn delegated_names(repository: &Repository) -> Vec<String> {
+    let delegations = repository.targets().delegations.as_ref();
+    match delegations.map(|delegations| &delegations.roles) {
+        Some(DelegatedRoles::Listed(roles)) => roles.iter().map(|role| role.name.clone()).collect(),
+        Some(DelegatedRoles::Succinct(_)) | None => Vec::new(),
+    }
+}
+
+/// Every image that a publisher endorses now. What `uploaded` names must all be in the registry; what others named before may be gone.
+fn endorsements(
+    repository: &Repository,
+    images: &BTreeMap<VersionName, PushedImage>,
+    uploaded: &str,
+) -> Result<BTreeMap<VersionName, Endorsement>, TrustError> {
+    let mut endorsed = BTreeMap::new();
+    for role in delegated_names(repository) {
+        if !role.starts_with(PUBLISHER_PREFIX) {
+            continue;
+        }
+        let Some(Delegated { targets, signers }) = Delegated::read(repository, &role)? else {
+            continue;
+        };
+        for (path, entry) in &targets.targets {
+            match check_image(path, entry, images) {
+                Ok(name) => {
+                    let epoch = entry.epoch().unwrap_or_default();
+                    endorsed.insert(name, Endorsement { epoch, by: signers.clone() });
+                }
+                Err(refused) if role == uploaded => return Err(refused),
+                Err(refused) => tracing::debug!(role, %refused, "target without an image"),
+            }
+        }
+    }
+    Ok(endorsed)
+}
+
+/// Rule: a target is a model image that lies in the registry, byte for byte.
+fn check_image(
+    path: &str,
+    entry: &TargetFile,
+    images: &BTreeMap<VersionName, PushedImage>,
+) -> Result<VersionName, TrustError> {
+    let name = model_of(path).ok_or_else(|| TrustError::Target(path.to_owned()))?;
+    let refused = |why| TrustError::Image { path: path.to_owned(), why };
+    let image = images.get(&name).ok_or_else(|| refused("it was not pushed"))?;
+    if image.digest != entry.digest {
+        return Err(refused("the registry has another digest"));
+    }
+    if image.index_bytes != entry.length {
+        return Err(refused("the registry has another length"));
+    }
+    Ok(name)
+}
+
+fn model_of(path: &str) -> Option<VersionName> {
     let (model, version) = path.strip_prefix("models/")?.rsplit_once('/')?;
     Some((ModelName::parse(model).ok()?, Version::parse(version).ok()?))
 }

@@ -14,11 +14,8 @@ const PACKAGES: [&str; 4] =
 const CONFIGURATION: [&str; 2] = ["etc/sealift/agent.toml", "etc/sealift/fleet-server.toml"];
 
 #[test]
+#[ignore = "needs dpkg and ONNX Runtime"]
 fn packages_install_work_and_leave_nothing_behind() {
-    if Command::new("dpkg").arg("--version").output().is_err() {
-        println!("SKIPPED: dpkg is not installed");
-        return;
-    }
     let place = tempfile::tempdir().unwrap();
     let packages = pack(place.path());
     let system = System::empty(place.path().join("system"));
@@ -49,6 +46,7 @@ fn packages_install_work_and_leave_nothing_behind() {
 }
 
 #[test]
+#[ignore = "needs systemd-analyze"]
 fn units_pass_the_service_managers_own_check() {
     let place = tempfile::tempdir().unwrap();
     let mut verify = Command::new("systemd-analyze");
@@ -61,10 +59,7 @@ fn units_pass_the_service_managers_own_check() {
         fs::write(&copy, text).unwrap();
         verify.arg(copy);
     }
-    let Ok(output) = verify.output() else {
-        println!("SKIPPED: systemd-analyze is not installed");
-        return;
-    };
+    let output = verify.output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
     let ours: Vec<_> = complaints.lines().filter(|line| line.contains("sealift")).collect();
     assert!(output.status.success() && ours.is_empty(), "{complaints}");

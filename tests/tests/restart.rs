@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use sealift_protocol::api::RolloutState;
+use sealift_protocol::profile::Profile;
 use sealift_tests::digits::{Rows, directory as model_directory};
 use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
 use sealift_tests::needs::onnxruntime;
@@ -134,9 +135,9 @@ async fn stored_rows(server: &Server) -> anyhow::Result<usize> {
     sqlx::any::install_default_drivers();
     let database = format!("sqlite://{}?mode=ro", server.data().join("fleet.db").display());
     let pool = sqlx::AnyPool::connect(&database).await?;
-    let query =
-        sqlx::query_scalar("SELECT CAST(COALESCE(SUM(rows), 0) AS BIGINT) FROM profile_windows");
-    let rows: i64 = query.fetch_one(&pool).await?;
+    let query = sqlx::query_scalar("SELECT body FROM profile_windows");
+    let windows: Vec<Vec<u8>> = query.fetch_all(&pool).await?;
     pool.close().await;
-    Ok(usize::try_from(rows)?)
+    let rows = windows.iter().map(|window| anyhow::Ok(Profile::decode(window)?.rows()));
+    Ok(usize::try_from(rows.sum::<anyhow::Result<u64>>()?)?)
 }

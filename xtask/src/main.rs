@@ -37,8 +37,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Fetch what is pinned from package registries, so that later commands need no network.
     Fetch,
-    /// Write the description of the HTTP API, as a running server gives it, to fleet-server/openapi.json.
-    Openapi(openapi::Arguments),
+    /// Write fleet-server/openapi.json as the server gives it, and the types of the console from it.
+    Openapi,
 }
 
 fn main() -> ExitCode {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Command::Dist(arguments) => dist::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Fetch => fetch::everything().map(|()| ExitCode::SUCCESS),
-        Command::Openapi(arguments) => openapi::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Openapi => openapi::run().map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

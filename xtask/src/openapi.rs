@@ -1,43 +1,26 @@
-//! `cargo xtask openapi`: the description of the HTTP API, as a running server gives it.
+//! `cargo xtask openapi`: writes the description of the HTTP API as the server gives it, and the console's types from it.
 
-use std::fs;
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use sealift_tests::fleet::{Options, Server};
-use serde_json::Value;
+use crate::fetch::Obtained;
+use crate::{child, fetch, workspace};
 
-use crate::{programs, workspace};
+/// A cold build on two slow cores.
+const LIMIT: Duration = Duration::from_mins(45);
 
-/// Where the description is committed.
-const COMMITTED: &str = "fleet-server/openapi.json";
-
-/// What is asked of `cargo xtask openapi`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    /// Change nothing; fail if the committed description is not the present one.
-    #[arg(long)]
-    check: bool,
-}
-
-/// Writes or compares the description.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    programs::build()?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let mut text = serde_json::to_string_pretty(&runtime.block_on(describe())?)?;
-    text.push('\n');
-    let committed = workspace::root().join(COMMITTED);
-    if arguments.check {
-        let same = fs::read_to_string(committed)? == text;
-        ensure!(same, "{COMMITTED} is not what the server says\nhelp: run `cargo xtask openapi`");
-        return Ok(());
+/// Writes both files; the test that compares the first with the server has a mode for it.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--package", "sealift-fleet-server", "--test", "openapi"]);
+    let log = workspace::target()?.join("openapi.log");
+    child::succeed("openapi.json", cargo.env("SEALIFT_BLESS", "1"), &log, LIMIT)?;
+    println!("fleet-server/openapi.json is what the server says");
+    match fetch::console_packages()? {
+        Obtained::Ready(_) => {
+            child::succeed("types", fetch::npm().args(["run", "generate"]), &log, LIMIT)?;
+            println!("the console's types are what fleet-server/openapi.json says");
+        }
+        Obtained::Missing(why) => println!("the console's types are as they were: {why}"),
     }
-    fs::write(committed, text).with_context(|| format!("cannot write {COMMITTED}"))
-}
-
-async fn describe() -> anyhow::Result<Value> {
-    let directory = tempfile::tempdir()?;
-    let server = Server::start(directory.path(), &Options::default()).await?;
-    let url = format!("{}/openapi.json", server.endpoints.operator_url);
-    let response = reqwest::get(url).await?.error_for_status()?;
-    Ok(serde_json::from_slice(&response.bytes().await?)?)
+    Ok(())
 }

@@ -23,8 +23,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// A running server. Dropping it ends it and removes its data.
 pub(crate) struct Postgres {
     child: Child,
-    /// Where a superuser reaches it, without a password.
-    pub(crate) url: String,
+    programs: PathBuf,
+    port: u16,
     _directory: TempDir,
 }
 
@@ -57,19 +57,30 @@ impl Postgres {
         let printed = File::options().append(true).open(log)?;
         serve.stdin(Stdio::null()).stdout(printed.try_clone()?).stderr(printed);
         let child = serve.spawn().context("cannot start postgres")?;
-        let url = format!("postgres://sealift@127.0.0.1:{port}/postgres");
-        let mut started = Self { child, url, _directory: directory };
-        started.ready(port, log)?;
+        let programs = postgres.with_file_name("");
+        let mut started = Self { child, programs, port, _directory: directory };
+        started.ready(log)?;
         Ok(started)
     }
 
-    fn ready(&mut self, port: u16, log: &Path) -> anyhow::Result<()> {
+    /// Makes an empty database; returns where a superuser reaches it, without a password.
+    pub(crate) fn database(&self, name: &str) -> anyhow::Result<String> {
+        let letters = name.chars().filter(char::is_ascii_alphanumeric);
+        let name: String = letters.flat_map(char::to_lowercase).collect();
+        let port = self.port;
+        let mut create = Command::new(self.programs.join("createdb"));
+        create.args(["--host=127.0.0.1", "--username=sealift", "--no-password"]);
+        child::output(create.arg(format!("--port={port}")).arg(&name))?;
+        Ok(format!("postgres://sealift@127.0.0.1:{port}/{name}"))
+    }
+
+    fn ready(&mut self, log: &Path) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_LIMIT;
         while Instant::now() < deadline && !child::is_interrupted() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("postgres ended ({status}): {}", child::tail(log, 5));
             }
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 return Ok(());
             }
             sleep(LOOK_INTERVAL);

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use self::count::Counted;
+use self::binaries::Binary;
+use self::count::{Counted, Ignored};
 use self::needs::Needs;
-use self::report::{Outcome, Report};
+use self::report::{Outcome, Report, Tally};
 use crate::fetch::Obtained;
-use crate::{child, fetch, programs, workspace};
+use crate::{child, fetch, workspace};
 
 /// A cold build of everything on two slow cores.
 const BUILD_LIMIT: Duration = Duration::from_mins(45);
@@ -25,7 +26,7 @@ const STEP_LIMIT: Duration = Duration::from_mins(20);
 /// The steps that are not groups of Rust tests: before those, and after them.
 const BEFORE: [&str; 6] =
     ["format", "lint", "console-types", "console-tests", "console-build", "console-size"];
-const AFTER: [&str; 3] = ["browser", "doc-tests", "digits"];
+const AFTER: [&str; 2] = ["doc-tests", "digits"];
 
 /// What is asked of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,7 @@ pub(crate) struct Arguments {
     /// Run the tests that take minutes, too.
     #[arg(long)]
     long: bool,
-    /// Only these: format, lint, console-types, console-tests, console-build, console-size, browser, doc-tests, digits,
+    /// Only these: format, lint, console-types, console-tests, console-build, console-size, doc-tests, digits,
     /// a group of Rust tests, or part of a Rust test's name.
     names: Vec<String>,
 }
@@ -83,7 +84,6 @@ impl Session {
             "console-tests" => self.console(name, "test", Counted::Vitest),
             "console-build" => self.build_console(name),
             "console-size" => self.console(name, "size", Counted::Itself),
-            "browser" => self.browser(name),
             "doc-tests" => {
                 let mut cargo = workspace::cargo();
                 cargo.args(["test", "--locked", "--workspace", "--no-fail-fast", "--doc"]);
@@ -102,24 +102,59 @@ impl Session {
             return Ok(());
         };
         self.report.add("build", Outcome::check(), began.elapsed());
-        let environment = self.environment()?;
         for (binary, filters) in binaries::chosen(&binaries, names) {
-            let mut command = binary.command(&filters, self.long);
-            self.step(&binary.name, command.envs(environment.clone()), Counted::Libtest)?;
+            self.group(binary, &filters)?;
         }
         Ok(())
     }
 
-    /// Variables by which tests find programs and services; what is missing is reported the first time.
-    fn environment(&mut self) -> anyhow::Result<Vec<(&'static str, String)>> {
-        if self.needs.is_none() {
-            let mut needs = Needs::obtain(&self.logs)?;
-            for (name, outcome) in needs.missing.drain(..) {
-                self.report.add(&format!("needs {name}"), outcome, Duration::ZERO);
-            }
-            self.needs = Some(needs);
+    /// Runs a group of tests, then those of it that wait for something which is here.
+    fn group(&mut self, binary: &Binary, filters: &[String]) -> anyhow::Result<()> {
+        let name = &binary.name;
+        let environment = self.needs()?.environment(name)?;
+        let began = Instant::now();
+        let mut command = binary.command(filters);
+        let run = Run { name, log: self.log(name), counted: Counted::Libtest };
+        let mut outcome = run.outcome(command.envs(environment.clone()))?;
+        let ignored = count::ignored(&run.log)?;
+        let (names, rest) = self.sort(ignored)?;
+        outcome.replace_left_out(rest);
+        if !names.is_empty() {
+            let mut command = binary.command_for_ignored(&names);
+            let run = Run { log: self.log(&format!("{name} needing")), ..run };
+            outcome = outcome.and(run.outcome(command.envs(environment))?);
         }
-        Ok(self.needs.iter().flat_map(|needs| needs.environment.clone()).collect())
+        self.report.add(name, outcome, began.elapsed());
+        Ok(())
+    }
+
+    /// Says which tests can run although they do not by themselves, and counts the others.
+    fn sort(&mut self, ignored: Vec<Ignored>) -> anyhow::Result<(Vec<String>, Tally)> {
+        let (mut names, mut rest) = (Vec::new(), Tally::default());
+        for Ignored { name, reason } in ignored {
+            let is_long = reason.starts_with("takes minutes");
+            if (is_long && self.long) || self.needs()?.meet(&reason) {
+                names.push(name);
+            } else if is_long {
+                rest.left_out += 1;
+            } else {
+                rest.skipped += 1;
+                rest.reasons.insert(reason);
+            }
+        }
+        Ok((names, rest))
+    }
+
+    /// Programs and services for tests; what is missing is reported the first time.
+    fn needs(&mut self) -> anyhow::Result<&Needs> {
+        let mut needs = match self.needs.take() {
+            Some(needs) => needs,
+            None => Needs::obtain(&self.logs)?,
+        };
+        for (name, outcome) in needs.missing.drain(..) {
+            self.report.add(&format!("needs {name}"), outcome, Duration::ZERO);
+        }
+        Ok(self.needs.insert(needs))
     }
 
     fn build_console(&mut self, name: &str) -> anyhow::Result<()> {
@@ -136,23 +171,6 @@ impl Session {
             self.step(name, fetch::npm().args(["run", "--silent", script]), counted)?;
         }
         Ok(())
-    }
-
-    /// Runs the console in a real browser against a real server.
-    fn browser(&mut self, name: &str) -> anyhow::Result<()> {
-        if self.ready(name, fetch::console())?.is_none() {
-            return Ok(());
-        }
-        if self.needs.is_none() {
-            programs::build()?;
-        }
-        let environment = self.environment()?;
-        if !environment.iter().any(|(variable, _)| *variable == "SEALIFT_CHROMIUM") {
-            return self.skip(name, "Chromium is missing");
-        }
-        let mut npm = fetch::npm();
-        npm.args(["run", "--silent", "e2e"]).envs(environment);
-        self.step(name, &mut npm, Counted::Vitest)
     }
 
     /// Trains the fixtures' models again and compares them with the committed files.
@@ -193,16 +211,32 @@ impl Session {
     }
 
     fn step(&mut self, name: &str, command: &mut Command, counted: Counted) -> anyhow::Result<()> {
-        let log = self.logs.join(format!("{}.log", name.replace(": ", "-").replace(' ', "-")));
         let began = Instant::now();
-        let outcome = match child::run(name, command, &log, STEP_LIMIT) {
-            Ok(status) => counted.outcome(status.success(), &log)?,
-            Err(_) if child::is_interrupted() => bail!("interrupted"),
-            // Not started, or ended at its limit: a failure of this step, and the next one still runs.
-            Err(error) => Outcome::broken(&format!("{error:#}"), &log),
-        };
+        let outcome = Run { name, log: self.log(name), counted }.outcome(command)?;
         self.report.add(name, outcome, began.elapsed());
         Ok(())
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{}.log", name.replace(": ", "-").replace(' ', "-")))
+    }
+}
+
+/// A command of a step, and how what it prints is read.
+struct Run<'a> {
+    name: &'a str,
+    log: PathBuf,
+    counted: Counted,
+}
+
+impl Run<'_> {
+    fn outcome(&self, command: &mut Command) -> anyhow::Result<Outcome> {
+        match child::run(self.name, command, &self.log, STEP_LIMIT) {
+            Ok(status) => self.counted.outcome(status.success(), &self.log),
+            Err(_) if child::is_interrupted() => bail!("interrupted"),
+            // Not started, or ended at its limit: a failure of this step, and the next one still runs.
+            Err(error) => Ok(Outcome::broken(&format!("{error:#}"), &self.log)),
+        }
     }
 }
 

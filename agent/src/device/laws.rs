@@ -10,18 +10,39 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Beat {
     /// A directive with a generation this much above the newest, that names these versions of the two models; 0 for none.
-    Directive { rise: u64, versions: (u8, u8) },
-    Obey { which: u8 },
-    Fail { which: u8, kind: FaultKind },
-    Progress { which: u8 },
-    Crash { which: u8 },
-    NotServed { which: u8 },
+    Directive {
+        rise: u64,
+        versions: (u8, u8),
+    },
+    Obey {
+        which: u8,
+    },
+    Fail {
+        which: u8,
+        kind: FaultKind,
+    },
+    Progress {
+        which: u8,
+    },
+    Crash {
+        which: u8,
+    },
+    NotServed {
+        which: u8,
+    },
     Served,
-    Count { which: u8, errors: u64 },
-    Wait { millis: i64 },
+    Count {
+        which: u8,
+        errors: u64,
+    },
+    Wait {
+        millis: i64,
+    },
     Restart,
     /// A power loss in the middle of writing: the last entries are not there.
-    TornRestart { lost: usize },
+    TornRestart {
+        lost: usize,
+    },
 }
 
 fn beats() -> impl Strategy<Value = Beat> {
@@ -106,6 +127,12 @@ impl Story {
         }
     }
 
+    fn play_all(&mut self, beats: &[Beat]) {
+        for beat in beats {
+            self.play(beat);
+        }
+    }
+
     fn about_live(&mut self, model: &ModelName, event: impl Fn(ModelName, Digest) -> Event) {
         let serving = self.world.device.serving().find(|(found, _)| *found == model);
         let Some(image) = serving.map(|(_, image)| image.index) else { return };
@@ -137,7 +164,7 @@ proptest! {
         last in (0_u8..4, 0_u8..4),
     ) {
         let mut played = Story::new();
-        story.iter().for_each(|beat| played.play(beat));
+        played.play_all(&story);
         played.play(&Beat::Directive { rise: 1, versions: last });
         played.leave_in_peace();
 
@@ -167,14 +194,13 @@ proptest! {
         played.leave_in_peace();
         for beat in &story {
             // Removal is what a directive can ask for; a torn journal forgets what was never promised.
-            let beat = match beat.clone() {
-                Beat::Directive { rise, versions: (first, second) } => {
-                    Beat::Directive { rise, versions: (first.max(1), second) }
-                }
-                Beat::TornRestart { .. } => Beat::Restart,
-                other => other,
+            let tame = if let Beat::Directive { rise, versions: (first, second) } = beat {
+                Some(Beat::Directive { rise: *rise, versions: ((*first).max(1), *second) })
+            } else {
+                matches!(beat, Beat::TornRestart { .. }).then_some(Beat::Restart)
             };
-            played.play(&beat);
+            let beat = tame.as_ref().unwrap_or(beat);
+            played.play(beat);
             let slot = &played.world.device.slots[model];
             let live = slot.serving().is_some();
             let on_the_way_back = matches!(slot.phase, phase::Phase::Reverting { to: Some(_), .. });
@@ -205,7 +231,7 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let mut played = Story::new();
-        story.iter().for_each(|beat| played.play(beat));
+        played.play_all(&story);
         let entries = played.world.journal.clone();
         let last = Beat::Directive { rise: 1, versions: (2, 3) };
         let end = |journal: Vec<Entry>| {

@@ -10,8 +10,8 @@ use super::phase::{Attempt, Fault, FaultKind, Live, Mandate, Phase, Stage, Stand
 use super::retry::pause_ms;
 use super::{Answer, Providers, Task, Ticket, Turn};
 use crate::limits::{
-    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, CORRUPT_MAX, REVERTING_MAX_MS,
-    STALLED_AFTER_MS, VERIFYING_MAX_MS, WARMING_MAX_MS,
+    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, CORRUPT_MAX, REVERTING_MAX_MS, STALLED_AFTER_MS,
+    VERIFYING_MAX_MS, WARMING_MAX_MS,
 };
 
 /// What a device does, did last and should do with one model.
@@ -21,7 +21,7 @@ pub(crate) struct Slot {
     generation: Generation,
     desired: Option<DesiredSlot>,
     /// The newest directive that was begun; each is begun once.
-    begun: Generation,
+    pub(super) begun: Generation,
     pub(super) phase: Phase,
     /// How the last attempt ended; stays until the next one ends.
     outcome: Option<Outcome>,
@@ -120,14 +120,20 @@ impl Slot {
                 }
                 true
             }
-            _ => false, // every other phase is about another image, or about none
+            // About another image, or about none.
+            Phase::Preparing { .. }
+            | Phase::Trial { .. }
+            | Phase::Idle { .. }
+            | Phase::Activating { .. }
+            | Phase::Reverting { .. }
+            | Phase::SafeMode { .. }
+            | Phase::Removing { .. } => false,
         }
     }
 
     /// Gives up what is under way; the live image stays.
-    fn leave(&mut self, turn: &mut Turn<'_>) -> Option<Live> {
+    pub(super) fn leave(&mut self, turn: &mut Turn<'_>) -> Option<Live> {
         match std::mem::replace(&mut self.phase, Phase::Idle { live: None }) {
-            Phase::Idle { live } => live,
             Phase::Preparing { attempt, live, .. } => {
                 self.ticket.next();
                 turn.cancel();
@@ -143,7 +149,9 @@ impl Slot {
             }
             Phase::SafeMode { live, .. } => Some(live),
             // The swaps are never left; were they, what is live would still be kept.
-            Phase::Activating { live, .. } | Phase::Removing { live, .. } => live,
+            Phase::Idle { live }
+            | Phase::Activating { live, .. }
+            | Phase::Removing { live, .. } => live,
             Phase::Reverting { .. } => None,
         }
     }
@@ -356,13 +364,7 @@ impl Slot {
         }
     }
 
-    fn on_late(
-        &mut self,
-        attempt: Attempt,
-        live: Option<Live>,
-        step: &Step,
-        turn: &mut Turn<'_>,
-    ) {
+    fn on_late(&mut self, attempt: Attempt, live: Option<Live>, step: &Step, turn: &mut Turn<'_>) {
         let kind = FaultKind::Unreachable { spread_permille: 1_000 };
         let fault = match step {
             Step::Waiting { .. } => return self.check(attempt, live, turn),
@@ -458,12 +460,16 @@ impl Slot {
         self.live().map(Live::image)
     }
 
+    /// What the live image can be replaced by without a download.
+    pub(super) fn previous(&self) -> Option<&ImageRef> {
+        self.live()?.previous.as_ref()
+    }
+
     /// What the slot cannot do without, now or later.
     pub(super) fn images(&self) -> Vec<Digest> {
         let live = self.live().into_iter();
         let live = live.flat_map(|live| [Some(live.image()), live.previous.as_ref()]);
         let mut images: Vec<_> = live.flatten().map(|image| image.index).collect();
-        images.extend(self.desired.as_ref().map(|desired| desired.index));
         match &self.phase {
             Phase::Preparing { attempt, .. } | Phase::Activating { attempt, .. } => {
                 images.push(attempt.desired.index);
@@ -489,7 +495,7 @@ impl Slot {
             phase,
             serving: self.serving().filter(|_| is_serving).cloned(),
             next,
-            previous: self.live().and_then(|live| live.previous.clone()),
+            previous: self.previous().cloned(),
             progress,
             outcome: self.outcome.clone(),
             providers: self.providers.clone(),

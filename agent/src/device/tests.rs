@@ -9,6 +9,7 @@ use sealift_protocol::directive::{Audience, DesiredSlot, Directive, Trial, Verif
 use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version,
 };
+use sealift_protocol::image::OnRevoked;
 use sealift_protocol::report::{OutcomeKind, Phase as Public, SlotReport};
 
 use super::*;
@@ -192,8 +193,16 @@ fn a_new_image_is_checked_fetched_verified_warmed_and_tried_before_it_is_kept() 
         world.obey(&model()).then_some(phase)
     })
     .collect();
-    use Public::{Activating, Checking, Downloading, Verifying, Warming};
-    assert_eq!(phases, [Checking, Downloading, Verifying, Warming, Activating]);
+    assert_eq!(
+        phases,
+        [
+            Public::Checking,
+            Public::Downloading,
+            Public::Verifying,
+            Public::Warming,
+            Public::Activating
+        ]
+    );
     assert_eq!(world.slot().previous, Some(image(1)));
     assert_eq!(world.outcome().0, OutcomeKind::Committed, "still that of version 1");
     assert_eq!(world.slot().outcome.unwrap().generation, Generation(1));
@@ -433,6 +442,38 @@ fn safe_mode_is_left_when_the_image_starts_or_another_comes() {
     world.feed(directive(2, vec![slot(&model(), 2)]));
     world.obey_all();
     assert_eq!(world.slot().serving, Some(image(2)));
+}
+
+fn revoked(version: u8, action: OnRevoked) -> Event {
+    Event::Revoked { model: model(), image: image(version).index, action }
+}
+
+#[test]
+fn a_revoked_image_goes_back_stops_or_stays_as_its_publisher_wishes() {
+    for (action, serving) in [
+        (OnRevoked::Fallback, Some(image(1))),
+        (OnRevoked::Stop, None),
+        (OnRevoked::KeepWithAlarm, Some(image(2))),
+    ] {
+        let mut world = World::trying_2();
+        world.feed(revoked(1, action));
+        assert_eq!(world.alarms, [""; 0], "version 1 is not live");
+
+        world.feed(revoked(2, action));
+
+        world.obey_all();
+        assert_eq!((world.slot().serving, world.alarms), (serving, vec!["image.revoked".into()]));
+    }
+}
+
+#[test]
+fn work_on_another_image_goes_on_after_the_live_one_was_revoked() {
+    let mut world = World::trying_2();
+    world.feed(directive(3, vec![slot(&model(), 3)]));
+    world.feed(revoked(2, OnRevoked::Fallback));
+    assert_eq!(world.slot().phase, Public::Reverting);
+    world.obey_all();
+    assert_eq!((world.slot().serving, world.slot().previous), (Some(image(3)), Some(image(1))));
 }
 
 #[test]

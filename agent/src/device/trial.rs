@@ -2,7 +2,8 @@
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::Trial;
-use sealift_protocol::id::Epoch;
+use sealift_protocol::id::{Epoch, Generation};
+use sealift_protocol::image::OnRevoked;
 use sealift_protocol::report::{ImageRef, OutcomeKind};
 
 use super::phase::{Fault, FaultKind, Live, Mandate, Phase, Stage, Standing};
@@ -62,7 +63,11 @@ impl Slot {
                 let retry_at = turn.until(pause_ms(tries, 1_000));
                 self.phase = Phase::SafeMode { live, tries, retry_at };
             }
-            phase => self.phase = phase, // the parent hands over these three alone
+            // Not handed over by the parent.
+            phase @ (Phase::Idle { .. }
+            | Phase::Preparing { .. }
+            | Phase::Activating { .. }
+            | Phase::Removing { .. }) => self.phase = phase,
         }
     }
 
@@ -101,7 +106,12 @@ impl Slot {
             }
             // Its own clock says when to try again.
             phase @ Phase::SafeMode { .. } => self.phase = phase,
-            phase => {
+            phase @ (Phase::Idle { .. }
+            | Phase::Preparing { .. }
+            | Phase::Activating { .. }
+            | Phase::Trial { .. }
+            | Phase::Reverting { .. }
+            | Phase::Removing { .. }) => {
                 turn.serve(&image, after_ms);
                 self.phase = phase;
             }
@@ -134,7 +144,12 @@ impl Slot {
                 let crashes = crashes + 1;
                 self.phase = Phase::Trial { live, rules, until, crashes, stage };
             }
-            phase => {
+            phase @ (Phase::Idle { .. }
+            | Phase::Preparing { .. }
+            | Phase::Activating { .. }
+            | Phase::Reverting { .. }
+            | Phase::SafeMode { .. }
+            | Phase::Removing { .. }) => {
                 turn.alarm(&image, &fault);
                 turn.serve(&image, RESTART_MS);
                 self.phase = phase;
@@ -162,6 +177,30 @@ impl Slot {
         let fault = Fault::new(FaultKind::Failed, "trial.errors", &reason);
         let live = live.clone();
         self.turn_back(live, fault, turn);
+    }
+
+    /// The live image was put on the deny list.
+    pub(super) fn on_revoked(&mut self, image: Digest, action: OnRevoked, turn: &mut Turn<'_>) {
+        let is_swapping = matches!(self.phase, Phase::Activating { .. } | Phase::Removing { .. });
+        // A swap ends by itself, and then the deny list is looked at again.
+        if is_swapping || self.live_mut(image).is_none() {
+            return;
+        }
+        let reason = "the live image was put on the deny list";
+        let fault = Fault::new(FaultKind::Untrusted, "image.revoked", reason);
+        if action == OnRevoked::KeepWithAlarm {
+            if let Some(live) = self.live_mut(image) {
+                turn.alarm(&live.image().clone(), &fault);
+            }
+            return;
+        }
+        // What was on its way is begun again once the revoked image is off the board.
+        if matches!(self.phase, Phase::Preparing { .. }) {
+            self.begun = Generation::default();
+        }
+        let Some(live) = self.leave(turn) else { return };
+        let to = live.previous.filter(|_| action == OnRevoked::Fallback);
+        self.revert(live.mandate, to, fault, turn);
     }
 
     fn turn_back(&mut self, live: Live, fault: Fault, turn: &mut Turn<'_>) {
@@ -243,4 +282,3 @@ fn kept(from: &Mandate, image: ImageRef) -> Live {
 fn millis(seconds: u32) -> i64 {
     i64::from(seconds) * 1_000
 }
-

@@ -1,5 +1,6 @@
 //! Open Inference Protocol v2 over HTTP, metrics and health.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,11 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use sealift_protocol::image::TensorSpec;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -68,6 +71,16 @@ pub fn router(board: Switchboard) -> Router {
         .route("/healthz", get(live))
         .fallback(async || Refusal::UnknownPath)
         .with_state(Endpoint { board, parts: Arc::new(parts) })
+}
+
+/// Answers on `listener` until it is dropped, each time at once: a held-back last packet would cost a client 40 ms.
+pub async fn listen(listener: TcpListener, board: Switchboard) -> io::Result<()> {
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "answers on a connection may be held back");
+        }
+    });
+    axum::serve(listener, router(board)).await
 }
 
 async fn server() -> Json<Value> {

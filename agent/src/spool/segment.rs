@@ -34,7 +34,9 @@ mod keep {
         (*keep == Keep::Always).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Keep, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Keep, D::Error> {
         let always = bool::deserialize(deserializer)?;
         Ok(if always { Keep::Always } else { Keep::WhileThereIsRoom })
     }

@@ -21,6 +21,8 @@ const QUESTIONS_MAX: usize = 48;
 pub(super) enum Question {
     /// May the device follow this message?
     Directive { message: Vec<u8>, newest: Generation },
+    /// Are these digests, of live images and what is kept behind them, on the deny list?
+    Revoked { digests: Vec<Digest> },
     /// May the device prepare this image?
     Image { desired: DesiredSlot, floor: Epoch, ticket: Ticket },
 }
@@ -59,10 +61,19 @@ impl Keeper {
                     Err(why) => Input::NotAccepted { message: Digest::of(&message), why },
                 }
             }
+            Question::Revoked { digests } => {
+                let revoked = match self.trust.refresh_now(now).await {
+                    Ok(()) => Ok(digests
+                        .into_iter()
+                        .filter(|digest| self.trust.is_revoked(*digest))
+                        .collect()),
+                    Err(error) => Err(error.fault(verify::spread_permille())),
+                };
+                Input::Revoked(revoked)
+            }
             Question::Image { desired, floor, ticket } => {
                 let place = (&self.me, &self.slots, &self.origin);
-                let checked =
-                    verify::image(&mut self.trust, place, (&desired, floor), now).await;
+                let checked = verify::image(&mut self.trust, place, (&desired, floor), now).await;
                 let answer = match checked {
                     Ok(Checked { epoch, total_bytes }) => Answer::Checked { epoch, total_bytes },
                     Err(fault) => Answer::Failed(fault),

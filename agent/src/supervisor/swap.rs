@@ -6,12 +6,21 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::report::ImageRef;
 
-use super::{Input, Kept, Purpose, Supervisor, SupervisorError};
+use super::{Input, Kept, Purpose, Ready, Supervisor, SupervisorError};
 use crate::device::{Answer, Event, Fault, FaultKind, Ticket};
 use crate::limits::KEEP_WARM_MS;
 use crate::serve::Live;
 use crate::slots::Pointer;
 use crate::verify;
+
+/// What becomes of the worker of another image that answered until now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// It may have to stand in, or be gone back to.
+    StaysWarm,
+    /// It did badly.
+    Ends,
+}
 
 impl Supervisor {
     /// Makes the warm worker live. Requests in flight finish on the one before.
@@ -21,13 +30,16 @@ impl Supervisor {
         image: ImageRef,
         previous: Option<ImageRef>,
     ) -> Answer {
-        let warm = self.warm.remove(model).filter(|live| *live.image() == image);
+        let warm = self.workers.warm.remove(model).filter(|live| *live.image() == image);
         let Some(live) = warm else {
             let reason = "the worker ended before it was made live";
             return Answer::Failed(Fault::new(FaultKind::Failed, "activate.no-worker", reason));
         };
         match self.point(model, image, previous) {
-            Ok(()) => Answer::Activated { providers: self.make_live(model, live) },
+            Ok(()) => {
+                let providers = self.make_live(model, live, Before::StaysWarm);
+                Answer::Activated { providers }
+            }
             Err(fault) => {
                 self.retire(live);
                 Answer::Failed(fault)
@@ -42,23 +54,21 @@ impl Supervisor {
         ticket: Ticket,
         image: ImageRef,
     ) -> Option<Event> {
-        let answer = match self.point(&model, image.clone(), None) {
-            Err(fault) => Answer::Failed(fault),
-            Ok(()) => match self.running(&model, &image) {
-                Some(live) => Answer::Reverted { providers: self.make_live(&model, live) },
-                None => {
-                    self.start_worker(&model, image, Purpose::Revert(ticket), 0);
-                    return None;
-                }
-            },
+        let answer = if let Err(fault) = self.point(&model, image.clone(), None) {
+            Answer::Failed(fault)
+        } else if let Some(live) = self.running(&model, &image) {
+            Answer::Reverted { providers: self.make_live(&model, live, Before::Ends) }
+        } else {
+            self.start_worker(&model, image, Purpose::Revert(ticket), 0);
+            return None;
         };
         Some(Event::Answer { model, ticket, answer })
     }
 
     /// A worker of `image` that runs: the live one, or the one that was kept warm.
     fn running(&mut self, model: &ModelName, image: &ImageRef) -> Option<Live> {
-        let live = self.switchboard.live(model).filter(|_| !self.dead.contains(model));
-        let kept = self.kept.get(model).map(|kept| kept.live.clone());
+        let live = self.switchboard.live(model).filter(|_| !self.workers.dead.contains(model));
+        let kept = self.workers.kept.get(model).map(|kept| kept.live.clone());
         [live, kept].into_iter().flatten().find(|live| live.image() == image)
     }
 
@@ -68,12 +78,12 @@ impl Supervisor {
             return Answer::Failed(verify::on_disk(&error));
         }
         let live = self.switchboard.swap(model, None);
-        let kept = self.kept.remove(model).map(|kept| kept.live);
+        let kept = self.workers.kept.remove(model).map(|kept| kept.live);
         for live in live.into_iter().chain(kept) {
             self.retire(live);
         }
-        self.dead.remove(model);
-        if let Some(start) = self.starts.remove(model) {
+        self.workers.dead.remove(model);
+        if let Some(start) = self.workers.starts.remove(model) {
             start.abort();
         }
         self.prune();
@@ -90,27 +100,35 @@ impl Supervisor {
         self.slots.point(&pointer).map_err(|error| verify::on_disk(&error))
     }
 
-    /// Swaps, keeps the worker before warm, and watches the new one.
-    fn make_live(&mut self, model: &ModelName, live: Live) -> Vec<(String, u32)> {
+    /// Swaps, and watches the new worker. Another image's worker that answered until now stays warm, or is ended.
+    fn make_live(&mut self, model: &ModelName, live: Live, before: Before) -> Vec<(String, u32)> {
         let providers = live.providers().to_vec();
         let index = live.image().index;
         tracing::info!(%model, version = %live.image().version, %index, "image is live");
         self.watch(&live);
-        let before = self.switchboard.swap(model, Some(live));
-        let was_dead = self.dead.remove(model);
-        if let Some(kept) = self.kept.remove(model)
-            && kept.live.image().index != index
-        {
-            self.retire(kept.live);
-        }
-        match before {
-            Some(before) if was_dead => self.retire(before),
-            Some(before) if before.image().index != index => {
-                let until = self.clock.steady().plus(KEEP_WARM_MS);
-                self.kept.insert(model.clone(), Kept { live: before, until });
+        let is_other = |live: &Live| live.image().index != index;
+        let replaced = self.switchboard.swap(model, Some(live)).filter(is_other);
+        let was_dead = self.workers.dead.remove(model);
+        let kept = self.workers.kept.remove(model).map(|kept| kept.live).filter(is_other);
+        let (kept, ended) = match replaced {
+            None => (kept, None),
+            Some(replaced) if was_dead => (kept, Some(replaced)),
+            // What was kept may be what stood in for a crashed worker until now.
+            Some(replaced) => {
+                let older = kept.filter(|kept| kept.image() != replaced.image());
+                (Some(replaced), older)
             }
-            // Nothing was live, or the same image was, in this worker or one that answers its last requests.
-            Some(_) | None => {}
+        };
+        let (kept, also_ended) = match before {
+            Before::StaysWarm => (kept, None),
+            Before::Ends => (None, kept),
+        };
+        for live in ended.into_iter().chain(also_ended) {
+            self.retire(live);
+        }
+        if let Some(live) = kept {
+            let until = self.clock.steady().plus(KEEP_WARM_MS);
+            self.workers.kept.insert(model.clone(), Kept { live, until });
         }
         self.prune();
         providers
@@ -124,18 +142,15 @@ impl Supervisor {
         after_ms: i64,
     ) -> Option<Event> {
         let live = self.switchboard.live(&model);
-        let live = live.filter(|live| *live.image() == image && !self.dead.contains(&model));
-        match live {
-            Some(live) => {
-                let providers = live.providers().to_vec();
-                Some(Event::Served { model, image: image.index, providers })
-            }
-            None => {
-                let purpose = Purpose::Serve(image.index);
-                self.start_worker(&model, image, purpose, after_ms);
-                None
-            }
-        }
+        let live =
+            live.filter(|live| *live.image() == image && !self.workers.dead.contains(&model));
+        let Some(live) = live else {
+            let purpose = Purpose::Serve(image.index);
+            self.start_worker(&model, image, purpose, after_ms);
+            return None;
+        };
+        let providers = live.providers().to_vec();
+        Some(Event::Served { model, image: image.index, providers })
     }
 
     /// A worker that was started is ready, or is not.
@@ -143,19 +158,27 @@ impl Supervisor {
         &mut self,
         model: &ModelName,
         purpose: Purpose,
-        ready: Result<Live, Fault>,
+        ready: Result<Ready, Fault>,
     ) -> Option<Event> {
         let model = model.clone();
+        let ready = ready.map(|Ready { live, runtime }| {
+            if self.me.facts.runtime != runtime {
+                self.me.facts.runtime = runtime;
+                self.is_birth_due = true;
+            }
+            live
+        });
         match (purpose, ready) {
             (Purpose::Warm(ticket), Ok(live)) => {
                 self.watch(&live);
-                if let Some(before) = self.warm.insert(model.clone(), live) {
+                if let Some(before) = self.workers.warm.insert(model.clone(), live) {
                     self.retire(before);
                 }
                 Some(Event::Answer { model, ticket, answer: Answer::Warmed })
             }
             (Purpose::Revert(ticket), Ok(live)) => {
-                let answer = Answer::Reverted { providers: self.make_live(&model, live) };
+                let answer =
+                    Answer::Reverted { providers: self.make_live(&model, live, Before::Ends) };
                 Some(Event::Answer { model, ticket, answer })
             }
             (Purpose::Warm(ticket) | Purpose::Revert(ticket), Err(fault)) => {
@@ -166,7 +189,7 @@ impl Supervisor {
                     self.retire(live);
                     return None;
                 }
-                let providers = self.make_live(&model, live);
+                let providers = self.make_live(&model, live, Before::StaysWarm);
                 Some(Event::Served { model, image, providers })
             }
             (Purpose::Serve(image), Err(fault)) => {
@@ -187,22 +210,22 @@ impl Supervisor {
         image: Digest,
         reason: String,
     ) -> Result<(), SupervisorError> {
-        self.watchers.remove(&(model.clone(), image));
+        self.workers.watchers.remove(&(model.clone(), image));
         self.restarts = self.restarts.saturating_add(1);
         tracing::warn!(%model, %image, reason, "worker ended");
-        if self.warm.get(&model).is_some_and(|live| live.image().index == image) {
-            self.warm.remove(&model);
+        if self.workers.warm.get(&model).is_some_and(|live| live.image().index == image) {
+            self.workers.warm.remove(&model);
         }
-        if let Entry::Occupied(kept) = self.kept.entry(model.clone())
+        if let Entry::Occupied(kept) = self.workers.kept.entry(model.clone())
             && kept.get().live.image().index == image
         {
             kept.remove();
         }
         let live = self.switchboard.live(&model);
         if live.is_some_and(|live| live.image().index == image) {
-            match self.kept.get(&model) {
+            match self.workers.kept.get(&model) {
                 Some(kept) => drop(self.switchboard.swap(&model, Some(kept.live.clone()))),
-                None => drop(self.dead.insert(model.clone())),
+                None => drop(self.workers.dead.insert(model.clone())),
             }
         }
         self.feed(Event::Crashed { model, image, reason })
@@ -217,7 +240,7 @@ impl Supervisor {
             // The supervisor may have gone meanwhile.
             drop(inputs.send(Input::Exited { model, image, reason }).await);
         });
-        if let Some(before) = self.watchers.insert(key, watcher.abort_handle()) {
+        if let Some(before) = self.workers.watchers.insert(key, watcher.abort_handle()) {
             before.abort();
         }
     }
@@ -227,7 +250,7 @@ impl Supervisor {
         let key = (live.model().clone(), live.image().index);
         let is_live_again =
             self.switchboard.live(&key.0).is_some_and(|now| now.image().index == key.1);
-        if !is_live_again && let Some(watcher) = self.watchers.remove(&key) {
+        if !is_live_again && let Some(watcher) = self.workers.watchers.remove(&key) {
             watcher.abort();
         }
         tokio::spawn(live.retire());
@@ -236,27 +259,32 @@ impl Supervisor {
     /// Ends what was kept warm long enough, unless it stands in for a worker that crashed.
     pub(super) fn retire_kept(&mut self, now: UnixMillis) {
         let due = |kept: &Kept| kept.until <= now;
-        let models: Vec<_> =
-            self.kept.iter().filter(|(_, kept)| due(kept)).map(|(model, _)| model.clone()).collect();
+        let models: Vec<_> = self
+            .workers
+            .kept
+            .iter()
+            .filter(|(_, kept)| due(kept))
+            .map(|(model, _)| model.clone())
+            .collect();
         for model in models {
             let stands_in = |kept: &Kept| {
                 let live = self.switchboard.live(&model);
                 live.is_some_and(|live| live.image() == kept.live.image())
             };
-            if self.kept.get(&model).is_some_and(stands_in) {
+            if self.workers.kept.get(&model).is_some_and(stands_in) {
                 continue;
             }
-            if let Some(kept) = self.kept.remove(&model) {
+            if let Some(kept) = self.workers.kept.remove(&model) {
                 self.retire(kept.live);
             }
         }
     }
 
     /// Removes images that nothing refers to any more.
-    fn prune(&self) {
+    pub(super) fn prune(&self) {
         let mut keep = self.device.images();
         keep.extend(self.switchboard.all().iter().map(|live| live.image().index));
-        keep.extend(self.kept.values().map(|kept| kept.live.image().index));
+        keep.extend(self.workers.kept.values().map(|kept| kept.live.image().index));
         if let Err(error) = self.slots.prune(&keep) {
             tracing::warn!(%error, "unused images were not removed");
         }

@@ -18,8 +18,14 @@ use crate::observe::WindowLimits;
 use crate::spool::Keep;
 use crate::verify::NotAccepted;
 
+/// Alarms in an hour. A device on which all goes wrong at once has about ten to give.
+pub(super) const ALARMS_MAX: u32 = 60;
+
 /// Without a receipt for this long, everything is sent again.
 const RESEND_AFTER_MS: i64 = 30_000;
+
+/// The envelope adds less than this to a message; what no broker takes would block all that follows.
+const ENVELOPE_BYTES: usize = 128;
 
 /// A receipt is two numbers.
 const ACK_BYTES_MAX: usize = 128;
@@ -32,9 +38,10 @@ impl Supervisor {
             return;
         }
         let newest = self.device.generation();
-        match self.keeper.try_send(Question::Directive { message, newest }) {
-            Ok(()) => self.last_message = Some(digest),
-            Err(_) => tracing::warn!("a directive came while too many checks are waiting"),
+        if self.keeper.try_send(Question::Directive { message, newest }).is_ok() {
+            self.last_message = Some(digest);
+        } else {
+            tracing::warn!("a directive came while too many checks are waiting");
         }
     }
 
@@ -78,12 +85,28 @@ impl Supervisor {
         self.tell(fault, severity, Some((model, image)))
     }
 
+    /// Tells people about trust metadata that cannot be used; once for each way in which they cannot.
+    pub(super) fn tell_once(&mut self, fault: &Fault) -> Result<(), SupervisorError> {
+        if !self.told.insert((fault.code.clone(), Digest::of(&[]))) {
+            return Ok(());
+        }
+        tracing::warn!(code = fault.code, reason = fault.reason, "trust metadata refused");
+        self.tell(fault, Severity::Security, None)
+    }
+
     fn tell(
         &mut self,
         fault: &Fault,
         severity: Severity,
         about: Option<(ModelName, ImageRef)>,
     ) -> Result<(), SupervisorError> {
+        if !self.may_alarm() {
+            tracing::warn!(
+                code = fault.code,
+                "too many alarms in this hour, this one is only here"
+            );
+            return Ok(());
+        }
         let (model, image) = about.unzip();
         let alarm = Alarm {
             code: fault.code.clone(),
@@ -93,8 +116,23 @@ impl Supervisor {
             image: image.map(|image| (image.version, image.index)),
             at: self.clock.now(),
         };
-        let keep = if severity == Severity::Info { Keep::WhileThereIsRoom } else { Keep::Always };
+        let keep = match severity {
+            Severity::Info | Severity::Warning => Keep::WhileThereIsRoom,
+            Severity::Critical | Severity::Security => Keep::Always,
+        };
         self.spool(Up::Event, keep, &alarm)
+    }
+
+    /// Whoever can cause alarms must not be able to fill the spool with them.
+    fn may_alarm(&mut self) -> bool {
+        const HOUR_MS: i64 = 60 * 60_000;
+        let now = self.clock.steady();
+        if now.since(self.alarms_refilled_at) >= HOUR_MS {
+            (self.alarms_left, self.alarms_refilled_at) = (ALARMS_MAX, now);
+        }
+        let may = self.alarms_left > 0;
+        self.alarms_left = self.alarms_left.saturating_sub(1);
+        may
     }
 
     fn spool<T: Serialize>(
@@ -107,8 +145,6 @@ impl Supervisor {
             part: "telemetry",
             reason: crate::verify::with_cause(&error),
         })?;
-        // The envelope adds less than this; what no broker takes would block all that follows.
-        const ENVELOPE_BYTES: usize = 128;
         if body.len() + ENVELOPE_BYTES > MESSAGE_BYTES_MAX {
             tracing::warn!(bytes = body.len(), channel = channel.as_str(), "message is too long");
             return Ok(());
@@ -136,12 +172,11 @@ impl Supervisor {
     /// For `fleet-agent status`, which reads what the agent last reported.
     fn write_status(&self, report: &Report) {
         let path = self.setup.store.join("run").join("status.json");
-        let written = serde_json::to_vec_pretty(report).map_err(std::io::Error::other).and_then(
-            |text| {
+        let written =
+            serde_json::to_vec_pretty(report).map_err(std::io::Error::other).and_then(|text| {
                 disk::private_dir(&self.setup.store.join("run"))?;
                 disk::replace(&path, &text, Secrecy::Public)
-            },
-        );
+            });
         if let Err(error) = written {
             tracing::warn!(%error, "status is not written");
         }
@@ -149,6 +184,18 @@ impl Supervisor {
 
     /// A new connection: says what the device is, then everything without a receipt, from the lowest number on.
     pub(super) fn on_connected(&mut self, session: Session) -> Result<(), SupervisorError> {
+        self.session = Some(session);
+        self.birth()?;
+        self.sent = self.spool.acknowledged();
+        let steady = self.clock.steady();
+        (self.next_poll, self.next_beat) = (steady, steady);
+        Ok(())
+    }
+
+    /// Says what the device is; again when that has changed.
+    pub(super) fn birth(&mut self) -> Result<(), SupervisorError> {
+        let Some(session) = &self.session else { return Ok(()) };
+        self.is_birth_due = false;
         let now = self.clock.now();
         let report = self.device.report(now);
         let birth = Birth {
@@ -160,12 +207,7 @@ impl Supervisor {
             endpoint: self.endpoint.clone(),
             at: now,
         };
-        self.spool(Up::Birth, Keep::Always, &birth)?;
-        self.session = Some(session);
-        self.sent = self.spool.acknowledged();
-        let steady = self.clock.steady();
-        (self.next_poll, self.next_beat) = (steady, steady);
-        Ok(())
+        self.spool(Up::Birth, Keep::Always, &birth)
     }
 
     /// Takes a receipt. Where it stops short of a gap, the lowest message is sent again: it says that the gap stays.
@@ -223,7 +265,8 @@ impl Supervisor {
             self.beat();
         }
         let dropped = self.spool.dropped();
-        if dropped > self.dropped_told {
+        // Offline, the word itself would be dropped, again and again.
+        if dropped > self.dropped_told && self.session.is_some() {
             tracing::warn!(dropped, "spool is full, old windows were dropped");
             self.dropped_told = dropped;
             let reason = format!("{dropped} messages were dropped since the agent started");

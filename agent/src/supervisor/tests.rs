@@ -6,18 +6,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sealift_protocol::id::{DeviceId, Version};
-use sealift_protocol::report::{OutcomeKind, Phase, Report, SlotReport};
-use sealift_protocol::telemetry::{Event as Alarm, Severity};
+use sealift_protocol::report::{ImageRef, OutcomeKind, Phase, Report, SlotReport};
+use sealift_protocol::telemetry::{Event as Alarm, Severity, SpoolId};
 use sealift_protocol::topic::Up;
 use tempfile::TempDir;
 
 use super::*;
 use crate::config::EngineName;
+use crate::device::FaultKind;
 use crate::enrol::{Enrolment, enrol};
+use crate::limits::SPOOL_BYTES_MAX;
+use crate::spool::Keep;
 use fleet::{Fleet, model, now, weights};
 
 /// Longest wait for what must happen; machines under load are slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Agent {
     store: TempDir,
@@ -95,7 +98,13 @@ impl Agent {
 
     /// What people would hear of, oldest first.
     fn alarms(&self) -> Vec<Alarm> {
-        let spool = Spool::open(&self.path().join("spool"), SPOOL_BYTES_MAX, SpoolId(0)).unwrap();
+        // A copy: opening cuts off what the agent is just writing.
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(self.path().join("spool")).unwrap().flatten() {
+            // A temporary file may have got its name meanwhile.
+            drop(std::fs::copy(file.path(), copy.path().join(file.file_name())));
+        }
+        let spool = Spool::open(copy.path(), SPOOL_BYTES_MAX, SpoolId(0)).unwrap();
         let messages = spool.after(0, 10_000).unwrap();
         let events = messages.iter().filter(|message| message.channel == Up::Event);
         let decoded = events.map(|message| &message.envelope.body);
@@ -109,7 +118,8 @@ impl Agent {
 
     /// The version that answers a real request at the local endpoint.
     async fn answering(&self) -> String {
-        let endpoint = self.wait(|| std::fs::read(self.path().join("run/endpoint.json")).ok()).await;
+        let endpoint =
+            self.wait(|| std::fs::read(self.path().join("run/endpoint.json")).ok()).await;
         let endpoint: serde_json::Value = serde_json::from_slice(&endpoint).unwrap();
         let url = format!("{}/v2/models/vision%2Fdigits/infer", endpoint["http"].as_str().unwrap());
         let data = vec![0.5_f32; 64];
@@ -248,7 +258,8 @@ async fn an_expired_target_is_refused_and_the_live_image_serves_on() {
 
     fleet.direct(2, "2", index);
 
-    let alarm = agent.wait(|| agent.alarms().into_iter().find(|a| a.code.ends_with("expired"))).await;
+    let alarm =
+        agent.wait(|| agent.alarms().into_iter().find(|a| a.code.ends_with("expired"))).await;
     assert_eq!(alarm.severity, Severity::Security);
     assert_eq!(agent.answering().await, "1");
 }
@@ -320,6 +331,28 @@ async fn a_download_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
+async fn an_image_that_is_revoked_while_it_is_live_gives_way_and_does_not_come_back() {
+    let mut fleet = Fleet::start().await;
+    let agent = Agent::serving_1(&mut fleet).await;
+    let index = fleet.publish("2", 1);
+    fleet.direct(2, "2", index);
+    agent.until(|slot| slot.phase == Phase::Watch && serves(slot, "2")).await;
+
+    fleet.revoke(index);
+
+    let slot = agent.until(|slot| slot.phase == Phase::Idle && serves(slot, "1")).await;
+    assert_eq!(slot.outcome.unwrap().code, "image.revoked");
+    fleet.direct(3, "2", index);
+    agent
+        .until(|slot| {
+            let outcome = slot.outcome.as_ref().unwrap();
+            outcome.generation.0 == 3 && outcome.result == OutcomeKind::Rejected
+        })
+        .await;
+    assert_eq!(agent.answering().await, "1");
+}
+
+#[tokio::test]
 async fn an_image_below_the_epoch_floor_is_rejected() {
     let mut fleet = Fleet::start().await;
     let agent = Agent::serving_1(&mut fleet).await;
@@ -378,4 +411,49 @@ async fn a_stopped_agent_keeps_everything_it_had_to_say() {
         sealift_protocol::codec::decode("report", &last.envelope.body, 100_000).unwrap();
     assert!(serves(&report.slots[0], "1"));
     assert!(report.at <= now());
+}
+
+/// An agent that is open and does nothing by itself.
+async fn opened(fleet: &Fleet) -> (Supervisor, Agent) {
+    let agent = Agent::enrolled(fleet).await;
+    let setup = Setup { store: agent.path(), config: Config::default(), is_simulated: true };
+    let (supervisor, _) = open::open(setup).await.unwrap();
+    (supervisor, agent)
+}
+
+#[tokio::test]
+async fn whoever_causes_alarms_cannot_fill_the_spool_with_them() {
+    let fleet = Fleet::start().await;
+    let (mut supervisor, _agent) = opened(&fleet).await;
+    let fault = Fault::new(FaultKind::Untrusted, "cose.key", "a forged directive");
+    let image = ImageRef { version: Version::parse("1").unwrap(), index: Digest::of(b"1") };
+
+    for _ in 0..200 {
+        supervisor.alarm(model(), image.clone(), &fault).unwrap();
+    }
+
+    assert_eq!(supervisor.spool.len(), usize::try_from(telemetry::ALARMS_MAX).unwrap());
+}
+
+#[tokio::test]
+async fn a_receipt_that_stops_at_a_gap_has_the_next_message_sent_again() {
+    const PROFILE_BYTES: usize = 200_000;
+    let fleet = Fleet::start().await;
+    let (mut supervisor, _agent) = opened(&fleet).await;
+    let spool = &mut supervisor.spool;
+    spool.append(Up::Report, Keep::Always, vec![0; 10]).unwrap();
+    for _ in 0..50 {
+        spool.append(Up::Profile, Keep::WhileThereIsRoom, vec![0; PROFILE_BYTES]).unwrap();
+    }
+    assert!(spool.dropped() > 0);
+    let sequence = spool.append(Up::Report, Keep::Always, vec![0; 10]).unwrap();
+    let id = spool.after(0, 1).unwrap()[0].envelope.spool;
+    supervisor.sent = sequence;
+
+    let receipt = sealift_protocol::telemetry::Ack { spool: id, sequence: 1 };
+    supervisor.on_ack(&sealift_protocol::codec::encode(&receipt).unwrap()).unwrap();
+
+    let next = &supervisor.spool.after(supervisor.sent, 1).unwrap()[0];
+    assert!(next.sequence > 2, "what was dropped is not waited for");
+    assert_eq!(next.envelope.lowest, next.sequence);
 }

@@ -12,7 +12,7 @@ use sealift_protocol::report::ImageRef;
 use tokio::sync::mpsc;
 
 use super::keeper::Question;
-use super::{Input, Purpose, Supervisor};
+use super::{Input, Purpose, Ready, Supervisor};
 use crate::device::{Answer, Event, Fault, FaultKind, Task, Ticket};
 use crate::disk;
 use crate::download::Download;
@@ -36,6 +36,8 @@ impl Supervisor {
     pub(super) fn start(&mut self, model: ModelName, ticket: Ticket, task: Task) -> Option<Event> {
         match task {
             Task::Check { desired, floor } => {
+                // Room first: what earlier attempts have left behind.
+                self.prune();
                 let question = Question::Image { desired, floor, ticket };
                 return self.ask(model, ticket, question);
             }
@@ -86,7 +88,7 @@ impl Supervisor {
             let answer = done.map_or_else(Answer::Failed, |()| Answer::Downloaded);
             answer_with(&inputs, model, ticket, answer).await;
         });
-        self.jobs.insert(owner, job.abort_handle());
+        self.workers.jobs.insert(owner, job.abort_handle());
     }
 
     fn verify(&mut self, model: ModelName, ticket: Ticket, index: Digest) {
@@ -98,7 +100,7 @@ impl Supervisor {
             let answer = checked.map_or_else(Answer::Failed, |()| Answer::Verified);
             answer_with(&inputs, model, ticket, answer).await;
         });
-        self.jobs.insert(owner, job.abort_handle());
+        self.workers.jobs.insert(owner, job.abort_handle());
     }
 
     /// Starts a worker for an image on disk, after a pause, and says when it is ready.
@@ -127,17 +129,17 @@ impl Supervisor {
             // The supervisor may have gone meanwhile.
             drop(inputs.send(Input::Worker { model, purpose, ready }).await);
         });
-        let tasks = if is_new { &mut self.jobs } else { &mut self.starts };
+        let tasks = if is_new { &mut self.workers.jobs } else { &mut self.workers.starts };
         if let Some(before) = tasks.insert(owner, job.abort_handle()) {
             before.abort();
         }
     }
 
     pub(super) fn cancel(&mut self, model: &ModelName) {
-        if let Some(job) = self.jobs.remove(model) {
+        if let Some(job) = self.workers.jobs.remove(model) {
             job.abort();
         }
-        if let Some(live) = self.warm.remove(model) {
+        if let Some(live) = self.workers.warm.remove(model) {
             self.retire(live);
         }
     }
@@ -145,7 +147,7 @@ impl Supervisor {
 
 impl Start {
     /// Checks every byte again, unless that was just done; then loads, tests, and joins image and worker.
-    async fn run(self, is_verified: bool) -> Result<Live, Fault> {
+    async fn run(self, is_verified: bool) -> Result<Ready, Fault> {
         let index = self.image.index;
         if !is_verified {
             let slots = self.slots.clone();
@@ -160,8 +162,7 @@ impl Start {
         })?;
         let slot_dir = self.slots.path(index);
         let (engine, executable) = (self.engine.clone(), None);
-        let spec =
-            WorkerSpec { slot_dir, files: files.clone(), engine, scratch_dir, executable };
+        let spec = WorkerSpec { slot_dir, files: files.clone(), engine, scratch_dir, executable };
         let (worker, warmed) = Worker::start(spec).await.map_err(|error| {
             Fault::new(FaultKind::Failed, error.code(), &verify::with_cause(&error))
         })?;
@@ -190,7 +191,7 @@ impl Start {
         let (model, image, since) = (self.model, self.image, self.since);
         let providers = warmed.providers;
         let live = LiveImage { model, image, contract, baseline, providers, since };
-        Ok(Live::new(live, worker))
+        Ok(Ready { live: Live::new(live, worker), runtime: warmed.runtime })
     }
 }
 

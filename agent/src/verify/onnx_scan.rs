@@ -61,9 +61,10 @@ impl Refused {
 
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Form("it ends in the middle of a field"),
-            _ => Self::Read(error),
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Self::Form("it ends in the middle of a field")
+        } else {
+            Self::Read(error)
         }
     }
 }
@@ -160,7 +161,11 @@ impl Walk {
                 _ => return Err(Refused::Form("it has a field of an unknown wire type")),
             }
         }
-        if self.at == end { Ok(()) } else { Err(Refused::Form("a field is longer than its message")) }
+        if self.at == end {
+            Ok(())
+        } else {
+            Err(Refused::Form("a field is longer than its message"))
+        }
     }
 
     fn field(
@@ -235,21 +240,16 @@ impl Walk {
 }
 
 /// A number outside of a packed field.
-fn check_number(
-    kind: Message,
-    number: u64,
-    value: u64,
-    elements: &mut u64,
-) -> Result<(), Refused> {
+fn check_number(kind: Message, number: u64, value: u64, elements: &mut u64) -> Result<(), Refused> {
     /// `TensorProto.data_location`, whose value 1 means "external".
     const DATA_LOCATION: u64 = 14;
-    match kind.content(number) {
-        Content::Dimensions => multiply(elements, value),
-        _ if kind == Message::Tensor && number == DATA_LOCATION && value != 0 => {
-            Err(Refused::ExternalData)
-        }
-        _ => Ok(()), // versions, types, flags
+    if matches!(kind.content(number), Content::Dimensions) {
+        return multiply(elements, value);
     }
+    if kind == Message::Tensor && number == DATA_LOCATION && value != 0 {
+        return Err(Refused::ExternalData);
+    }
+    Ok(()) // versions, types, flags
 }
 
 /// A dimension is an `int64`; a negative one is a huge number here.
@@ -263,13 +263,14 @@ fn multiply(elements: &mut u64, dimension: u64) -> Result<(), Refused> {
 mod tests {
     use super::*;
 
-    fn varint(mut value: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while value > 0x7f {
-            bytes.push((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
+    fn varint(value: u64) -> Vec<u8> {
+        let digits = (0..10).map(|place| (value >> (7 * place)) & 0x7f);
+        let mut bytes: Vec<_> = digits.map(|digit| u8::try_from(digit).unwrap()).collect();
+        while bytes.len() > 1 && bytes.last() == Some(&0) {
+            bytes.pop();
         }
-        bytes.push(value as u8);
+        let last = bytes.len() - 1;
+        bytes[..last].iter_mut().for_each(|byte| *byte |= 0x80);
         bytes
     }
 
@@ -289,7 +290,8 @@ mod tests {
     }
 
     fn model(graph: &[u8]) -> Vec<u8> {
-        [number(1, 10), field(8, &[field(1, b""), number(2, 21)].concat()), field(7, graph)].concat()
+        [number(1, 10), field(8, &[field(1, b""), number(2, 21)].concat()), field(7, graph)]
+            .concat()
     }
 
     fn node(operator: &[u8], domain: &[u8], attribute: &[u8]) -> Vec<u8> {
@@ -361,7 +363,9 @@ mod tests {
     fn endless_nesting_and_other_formats_are_refused() {
         let nested = (0..80).fold(Vec::new(), |graph, _| node(b"If", b"", &field(6, &graph)));
         assert_eq!(scanned(&model(&nested)), "onnx.depth");
-        for other in [b"\x80\x04\x95pickle".as_slice(), b"PK\x03\x04zip", b"", b"\x3a\xff\xff\xff\xff\x7f"] {
+        for other in
+            [b"\x80\x04\x95pickle".as_slice(), b"PK\x03\x04zip", b"", b"\x3a\xff\xff\xff\xff\x7f"]
+        {
             assert_eq!(scanned(other), "onnx.form", "{other:?}");
         }
         assert_eq!(scanned(&model(b"")[..8]), "onnx.form");

@@ -1,6 +1,6 @@
 //! What the child gives up before it loads foreign code: privileges, core dumps, memory, the file system, the network.
 //!
-//! Landlock and its parts depend on the kernel; what is missing is logged and the rest holds. Limits and privileges must hold.
+//! Landlock and seccomp depend on the kernel; what is missing is logged and the rest holds. Limits and privileges must hold.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use rustix::process::{
     Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::set_no_new_privs;
+use seccompiler::{BpfMap, TargetArch, apply_filter, compile_from_json};
 
 use super::frame::LoadOrder;
 
@@ -40,6 +41,38 @@ const DRIVER_PATHS: [&str; 5] = ["/usr", "/opt", "/etc/OpenCL", "/proc/driver", 
 /// The provider that needs no device file.
 const CPU: &str = "CPUExecutionProvider";
 
+/// System calls that no inference needs and a captured process would: starting programs, looking into other processes, changing the
+/// system, and sockets of IPv4, IPv6 and raw packets. They fail with `EPERM`.
+const REFUSED_CALLS: &str = r#"{ "worker": {
+    "mismatch_action": "allow",
+    "match_action": { "errno": 1 },
+    "filter": [
+        { "syscall": "execve" },
+        { "syscall": "execveat" },
+        { "syscall": "ptrace" },
+        { "syscall": "process_vm_readv" },
+        { "syscall": "process_vm_writev" },
+        { "syscall": "bpf" },
+        { "syscall": "perf_event_open" },
+        { "syscall": "userfaultfd" },
+        { "syscall": "add_key" },
+        { "syscall": "keyctl" },
+        { "syscall": "mount" },
+        { "syscall": "umount2" },
+        { "syscall": "pivot_root" },
+        { "syscall": "setns" },
+        { "syscall": "unshare" },
+        { "syscall": "reboot" },
+        { "syscall": "kexec_load" },
+        { "syscall": "init_module" },
+        { "syscall": "finit_module" },
+        { "syscall": "delete_module" },
+        { "syscall": "socket", "args": [{ "index": 0, "type": "dword", "op": "eq", "val": 2 }] },
+        { "syscall": "socket", "args": [{ "index": 0, "type": "dword", "op": "eq", "val": 10 }] },
+        { "syscall": "socket", "args": [{ "index": 0, "type": "dword", "op": "eq", "val": 17 }] }
+    ]
+} }"#;
+
 /// Shuts this process in. To be called while there is one thread: each thread has its own restrictions.
 pub(super) fn enter(order: &LoadOrder) -> io::Result<()> {
     // A hung library would not notice that the supervisor has gone.
@@ -53,7 +86,17 @@ pub(super) fn enter(order: &LoadOrder) -> io::Result<()> {
         Ok(status) => tracing::warn!(?status, "kernel does not shut the worker in completely"),
         Err(error) => tracing::warn!(%error, "kernel does not shut the worker in"),
     }
+    if let Err(error) = refuse_calls() {
+        tracing::warn!(%error, "worker may make any system call");
+    }
     Ok(())
+}
+
+/// Gives up [`REFUSED_CALLS`].
+fn refuse_calls() -> Result<(), seccompiler::Error> {
+    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
+    let filters: BpfMap = compile_from_json(REFUSED_CALLS.as_bytes(), architecture)?;
+    filters.values().try_for_each(|filter| apply_filter(filter))
 }
 
 /// Lowers a limit for good; one that is lower already stays.
@@ -128,6 +171,20 @@ mod tests {
             latency_max_ms: 1,
             memory_max_mb: 1,
         }
+    }
+
+    /// Like Landlock, the filter is the thread's that asks for it.
+    #[test]
+    fn a_worker_starts_no_program_and_opens_no_socket_to_the_network() {
+        let within = || {
+            refuse_calls().unwrap();
+            let program = std::process::Command::new("/bin/true").status();
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0");
+            let pair = std::os::unix::net::UnixStream::pair();
+            (program.is_ok(), socket.is_ok(), pair.is_ok())
+        };
+        let (program, socket, pair) = std::thread::spawn(within).join().unwrap();
+        assert_eq!((program, socket, pair), (false, false, true));
     }
 
     /// Landlock restricts the thread that asks for it, so that a thread can stand for the child.

@@ -93,6 +93,11 @@ fn in_scope(
         Scope::Cohort { key, value } => labels.insert(key.clone(), value.clone()),
         Scope::Device(id) => labels.insert("device".to_owned(), id.to_string()),
     };
+    let worst_group = drifted.iter().find_map(|verdict| match &verdict.subject {
+        Subject::Group(group) => Some(group.clone()),
+        Subject::Feature(_) | Subject::Prediction | Subject::Confidence => None,
+    });
+    labels.extend(worst_group.map(|group| ("group".to_owned(), group)));
     Some(Finding {
         key: format!("drift/{model}/{version}/{scope}"),
         kind: "drift".to_owned(),

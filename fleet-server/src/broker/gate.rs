@@ -120,9 +120,9 @@ impl Gate {
     }
 
     async fn take(&self, identity: &Identity, channel: Up, payload: &[u8]) -> Verdict {
-        let (tenant, device) = (&identity.tenant, &identity.device);
+        let device = &identity.device;
         let channel_name = channel.as_str();
-        match self.ingest.accept(tenant, device, channel, payload, clock::now()).await {
+        match self.ingest.accept(identity, channel, payload, clock::now()).await {
             Ok(ack) => {
                 self.metrics.count_message("stored");
                 Verdict::Stored(ack.and_then(|ack| codec::encode(&ack).ok()))
@@ -150,9 +150,8 @@ impl Gate {
             return;
         }
         tracing::warn!(device = %identity.device, code, "device refused");
-        let (tenant, device) = (&identity.tenant, &identity.device);
-        let recorded =
-            self.ingest.security_event(tenant, device, code, &refusal.to_string(), now).await;
+        let device = &identity.device;
+        let recorded = self.ingest.security_event(identity, code, &refusal.to_string(), now).await;
         if let Err(error) = recorded {
             // A device that was never enrolled has no timeline; the log has it.
             tracing::warn!(%device, code, %error, "security event not stored");

@@ -5,7 +5,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sealift_protocol::api::{DeviceView, LabelsChange, Page, Problem, TimelineEntry};
 use sealift_protocol::id::DeviceId;
-use sealift_protocol::limits::{LABEL_KEY_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX};
+use sealift_protocol::limits::LABELS_MAX;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,10 +17,7 @@ use super::error::ApiError;
 use super::page::{PageQuery, page};
 use crate::audit::Deed;
 use crate::clock;
-use crate::filter::Filter;
-
-/// Keys that the filter language has taken.
-const RESERVED_KEYS: [&str; 5] = ["state", "model", "id", "seen", "sim"];
+use crate::filter::{self, Filter};
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -175,28 +172,14 @@ fn unknown(id: &DeviceId) -> ApiError {
     ApiError::not_found("device.not-found", format!("there is no device {id}"))
 }
 
-/// A label's name must be one that a filter can ask for.
 fn check_labels(change: &LabelsChange) -> Result<(), ApiError> {
-    for (name, value) in &change.labels {
-        let is_word = |character: char| {
-            character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | '/')
-        };
-        let is_name = !name.is_empty()
-            && name.chars().count() <= LABEL_KEY_CHARS_MAX
-            && !name.starts_with('-')
-            && name.chars().all(is_word)
-            && !RESERVED_KEYS.contains(&name.as_str());
-        let is_value = |value: &String| {
-            !value.is_empty()
-                && value.chars().count() <= LABEL_VALUE_CHARS_MAX
-                && !value.chars().any(|character| character.is_control() || character == '"')
-        };
-        if !is_name || !value.as_ref().is_none_or(is_value) {
-            let detail = format!("`{name}` is not a label, or its value is not one");
-            return Err(ApiError::invalid("labels.invalid", detail).help(
-                "names have up to 40 of A-Z a-z 0-9 - _ . /, values up to 80 printable characters",
-            ));
-        }
+    /// Stands for the value of a label that is removed.
+    const ANY_VALUE: &str = "x";
+    let is_label = |(name, value): (&String, &Option<String>)| {
+        filter::is_label(name, value.as_deref().unwrap_or(ANY_VALUE))
+    };
+    if change.labels.iter().all(is_label) {
+        return Ok(());
     }
-    Ok(())
+    Err(ApiError::invalid("labels.invalid", filter::LABEL_RULE))
 }

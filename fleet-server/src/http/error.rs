@@ -1,11 +1,13 @@
 //! Refusals and failures as `application/problem+json` (RFC 9457). Causes inside the server go to the log, under the request's id.
 
 use axum::Json;
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sealift_protocol::api::Problem;
+use tracing::Instrument as _;
 
 use crate::auth::AuthError;
 use crate::filter::InvalidFilter;
@@ -13,8 +15,8 @@ use crate::order::OrderError;
 use crate::reconcile::ReconcileError;
 use crate::store::StoreError;
 
-/// Where each code is explained.
-const TYPE_PREFIX: &str = "/docs/problems#";
+/// Before the code, in the type of a problem.
+const TYPE_PREFIX: &str = "urn:sealift:problem:";
 
 /// What a caller is told instead of a result.
 #[derive(Debug)]
@@ -75,7 +77,12 @@ impl From<StoreError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "conflict", error.to_string())
                     .help("look again, then try again")
             }
-            error => Self::internal(error),
+            error @ (StoreError::Url(_)
+            | StoreError::Open(_)
+            | StoreError::Migrate(_)
+            | StoreError::Query(_)
+            | StoreError::Corrupt { .. }
+            | StoreError::TooLarge(_)) => Self::internal(error),
         }
     }
 }
@@ -168,22 +175,49 @@ fn written(status: StatusCode, problem: &Problem) -> Response {
     response
 }
 
-/// Puts the request's id into the problem that answers it, so that people can find it in the log.
+/// Longest text of a refusal by the framework.
+const TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// Puts the request's id into the problem that answers it, so that people can find it in the log. What the framework itself refuses
+/// (a body that is no JSON, too large, too late) becomes a problem as well.
 pub(crate) async fn name_request(request: Request, next: Next) -> Response {
-    use tracing::Instrument as _;
     let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
     let id = id.unwrap_or_default().to_owned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("request", %id, %method, path);
-    let mut response = next.run(request).instrument(span).await;
-    let Some(mut problem) = response.extensions_mut().remove::<Problem>() else { return response };
-    problem.request_id = Some(id);
-    let headers = response.headers().clone();
-    let mut named = written(response.status(), &problem);
-    for (name, value) in &headers {
+    let (mut head, body) = next.run(request).instrument(span).await.into_parts();
+    let problem = match head.extensions.remove::<Problem>() {
+        Some(problem) => problem,
+        None if is_bare_refusal(&head, &path) => {
+            let text = to_bytes(body, TEXT_BYTES_MAX).await.unwrap_or_default();
+            bare_problem(head.status, &String::from_utf8_lossy(&text))
+        }
+        None => return Response::from_parts(head, body),
+    };
+    let mut named = written(head.status, &Problem { request_id: Some(id), ..problem });
+    for (name, value) in &head.headers {
         if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
-            named.headers_mut().insert(name.clone(), value.clone());
+            named.headers_mut().append(name.clone(), value.clone());
         }
     }
     named
+}
+
+fn is_bare_refusal(head: &axum::http::response::Parts, path: &str) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let is_refusal = head.status.is_client_error() || head.status.is_server_error();
+    is_refusal && path.starts_with("/api/") && (kind.is_empty() || kind.starts_with(b"text/plain"))
+}
+
+fn bare_problem(status: StatusCode, text: &str) -> Problem {
+    let title = status.canonical_reason().unwrap_or_default().to_owned();
+    Problem {
+        r#type: format!("{TYPE_PREFIX}request.invalid"),
+        status: status.as_u16(),
+        code: "request.invalid".to_owned(),
+        detail: if text.is_empty() { title.clone() } else { text.to_owned() },
+        title,
+        help: None,
+        request_id: None,
+    }
 }

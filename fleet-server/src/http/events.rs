@@ -7,17 +7,20 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt as _};
+use sealift_protocol::id::UnixMillis;
 use tokio_stream::wrappers::BroadcastStream;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{App, rollouts, status};
-use crate::clock;
 use crate::events;
 use crate::store::StoreError;
 
 /// Proxies cut connections on which nothing comes for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The overview counts the whole fleet: that is not done for every change.
+const STATUS_EVERY_MS: i64 = 2_000;
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(listen))
@@ -45,25 +48,39 @@ fn wire(event: &events::Event) -> Event {
     Event::default().id(event.number.to_string()).event(event.kind).data(&*event.body)
 }
 
-/// Looks up what was touched and publishes it.
-pub(super) async fn tell(app: &App) -> Result<(), StoreError> {
-    let touched = app.hub.take_touched();
-    if !app.hub.has_listeners() {
-        return Ok(());
+/// Tells browsers what has changed.
+pub(super) struct Teller {
+    app: App,
+    is_status_due: bool,
+    status_told_at: UnixMillis,
+}
+
+impl Teller {
+    pub(super) const fn new(app: App) -> Self {
+        Self { app, is_status_due: false, status_told_at: UnixMillis(0) }
     }
-    let presence = app.patience.presence(clock::now());
-    for device in &touched.devices {
-        if let Some(view) = app.store.device(device, presence).await? {
+
+    /// Looks up what was touched and publishes it.
+    pub(super) async fn tell(&mut self, now: UnixMillis) -> Result<(), StoreError> {
+        let app = &self.app;
+        let touched = app.hub.take_touched();
+        if !app.hub.has_listeners() {
+            return Ok(());
+        }
+        let presence = app.patience.presence(now);
+        for view in app.store.devices_named(&touched.devices, presence).await? {
             app.hub.publish("device", &view);
         }
-    }
-    for &rollout in &touched.rollouts {
-        if let Some(row) = app.store.rollout(rollout).await? {
-            app.hub.publish("rollout", &rollouts::view(row));
+        for &rollout in &touched.rollouts {
+            if let Some(row) = app.store.rollout(rollout).await? {
+                app.hub.publish("rollout", &rollouts::view(row));
+            }
         }
+        self.is_status_due |= touched.status;
+        if self.is_status_due && now.since(self.status_told_at) >= STATUS_EVERY_MS {
+            app.hub.publish("status", &status::read(app).await?);
+            (self.is_status_due, self.status_told_at) = (false, now);
+        }
+        Ok(())
     }
-    if touched.status {
-        app.hub.publish("status", &status::read(app).await?);
-    }
-    Ok(())
 }

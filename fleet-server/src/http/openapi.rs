@@ -31,6 +31,6 @@ pub(super) fn head() -> Document {
 }
 
 /// Serves the description.
-pub(super) async fn serve(document: Document) -> Response {
+pub(super) fn serve(document: &Document) -> Response {
     Json(document).into_response()
 }

@@ -1,6 +1,7 @@
 //! `/api/v1/rollouts` and `/api/v1/rollback`.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sealift_protocol::api::{
@@ -190,7 +191,7 @@ async fn act(
     State(app): State<App>,
     caller: Caller,
     Path((id, action)): Path<(String, String)>,
-    body: Option<Json<ActionNew>>,
+    body: Bytes,
 ) -> Result<Json<RolloutView>, ApiError> {
     let asker = Asker { name: caller.may_operate()?, now: clock::now() };
     let id = rollout_id(&id)?;
@@ -205,11 +206,18 @@ async fn act(
             return Err(ApiError::not_found("action.unknown", detail));
         }
     };
-    let reason = body.map(|Json(body)| body.reason).unwrap_or_default();
-    order::act(&app.reconciler, &app.director, id, (action, &reason), asker).await?;
+    let reason = if body.is_empty() { ActionNew::default() } else { action_new(&body)? }.reason;
+    order::act::take(&app.reconciler, &app.director, id, (action, &reason), asker).await?;
     app.signals.directives().notify_one();
     wake(&app, id);
     shown(&app, id).await
+}
+
+/// The body may be left out.
+fn action_new(body: &[u8]) -> Result<ActionNew, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::new(StatusCode::BAD_REQUEST, "request.invalid", error.to_string())
+    })
 }
 
 /// Goes back to an earlier version.

@@ -43,7 +43,8 @@ pub(super) async fn apply(
 ) -> Result<Option<Ack>, IngestError> {
     let Job { device, message, now, .. } = job;
     // Also the lock on the device: two messages of one device are applied one after the other.
-    if !change.see(device, *now).await? {
+    let is_will = matches!(message, Message::Conn(conn) if !conn.online);
+    if !change.see(device, (!is_will).then_some(*now)).await? {
         return Err(IngestError::UnknownDevice(device.clone()));
     }
     touched.devices.insert(device.clone());

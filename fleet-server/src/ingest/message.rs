@@ -30,7 +30,7 @@ const CLOCK_MS_MAX: i64 = 7_258_118_400_000;
 
 /// Why a message is not one of ours.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidMessage {
+pub(crate) enum InvalidMessage {
     /// Not CBOR of the right shape.
     #[error("not a {0}")]
     Form(&'static str, #[source] CodecError),

@@ -43,19 +43,18 @@ pub const fn refusal(action: Action, stage: Stage) -> Option<&'static str> {
     use Stage as S;
     match (action, stage) {
         // Going back is possible at any time, and never hidden.
-        (Action::Rollback, _) => None,
+        (Action::Rollback, _)
+        | (Action::Pause, S::Running | S::Completing { .. })
+        | (Action::Resume, S::Paused | S::Halted)
+        | (Action::Promote, S::Running | S::Halted)
+        | (Action::Abort, S::Running | S::Paused | S::Halted | S::Completing { .. })
+        | (Action::Retry, S::Running | S::Halted | S::Completing { .. }) => None,
         (_, S::Succeeded | S::Aborted | S::Superseded) => Some("the rollout is over"),
-        (Action::Pause, S::Running | S::Completing { .. }) => None,
         (Action::Pause, S::Paused) => Some("it is paused already"),
         (Action::Pause, S::Halted) => Some("it is halted already"),
-        (Action::Resume, S::Paused | S::Halted) => None,
         (Action::Resume, S::Running | S::Completing { .. }) => Some("it is running"),
-        (Action::Promote, S::Running | S::Halted) => None,
-        (Action::Promote, S::Paused) => Some("it is paused; resume it first"),
         (Action::Promote, S::Completing { .. }) => Some("all waves have passed"),
-        (Action::Abort, S::Running | S::Paused | S::Halted | S::Completing { .. }) => None,
-        (Action::Retry, S::Running | S::Halted | S::Completing { .. }) => None,
-        (Action::Retry, S::Paused) => Some("it is paused; resume it first"),
+        (Action::Promote | Action::Retry, S::Paused) => Some("it is paused; resume it first"),
     }
 }
 

@@ -25,8 +25,14 @@ pub(super) const fn is_bad(progress: DeviceProgress) -> bool {
     use DeviceProgress as P;
     match progress {
         P::Failed | P::Rejected | P::RolledBack | P::Silent => true,
-        P::Queued | P::Offered | P::InProgress | P::Probation | P::Succeeded => false,
-        P::NotApplicable | P::Offline | P::Superseded => false,
+        P::Queued
+        | P::Offered
+        | P::InProgress
+        | P::Probation
+        | P::Succeeded
+        | P::NotApplicable
+        | P::Offline
+        | P::Superseded => false,
     }
 }
 
@@ -34,8 +40,15 @@ pub(super) const fn is_in_flight(progress: DeviceProgress) -> bool {
     use DeviceProgress as P;
     match progress {
         P::Offered | P::InProgress | P::Probation => true,
-        P::Queued | P::Succeeded | P::Failed | P::Rejected | P::RolledBack | P::Silent => false,
-        P::NotApplicable | P::Offline | P::Superseded => false,
+        P::Queued
+        | P::Succeeded
+        | P::Failed
+        | P::Rejected
+        | P::RolledBack
+        | P::Silent
+        | P::NotApplicable
+        | P::Offline
+        | P::Superseded => false,
     }
 }
 
@@ -56,7 +69,7 @@ pub(super) fn judge(rollout: &Rollout, device: &DeviceView, now: UnixMillis) -> 
     if let Some(failure) = &device.penalty {
         return Verdict::NotTold(DeviceProgress::Failed, Why::Penalised(failure.clone()));
     }
-    if device.online_since.is_none() {
+    if device.online_since.is_none() && !rollout.is_rollback {
         return Verdict::NotTold(DeviceProgress::Offline, Why::OfflineUntold);
     }
     Verdict::Eligible

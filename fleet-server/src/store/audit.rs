@@ -20,7 +20,11 @@ struct Row {
 
 impl Change {
     /// Writes down who did what to what, and why. Part of the same change as the deed: neither is without the other.
-    pub async fn audit(&mut self, deed: &Deed<'_>, now: UnixMillis) -> Result<(), StoreError> {
+    pub(crate) async fn audit(
+        &mut self,
+        deed: &Deed<'_>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
         let sequence = self.next_number("audit").await?;
         let before: Option<String> = sqlx::query_scalar(
             "SELECT hash FROM audit WHERE tenant = $1 ORDER BY sequence DESC LIMIT 1",
@@ -47,7 +51,7 @@ impl Change {
 
 impl TenantStore {
     /// A page of the audit log, newest first, of rows numbered below `before`.
-    pub async fn audit_log(
+    pub(crate) async fn audit_log(
         &self,
         before: Option<u64>,
         limit: u32,
@@ -66,7 +70,7 @@ impl TenantStore {
     }
 
     /// How many rows the audit log has.
-    pub async fn audit_length(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn audit_length(&self) -> Result<u64, StoreError> {
         let length: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM audit WHERE tenant = $1")
             .bind(self.id().to_owned())
             .fetch_one(self.readers())
@@ -84,7 +88,7 @@ impl TenantStore {
     }
 
     /// The first row that was edited, removed or put elsewhere, if there is one.
-    pub async fn audit_break(&self) -> Result<Option<u64>, StoreError> {
+    pub(crate) async fn audit_break(&self) -> Result<Option<u64>, StoreError> {
         /// Rows read at a time.
         const BATCH: i64 = 1_000;
         let (mut last, mut hash) = (0_i64, String::new());

@@ -14,13 +14,13 @@ use crate::directive::Director;
 
 /// A directive that the broker does not have yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpublished {
+pub(crate) struct Unpublished {
     /// For whom.
-    pub device: DeviceId,
+    pub(crate) device: DeviceId,
     /// Which.
-    pub generation: Generation,
+    pub(crate) generation: Generation,
     /// The signed bytes.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -35,7 +35,7 @@ struct Row {
 
 impl TenantStore {
     /// Directives that the broker does not have, by device, after `after`.
-    pub async fn unpublished_directives(
+    pub(crate) async fn unpublished_directives(
         &self,
         after: Option<&DeviceId>,
         limit: u32,
@@ -58,7 +58,7 @@ impl TenantStore {
     }
 
     /// Devices whose directive was signed before a moment and that have not followed it yet.
-    pub async fn stale_directives(
+    pub(crate) async fn stale_directives(
         &self,
         issued_before: UnixMillis,
         limit: u32,
@@ -90,8 +90,8 @@ impl Change {
         let generation = self.next_generation(device).await?;
         self.set_desired(device, slot, now).await?;
         self.direct(device, generation, director, now).await?;
-        let text = format!("told to run {} {}", slot.model, slot.version);
-        self.note_directive(device, generation, &text, Some(&slot.model), now).await?;
+        let text = format!("told to run {} {} (generation {generation})", slot.model, slot.version);
+        self.note(device, &directive_entry(&text, &slot.model, now)).await?;
         Ok(generation)
     }
 
@@ -110,8 +110,8 @@ impl Change {
         })
         .await?;
         self.direct(device, generation, director, now).await?;
-        let text = format!("told to run nothing of {model}");
-        self.note_directive(device, generation, &text, Some(model), now).await?;
+        let text = format!("told to run nothing of {model} (generation {generation})");
+        self.note(device, &directive_entry(&text, model, now)).await?;
         Ok(generation)
     }
 
@@ -145,7 +145,7 @@ impl Change {
     }
 
     /// Marks a directive as known to the broker, unless a newer one came in between.
-    pub async fn mark_published(
+    pub(crate) async fn mark_published(
         &mut self,
         device: &DeviceId,
         generation: Generation,
@@ -161,7 +161,7 @@ impl Change {
     }
 
     /// Marks every directive as unknown to the broker: it has lost its memory, or is another one.
-    pub async fn mark_all_unpublished(&mut self) -> Result<u64, StoreError> {
+    pub(crate) async fn mark_all_unpublished(&mut self) -> Result<u64, StoreError> {
         self.run("UPDATE directives SET published = 0 WHERE tenant = $1 AND published = 1", |it| it)
             .await
     }
@@ -215,7 +215,7 @@ impl Change {
         .bind(device.to_string())
         .fetch_all(self.connection())
         .await?;
-        rows.into_iter().map(desired_slot).collect()
+        rows.iter().map(desired_slot).collect()
     }
 
     /// Signs and stores the directive about everything that the device should run.
@@ -241,28 +241,20 @@ impl Change {
         .await?;
         Ok(())
     }
+}
 
-    async fn note_directive(
-        &mut self,
-        device: &DeviceId,
-        generation: Generation,
-        text: &str,
-        model: Option<&ModelName>,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let entry = TimelineEntry {
-            at: now,
-            kind: "directive".to_owned(),
-            severity: "info".to_owned(),
-            code: String::new(),
-            text: format!("{text} (generation {generation})"),
-            model: model.cloned(),
-        };
-        self.note(device, &entry).await
+fn directive_entry(text: &str, model: &ModelName, now: UnixMillis) -> TimelineEntry {
+    TimelineEntry {
+        at: now,
+        kind: "directive".to_owned(),
+        severity: "info".to_owned(),
+        code: String::new(),
+        text: text.to_owned(),
+        model: Some(model.clone()),
     }
 }
 
-fn desired_slot(row: Row) -> Result<DesiredSlot, StoreError> {
+fn desired_slot(row: &Row) -> Result<DesiredSlot, StoreError> {
     let model: ModelName = parsed("model", &row.model)?;
     let version: Version = parsed("version", &row.version)?;
     let index: Digest = parsed("digest", &row.digest)?;

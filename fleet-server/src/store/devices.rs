@@ -39,7 +39,7 @@ struct Parts {
 
 impl TenantStore {
     /// A page of the devices that a filter names, by id, after `after`.
-    pub async fn devices(
+    pub(crate) async fn devices(
         &self,
         filter: &Filter,
         presence: Presence,
@@ -56,7 +56,7 @@ impl TenantStore {
     }
 
     /// One device.
-    pub async fn device(
+    pub(crate) async fn device(
         &self,
         id: &DeviceId,
         presence: Presence,
@@ -68,8 +68,25 @@ impl TenantStore {
         Ok(self.views(&matching, presence, 1).await?.pop())
     }
 
+    /// Some devices by name; those that are not there are left out.
+    pub(crate) async fn devices_named<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a DeviceId>,
+        presence: Presence,
+    ) -> Result<Vec<DeviceView>, StoreError> {
+        let mut matching = self.matching(&Filter::default(), presence).await?;
+        let ids: Vec<_> = ids.into_iter().map(|id| matching.parameter(id.as_str())).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        matching.text.push_str(" AND d.id IN (");
+        matching.text.push_str(&ids.join(", "));
+        matching.text.push(')');
+        self.views(&matching, presence, u32::MAX).await
+    }
+
     /// How many devices a filter names.
-    pub async fn count_devices(
+    pub(crate) async fn count_devices(
         &self,
         filter: &Filter,
         presence: Presence,
@@ -151,7 +168,7 @@ impl TenantStore {
 
 impl Change {
     /// Sets and removes labels of a device. Returns whether there is such a device.
-    pub async fn change_labels(
+    pub(crate) async fn change_labels(
         &mut self,
         device: &DeviceId,
         labels: &BTreeMap<String, Option<String>>,
@@ -186,7 +203,7 @@ impl Change {
     }
 
     /// How many labels a device has.
-    pub async fn count_labels(&mut self, device: &DeviceId) -> Result<u64, StoreError> {
+    pub(crate) async fn count_labels(&mut self, device: &DeviceId) -> Result<u64, StoreError> {
         let count: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM labels WHERE tenant = $1 AND device = $2")
                 .bind(self.tenant().to_string())
@@ -197,7 +214,7 @@ impl Change {
     }
 
     /// Revokes a device's certificate. Returns whether it was good before.
-    pub async fn revoke_device(
+    pub(crate) async fn revoke_device(
         &mut self,
         device: &DeviceId,
         now: UnixMillis,

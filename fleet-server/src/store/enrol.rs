@@ -201,7 +201,7 @@ impl Change {
              enrolled_at = excluded.enrolled_at,
              certificate_serial = excluded.certificate_serial,
              certificate_expires_at = excluded.certificate_expires_at,
-             revoked_at = NULL",
+             revoked_at = NULL, online = 0, epoch = 0",
             |it| it.bind(id).bind(now.0).bind(serial).bind(expires_at),
         )
         .await?;

@@ -5,11 +5,11 @@ use sealift_protocol::id::UnixMillis;
 use super::{Change, StoreError};
 
 /// Timelines and profile windows are kept for this long.
-pub const KEPT_MS: i64 = 30 * 24 * 3_600 * 1_000;
+pub(crate) const KEPT_MS: i64 = 30 * 24 * 3_600 * 1_000;
 
 impl Change {
     /// Throws away what is past its time; returns how many rows went.
-    pub async fn throw_away(&mut self, now: UnixMillis) -> Result<u64, StoreError> {
+    pub(crate) async fn throw_away(&mut self, now: UnixMillis) -> Result<u64, StoreError> {
         let oldest = now.plus(-KEPT_MS).0;
         let mut gone = 0;
         for (statement, moment) in [

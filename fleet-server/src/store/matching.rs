@@ -13,11 +13,11 @@ use crate::filter::{Comparison, Condition, Filter, Glob};
 
 /// At which moment devices are looked at, and how long a device may be silent before it is offline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Presence {
+pub(crate) struct Presence {
     /// The moment.
-    pub now: UnixMillis,
+    pub(crate) now: UnixMillis,
     /// A device from which nothing came for this long is offline, whatever the broker says.
-    pub offline_after_ms: i64,
+    pub(crate) offline_after_ms: i64,
 }
 
 impl Presence {

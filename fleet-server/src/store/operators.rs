@@ -8,25 +8,25 @@ use super::{Change, StoreError, TenantStore, from_word, word};
 
 /// An operator, as a token or a session names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Operator {
+pub(crate) struct Operator {
     /// Their name.
-    pub name: String,
+    pub(crate) name: String,
     /// What they may do.
-    pub role: Role,
+    pub(crate) role: Role,
 }
 
 /// A session of the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub(crate) struct Session {
     /// Whose.
-    pub operator: Operator,
+    pub(crate) operator: Operator,
     /// Must come with every change.
-    pub csrf: String,
+    pub(crate) csrf: String,
 }
 
 impl TenantStore {
     /// The operator that an API token belongs to.
-    pub async fn api_token(&self, hash: Digest) -> Result<Option<Operator>, StoreError> {
+    pub(crate) async fn api_token(&self, hash: Digest) -> Result<Option<Operator>, StoreError> {
         let row: Option<(String, String)> =
             sqlx::query_as("SELECT operator, role FROM api_tokens WHERE tenant = $1 AND hash = $2")
                 .bind(self.id().to_owned())
@@ -37,7 +37,7 @@ impl TenantStore {
     }
 
     /// The session with this secret, if it has not ended.
-    pub async fn session(
+    pub(crate) async fn session(
         &self,
         hash: Digest,
         now: UnixMillis,
@@ -58,7 +58,7 @@ impl TenantStore {
 
 impl Change {
     /// Adds an API token, in place of the operator's earlier one.
-    pub async fn set_api_token(
+    pub(crate) async fn set_api_token(
         &mut self,
         operator: &Operator,
         hash: Digest,
@@ -77,7 +77,7 @@ impl Change {
     }
 
     /// Adds a one-time login code.
-    pub async fn add_login_code(
+    pub(crate) async fn add_login_code(
         &mut self,
         operator: &Operator,
         hash: Digest,
@@ -94,7 +94,7 @@ impl Change {
     }
 
     /// Uses a login code up. Two who have the same code cannot both get in.
-    pub async fn take_login_code(
+    pub(crate) async fn take_login_code(
         &mut self,
         hash: Digest,
         now: UnixMillis,
@@ -112,7 +112,7 @@ impl Change {
     }
 
     /// Begins a session.
-    pub async fn add_session(
+    pub(crate) async fn add_session(
         &mut self,
         session: &Session,
         hash: Digest,
@@ -133,7 +133,7 @@ impl Change {
     }
 
     /// Ends a session.
-    pub async fn end_session(&mut self, hash: Digest) -> Result<bool, StoreError> {
+    pub(crate) async fn end_session(&mut self, hash: Digest) -> Result<bool, StoreError> {
         let statement = "DELETE FROM sessions WHERE tenant = $1 AND hash = $2";
         Ok(self.run(statement, |it| it.bind(hash.to_string())).await? == 1)
     }

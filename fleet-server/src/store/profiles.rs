@@ -1,7 +1,6 @@
 //! Profile windows as devices sent them; merged and judged elsewhere.
 
-use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{DeviceId, ModelName, UnixMillis, Version};
+use sealift_protocol::id::{DeviceId, UnixMillis, Version};
 use sealift_protocol::report::ImageRef;
 use sealift_protocol::telemetry::ProfileWindow;
 
@@ -9,15 +8,15 @@ use super::{Change, StoreError, TenantStore, parsed, signed, unsigned};
 
 /// A stored window.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredWindow {
+pub(crate) struct StoredWindow {
     /// Rises with each window stored; a reader goes on after the last that it has seen.
-    pub number: u64,
+    pub(crate) number: u64,
     /// Who sent it.
-    pub device: DeviceId,
+    pub(crate) device: DeviceId,
     /// When it came.
-    pub received_at: UnixMillis,
+    pub(crate) received_at: UnixMillis,
     /// The window.
-    pub window: ProfileWindow,
+    pub(crate) window: ProfileWindow,
 }
 
 #[derive(sqlx::FromRow)]
@@ -36,7 +35,7 @@ struct Row {
 
 impl TenantStore {
     /// Windows of all models stored after window `after`, in the order in which they were stored.
-    pub async fn windows_after(
+    pub(crate) async fn windows_after(
         &self,
         after: u64,
         limit: u32,
@@ -52,35 +51,11 @@ impl TenantStore {
         .await?;
         rows.into_iter().map(stored).collect()
     }
-
-    /// Windows of one image whose end lies in a span of time, by end.
-    pub async fn windows_between(
-        &self,
-        image: (&ModelName, Digest),
-        (from, until): (UnixMillis, UnixMillis),
-        limit: u32,
-    ) -> Result<Vec<StoredWindow>, StoreError> {
-        let (model, digest) = image;
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT number, device, model, version, digest, from_at, until_at, errors, received_at,
-             body FROM profile_windows WHERE tenant = $1 AND model = $2 AND digest = $3
-             AND until_at > $4 AND until_at <= $5 ORDER BY until_at, number LIMIT $6",
-        )
-        .bind(self.id().to_owned())
-        .bind(model.to_string())
-        .bind(digest.to_string())
-        .bind(from.0)
-        .bind(until.0)
-        .bind(i64::from(limit))
-        .fetch_all(self.readers())
-        .await?;
-        rows.into_iter().map(stored).collect()
-    }
 }
 
 impl Change {
     /// Stores a window; one that is there already stays.
-    pub async fn add_window(
+    pub(crate) async fn add_window(
         &mut self,
         device: &DeviceId,
         window: &ProfileWindow,

@@ -6,7 +6,7 @@ use super::{Change, StoreError, TenantStore, parsed};
 
 impl TenantStore {
     /// The quarantined versions of a model.
-    pub async fn quarantined(&self, model: &ModelName) -> Result<Vec<Version>, StoreError> {
+    pub(crate) async fn quarantined(&self, model: &ModelName) -> Result<Vec<Version>, StoreError> {
         let versions: Vec<String> = sqlx::query_scalar(
             "SELECT version FROM quarantine WHERE tenant = $1 AND model = $2 ORDER BY version",
         )
@@ -20,7 +20,7 @@ impl TenantStore {
 
 impl Change {
     /// Puts a version into quarantine. Returns whether it was not there.
-    pub async fn quarantine(
+    pub(crate) async fn quarantine(
         &mut self,
         model: &ModelName,
         version: &Version,
@@ -37,20 +37,5 @@ impl Change {
             )
             .await?;
         Ok(added == 1)
-    }
-
-    /// Takes a version out of quarantine: somebody went back to it on purpose.
-    pub async fn release(
-        &mut self,
-        model: &ModelName,
-        version: &Version,
-    ) -> Result<bool, StoreError> {
-        let (model, version) = (model.to_string(), version.to_string());
-        let released = self
-            .run("DELETE FROM quarantine WHERE tenant = $1 AND model = $2 AND version = $3", |it| {
-                it.bind(model).bind(version)
-            })
-            .await?;
-        Ok(released == 1)
     }
 }

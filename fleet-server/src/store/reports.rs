@@ -14,33 +14,38 @@ use crate::inventory;
 
 /// A device's account of its models.
 #[derive(Debug, Clone, Copy)]
-pub struct Account<'a> {
+pub(crate) struct Account<'a> {
     /// The newest directive that it has accepted.
-    pub generation: Generation,
+    pub(crate) generation: Generation,
     /// The newest that it has refused.
-    pub refused: Option<&'a Refusal>,
+    pub(crate) refused: Option<&'a Refusal>,
     /// Its models.
-    pub slots: &'a [SlotReport],
+    pub(crate) slots: &'a [SlotReport],
     /// The message it came in: an older one must not undo a newer one.
-    pub position: (SpoolId, u64),
+    pub(crate) position: (SpoolId, u64),
 }
 
 impl Change {
-    /// Notes that something came from a device. Returns whether there is such a device, and it is not revoked.
-    pub async fn see(&mut self, device: &DeviceId, now: UnixMillis) -> Result<bool, StoreError> {
-        let id = device.to_string();
+    /// Notes that something came from a device, unless it is its last will. Returns whether there is such a device, and it is not
+    /// revoked.
+    pub(crate) async fn see(
+        &mut self,
+        device: &DeviceId,
+        at: Option<UnixMillis>,
+    ) -> Result<bool, StoreError> {
+        let (id, at) = (device.to_string(), at.map(|at| at.0));
         let seen = self
             .run(
-                "UPDATE devices SET seen_at = $3
+                "UPDATE devices SET seen_at = COALESCE($3, seen_at)
                  WHERE tenant = $1 AND id = $2 AND revoked_at IS NULL",
-                |it| it.bind(id).bind(now.0),
+                |it| it.bind(id).bind(at),
             )
             .await?;
         Ok(seen == 1)
     }
 
     /// Notes that a device came or went. One that went from an older connection is ignored: it has connected anew in between.
-    pub async fn set_presence(
+    pub(crate) async fn set_presence(
         &mut self,
         device: &DeviceId,
         conn: Conn,
@@ -65,7 +70,7 @@ impl Change {
     }
 
     /// Writes what a device is.
-    pub async fn set_facts(
+    pub(crate) async fn set_facts(
         &mut self,
         device: &DeviceId,
         birth: &Birth,
@@ -86,7 +91,7 @@ impl Change {
     }
 
     /// Writes the last heartbeat. It is also a sign of presence.
-    pub async fn set_beat(
+    pub(crate) async fn set_beat(
         &mut self,
         device: &DeviceId,
         beat: &Beat,
@@ -119,7 +124,7 @@ impl Change {
     }
 
     /// Writes what a device says of its models. Returns false for an account that is older than the one written.
-    pub async fn set_account(
+    pub(crate) async fn set_account(
         &mut self,
         device: &DeviceId,
         account: Account<'_>,

@@ -1,98 +1,96 @@
-//! Rollouts and whom they have told. A rollout's row carries a revision: whoever changes it must have seen the newest.
+//! Rollouts. A rollout's row carries a revision: whoever changes it must have seen the newest.
 
 use std::collections::BTreeMap;
 
 use sealift_protocol::api::{DeviceProgress, GateView, RolloutState, WavePlan, WaveState};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Trial};
-use sealift_protocol::id::{
-    DeviceId, Epoch, Generation, ModelName, RolloutId, UnixMillis, Version,
-};
+use sealift_protocol::id::{Epoch, ModelName, RolloutId, UnixMillis, Version};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Change, StoreError, TenantStore, from_json, from_word, parsed, signed, to_json, unsigned, word,
 };
-use crate::rollout::{Served, Stage, Standing};
+use crate::rollout::{Stage, Standing};
 
 /// A rollout as it is stored.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RolloutRow {
+pub(crate) struct RolloutRow {
     /// Its number.
-    pub id: RolloutId,
+    pub(crate) id: RolloutId,
     /// What it was made of.
-    pub order: Order,
+    pub(crate) order: Order,
     /// Where it is.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// Where its waves are, and how they did when somebody last looked.
-    pub waves: Vec<WaveRow>,
+    pub(crate) waves: Vec<WaveRow>,
     /// How many devices were where.
-    pub progress: BTreeMap<DeviceProgress, u64>,
+    pub(crate) progress: BTreeMap<DeviceProgress, u64>,
     /// Why it is where it is.
-    pub why: String,
+    pub(crate) why: String,
     /// When it was made.
-    pub created_at: UnixMillis,
+    pub(crate) created_at: UnixMillis,
     /// When it ended.
-    pub finished_at: Option<UnixMillis>,
+    pub(crate) finished_at: Option<UnixMillis>,
     /// Rises with each change.
-    pub revision: i64,
+    pub(crate) revision: i64,
 }
 
 /// What an operator has asked for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Order {
+pub(crate) struct Order {
     /// The model.
-    pub model: ModelName,
+    pub(crate) model: ModelName,
     /// The version.
-    pub version: Version,
+    pub(crate) version: Version,
     /// Digest of its index.
-    pub digest: Digest,
+    pub(crate) digest: Digest,
     /// Its security epoch.
-    pub epoch: Epoch,
+    pub(crate) epoch: Epoch,
     /// Which devices.
-    pub filter: String,
+    pub(crate) filter: String,
     /// Its steps; at least one.
-    pub waves: Vec<WavePlan>,
+    pub(crate) waves: Vec<WavePlan>,
     /// How each device tries it.
-    pub trial: Trial,
+    pub(crate) trial: Trial,
     /// Whether it goes back to an earlier version.
-    pub is_rollback: bool,
+    pub(crate) is_rollback: bool,
     /// Why.
-    pub reason: String,
+    pub(crate) reason: String,
     /// Who.
-    pub created_by: String,
+    pub(crate) created_by: String,
 }
 
 /// A wave as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WaveRow {
+pub(crate) struct WaveRow {
     /// The plan.
-    pub plan: WavePlan,
+    pub(crate) plan: WavePlan,
     /// Where it is.
-    pub state: WaveState,
+    pub(crate) state: WaveState,
     /// When it was opened.
     #[serde(default)]
-    pub opened_at: Option<UnixMillis>,
+    pub(crate) opened_at: Option<UnixMillis>,
     /// Until when it is watched.
     #[serde(default)]
-    pub soak_until: Option<UnixMillis>,
+    pub(crate) soak_until: Option<UnixMillis>,
     /// Devices in it.
     #[serde(default)]
-    pub devices: u64,
+    pub(crate) devices: u64,
     /// How many are done well.
     #[serde(default)]
-    pub succeeded: u64,
+    pub(crate) succeeded: u64,
     /// How many are bad.
     #[serde(default)]
-    pub bad: u64,
+    pub(crate) bad: u64,
     /// Its gates.
     #[serde(default)]
-    pub gates: Vec<GateView>,
+    pub(crate) gates: Vec<GateView>,
 }
 
 impl WaveRow {
     /// A wave that has not begun.
-    pub const fn new(plan: WavePlan) -> Self {
+    pub(crate) const fn new(plan: WavePlan) -> Self {
         Self {
             plan,
             state: WaveState::Pending,
@@ -106,7 +104,7 @@ impl WaveRow {
     }
 
     /// Where it is, as the planner wants to know it.
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let since = self.opened_at.unwrap_or_default();
         match self.state {
             WaveState::Pending => Standing::Pending,
@@ -120,7 +118,7 @@ impl WaveRow {
     }
 
     /// Puts it where the planner says.
-    pub fn set_standing(&mut self, standing: Standing) {
+    pub(crate) fn set_standing(&mut self, standing: Standing) {
         self.opened_at = standing.since();
         self.state = match standing {
             Standing::Pending => WaveState::Pending,
@@ -137,7 +135,7 @@ impl WaveRow {
 
 impl Order {
     /// What each of its devices is told.
-    pub fn slot(&self, rollout: RolloutId) -> DesiredSlot {
+    pub(crate) fn slot(&self, rollout: RolloutId) -> DesiredSlot {
         DesiredSlot {
             model: self.model.clone(),
             version: self.version.clone(),
@@ -173,7 +171,7 @@ struct Raw {
 
 impl TenantStore {
     /// One rollout.
-    pub async fn rollout(&self, id: RolloutId) -> Result<Option<RolloutRow>, StoreError> {
+    pub(crate) async fn rollout(&self, id: RolloutId) -> Result<Option<RolloutRow>, StoreError> {
         let raw: Option<Raw> =
             sqlx::query_as("SELECT * FROM rollouts WHERE tenant = $1 AND number = $2")
                 .bind(self.id().to_owned())
@@ -184,7 +182,7 @@ impl TenantStore {
     }
 
     /// A page of rollouts, newest first, of numbers below `before`; of one model, if given.
-    pub async fn rollouts(
+    pub(crate) async fn rollouts(
         &self,
         model: Option<&ModelName>,
         before: Option<RolloutId>,
@@ -205,7 +203,10 @@ impl TenantStore {
     }
 
     /// How many rollouts there are, of one model or of all.
-    pub async fn count_rollouts(&self, model: Option<&ModelName>) -> Result<u64, StoreError> {
+    pub(crate) async fn count_rollouts(
+        &self,
+        model: Option<&ModelName>,
+    ) -> Result<u64, StoreError> {
         let count: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM rollouts WHERE tenant = $1 AND (model = $2 OR $2 = '')",
         )
@@ -217,7 +218,7 @@ impl TenantStore {
     }
 
     /// Rollouts that are not over, oldest first.
-    pub async fn live_rollouts(&self) -> Result<Vec<RolloutRow>, StoreError> {
+    pub(crate) async fn live_rollouts(&self) -> Result<Vec<RolloutRow>, StoreError> {
         let rows: Vec<Raw> = sqlx::query_as(
             "SELECT * FROM rollouts WHERE tenant = $1 AND finished_at IS NULL ORDER BY number",
         )
@@ -230,7 +231,7 @@ impl TenantStore {
 
 impl Change {
     /// Writes a new rollout, running.
-    pub async fn add_rollout(
+    pub(crate) async fn add_rollout(
         &mut self,
         order: &Order,
         now: UnixMillis,
@@ -257,7 +258,7 @@ impl Change {
     }
 
     /// Writes where a rollout is now, if nobody else did since `row` was read. Whoever is late looks again.
-    pub async fn save_rollout(
+    pub(crate) async fn save_rollout(
         &mut self,
         row: &RolloutRow,
         now: UnixMillis,
@@ -280,126 +281,6 @@ impl Change {
             )
             .await?;
         if saved == 1 { Ok(()) } else { Err(StoreError::Changed("rollout")) }
-    }
-
-    /// Notes that a rollout has told a device, and what it was told before.
-    pub async fn add_told(
-        &mut self,
-        rollout: RolloutId,
-        told: &NewlyTold<'_>,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let before =
-            told.before.map(|before| to_json("slot", &DesiredRow::of(before))).transpose()?;
-        let (device, generation) =
-            (told.device.to_string(), signed("generation", told.generation.0)?);
-        let wave = i64::try_from(told.wave).map_err(|_| StoreError::TooLarge("wave"))?;
-        let rollout = signed("rollout", rollout.0)?;
-        let (requests, errors) =
-            (signed("requests", told.served.requests)?, signed("errors", told.served.errors)?);
-        self.run(
-            "INSERT INTO told (tenant, rollout, device, wave, generation, at, requests, errors,
-             before) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            |it| {
-                let it = it.bind(rollout).bind(device).bind(wave).bind(generation).bind(now.0);
-                it.bind(requests).bind(errors).bind(before)
-            },
-        )
-        .await?;
-        Ok(())
-    }
-
-    /// What a device was to run before a rollout told it.
-    pub async fn told_before(
-        &mut self,
-        rollout: RolloutId,
-        device: &DeviceId,
-    ) -> Result<Option<DesiredSlot>, StoreError> {
-        let before: Option<Option<String>> = sqlx::query_scalar(
-            "SELECT before FROM told WHERE tenant = $1 AND rollout = $2 AND device = $3",
-        )
-        .bind(self.tenant().to_string())
-        .bind(signed("rollout", rollout.0)?)
-        .bind(device.to_string())
-        .fetch_optional(self.connection())
-        .await?;
-        let before = before.flatten();
-        Ok(before.map(|text| from_json::<DesiredRow>("slot", &text)).transpose()?.map(Into::into))
-    }
-
-    /// A device that ended badly counts no more.
-    pub async fn excuse(
-        &mut self,
-        rollout: RolloutId,
-        device: &DeviceId,
-    ) -> Result<(), StoreError> {
-        let (rollout, device) = (signed("rollout", rollout.0)?, device.to_string());
-        self.run(
-            "UPDATE told SET excused = 1 WHERE tenant = $1 AND rollout = $2 AND device = $3",
-            |it| it.bind(rollout).bind(device),
-        )
-        .await?;
-        Ok(())
-    }
-
-    /// A device that ended badly with an image may be told again.
-    pub async fn forgive(
-        &mut self,
-        rollout: RolloutId,
-        device: &DeviceId,
-        image: Digest,
-    ) -> Result<(), StoreError> {
-        let (rollout, id) = (signed("rollout", rollout.0)?, device.to_string());
-        self.run("DELETE FROM told WHERE tenant = $1 AND rollout = $2 AND device = $3", |it| {
-            it.bind(rollout).bind(id)
-        })
-        .await?;
-        let (id, digest) = (device.to_string(), image.to_string());
-        self.run("DELETE FROM penalties WHERE tenant = $1 AND device = $2 AND digest = $3", |it| {
-            it.bind(id).bind(digest)
-        })
-        .await?;
-        Ok(())
-    }
-}
-
-/// A device that is told now.
-#[derive(Debug, Clone, Copy)]
-pub struct NewlyTold<'a> {
-    /// Which.
-    pub device: &'a DeviceId,
-    /// In which wave.
-    pub wave: usize,
-    /// By which directive.
-    pub generation: Generation,
-    /// What it has served so far.
-    pub served: Served,
-    /// What it was to run before.
-    pub before: Option<&'a DesiredSlot>,
-}
-
-/// What a device was to run, as JSON.
-#[derive(Serialize, Deserialize)]
-struct DesiredRow {
-    model: ModelName,
-    version: Version,
-    digest: Digest,
-    epoch: Epoch,
-    trial: Trial,
-    rollout: Option<RolloutId>,
-}
-
-impl DesiredRow {
-    fn of(slot: &DesiredSlot) -> Self {
-        let DesiredSlot { model, version, index, epoch, trial, rollout } = slot.clone();
-        Self { model, version, digest: index, epoch, trial, rollout }
-    }
-}
-
-impl From<DesiredRow> for DesiredSlot {
-    fn from(row: DesiredRow) -> Self {
-        let DesiredRow { model, version, digest, epoch, trial, rollout } = row;
-        Self { model, version, index: digest, epoch, trial, rollout }
     }
 }
 

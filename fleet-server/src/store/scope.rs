@@ -12,27 +12,27 @@ use crate::filter::Filter;
 
 /// A device that should run or serves some version of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub(crate) struct Placed {
     /// Which.
-    pub device: DeviceId,
+    pub(crate) device: DeviceId,
     /// What it should run.
-    pub desired: Option<Version>,
+    pub(crate) desired: Option<Version>,
     /// What it serves.
-    pub serving: Option<Version>,
+    pub(crate) serving: Option<Version>,
     /// What it served before, and still has.
-    pub previous: Option<Version>,
+    pub(crate) previous: Option<Version>,
     /// Images that it needs no download for.
-    pub on_disk: BTreeSet<Digest>,
+    pub(crate) on_disk: BTreeSet<Digest>,
 }
 
 impl Placed {
     /// The versions that it runs or should run.
-    pub fn versions(&self) -> impl Iterator<Item = &Version> {
+    pub(crate) fn versions(&self) -> impl Iterator<Item = &Version> {
         [&self.desired, &self.serving].into_iter().flatten()
     }
 
     /// Whether it serves `version`, or did before.
-    pub fn has_kept(&self, version: &Version) -> bool {
+    pub(crate) fn has_kept(&self, version: &Version) -> bool {
         self.serving.as_ref() == Some(version) || self.previous.as_ref() == Some(version)
     }
 }

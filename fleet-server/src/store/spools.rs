@@ -12,7 +12,7 @@ const AHEAD_MAX: i64 = 1_000;
 
 /// What a numbered message is to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival {
+pub(crate) enum Arrival {
     /// Not stored yet; now it must be. Afterwards this is acknowledged.
     New(Ack),
     /// Stored before.
@@ -23,7 +23,7 @@ pub enum Arrival {
 
 impl Change {
     /// Notes the arrival of message `sequence` of a spool that holds nothing below `lowest` any more.
-    pub async fn arrive(
+    pub(crate) async fn arrive(
         &mut self,
         device: &DeviceId,
         spool: SpoolId,

@@ -13,7 +13,7 @@ const LOAD_WINDOW_MS: i64 = 5 * 60 * 1_000;
 
 impl TenantStore {
     /// How many devices are in which state.
-    pub async fn devices_by_state(
+    pub(crate) async fn devices_by_state(
         &self,
         presence: Presence,
     ) -> Result<BTreeMap<DeviceState, u64>, StoreError> {
@@ -33,7 +33,7 @@ impl TenantStore {
     }
 
     /// Which version of each model is served, or only desired, on how many devices.
-    pub async fn adoption(&self) -> Result<Vec<ModelAdoption>, StoreError> {
+    pub(crate) async fn adoption(&self) -> Result<Vec<ModelAdoption>, StoreError> {
         let served: Vec<(String, Option<String>, i64)> = sqlx::query_as(
             "SELECT s.model, s.serving_version, COUNT(*) FROM slots s
              JOIN devices d ON d.tenant = s.tenant AND d.id = s.device AND d.revoked_at IS NULL
@@ -63,26 +63,8 @@ impl TenantStore {
         Ok(adoption.into_iter().map(entry).collect())
     }
 
-    /// How many devices serve each version of a model.
-    pub async fn served(&self, model: &ModelName) -> Result<BTreeMap<Version, u64>, StoreError> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT s.serving_version, COUNT(*) FROM slots s
-             JOIN devices d ON d.tenant = s.tenant AND d.id = s.device AND d.revoked_at IS NULL
-             WHERE s.tenant = $1 AND s.model = $2 AND s.serving_version IS NOT NULL
-             GROUP BY s.serving_version",
-        )
-        .bind(self.id().to_owned())
-        .bind(model.to_string())
-        .fetch_all(self.readers())
-        .await?;
-        let count = |(version, count): (String, _)| {
-            Ok((parsed("version", &version)?, unsigned("count", count)?))
-        };
-        rows.into_iter().map(count).collect()
-    }
-
     /// Inference requests per second over the fleet.
-    pub async fn requests_per_s(&self, presence: Presence) -> Result<f64, StoreError> {
+    pub(crate) async fn requests_per_s(&self, presence: Presence) -> Result<f64, StoreError> {
         let sum: Option<f64> = sqlx::query_scalar(
             "SELECT SUM(requests_per_s) FROM beats WHERE tenant = $1 AND at > $2",
         )
@@ -94,7 +76,7 @@ impl TenantStore {
     }
 
     /// How many alerts nobody looks after.
-    pub async fn open_alerts(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn open_alerts(&self) -> Result<u64, StoreError> {
         let count: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND state = 'open'")
                 .bind(self.id().to_owned())
@@ -104,7 +86,7 @@ impl TenantStore {
     }
 
     /// Devices with something wrong, and what, a few of them.
-    pub async fn troubled_devices(
+    pub(crate) async fn troubled_devices(
         &self,
         presence: Presence,
         limit: u32,

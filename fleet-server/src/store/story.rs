@@ -13,7 +13,7 @@ use sealift_protocol::cose::KeyId;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{Audience, DesiredSlot, Directive, Trial};
 use sealift_protocol::id::{
-    DeviceId, Epoch, Generation, ModelName, RolloutId, TeamId, TenantId, UnixMillis, Version,
+    DeviceId, Epoch, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version,
 };
 use sealift_protocol::image::IoContract;
 use sealift_protocol::report::{ImageRef, Outcome, OutcomeKind, Phase, Report, SlotReport};
@@ -22,9 +22,9 @@ use sealift_protocol::topic::Up;
 
 use super::registry::ManifestRow;
 use super::rollouts::RolloutRow;
-use super::trust::SignedVersion;
+use super::trust::Endorsement;
 use super::{Store, TenantStore};
-use crate::certificate::DeviceCertificate;
+use crate::certificate::{DeviceCertificate, Identity};
 use crate::directive::Director;
 use crate::events::Hub;
 use crate::ingest::{Ingest, IngestError};
@@ -35,6 +35,7 @@ use crate::signals::Signals;
 
 mod messages;
 mod rollouts;
+mod scale;
 mod tables;
 
 /// Each story as a test on each database.
@@ -78,7 +79,7 @@ stories! {
         a_profile_window_is_kept_once, heartbeats_become_a_load, many_devices_at_once;
     rollouts: a_rollout_reaches_its_devices_with_signed_directives,
         a_bad_canary_halts_and_rollback_brings_everybody_home,
-        two_servers_do_not_both_act, abort_gives_devices_back_what_they_had,
+        going_back_concerns_only_devices_with_a_bad_version, two_servers_do_not_both_act, abort_gives_devices_back_what_they_had,
         a_newer_rollout_supersedes_an_older_one, directives_wait_until_the_broker_has_them,
         directives_are_signed_again_before_they_expire, a_penalty_is_kept_until_retry,
         what_may_not_be_rolled_out_is_refused;
@@ -93,6 +94,7 @@ struct Ground {
     ingest: Ingest,
     reconciler: Reconciler,
     director: Arc<Director>,
+    patience: Patience,
 }
 
 impl Ground {
@@ -116,7 +118,7 @@ impl Ground {
         };
         let reconciler =
             Reconciler::new(store.clone(), Arc::clone(&director), patience, signals.clone(), hub);
-        Self { store, ingest, reconciler, director }
+        Self { store, ingest, reconciler, director, patience }
     }
 
     fn tenant(&self) -> &TenantId {
@@ -124,7 +126,7 @@ impl Ground {
     }
 
     fn presence(&self, now: UnixMillis) -> super::matching::Presence {
-        super::matching::Presence { now, offline_after_ms: 90_000 }
+        self.patience.presence(now)
     }
 
     async fn enrol(&self, name: &str, labels: &[(&str, &str)]) -> Device {
@@ -165,7 +167,8 @@ impl Ground {
         payload: &[u8],
         now: UnixMillis,
     ) -> Result<Option<Ack>, IngestError> {
-        self.ingest.accept(self.tenant(), device, channel, payload, now).await
+        let from = Identity { tenant: self.tenant().clone(), device: device.clone() };
+        self.ingest.accept(&from, channel, payload, now).await
     }
 
     /// Puts a signed version into the registry.
@@ -185,15 +188,11 @@ impl Ground {
         };
         let mut change = self.store.begin().await.unwrap();
         change.add_version(&model, &manifest, &facts, ("ann", NOW)).await.unwrap();
-        let signed: Vec<_> = ["1", "2", "3"]
-            .map(|text| SignedVersion {
-                model: model.clone(),
-                version: self::version(text),
-                epoch: Epoch(1),
-            })
-            .to_vec();
-        let team = TeamId::parse("vision").unwrap();
-        change.set_signed(&team, &signed, &["publisher-vision".to_owned()], NOW).await.unwrap();
+        let endorsement = Endorsement { epoch: Epoch(1), by: vec!["publisher-vision".to_owned()] };
+        for text in ["1", "2", "3"] {
+            let name = (model.clone(), self::version(text));
+            change.set_endorsement(&name, Some(&endorsement), NOW).await.unwrap();
+        }
         change.commit().await.unwrap();
     }
 

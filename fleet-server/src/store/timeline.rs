@@ -23,18 +23,18 @@ struct Row {
 
 /// An event that people may have to be told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceEvent {
+pub(crate) struct DeviceEvent {
     /// Rises with each event.
-    pub number: u64,
+    pub(crate) number: u64,
     /// Whose.
-    pub device: DeviceId,
+    pub(crate) device: DeviceId,
     /// What.
-    pub entry: TimelineEntry,
+    pub(crate) entry: TimelineEntry,
 }
 
 impl TenantStore {
     /// A page of a device's timeline, newest first, of entries numbered below `before`; with their numbers.
-    pub async fn timeline(
+    pub(crate) async fn timeline(
         &self,
         device: &DeviceId,
         before: Option<u64>,
@@ -55,7 +55,7 @@ impl TenantStore {
     }
 
     /// How many entries a device's timeline has.
-    pub async fn timeline_length(&self, device: &DeviceId) -> Result<u64, StoreError> {
+    pub(crate) async fn timeline_length(&self, device: &DeviceId) -> Result<u64, StoreError> {
         let length: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM timeline WHERE tenant = $1 AND device = $2")
                 .bind(self.id().to_owned())
@@ -66,7 +66,7 @@ impl TenantStore {
     }
 
     /// Security and critical events of all devices since a moment, oldest first.
-    pub async fn grave_events_since(
+    pub(crate) async fn grave_events_since(
         &self,
         since: UnixMillis,
         limit: u32,
@@ -97,7 +97,7 @@ impl TenantStore {
 
 impl Change {
     /// Adds an entry to a device's timeline.
-    pub async fn note(
+    pub(crate) async fn note(
         &mut self,
         device: &DeviceId,
         entry: &TimelineEntry,

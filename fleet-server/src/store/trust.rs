@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 
 use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{Epoch, ModelName, TeamId, UnixMillis, Version};
+use sealift_protocol::id::{Epoch, ModelName, UnixMillis, Version};
 use sealift_protocol::tuf::client::Persist;
 
 use super::{Change, StoreError, TenantStore, parsed, signed, to_json, unsigned};
 
-/// A version that a publisher's metadata names.
+/// What a publisher's metadata says of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SignedVersion {
-    /// The model.
-    pub(crate) model: ModelName,
-    /// The version.
-    pub(crate) version: Version,
+pub(crate) struct Endorsement {
     /// Its security epoch.
     pub(crate) epoch: Epoch,
+    /// The role, and the keys that signed.
+    pub(crate) by: Vec<String>,
 }
 
 /// An image in the registry, as far as metadata can name it.
@@ -27,6 +25,9 @@ pub(crate) struct PushedImage {
     /// Length of its index.
     pub(crate) index_bytes: u64,
 }
+
+/// A version by its model.
+pub(crate) type VersionName = (ModelName, Version);
 
 impl TenantStore {
     /// One file of the repository.
@@ -59,17 +60,14 @@ impl TenantStore {
         head.map(|head| unsigned("timestamp version", head)).transpose()
     }
 
-    /// Every image of a team that was pushed, by model and version.
+    /// Every image that was pushed.
     pub(crate) async fn pushed_images(
         &self,
-        team: &TeamId,
-    ) -> Result<BTreeMap<(ModelName, Version), PushedImage>, StoreError> {
+    ) -> Result<BTreeMap<VersionName, PushedImage>, StoreError> {
         let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
-            "SELECT model, version, digest, index_bytes FROM versions
-             WHERE tenant = $1 AND model LIKE $2",
+            "SELECT model, version, digest, index_bytes FROM versions WHERE tenant = $1",
         )
         .bind(self.id().to_owned())
-        .bind(format!("{team}/%"))
         .fetch_all(self.readers())
         .await?;
         let image = |(model, version, digest, bytes): (String, String, String, i64)| {
@@ -132,33 +130,30 @@ impl Change {
         Ok(())
     }
 
-    /// Marks exactly `versions` of a team as signed by `role` and its keys.
-    pub(crate) async fn set_signed(
+    /// Marks a version as endorsed, or as endorsed by nobody.
+    pub(crate) async fn set_endorsement(
         &mut self,
-        team: &TeamId,
-        versions: &[SignedVersion],
-        by: &[String],
+        (model, version): &VersionName,
+        endorsement: Option<&Endorsement>,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let pattern = format!("{team}/%");
-        self.run(
-            "UPDATE versions SET signed_at = NULL WHERE tenant = $1 AND model LIKE $2",
-            |it| it.bind(pattern),
-        )
-        .await?;
-        let by = to_json("signers", &by)?;
-        for signed_version in versions {
-            let model = signed_version.model.to_string();
-            let version = signed_version.version.to_string();
-            let epoch = signed("epoch", signed_version.epoch.0)?;
-            let by = by.clone();
+        let (model, version) = (model.to_string(), version.to_string());
+        let Some(Endorsement { epoch, by }) = endorsement else {
             self.run(
-                "UPDATE versions SET signed_at = $4, signed_by = $5, epoch = $6
-                 WHERE tenant = $1 AND model = $2 AND version = $3",
-                |it| it.bind(model).bind(version).bind(now.0).bind(by).bind(epoch),
+                "UPDATE versions SET signed_at = NULL WHERE tenant = $1 AND model = $2
+                 AND version = $3 AND signed_at IS NOT NULL",
+                |it| it.bind(model).bind(version),
             )
             .await?;
-        }
+            return Ok(());
+        };
+        let (epoch, by) = (signed("epoch", epoch.0)?, to_json("signers", by)?);
+        self.run(
+            "UPDATE versions SET signed_at = COALESCE(signed_at, $4), signed_by = $5, epoch = $6
+             WHERE tenant = $1 AND model = $2 AND version = $3",
+            |it| it.bind(model).bind(version).bind(now.0).bind(by).bind(epoch),
+        )
+        .await?;
         Ok(())
     }
 

@@ -73,6 +73,40 @@ async fn the_devices_port_is_closed_without_a_device_certificate() {
     }
 }
 
+#[tokio::test]
+async fn a_certificate_of_another_ca_is_refused_in_the_handshake() {
+    let (fleet, other) = (Fleet::start(), Fleet::start());
+    let foreign = other.enrol("cam-1").await;
+    let identity = (foreign.answer.certificate_pem.as_str(), foreign.key_pem.as_str());
+    let url = format!("{}/directive", fleet.endpoints.device_url);
+    assert!(https(&fleet.ca(), Some(identity)).get(url).send().await.is_err());
+}
+
+#[tokio::test]
+async fn the_operators_port_speaks_tls_where_it_is_configured() {
+    let mut fleet = Fleet::start();
+    fleet.restart_edited(|config| {
+        let tls = "tls_certificate = \"keys/server.pem\"\ntls_key = \"keys/server-key.pem\"";
+        config.replace("[operators]", &format!("[operators]\n{tls}"))
+    });
+    let url = format!("{}/healthz", fleet.endpoints.operator_url);
+    assert!(url.starts_with("https://"), "{url}");
+
+    let healthy = https(&fleet.ca(), None).get(&url).send().await.unwrap();
+
+    assert_eq!(healthy.status(), 200);
+    assert!(reqwest::get(url.replace("https", "http")).await.is_err());
+}
+
+#[test]
+fn plain_http_beyond_loopback_is_refused_with_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fleet-server.toml");
+    std::fs::write(&file, "data = \".\"\n[operators]\nlisten = \"0.0.0.0:0\"\n").unwrap();
+    let refused = run(&["run", "--config", text(&file)]).unwrap_err();
+    assert!(refused.contains("no TLS") && refused.contains("help:"), "{refused}");
+}
+
 #[test]
 fn a_second_ceremony_and_a_run_without_one_are_refused() {
     let folder = tempfile::tempdir().unwrap();

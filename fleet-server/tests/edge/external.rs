@@ -28,7 +28,8 @@ impl Mosquitto {
         );
         let file = folder.join("mosquitto.conf");
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new("mosquitto");
+        let program = std::env::var("SEALIFT_MOSQUITTO").unwrap_or_else(|_| "mosquitto".to_owned());
+        let mut command = Command::new(program);
         let mut process = command.args(["-c", text(&file)]).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let is_running = lines.any(|line| line.unwrap().contains(" running"));

@@ -1,8 +1,10 @@
 //! Devices on the embedded broker.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnectReturnCode, LastWill, Packet, PubAckReason, SubscribeReasonCode,
@@ -11,12 +13,15 @@ use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
 use sealift_protocol::codec;
-use sealift_protocol::id::UnixMillis;
+use sealift_protocol::cose::KeyId;
+use sealift_protocol::directive::{Audience, Directive};
+use sealift_protocol::id::{Generation, UnixMillis};
 use sealift_protocol::telemetry::{self, Ack, Conn, Envelope, Severity, SpoolId};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::support::{Device, Fleet, client_config};
+use crate::trust;
 
 /// No answer on loopback takes this long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -256,4 +261,46 @@ async fn a_revoked_device_is_dropped_and_stays_out() {
     assert!(again.next(|packet| matches!(packet, Packet::ConnAck(_))).await.is_err());
     let https = device.https().get(format!("{}/directive", fleet.endpoints.device_url));
     assert_eq!(https.send().await.unwrap().status(), 403);
+}
+
+/// Checks a directive as a device does, with the director that the trust bundle names.
+fn verify(fleet: &Fleet, device: &Device, message: &[u8]) -> Directive {
+    let pem = std::fs::read_to_string(fleet.data().join("keys/director.pem")).unwrap();
+    let public = ed25519_dalek::SigningKey::from_pkcs8_pem(&pem).unwrap().verifying_key();
+    let directors = BTreeMap::from([(KeyId::of(&public), public)]);
+    let now = UnixMillis(jiff::Timestamp::now().as_millisecond());
+    let tenant = &device.answer.tenant;
+    let audience = Audience { tenant, device: &device.id, newest: Generation(0), now };
+    Directive::verify(message, &directors, &audience).unwrap().get().clone()
+}
+
+#[tokio::test]
+async fn a_directive_reaches_its_device_over_both_ways_and_survives_a_restart() {
+    let mut fleet = Fleet::start();
+    let device = fleet.enrol("cam-1").await;
+    trust::publish(&fleet).await;
+    let mut link = Link::of(&fleet, &device).await;
+    let online = codec::encode(&Conn { online: true, epoch: 1 }).unwrap();
+    link.publish("sl/1/main/u/cam-1/conn", online).await;
+    link.subscribe("sl/1/main/d/cam-1/+").await;
+
+    let order = serde_json::json!({ "model": "vision/digits", "version": "2", "reason": "new" });
+    let rollout = fleet.api(reqwest::Method::POST, "/api/v1/rollouts").json(&order);
+    let ordered = rollout.send().await.unwrap();
+    assert!(ordered.status().is_success(), "{}", ordered.text().await.unwrap());
+
+    let message = link.message("/directive").await;
+    let directive = verify(&fleet, &device, &message);
+    assert_eq!(directive.slots[0].target(), "models/vision/digits/2");
+    let https = device.https().get(format!("{}/directive", fleet.endpoints.device_url));
+    assert_eq!(https.send().await.unwrap().bytes().await.unwrap(), message);
+
+    fleet.restart();
+
+    let mut link = Link::of(&fleet, &device).await;
+    link.subscribe("sl/1/main/d/cam-1/+").await;
+    assert_eq!(link.message("/directive").await, message);
+    link.subscribe("sl/1/main/b/all/+").await;
+    let hint: u64 = codec::decode("hint", &link.message("/trust").await, 16).unwrap();
+    assert_eq!(fleet.get("/tuf/timestamp.json").await["signed"]["version"], hint);
 }

@@ -230,7 +230,8 @@ async fn pulling_needs_a_token_and_pushing_a_publisher() {
 }
 
 fn skopeo(arguments: &[&str]) {
-    let output = Command::new("skopeo").args(arguments).output().unwrap();
+    let program = std::env::var("SEALIFT_SKOPEO").unwrap_or_else(|_| "skopeo".to_owned());
+    let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -64,6 +64,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<String, String> {
 impl Fleet {
     /// Starts a server with the teams `vision` and `fraud`.
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same, with more configuration.
+    pub(crate) fn start_with(more: &str) -> Self {
         install_provider();
         let folder = tempfile::tempdir().unwrap();
         let (data, offline) = (folder.path().join("data"), folder.path().join("offline"));
@@ -79,6 +84,7 @@ impl Fleet {
             "fraud",
         ])
         .unwrap();
+        edit_configuration(&data, |config| format!("{config}\n{more}"));
         let process = start_process(&data);
         let endpoints = read_endpoints(&data);
         let admin = token(&data, "root", "admin");
@@ -106,10 +112,13 @@ impl Fleet {
 
     /// The same, with more configuration.
     pub(crate) fn restart_with(&mut self, more: &str) {
+        self.restart_edited(|config| format!("{config}\n{more}"));
+    }
+
+    /// The same, with another configuration.
+    pub(crate) fn restart_edited(&mut self, edit: impl FnOnce(String) -> String) {
         self.stop();
-        let file = self.data().join("fleet-server.toml");
-        let config = std::fs::read_to_string(&file).unwrap();
-        std::fs::write(&file, format!("{config}\n{more}")).unwrap();
+        edit_configuration(&self.data(), edit);
         self.process = start_process(&self.data());
         self.endpoints = read_endpoints(&self.data());
     }
@@ -205,6 +214,12 @@ fn start_process(data: &Path) -> Child {
     }
     process.wait().unwrap();
     panic!("the server did not start:\n{log}");
+}
+
+fn edit_configuration(data: &Path, edit: impl FnOnce(String) -> String) {
+    let file = data.join("fleet-server.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, edit(config)).unwrap();
 }
 
 fn read_endpoints(data: &Path) -> Endpoints {

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::{Method, Response};
+use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{Epoch, ModelName, UnixMillis, Version};
+use sealift_protocol::tuf::bundle::Revocations;
 use sealift_protocol::tuf::client::{Client as Verifier, Persist, RoleNames, Want};
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::metadata::TargetFile;
 use sealift_protocol::tuf::repository::TargetsDraft;
-use sealift_protocol::tuf::{BUNDLE_PATH, Role, model_path};
+use sealift_protocol::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, model_path};
+use sqlx::Connection as _;
 
 use crate::registry::Image;
 use crate::support::{Device, Fleet, code};
@@ -80,6 +85,14 @@ async fn verify(fleet: &Fleet, device: &Device, want: Want) -> Verifier {
         is_wanted = true;
         verifier.want(want.clone());
     }
+}
+
+/// Pushes and signs version 2 of `vision/digits`.
+pub(crate) async fn publish(fleet: &Fleet) {
+    let image = Image::of("vision/digits", "2", b"weights");
+    image.push(fleet, "vision/digits", "2").await;
+    let draft = draft(fleet, 1, &[("2", &image)]).await;
+    assert_eq!(upload(fleet, sign(draft, &publisher(fleet))).await.status(), 204);
 }
 
 #[tokio::test]
@@ -156,6 +169,96 @@ async fn a_withdrawn_version_is_unsigned_again() {
     let mut withdrawn = draft(&fleet, 2, &[]).await;
     assert!(withdrawn.remove("models/vision/digits/2"));
     assert_eq!(upload(&fleet, sign(withdrawn, &publisher)).await.status(), 204);
+
+    let version = fleet.get("/api/v1/models/vision/digits/versions/2").await;
+    assert_eq!(version["state"], "unsigned");
+}
+
+/// A schema of its own in the database, so that servers do not share it.
+async fn schema(url: &str) -> String {
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(url).await.unwrap();
+    let name = format!("edge_{}", now().0);
+    let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {name}"));
+    sqlx::query(create).execute(&mut connection).await.unwrap();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("[store]\nurl = \"{url}{separator}options[search_path]={name}\"\n")
+}
+
+#[tokio::test]
+#[ignore = "needs SEALIFT_POSTGRES_URL"]
+async fn a_version_is_pushed_signed_and_verified_on_postgresql() {
+    let url = std::env::var("SEALIFT_POSTGRES_URL").unwrap();
+    let fleet = Fleet::start_with(&schema(&url).await);
+    let device = fleet.enrol("cam-1").await;
+    let image = Image::of("vision/digits", "2", b"weights");
+    image.push(&fleet, "vision/digits", "2").await;
+
+    let draft = draft(&fleet, 1, &[("2", &image)]).await;
+    assert_eq!(upload(&fleet, sign(draft, &publisher(&fleet))).await.status(), 204);
+
+    let model = fleet.get("/api/v1/models/vision/digits").await;
+    assert_eq!(model["versions"][0]["state"], "signed");
+    verify(&fleet, &device, Want::Entry("models/vision/digits/2".to_owned())).await;
+    let tokens = fleet.get("/api/v1/enrol-tokens").await;
+    assert_eq!(tokens["items"][0]["uses_left"], 0);
+}
+
+#[tokio::test]
+async fn a_deny_list_is_published_with_its_file() {
+    let fleet = Fleet::start();
+    let device = fleet.enrol("cam-1").await;
+    let mut revocations = Revocations::default();
+    revocations.images.insert(Digest::of(b"bad image"));
+    let file = revocations.to_bytes();
+    let current = fleet.api(Method::GET, "/tuf/1.revocations.json").send().await.unwrap();
+    let role = Role::Delegated(REVOCATIONS_ROLE.to_owned());
+    let key = key(&fleet.offline(), "revocations-1.pem");
+    let current = current.bytes().await.unwrap().to_vec();
+    let mut draft = TargetsDraft::next(role, current, &[key.public()]).unwrap();
+    draft.set(REVOCATIONS_PATH, TargetFile::of(&file));
+    let metadata = STANDARD.encode(sign(draft, &key));
+    let files = BTreeMap::from([(REVOCATIONS_PATH, STANDARD.encode(&file))]);
+    let body = serde_json::json!({ "metadata": metadata, "files": files });
+
+    let put = fleet.api(Method::PUT, "/api/v1/trust/roles/revocations");
+    let put = put.header("content-type", "application/vnd.sealift.trust-upload+json");
+    let answer = put.body(serde_json::to_vec(&body).unwrap()).send().await.unwrap();
+
+    assert_eq!(answer.status(), 204, "{}", answer.text().await.unwrap());
+    let verifier = verify(&fleet, &device, Want::File(REVOCATIONS_PATH.to_owned())).await;
+    assert_eq!(verifier.file(REVOCATIONS_PATH).unwrap(), file);
+    let roles = fleet.get("/api/v1/trust/roles").await;
+    let versions: Vec<_> = roles["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|role| (role["name"].as_str().unwrap(), role["version"].as_u64().unwrap()))
+        .collect();
+    assert!(versions.contains(&("revocations", 2)), "{versions:?}");
+}
+
+#[tokio::test]
+async fn a_team_that_is_no_longer_trusted_takes_its_versions_with_it() {
+    let fleet = Fleet::start();
+    publish(&fleet).await;
+    let mut number = 1;
+    let targets = loop {
+        let path = format!("/tuf/{}.targets.json", number + 1);
+        if !fleet.api(Method::GET, &path).send().await.unwrap().status().is_success() {
+            let path = format!("/tuf/{number}.targets.json");
+            break fleet.api(Method::GET, &path).send().await.unwrap().bytes().await.unwrap();
+        }
+        number += 1;
+    };
+    let holders = [1, 2].map(|n| key(&fleet.offline(), &format!("targets-{n}.pem")));
+    let public = holders.each_ref().map(SigningKey::public);
+    let mut draft = TargetsDraft::next(Role::Targets, targets.to_vec(), &public).unwrap();
+    assert!(draft.undelegate(ROLE));
+    let signed = draft.sign(now().plus(1_000_000), &holders.each_ref()).unwrap();
+
+    let put = fleet.api(Method::PUT, "/api/v1/trust/roles/targets").body(signed);
+    assert_eq!(put.send().await.unwrap().status(), 204);
 
     let version = fleet.get("/api/v1/models/vision/digits/versions/2").await;
     assert_eq!(version["state"], "unsigned");

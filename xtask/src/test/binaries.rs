@@ -21,14 +21,18 @@ pub(super) struct Binary {
 
 impl Binary {
     /// The command that runs the tests whose names contain one of `filters`, or all.
-    pub(super) fn command(&self, filters: &[String], long: bool) -> Command {
+    pub(super) fn command(&self, filters: &[String]) -> Command {
         let mut command = Command::new(&self.executable);
-        // As cargo runs it. What a test prints is kept, because a test that skips itself says so.
+        // As cargo runs it.
         command.current_dir(&self.package).env("CARGO_MANIFEST_DIR", &self.package);
-        command.args(filters).arg("--show-output");
-        if long {
-            command.arg("--include-ignored");
-        }
+        command.args(filters);
+        command
+    }
+
+    /// The command that runs just these tests, which otherwise do not run.
+    pub(super) fn command_for_ignored(&self, names: &[String]) -> Command {
+        let mut command = self.command(names);
+        command.args(["--exact", "--ignored"]);
         command
     }
 }

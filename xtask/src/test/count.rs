@@ -1,13 +1,9 @@
 //! How many tests a step ran, read from what it printed.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use super::report::{Outcome, Tally};
-
-/// How a test that cannot run here says so, as a line of its own.
-const SKIPPED: &str = "SKIPPED: ";
 
 /// What a step counts.
 #[derive(Debug, Clone, Copy)]
@@ -50,12 +46,26 @@ fn libtest(text: &str) -> Tally {
             tally.left_out += number_before(result, "ignored");
         }
     }
-    let reasons: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(SKIPPED)).collect();
-    tally.skipped = u32::try_from(reasons.len()).unwrap_or(u32::MAX);
-    tally.passed = tally.passed.saturating_sub(tally.skipped);
-    let reasons: BTreeSet<_> = reasons.into_iter().map(str::trim).collect();
-    tally.reasons = reasons.into_iter().map(str::to_owned).collect();
     tally
+}
+
+/// A test that does not run unless it is asked for, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ignored {
+    pub(super) name: String,
+    pub(super) reason: String,
+}
+
+/// Reads the lines `test store::on_postgres ... ignored, needs PostgreSQL`.
+pub(super) fn ignored(log: &Path) -> anyhow::Result<Vec<Ignored>> {
+    let text = String::from_utf8_lossy(&fs::read(log)?).into_owned();
+    Ok(text.lines().filter_map(ignored_line).collect())
+}
+
+fn ignored_line(line: &str) -> Option<Ignored> {
+    let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let reason = verdict.strip_prefix("ignored")?.trim_start_matches(", ");
+    Some(Ignored { name: name.to_owned(), reason: reason.to_owned() })
 }
 
 /// Reads the line `Tests  2 failed | 12 passed | 1 skipped (15)`.
@@ -112,15 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_says_it_was_skipped_has_not_passed() {
-        let tally = libtest(
-            "---- on_postgresql stdout ----\nSKIPPED: no PostgreSQL\n\
-             ---- also_there stdout ----\nSKIPPED: no PostgreSQL\n\
-             test result: ok. 5 passed; 0 failed; 0 ignored\n",
-        );
+    fn ignored_tests_are_read_with_their_reasons() {
+        let ignored = ignored_line("test a::b ... ignored, needs PostgreSQL").unwrap();
 
-        assert_eq!((tally.passed, tally.skipped), (3, 2));
-        assert_eq!(tally.reasons, ["no PostgreSQL"]);
+        assert_eq!((ignored.name.as_str(), ignored.reason.as_str()), ("a::b", "needs PostgreSQL"));
+        assert_eq!(ignored_line("test c ... ignored").unwrap().reason, "");
+        assert_eq!(ignored_line("test d ... ok"), None);
     }
 
     #[test]

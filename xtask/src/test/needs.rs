@@ -10,17 +10,26 @@ use crate::install::Tool;
 use crate::postgres::{self, Postgres};
 use crate::{child, fetch, workspace};
 
+const POSTGRES: &str = "SEALIFT_POSTGRES_URL";
+
+/// Programs of the operating system, by the variable that says where they are.
+const TOOLS: [(&str, Tool); 5] = [
+    ("SEALIFT_MOSQUITTO", Tool { program: "mosquitto", package: "mosquitto" }),
+    ("SEALIFT_SKOPEO", Tool { program: "skopeo", package: "skopeo" }),
+    ("SEALIFT_CHROMIUM", Tool { program: "chromium", package: "chromium" }),
+    ("SEALIFT_DPKG", Tool { program: "dpkg", package: "dpkg" }),
+    ("SEALIFT_SYSTEMD_ANALYZE", Tool { program: "systemd-analyze", package: "systemd" }),
+];
+
 /// Services that run and programs that are there, until this value is dropped.
 pub(super) struct Needs {
-    /// Variables for the tests.
-    pub(super) environment: Vec<(&'static str, String)>,
+    environment: Vec<(&'static str, String)>,
+    postgres: Option<Postgres>,
+    /// What tests may say they need, in lower case, and whether it is here.
+    known: Vec<(String, bool)>,
     /// What could not be had, and why.
     pub(super) missing: Vec<(&'static str, Outcome)>,
-    postgres: Option<Postgres>,
 }
-
-const MOSQUITTO: Tool = Tool { program: "mosquitto", package: "mosquitto" };
-const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium" };
 
 impl Needs {
     /// Fetches, installs and starts what this machine allows.
@@ -28,34 +37,40 @@ impl Needs {
         let programs = workspace::target()?.join("debug").display().to_string();
         let mut needs = Self {
             environment: vec![("SEALIFT_BIN_DIR", programs)],
-            missing: Vec::new(),
             postgres: None,
+            known: Vec::new(),
+            missing: Vec::new(),
         };
         needs.fetched("ONNX Runtime", "SEALIFT_ONNXRUNTIME", fetch::obtain_onnxruntime())?;
         needs.fetched("Python packages", "SEALIFT_PYTHON", fetch::venv())?;
-        needs.tool("mosquitto", "SEALIFT_MOSQUITTO", &MOSQUITTO);
-        needs.tool("Chromium", "SEALIFT_CHROMIUM", &CHROMIUM);
-        needs.postgres(logs)?;
+        needs.fetched("console", "SEALIFT_CONSOLE", fetch::console())?;
+        for (variable, tool) in TOOLS {
+            let obtained = tool.obtain().map_or_else(Obtained::Missing, Obtained::Ready);
+            needs.fetched(tool.program, variable, Ok(obtained))?;
+        }
+        let log = logs.join("postgres.log");
+        match postgres::obtain().map(|initdb| Postgres::start(&initdb, &log)) {
+            Ok(Ok(postgres)) => needs.postgres = Some(postgres),
+            Ok(Err(error)) => needs.broken("PostgreSQL", &error, &log)?,
+            Err(why) => needs.missing.push(("PostgreSQL", Outcome::Skipped(why))),
+        }
+        needs.know("PostgreSQL", POSTGRES, needs.postgres.is_some());
         Ok(needs)
     }
 
-    fn postgres(&mut self, logs: &Path) -> anyhow::Result<()> {
-        let log = logs.join("postgres.log");
-        let initdb = match postgres::obtain() {
-            Ok(initdb) => initdb,
-            Err(why) => {
-                self.missing.push(("PostgreSQL", Outcome::Skipped(why)));
-                return Ok(());
-            }
-        };
-        match Postgres::start(&initdb, &log) {
-            Ok(postgres) => {
-                self.environment.push(("SEALIFT_POSTGRES_URL", postgres.url.clone()));
-                self.postgres = Some(postgres);
-            }
-            Err(error) => self.broken("PostgreSQL", &error, &log)?,
-        }
-        Ok(())
+    /// The variables for a group of tests, with a database of its own.
+    pub(super) fn environment(&self, group: &str) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let database =
+            self.postgres.as_ref().map(|postgres| postgres.database(group)).transpose()?;
+        let database = database.map(|url| (POSTGRES, url));
+        Ok(self.environment.iter().cloned().chain(database).collect())
+    }
+
+    /// Whether everything that `reason` mentions is here; a reason that mentions nothing known is not met.
+    pub(super) fn meet(&self, reason: &str) -> bool {
+        let reason = reason.to_lowercase();
+        let mut mentioned = self.known.iter().filter(|(word, _)| reason.contains(word)).peekable();
+        mentioned.peek().is_some() && mentioned.all(|(_, is_here)| *is_here)
     }
 
     fn fetched(
@@ -64,6 +79,7 @@ impl Needs {
         variable: &'static str,
         obtained: anyhow::Result<Obtained>,
     ) -> anyhow::Result<()> {
+        self.know(name, variable, matches!(obtained, Ok(Obtained::Ready(_))));
         match obtained {
             Ok(Obtained::Ready(path)) => {
                 self.environment.push((variable, path.display().to_string()));
@@ -72,6 +88,10 @@ impl Needs {
             Err(error) => self.broken(name, &error, Path::new("no log"))?,
         }
         Ok(())
+    }
+
+    fn know(&mut self, name: &str, variable: &str, is_here: bool) {
+        self.known.extend([name, variable].map(|word| (word.to_lowercase(), is_here)));
     }
 
     /// What should be there and is not is a failure, and the tests that can do without it still run.
@@ -87,11 +107,25 @@ impl Needs {
         self.missing.push((name, Outcome::broken(&format!("{error:#}"), log)));
         Ok(())
     }
+}
 
-    fn tool(&mut self, name: &'static str, variable: &'static str, tool: &Tool) {
-        match tool.obtain() {
-            Ok(path) => self.environment.push((variable, path.display().to_string())),
-            Err(why) => self.missing.push((name, Outcome::Skipped(why))),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_mentioned_must_be_here() {
+        let known = [("mosquitto", true), ("postgresql", false), ("sealift_postgres_url", false)];
+        let needs = Needs {
+            environment: Vec::new(),
+            postgres: None,
+            known: known.map(|(word, is_here)| (word.to_owned(), is_here)).into(),
+            missing: Vec::new(),
+        };
+
+        assert!(needs.meet("needs mosquitto 2 on this machine"));
+        assert!(!needs.meet("needs SEALIFT_POSTGRES_URL"));
+        assert!(!needs.meet("needs mosquitto and PostgreSQL"));
+        assert!(!needs.meet("needs a blue moon"));
     }
 }

@@ -1,5 +1,6 @@
 //! The account of a test run: a line when a step ends, a table at the end, and one last line with the sums.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +20,18 @@ pub(super) struct Tally {
     /// Not run because they take long and nobody asked for them.
     pub(super) left_out: u32,
     /// Why tests were skipped, each reason once.
-    pub(super) reasons: Vec<String>,
+    pub(super) reasons: BTreeSet<String>,
+}
+
+impl Tally {
+    fn plus(mut self, other: Self) -> Self {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.left_out += other.left_out;
+        self.reasons.extend(other.reasons);
+        self
+    }
 }
 
 /// How a step ended.
@@ -55,10 +67,33 @@ impl Outcome {
         }
     }
 
+    /// Puts what became of the tests that did not run in the place of their bare number.
+    pub(super) fn replace_left_out(&mut self, rest: Tally) {
+        if let Self::Ran(tally) | Self::Failed { tally, .. } = self {
+            tally.left_out = 0;
+            *tally = std::mem::take(tally).plus(rest);
+        }
+    }
+
+    /// Adds what came of the tests that ran in a second turn.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Ran(one), Self::Ran(two)) => Self::Ran(one.plus(two)),
+            (Self::Failed { tally, why, log }, other) => {
+                Self::Failed { tally: tally.plus(other.tally()), why, log }
+            }
+            (one, Self::Failed { tally, why, log }) => {
+                Self::Failed { tally: one.tally().plus(tally), why, log }
+            }
+            (Self::Skipped(_), other) => other,
+            (one, Self::Skipped(_)) => one,
+        }
+    }
+
     fn words(&self) -> String {
         match self {
             Self::Ran(tally) if tally.skipped > 0 => {
-                format!("ran, {} SKIPPED ({})", tally.skipped, tally.reasons.join("; "))
+                format!("ran, {} SKIPPED ({})", tally.skipped, joined(&tally.reasons))
             }
             Self::Ran(tally) if tally.left_out > 0 => {
                 format!("ran, {} long ones left out (--long)", tally.left_out)
@@ -69,6 +104,10 @@ impl Outcome {
             Self::Skipped(why) => format!("SKIPPED ({})", first_line(why)),
         }
     }
+}
+
+fn joined(reasons: &BTreeSet<String>) -> String {
+    reasons.iter().map(String::as_str).collect::<Vec<_>>().join("; ")
 }
 
 fn first_line(text: &str) -> &str {

@@ -11,7 +11,9 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use ed25519_dalek::SigningKey as DirectorKey;
-use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair,
+};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use sealift_protocol::api::{EnrolRequest, EnrolResponse};
@@ -25,13 +27,13 @@ use sealift_protocol::image::{
     Accelerator, Descriptor, Golden, ImageManifest, Layer, LayerKind, ModelConfig, ModelDescriptor,
     ModelIndex, Variant, media_type,
 };
-use sealift_protocol::tuf::bundle::{Director, TrustBundle};
+use sealift_protocol::tuf::bundle::{Director, Revocations, TrustBundle};
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::metadata::TargetFile;
 use sealift_protocol::tuf::repository::{
     CeremonyKeys, Lifetimes, OnlineKeys, Repository, TargetsDraft, Upload, ceremony,
 };
-use sealift_protocol::tuf::{Role, publisher_role};
+use sealift_protocol::tuf::{REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, publisher_role};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -146,8 +148,7 @@ impl Fleet {
         let expires = now().plus(days * 86_400_000);
         let metadata = draft.sign(expires, &[signer]).unwrap();
         let upload = Upload { metadata, files: BTreeMap::new() };
-        let online =
-            OnlineKeys { snapshot: &self.keys.snapshot, timestamp: &self.keys.timestamp };
+        let online = OnlineKeys { snapshot: &self.keys.snapshot, timestamp: &self.keys.timestamp };
         // The repository would not take what has expired; an attacker's would.
         let then = now().plus(days.min(0) * 2 * 86_400_000);
         self.repository.accept_delegated(&role, upload, online, then).unwrap();
@@ -155,13 +156,28 @@ impl Fleet {
         self.files().tuf = files;
     }
 
+    /// Puts an image on the deny list.
+    pub(super) fn revoke(&mut self, image: Digest) {
+        let current = self.repository.delegated(REVOCATIONS_ROLE).unwrap().to_vec();
+        let signer = &self.keys.revocations;
+        let role = Role::Delegated(REVOCATIONS_ROLE.to_owned());
+        let mut draft = TargetsDraft::next(role, current, &[signer.public()]).unwrap();
+        let mut revocations = Revocations::default();
+        revocations.images.insert(image);
+        let bytes = revocations.to_bytes();
+        draft.set(REVOCATIONS_PATH, TargetFile::of(&bytes));
+        let metadata = draft.sign(now().plus(86_400_000), &[signer]).unwrap();
+        let files = BTreeMap::from([(REVOCATIONS_PATH.to_owned(), bytes)]);
+        let upload = Upload { metadata, files };
+        let online = OnlineKeys { snapshot: &self.keys.snapshot, timestamp: &self.keys.timestamp };
+        self.repository.accept_delegated(REVOCATIONS_ROLE, upload, online, now()).unwrap();
+        let files = self.repository.files().clone();
+        self.files().tuf = files;
+    }
+
     /// Replaces a file of the metadata as an attacker in the middle would.
     pub(super) fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         change(self.files().tuf.get_mut(name).unwrap());
-    }
-
-    pub(super) fn timestamp(&self) -> Vec<u8> {
-        self.files().tuf["timestamp.json"].clone()
     }
 
     /// Pushes the fixture under a version; nobody signs it.
@@ -296,11 +312,14 @@ async fn blob(
     let mut bytes = files.blobs.get(&digest).cloned().ok_or(StatusCode::NOT_FOUND)?;
     let range = headers.get("range").and_then(|range| range.to_str().ok()).map(str::to_owned);
     files.fetched.push(format!("{digest} {}", range.as_deref().unwrap_or("all")));
-    let from: Option<usize> = range.map(|range| range["bytes=".len()..range.len() - 1].parse().unwrap());
+    let from: Option<usize> =
+        range.map(|range| range["bytes=".len()..range.len() - 1].parse().unwrap());
     if let Some(from) = from {
         bytes.drain(..from);
     }
-    if digest == weights() && let Some(cut) = files.cut.take() {
+    if digest == weights()
+        && let Some(cut) = files.cut.take()
+    {
         bytes.truncate(cut);
     }
     Ok((if from.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK }, bytes))

@@ -201,10 +201,6 @@ pub(super) async fn a_profile_window_is_kept_once(ground: Ground) {
     assert_eq!(stored[0].window, window(-120_000, -60_000));
     let rest = ground.store.windows_after(stored[0].number, 10).await.unwrap();
     assert_eq!(rest, stored[1..]);
-    let (model, index) = (digits(), image("1").index);
-    let span = (NOW.plus(-60_000), NOW);
-    let between = ground.store.windows_between((&model, index), span, 10).await.unwrap();
-    assert_eq!(between, stored[1..]);
 }
 
 pub(super) async fn heartbeats_become_a_load(ground: Ground) {

@@ -56,7 +56,9 @@ pub(super) async fn a_rollout_reaches_its_devices_with_signed_directives(ground:
         assert_eq!((slots[0].epoch, slots[0].rollout), (Epoch(1), Some(id)));
     }
     assert_eq!(other.directive(&ground).await, None, "it does not match the filter");
-    assert_eq!(ground.store.served(&digits()).await.unwrap()[&version("1")], 3);
+    let adoption = ground.store.adoption().await.unwrap();
+    assert_eq!((adoption.len(), adoption[0].devices), (1, 3));
+    assert_eq!(adoption[0].version, Some(version("1")));
     let actions: Vec<_> =
         ground.store.audit_log(None, 10).await.unwrap().into_iter().map(|row| row.action).collect();
     assert_eq!(actions, ["rollout.succeeded", "rollout.create"]);
@@ -97,6 +99,37 @@ pub(super) async fn a_bad_canary_halts_and_rollback_brings_everybody_home(ground
     assert!(matches!(nothing.unwrap_err(), OrderError::NothingToGoBackFrom { .. }));
 }
 
+pub(super) async fn going_back_concerns_only_devices_with_a_bad_version(ground: Ground) {
+    let mut devices = ground.fleet(2).await;
+    for text in ["1", "2", "3"] {
+        ground.push(text).await;
+    }
+    for text in ["1", "2", "3"] {
+        ground.roll_out(text).await;
+        ground.settle(&mut devices, OutcomeKind::Committed).await;
+    }
+    let fresh = ground.enrol("new-1", &[("site", "tokyo")]).await;
+    ground.connect(&fresh, NOW).await;
+    let gone = codec::encode(&Conn { online: false, epoch: 1 }).unwrap();
+    ground.accept(&devices[0].id, Up::Conn, &gone, NOW).await.unwrap();
+
+    let first = roll_back(&ground, &back(RollbackTarget::Previous, false)).await.unwrap();
+    ground.reconciler.turn(NOW).await.unwrap();
+    assert_eq!((first.version.as_str(), first.devices, first.without_download), ("2", 2, 2));
+    assert_eq!(desired(&ground, &devices[0]).await.as_deref(), Some("2"), "told while offline");
+    assert_eq!(desired(&ground, &fresh).await, None, "it never had the model");
+
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    let second = roll_back(&ground, &back(RollbackTarget::Previous, false)).await.unwrap();
+    assert_eq!((second.version.as_str(), second.quarantined), ("1", vec![version("2")]));
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    assert_eq!(desired(&ground, &devices[1]).await.as_deref(), Some("1"));
+    let third = roll_back(&ground, &back(RollbackTarget::Previous, false)).await;
+    assert!(matches!(third, Err(OrderError::NoEarlier(_))), "there was nothing before");
+    let quarantined = roll_back(&ground, &back(RollbackTarget::Version(version("3")), false)).await;
+    assert!(matches!(quarantined, Err(OrderError::Quarantined { .. })));
+}
+
 pub(super) async fn two_servers_do_not_both_act(ground: Ground) {
     let _devices = ground.fleet(3).await;
     ground.push("1").await;
@@ -128,7 +161,7 @@ pub(super) async fn abort_gives_devices_back_what_they_had(ground: Ground) {
     ground.reconciler.turn(NOW).await.unwrap();
 
     let action = (Action::Abort, "wrong one");
-    order::act(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
+    order::act::take(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
     ground.settle(&mut devices, OutcomeKind::Committed).await;
 
     let row = ground.rollout(id).await;
@@ -136,7 +169,7 @@ pub(super) async fn abort_gives_devices_back_what_they_had(ground: Ground) {
     for device in &devices {
         assert_eq!(desired(&ground, device).await.as_deref(), Some("1"));
     }
-    let twice = order::act(&ground.reconciler, &ground.director, id, action, ASKER).await;
+    let twice = order::act::take(&ground.reconciler, &ground.director, id, action, ASKER).await;
     assert!(matches!(twice.unwrap_err(), OrderError::NotNow { .. }));
 
     let first = ground.enrol("new-1", &[("site", "tokyo")]).await;
@@ -147,7 +180,7 @@ pub(super) async fn abort_gives_devices_back_what_they_had(ground: Ground) {
         devices[0].follow(&ground, OutcomeKind::Committed).await;
         devices[1].follow(&ground, OutcomeKind::Committed).await;
     }
-    order::act(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
+    order::act::take(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
     assert_eq!(desired(&ground, &first).await, None, "it had nothing before");
 }
 
@@ -223,7 +256,7 @@ pub(super) async fn a_penalty_is_kept_until_retry(ground: Ground) {
     assert_eq!(state(&ground.rollout(id).await), RolloutState::Halted);
 
     let action = (Action::Resume, "");
-    order::act(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
+    order::act::take(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
     ground.reconciler.turn(NOW).await.unwrap();
     let (generation, _) = devices[0].directive(&ground).await.unwrap();
     assert_eq!(generation, Generation(1), "it is not told again");
@@ -247,7 +280,7 @@ async fn retry_rollout(ground: &Ground) -> RolloutId {
     let id = ground.roll_out("1").await;
     ground.reconciler.turn(NOW).await.unwrap();
     let action = (Action::Retry, "the sensor was replaced");
-    order::act(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
+    order::act::take(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
     let mut change = ground.store.begin().await.unwrap();
     change.revoke_device(&device("away-1"), NOW).await.unwrap();
     change.commit().await.unwrap();
@@ -278,8 +311,8 @@ pub(super) async fn what_may_not_be_rolled_out_is_refused(ground: Ground) {
     assert!(matches!(create(many).await, Err(OrderError::Waves(_))));
 
     let mut change = ground.store.begin().await.unwrap();
-    let team = TeamId::parse("vision").unwrap();
-    change.set_signed(&team, &[], &[], NOW).await.unwrap();
+    let name = (ModelName::parse("vision/digits").unwrap(), version("1"));
+    change.set_endorsement(&name, None, NOW).await.unwrap();
     change.commit().await.unwrap();
     assert!(matches!(create(new("1", "")).await, Err(OrderError::Unsigned { .. })));
 

@@ -1,0 +1,191 @@
+//! How an agent begins: its store, its identity, its way to the server, its endpoints.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sealift_protocol::telemetry::SpoolId;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::keeper;
+use super::telemetry::ALARMS_MAX;
+use super::{Channels, INPUTS_MAX, Setup, Supervisor, SupervisorError, Workers};
+use crate::clock::Clock;
+use crate::device::{Device, Entry};
+use crate::disk::{self, Secrecy};
+use crate::health::{self, Health};
+use crate::identity::Identity;
+use crate::journal::Journal;
+use crate::limits::SPOOL_BYTES_MAX;
+use crate::link::{self, Link, LinkEvent};
+use crate::origin::Origin;
+use crate::serve::{self, Switchboard};
+use crate::slots::Slots;
+use crate::spool::Spool;
+use crate::trust::{self, Trust};
+use crate::verify::Me;
+
+/// Room that is given up when the disk is full, so that the journal can still be written.
+const RESERVE_BYTES: u64 = 256 << 10;
+
+/// Two agents on one store would undo each other's work.
+pub(super) fn lock(store: &Path) -> Result<std::fs::File, SupervisorError> {
+    let path = store.join("lock");
+    let at = |source| SupervisorError::Disk { path: path.clone(), source };
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(at)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| SupervisorError::InUse(store.to_owned()))?;
+    Ok(file)
+}
+
+/// Opens everything that an agent needs, and starts its tasks.
+pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
+    let store = setup.store.clone();
+    let identity = Identity::load(&store)?;
+    let tls = identity.tls(&store, &trust::authorities(&store.join("tuf")))?;
+    let (journal, entries) = Journal::open(&store.join("journal"))?;
+    let slots = Slots::open(&store)?;
+    let device = restore(entries, &slots)?;
+    let clock = Clock::new(device.issued_at());
+    let fresh = SpoolId(getrandom::u64().unwrap_or_else(|_| clock.now().0.unsigned_abs()));
+    let spool = Spool::open(&store.join("spool"), SPOOL_BYTES_MAX, fresh)?;
+    let origin = Origin::new(&identity.url, Arc::clone(&tls))?;
+    let trust = Trust::open(&store.join("tuf"), origin.clone())?;
+    let me = Me {
+        tenant: identity.tenant.clone(),
+        device: identity.device.clone(),
+        facts: health::facts(&store, &setup.config, setup.is_simulated),
+        accelerators: health::accelerators(&setup.config),
+    };
+    let switchboard = Switchboard::new();
+    let (endpoint, served) = open_endpoint(&setup, &switchboard).await?;
+    let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
+    let keeper = keeper::Keeper {
+        trust,
+        me: me.clone(),
+        slots: slots.clone(),
+        origin: origin.clone(),
+        clock: clock.clone(),
+        inputs: inputs.clone(),
+    };
+    let link = open_link(&setup, &identity, tls, clock.clone())?;
+    reserve(&store)?;
+    let now = clock.steady();
+    let supervisor = Supervisor {
+        setup,
+        me,
+        clock,
+        device,
+        journal,
+        slots,
+        sent: 0,
+        sent_at: now,
+        spool,
+        switchboard,
+        origin,
+        endpoint,
+        certificate: identity,
+        health: Health::default(),
+        inputs,
+        keeper: keeper.start(),
+        session: None,
+        workers: Workers::default(),
+        last_message: None,
+        last_refusal: None,
+        told: BTreeSet::new(),
+        last_report: None,
+        is_report_due: false,
+        is_birth_due: false,
+        alarms_left: ALARMS_MAX,
+        alarms_refilled_at: now,
+        restarts: 0,
+        dropped_told: 0,
+        next_poll: now,
+        next_beat: now,
+    };
+    Ok((supervisor, Channels { inputs: inputs_end, link, served }))
+}
+
+/// The device that the journal tells of; without a journal, the one that the pointers show.
+fn restore(entries: Vec<Entry>, slots: &Slots) -> Result<Device, SupervisorError> {
+    let mut device = Device::restore(entries);
+    if device == Device::default() {
+        for pointer in slots.pointers()? {
+            device.adopt(pointer.model, pointer.active, pointer.previous);
+        }
+    }
+    Ok(device)
+}
+
+fn open_link(
+    setup: &Setup,
+    identity: &Identity,
+    tls: Arc<rustls::ClientConfig>,
+    clock: Clock,
+) -> Result<mpsc::Receiver<LinkEvent>, SupervisorError> {
+    let refused = || SupervisorError::Broker(identity.mqtt.clone());
+    let (host, port) = link::address(&identity.mqtt).ok_or_else(refused)?;
+    let link = Link {
+        tenant: identity.tenant.clone(),
+        device: identity.device.clone(),
+        host,
+        port,
+        tls,
+        will_delay_s: setup.config.will_delay_s,
+        epoch_file: setup.store.join("epoch"),
+        clock,
+    };
+    let (events, events_end) = mpsc::channel(INPUTS_MAX);
+    // It ends when the supervisor's end of the queue is gone.
+    tokio::spawn(link.run(events));
+    Ok(events_end)
+}
+
+type Served = (Option<String>, Option<JoinHandle<io::Result<()>>>);
+
+async fn open_endpoint(
+    setup: &Setup,
+    switchboard: &Switchboard,
+) -> Result<Served, SupervisorError> {
+    if setup.is_simulated {
+        return Ok((None, None));
+    }
+    let listen = setup.config.serve_listen;
+    let refused = |source| SupervisorError::Listen { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let url = format!("http://{}", listener.local_addr().map_err(refused)?);
+    let served = tokio::spawn(serve::listen(listener, switchboard.clone()));
+    let run = setup.store.join("run");
+    let written = disk::private_dir(&run).and_then(|()| {
+        let text = format!("{{\"http\":\"{url}\",\"pid\":{}}}\n", std::process::id());
+        let path = run.join("endpoint.json");
+        disk::replace(&path, text.as_bytes(), Secrecy::Public)
+    });
+    written.map_err(|source| SupervisorError::Disk { path: run, source })?;
+    tracing::info!(url, "models are served");
+    Ok((Some(url), Some(served)))
+}
+
+/// Keeps room for the journal on a disk that others fill.
+fn reserve(store: &Path) -> Result<(), SupervisorError> {
+    let path = reserve_path(store);
+    let length = usize::try_from(RESERVE_BYTES).unwrap_or(0);
+    if path.metadata().is_ok_and(|metadata| metadata.len() == RESERVE_BYTES) {
+        return Ok(());
+    }
+    disk::replace(&path, &vec![0x5a; length], Secrecy::Private)
+        .map_err(|source| SupervisorError::Disk { path, source })
+}
+
+/// Where that room is.
+pub(super) fn reserve_path(store: &Path) -> PathBuf {
+    store.join("reserve")
+}

@@ -1,0 +1,101 @@
+// What is read from the server and kept, by key. The stream of events writes to the same keys.
+
+import { QueryClient, infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
+import * as calls from "./calls";
+import { ApiError } from "./client";
+
+/** Rows of a page of devices: a screen is 30 or so, and the answer stays well below 256 KB. */
+export const DEVICES_PER_PAGE = 100;
+/** The stream tells most changes; what it cannot tell is read again after this long. */
+const STALE_AFTER_MS = 15_000;
+
+export const queryClient = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: STALE_AFTER_MS,
+      refetchOnWindowFocus: true,
+      // A refusal will not change by asking again.
+      retry: (failures, error) => failures < 2 && !(error instanceof ApiError && error.status >= 400),
+    },
+  },
+});
+
+export const sessionQuery = queryOptions({
+  queryKey: ["session"],
+  queryFn: calls.readSession,
+  staleTime: Number.POSITIVE_INFINITY,
+});
+
+export const statusQuery = queryOptions({
+  queryKey: ["status"],
+  queryFn: ({ signal }) => calls.readStatus(signal),
+});
+
+export const devicesQuery = (filter: string) =>
+  infiniteQueryOptions({
+    queryKey: ["devices", "list", filter],
+    queryFn: ({ pageParam, signal }) =>
+      calls.listDevices({ filter, limit: DEVICES_PER_PAGE, ...(pageParam ? { cursor: pageParam } : {}) }, signal),
+    initialPageParam: "",
+    getNextPageParam: (page) => page.next_cursor ?? null,
+  });
+
+export const deviceCountQuery = (filter: string) =>
+  queryOptions({
+    queryKey: ["devices", "count", filter],
+    queryFn: async ({ signal }) => (await calls.listDevices({ filter, limit: 1 }, signal)).total,
+  });
+
+export const deviceQuery = (id: string) =>
+  queryOptions({ queryKey: ["device", id], queryFn: () => calls.readDevice(id) });
+
+export const timelineQuery = (id: string) =>
+  queryOptions({ queryKey: ["timeline", id], queryFn: () => calls.readTimeline(id) });
+
+export const modelsQuery = queryOptions({ queryKey: ["models"], queryFn: calls.listModels });
+
+export const modelQuery = (model: string) =>
+  queryOptions({ queryKey: ["model", model], queryFn: () => calls.readModel(model) });
+
+export const versionQuery = (model: string, version: string) =>
+  queryOptions({ queryKey: ["version", model, version], queryFn: () => calls.readVersion(model, version) });
+
+export const rolloutsQuery = queryOptions({ queryKey: ["rollouts"], queryFn: calls.listRollouts });
+
+export const rolloutQuery = (id: string) =>
+  queryOptions({ queryKey: ["rollout", id], queryFn: () => calls.readRollout(id) });
+
+export const whyQuery = (id: string) =>
+  queryOptions({ queryKey: ["why", id], queryFn: () => calls.explainRollout(id) });
+
+export const driftQuery = (model?: string) =>
+  queryOptions({ queryKey: ["drift", "list", model ?? ""], queryFn: () => calls.listDrift(model) });
+
+export const driftSeriesQuery = (of: calls.DriftSubject) =>
+  queryOptions({ queryKey: ["drift", "series", of], queryFn: () => calls.readDriftSeries(of) });
+
+export const histogramQuery = (of: calls.DriftSubject) =>
+  queryOptions({ queryKey: ["drift", "histogram", of], queryFn: () => calls.readHistogram(of) });
+
+export const alertsQuery = (state: string) =>
+  queryOptions({ queryKey: ["alerts", state], queryFn: () => calls.listAlerts(state === "all" ? undefined : state) });
+
+export const auditQuery = infiniteQueryOptions({
+  queryKey: ["audit", "list"],
+  queryFn: ({ pageParam }) => calls.listAudit(pageParam || undefined),
+  initialPageParam: "",
+  getNextPageParam: (page) => page.next_cursor ?? null,
+});
+
+/** Entries about one subject, among the newest; older ones are on the page of the audit log. */
+export const auditOfQuery = (subject: string) =>
+  queryOptions({
+    queryKey: ["audit", "of", subject],
+    queryFn: async () => (await calls.listAudit()).items.filter((entry) => entry.subject === subject),
+  });
+
+export const enrolTokensQuery = queryOptions({ queryKey: ["enrol-tokens"], queryFn: calls.listEnrolTokens });
+
+export const rolesQuery = queryOptions({ queryKey: ["roles"], queryFn: calls.listRoles });
+
+export const webhooksQuery = queryOptions({ queryKey: ["webhooks"], queryFn: calls.listWebhooks });

@@ -1,0 +1,73 @@
+// What stands around every page: header, navigation, and the dialogs that open from anywhere.
+
+import { Link, Outlet } from "@tanstack/react-router";
+import { lazy, Suspense, useEffect, useState } from "react";
+import { useLocale } from "../i18n/language";
+import { openStream } from "../live/connection";
+import { useRollbackWish } from "../rollback/wish";
+import { Icon, type IconName } from "../ui/icon";
+import { Header } from "./header";
+
+const Palette = lazy(() => import("./palette").then((module) => ({ default: module.Palette })));
+const RollbackDialog = lazy(() => import("../rollback/dialog").then((module) => ({ default: module.RollbackDialog })));
+
+export const destinations = [
+  { to: "/", key: "nav.overview", icon: "overview" },
+  { to: "/devices", key: "nav.devices", icon: "devices" },
+  { to: "/models", key: "nav.models", icon: "models" },
+  { to: "/rollouts", key: "nav.rollouts", icon: "rollouts" },
+  { to: "/drift", key: "nav.drift", icon: "drift" },
+  { to: "/alerts", key: "nav.alerts", icon: "alerts" },
+  { to: "/audit", key: "nav.audit", icon: "audit" },
+  { to: "/settings", key: "nav.settings", icon: "settings" },
+] as const satisfies readonly { to: string; key: string; icon: IconName }[];
+
+export function Shell() {
+  const { say } = useLocale();
+  const [isPaletteOpen, setIsPaletteOpen] = useState(false);
+  const wish = useRollbackWish();
+  useEffect(openStream, []);
+  useEffect(() => onPaletteKeys(() => setIsPaletteOpen(true)), []);
+  return (
+    <div className="shell">
+      <a className="skip-link" href="#main">{say("nav.skip")}</a>
+      <Header onSearch={() => setIsPaletteOpen(true)} />
+      <Navigation />
+      <main id="main" className="page" tabIndex={-1}>
+        <Outlet />
+      </main>
+      <Suspense fallback={null}>
+        {isPaletteOpen && <Palette onClose={() => setIsPaletteOpen(false)} />}
+        {wish && <RollbackDialog wish={wish} />}
+      </Suspense>
+    </div>
+  );
+}
+
+function Navigation() {
+  const { say } = useLocale();
+  return (
+    <nav className="nav" aria-label={say("nav.label")}>
+      <ul>
+        {destinations.map(({ to, key, icon }) => (
+          <li key={to}>
+            <Link to={to} activeOptions={{ exact: to === "/" }} activeProps={{ "aria-current": "page" }}>
+              <Icon name={icon} />
+              <span>{say(key)}</span>
+            </Link>
+          </li>
+        ))}
+      </ul>
+    </nav>
+  );
+}
+
+function onPaletteKeys(open: () => void): () => void {
+  const listen = (event: KeyboardEvent) => {
+    if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    open();
+  };
+  window.addEventListener("keydown", listen);
+  return () => window.removeEventListener("keydown", listen);
+}

@@ -1,0 +1,9 @@
+// What the console says, in Japanese.
+
+import type { Messages } from "./en";
+import { chrome } from "./ja/chrome";
+import { fleet } from "./ja/fleet";
+import { images } from "./ja/images";
+import { rollout } from "./ja/rollout";
+
+export const ja: Messages = { ...chrome, ...fleet, ...images, ...rollout };

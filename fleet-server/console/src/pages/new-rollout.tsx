@@ -1,0 +1,107 @@
+// A new rollout on one page: what, where, in which waves, why; the plan in words beside it.
+
+import { useMutation, useQuery } from "@tanstack/react-query";
+import { getRouteApi } from "@tanstack/react-router";
+import { useState } from "react";
+import { createRollout } from "../api/calls";
+import { deviceCountQuery, modelsQuery, queryClient } from "../api/queries";
+import type { ModelView } from "../api/types";
+import { FilterField } from "../filter/field";
+import { useLocale } from "../i18n/language";
+import { Button, Empty, PageHeader, Panel } from "../ui/basics";
+import { ChooseOne } from "../ui/choose";
+import { Loaded, ProblemNote } from "../ui/loaded";
+import { type Draft, draftOf, faultOf, rolloutOf } from "./rollout/draft";
+import { PlanInWords } from "./rollout/plan-in-words";
+import { NumberField, WavesEditor } from "./rollout/waves-editor";
+import "../styles/rollout.css";
+
+const route = getRouteApi("/shell/rollouts/new");
+
+export function NewRolloutPage() {
+  const { say } = useLocale();
+  const models = useQuery(modelsQuery);
+  return (
+    <>
+      <PageHeader title={say("newRollout.title")} />
+      <Loaded query={models}>
+        {({ items }) => (items.length === 0 ? <Empty icon="models">{say("models.none")}</Empty> : <RolloutForm models={items} />)}
+      </Loaded>
+    </>
+  );
+}
+
+function RolloutForm({ models }: { models: ModelView[] }) {
+  const { say } = useLocale();
+  const wish = route.useSearch();
+  const navigate = route.useNavigate();
+  const [draft, setDraft] = useState<Draft>(() => draftOf(models, wish));
+  const change = (part: Partial<Draft>) => setDraft((before) => ({ ...before, ...part }));
+  const devices = useQuery({ ...deviceCountQuery(draft.filter), retry: false });
+  const create = useMutation({
+    mutationFn: () => createRollout(rolloutOf(draft)),
+    onSuccess: async (view) => {
+      await queryClient.invalidateQueries({ queryKey: ["rollouts"] });
+      await navigate({ to: "/rollouts/$rollout", params: { rollout: view.id } });
+    },
+  });
+  const fault = faultOf(draft);
+  const versions = models.find(({ name }) => name === draft.model)?.versions ?? [];
+  return (
+    <form
+      className="columns columns-form"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (fault === undefined) create.mutate();
+      }}
+    >
+      <div className="stack">
+        <Panel title={say("newRollout.what")}>
+          <div className="field-row">
+            <ChooseOne
+              label={say("newRollout.model")}
+              options={models.map(({ name }) => ({ id: name, text: name }))}
+              chosen={draft.model}
+              onChoose={(model) => setDraft(draftOf(models, { model, filter: draft.filter }))}
+            />
+            <ChooseOne
+              label={say("newRollout.version")}
+              options={versions.map(({ version, state }) => ({ id: version, text: version, hint: say(`version.state.${state}`) }))}
+              chosen={draft.version}
+              onChoose={(version) => change({ version })}
+            />
+          </div>
+        </Panel>
+        <Panel title={say("newRollout.where")}>
+          <FilterField
+            label={say("newRollout.filter")}
+            hint={say("newRollout.filterHint")}
+            filter={draft.filter}
+            onFilter={(filter) => change({ filter })}
+          />
+        </Panel>
+        <Panel title={say("newRollout.waves")}>
+          <WavesEditor waves={draft.waves} onWaves={(waves) => change({ waves })} />
+          <div className="field-row field-row-apart">
+            <NumberField label={say("newRollout.maxBad")} unit="%" max={100} value={draft.maxBadPercent} onValue={(maxBadPercent) => change({ maxBadPercent })} />
+            <NumberField label={say("newRollout.trial")} unit={say("newRollout.minutes")} max={10_080} value={draft.trialMinutes} onValue={(trialMinutes) => change({ trialMinutes })} />
+          </div>
+        </Panel>
+        <Panel title={say("newRollout.why")}>
+          <label className="field">
+            <span>{say("newRollout.reason")}</span>
+            <textarea rows={2} value={draft.reason} onChange={(event) => change({ reason: event.target.value })} />
+          </label>
+        </Panel>
+      </div>
+      <Panel title={say("newRollout.plan")} className="plan">
+        <PlanInWords draft={draft} devices={devices.data} />
+        {create.isError && <ProblemNote error={create.error} />}
+        {fault && <p className="warn-text" id="draft-fault">{say(`newRollout.fault.${fault}`)}</p>}
+        <Button type="submit" look="main" aria-disabled={fault !== undefined || create.isPending} aria-describedby={fault && "draft-fault"}>
+          {say("newRollout.start")}
+        </Button>
+      </Panel>
+    </form>
+  );
+}

@@ -1,0 +1,107 @@
+// One rollout: its waves and gates, what each device does, what can be done.
+
+import { useQuery } from "@tanstack/react-query";
+import { getRouteApi } from "@tanstack/react-router";
+import { auditOfQuery, rolloutQuery } from "../api/queries";
+import type { AuditEntry, RolloutView } from "../api/types";
+import { useLocale } from "../i18n/language";
+import { Age, Facts, PageHeader, Panel } from "../ui/basics";
+import { Icon } from "../ui/icon";
+import { Loaded } from "../ui/loaded";
+import { RolloutMark } from "../ui/mark";
+import { ModelLink, VersionLink } from "../ui/model-link";
+import { ProgressBar, ProgressCounts } from "../ui/progress-counts";
+import { Timeline, type TimelineItem } from "../ui/timeline";
+import { Actions } from "./rollout/actions";
+import { Waves } from "./rollout/waves";
+import { Why } from "./rollout/why";
+import "../styles/rollout.css";
+
+const route = getRouteApi("/shell/rollouts/$rollout");
+
+export function RolloutPage() {
+  const { rollout: id } = route.useParams();
+  const rollout = useQuery(rolloutQuery(id));
+  return (
+    <>
+      {!rollout.data && <PageHeader title={id} />}
+      <Loaded query={rollout}>{(view) => <Sections key={view.id} rollout={view} />}</Loaded>
+    </>
+  );
+}
+
+function Sections({ rollout }: { rollout: RolloutView }) {
+  const { say } = useLocale();
+  const title = say(rollout.is_rollback ? "rollout.titleBack" : "rollout.title", { id: rollout.id });
+  return (
+    <>
+      <PageHeader
+        title={title}
+        hint={<><ModelLink model={rollout.model} /> @ <VersionLink model={rollout.model} version={rollout.version} /></>}
+      >
+        <RolloutMark state={rollout.state} />
+      </PageHeader>
+      <p className={`verdict verdict-${rollout.state}`} role="status">
+        <Icon name={rollout.state === "halted" ? "critical" : "info"} />
+        <span>{rollout.why}</span>
+      </p>
+      <Actions rollout={rollout} />
+      <Panel title={say("rollout.waves")}>
+        <Waves rollout={rollout} />
+      </Panel>
+      <div className="columns">
+        <Panel title={say("rollout.progress")}>
+          <ProgressBar progress={rollout.progress} />
+          <ProgressCounts progress={rollout.progress} />
+        </Panel>
+        <Panel title={say("rollout.about")}>
+          <About rollout={rollout} />
+        </Panel>
+      </div>
+      <Panel title={say("rollout.whyEach")}>
+        <Why rollout={rollout.id} />
+      </Panel>
+      <Panel title={say("rollout.timeline")}>
+        <History rollout={rollout} />
+      </Panel>
+    </>
+  );
+}
+
+function About({ rollout }: { rollout: RolloutView }) {
+  const { say } = useLocale();
+  return (
+    <Facts
+      rows={[
+        [say("rollout.scope"), rollout.filter ? <code key="filter">{rollout.filter}</code> : say("rollout.everyDevice")],
+        [say("rollout.reason"), rollout.reason || "—"],
+        [say("rollout.by"), rollout.created_by],
+        [say("rollout.created"), <Age key="created" at={rollout.created_at} />],
+        [say("rollout.finished"), rollout.finished_at ? <Age key="finished" at={rollout.finished_at} /> : say("rollout.notFinished")],
+      ]}
+    />
+  );
+}
+
+/** The rollout tells when its waves were opened; the audit log tells who did what, and why. */
+function History({ rollout }: { rollout: RolloutView }) {
+  const { say } = useLocale();
+  const audit = useQuery(auditOfQuery(rollout.id));
+  const opened = rollout.waves.flatMap((wave, index): TimelineItem[] =>
+    wave.opened_at == null
+      ? []
+      : [{ at: wave.opened_at, kind: "wave", severity: "info", text: say("rollout.waveOpened", { wave: wave.plan.name || String(index + 1) }) }],
+  );
+  return (
+    <Loaded query={audit}>
+      {(entries) => (
+        <Timeline entries={[...opened, ...entries.map(itemOf)].sort((left, right) => right.at - left.at)} />
+      )}
+    </Loaded>
+  );
+}
+
+function itemOf(entry: AuditEntry): TimelineItem {
+  const why = entry.reason ? `: ${entry.reason}` : "";
+  return { at: entry.at, kind: entry.actor, severity: "info", text: `${entry.action}${why}`, code: entry.detail };
+}

@@ -1,0 +1,113 @@
+//! `/api/v1/drift`.
+
+use axum::Json;
+use axum::extract::{Query, State};
+use sealift_protocol::api::{DriftPoint, DriftView, HistogramView, Page};
+use sealift_protocol::id::ModelName;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::error::ApiError;
+use super::page::PageQuery;
+use crate::drift::{Scope, Subject};
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(series)).routes(routes!(histogram))
+}
+
+/// Which verdicts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Only of this model.
+    #[serde(default)]
+    model: Option<ModelName>,
+    /// Only in this scope: `fleet`, `site=osaka`, `device:cam-1`.
+    #[serde(default)]
+    scope: Option<String>,
+    /// Entries on the page; 100 if not given, at most 1,000.
+    #[serde(default)]
+    limit: Option<u32>,
+    /// Where the page starts: `next_cursor` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+/// Lists the newest verdict of each subject in each scope, by model, scope and subject.
+#[utoipa::path(get, path = "/api/v1/drift", tag = "drift", params(ListQuery),
+    responses((status = 200, body = Page<DriftView>)))]
+async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Json<Page<DriftView>> {
+    let ListQuery { model, scope, limit, cursor } = query;
+    let paging = PageQuery { limit, cursor };
+    let is_asked = |view: &DriftView| {
+        model.as_ref().is_none_or(|model| view.model == *model)
+            && scope.as_ref().is_none_or(|scope| view.scope == *scope)
+    };
+    let verdicts: Vec<_> = app.watch.verdicts().into_iter().filter(is_asked).collect();
+    Json(slice(verdicts, &paging))
+}
+
+/// A page of a list that is at hand; the cursor is a position.
+fn slice<T>(all: Vec<T>, paging: &PageQuery) -> Page<T> {
+    let total = all.len();
+    let start = paging.number().and_then(|start| usize::try_from(start).ok()).unwrap_or(0);
+    let limit = usize::try_from(paging.limit()).unwrap_or(usize::MAX);
+    let items: Vec<_> = all.into_iter().skip(start).take(limit).collect();
+    let end = start.saturating_add(items.len());
+    let next_cursor = (end < total).then(|| end.to_string());
+    Page { items, total: u64::try_from(total).unwrap_or(u64::MAX), next_cursor }
+}
+
+/// One subject in one scope.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct SubjectQuery {
+    /// The model.
+    model: ModelName,
+    /// `fleet`, `site=osaka`, `device:cam-1`.
+    scope: String,
+    /// `feature:p00`, `group:upper-left`, `prediction`, `confidence`.
+    subject: String,
+}
+
+impl SubjectQuery {
+    fn parse(&self) -> Result<(Scope, Subject), ApiError> {
+        let scope = Scope::parse(&self.scope)
+            .map_err(|error| ApiError::invalid("drift.scope", error.to_string()))?;
+        let subject = Subject::parse(&self.subject)
+            .map_err(|error| ApiError::invalid("drift.subject", error.to_string()))?;
+        Ok((scope, subject))
+    }
+}
+
+/// What a subject's verdicts were, oldest first.
+#[utoipa::path(get, path = "/api/v1/drift/series", tag = "drift", params(SubjectQuery),
+    responses((status = 200, body = Vec<DriftPoint>)))]
+async fn series(
+    State(app): State<App>,
+    Query(query): Query<SubjectQuery>,
+) -> Result<Json<Vec<DriftPoint>>, ApiError> {
+    let (scope, subject) = query.parse()?;
+    Ok(Json(app.watch.series(&query.model, &scope, &subject)))
+}
+
+/// Reference and current rows of a subject, on the reference's bins.
+#[utoipa::path(get, path = "/api/v1/drift/histogram", tag = "drift", params(SubjectQuery),
+    responses((status = 200, body = HistogramView)))]
+async fn histogram(
+    State(app): State<App>,
+    Query(query): Query<SubjectQuery>,
+) -> Result<Json<HistogramView>, ApiError> {
+    let (scope, subject) = query.parse()?;
+    let found = app.watch.histogram(&query.model, &scope, &subject);
+    found.map(Json).ok_or_else(|| {
+        let what = format!(
+            "nothing was judged yet of {subject} in {scope} of {}, or it is a group: its features have histograms",
+            query.model,
+        );
+        ApiError::not_found("drift.not-found", what)
+    })
+}

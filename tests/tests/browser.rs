@@ -1,0 +1,50 @@
+//! The console in a real browser, before a real fleet: the journeys in `fleet-server/console/e2e`.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use sealift_tests::digits::directory as model_directory;
+use sealift_tests::fleet::{Device, DeviceOptions, Options, Server, Simulated};
+use sealift_tests::needs::{onnxruntime, variable};
+use sealift_tests::process::root;
+use sealift_tests::story::{self, TIMING, answers_with};
+use tokio::process::Command;
+
+#[tokio::test]
+#[ignore = "needs Chromium, ONNX Runtime and the console's packages"]
+async fn an_operator_finds_every_page_and_goes_back_by_keyboard() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let options = Options { extra: TIMING.to_owned(), ..Options::default() };
+    let server = Server::start(directory.path(), &options).await?;
+    let options = DeviceOptions {
+        labels: vec!["site=tokyo".to_owned()],
+        onnxruntime: Some(onnxruntime()?),
+        extra: String::new(),
+    };
+    let device = Device::start(&server, directory.path(), "cam-1", &options).await?;
+    let site = ["site=osaka".to_owned()];
+    let _simulated = Simulated::start(&server, directory.path(), 4, &site)?;
+    for (folder, version) in [("v1", "1"), ("v2", "2")] {
+        server.publish(&model_directory(folder), version)?;
+        story::roll_out(&server, version).await?;
+    }
+    answers_with(&device, "2").await?;
+
+    let link = server.login_link()?;
+    let journeys = Command::new("npm")
+        .args(["run", "--silent", "e2e"])
+        .current_dir(root().join("fleet-server/console"))
+        .env("SEALIFT_CONSOLE_URL", link)
+        .env("SEALIFT_CHROMIUM", variable("SEALIFT_CHROMIUM")?)
+        .env("SEALIFT_E2E_ROLLBACK", "1")
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context("cannot start npm")?;
+
+    let printed = String::from_utf8_lossy(&journeys.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&journeys.stderr).into_owned();
+    ensure!(journeys.status.success(), "{printed}\n{complained}");
+    // The browser's way back is the devices' own.
+    answers_with(&device, "1").await
+}
