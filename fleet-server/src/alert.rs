@@ -12,7 +12,9 @@ mod finding;
 
 pub(crate) mod deliver;
 
-pub use finding::{Finding, Severity, device_event, device_silent, drift, rollout_halted};
+pub use finding::{
+    Finding, Severity, device_event, device_silent, devices_silent, drift, rollout_halted,
+};
 
 use std::collections::BTreeMap;
 
@@ -28,6 +30,8 @@ pub struct Alert {
     pub finding: Finding,
     /// When it was opened.
     pub opened_at: UnixMillis,
+    /// When it was last written down that it holds.
+    pub seen_at: UnixMillis,
     /// When people were last told.
     pub told_at: UnixMillis,
     /// Who looks after it, if anyone does.
@@ -149,7 +153,8 @@ mod tests {
     }
 
     fn alert(finding: Finding, told_at: UnixMillis) -> Alert {
-        Alert { id: AlertId(7), finding, opened_at: UnixMillis(0), told_at, acknowledged: None }
+        let opened_at = UnixMillis(0);
+        Alert { id: AlertId(7), finding, opened_at, seen_at: told_at, told_at, acknowledged: None }
     }
 
     fn acknowledged() -> Acknowledged {
@@ -222,6 +227,7 @@ mod tests {
                     id: AlertId(u64::try_from(open.len()).unwrap()),
                     finding,
                     opened_at: now,
+                    seen_at: now,
                     told_at: now,
                     acknowledged: None,
                 }),

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware;
 use axum::routing::get;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -77,13 +78,14 @@ const EVENTS_EVERY: Duration = Duration::from_millis(500);
 
 /// The whole port. `edge` are the routes of registry, trust and enrolment, which bring their own state.
 pub(crate) fn router(app: App, edge: OpenApiRouter) -> Router {
-    let (api, document) = api(app.clone(), edge).split_for_parts();
+    let (api, mut document) = api(app.clone(), edge).split_for_parts();
+    openapi::name_operations(&mut document);
     let open = Router::new()
         .route("/healthz", get(status::health))
         .route("/openapi.json", get(async move || openapi::serve(&document)))
         .merge(session::open_router())
         .fallback(console::serve)
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(worth_compressing()))
         .with_state(app.clone());
     let guarded = api.layer(middleware::from_fn_with_state(app.clone(), access::guard));
     guarded.merge(open).layer(
@@ -117,7 +119,7 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
                     StatusCode::SERVICE_UNAVAILABLE,
                     API_REQUEST_MAX,
                 ))
-                .layer(CompressionLayer::new())
+                .layer(CompressionLayer::new().compress_when(worth_compressing()))
                 .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
                 .layer(SetResponseHeaderLayer::if_not_present(
                     header::CACHE_CONTROL,
@@ -125,6 +127,13 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
                 )),
         );
     limited.merge(events::router()).with_state(app).merge(edge)
+}
+
+/// Refusals stay as they are: the request's id is still to be written into them.
+fn worth_compressing() -> impl Predicate {
+    let is_success =
+        |status: StatusCode, _: Version, _: &HeaderMap, _: &Extensions| status.is_success();
+    DefaultPredicate::new().and(is_success)
 }
 
 fn always(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {

@@ -40,7 +40,7 @@ use crate::tls::{self, TlsError};
 use crate::trust::ceremony::{self, CeremonyError};
 use crate::trust::keys::{self, KeyError};
 use crate::trust::{Trust, TrustError};
-use crate::watch::Watch;
+use crate::watch::{Outlook, Watch};
 
 mod endpoints;
 
@@ -268,8 +268,7 @@ impl Server {
         self.spawn("courier", courier.run());
         let pause = Duration::from_millis(config.timing.reconcile_ms);
         self.spawn("reconcile", reconciler.run(pause));
-        let pause = Duration::from_secs(config.timing.drift_interval_s.into());
-        self.spawn("watch", watch.run(pause));
+        self.spawn("watch", watch.run());
         let allow_loopback = config.alerts.webhooks_allow_loopback;
         self.spawn("webhooks", deliver::run(tenant, allow_loopback));
         for (name, task) in tasks {
@@ -360,7 +359,11 @@ impl Parts {
             registry.blobs().clone(),
             (signals.clone(), hub.clone()),
             config.timing.patience(),
-            (config.drift, config.cohort_labels.clone()),
+            Outlook {
+                policy: config.drift,
+                labels: config.cohort_labels.clone(),
+                interval: Duration::from_secs(config.timing.drift_interval_s.into()),
+            },
         );
         let tasks = [("ingest", ingest_task), ("broker", broker_task)];
         Ok(Self {

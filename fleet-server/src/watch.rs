@@ -1,44 +1,48 @@
 //! The loop that watches the fleet: profile windows in, verdicts and alerts out.
 //!
-//! Verdicts are a function of the stored windows, taken in the order in which they were stored: after a restart, or on another
-//! server, the same windows give the same verdicts, and no row is counted twice. Only alerts are written down.
+//! ```text
+//!  profile_windows ──in the order in which they were stored──▶ memory ──end of a round──▶ verdicts ──▶ findings ──▶ alerts
+//! ```
+//! Verdicts are a function of the stored windows: after a restart, or on another server, the same windows give the same verdicts, and
+//! no row is counted twice. Only alerts are written down.
 
+mod histogram;
 mod memory;
+mod news;
+mod seen;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sealift_protocol::api::{DriftPoint, DriftView, HistogramView};
-use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::limits::BASELINE_BYTES_MAX;
-use sealift_protocol::profile::{Baseline, InvalidBaseline};
-use sealift_protocol::telemetry::{self, Event};
+use sealift_protocol::profile::{Baseline, Mismatch};
 use tokio::time::sleep;
 
-use self::memory::Memory;
-use crate::alert::{self, Change as AlertChange, Finding, Rules};
+use self::memory::{Memory, Served};
 use crate::blobs::{BlobError, Blobs};
 use crate::clock;
 use crate::drift::{Policy, Scope, Subject};
 use crate::events::Hub;
 use crate::reconcile::Patience;
-use crate::rollout::Stage;
 use crate::signals::Signals;
 use crate::store::profiles::StoredWindow;
 use crate::store::{StoreError, TenantStore};
 
 /// Windows that came before this are not looked at again after a restart.
 const REPLAY_MS: i64 = 6 * 3_600 * 1_000;
+/// Windows that are looked at again after a restart: about a minute of work.
+const REPLAYED_MAX: u32 = 50_000;
 /// Windows taken in one go, so that judging never holds the store for long.
 const BATCH: u32 = 500;
-/// Events of devices stay news for this long.
-const NEWS_MS: i64 = 3_600 * 1_000;
-/// Events and silent devices that may become alerts at one time; a fleet that is cut off is one piece of news, not ten thousand.
-const FINDINGS_MAX: u32 = 100;
 /// Rest between two turns: windows that come together are judged together.
 const REST: Duration = Duration::from_millis(200);
+/// A turn may take a tenth of the time: with a large fleet the loop looks less often.
+const REST_FACTOR: u32 = 9;
 
 /// Why a turn ended early.
 #[derive(Debug, thiserror::Error)]
@@ -46,24 +50,29 @@ pub(crate) enum WatchError {
     /// The store.
     #[error("the fleet cannot be watched")]
     Store(#[from] StoreError),
-    /// A version's baseline cannot be read.
+    /// A version's baseline cannot be read now.
     #[error("the baseline of {model} cannot be read")]
-    Blob {
+    Baseline {
         /// The model.
         model: ModelName,
         /// Why.
         #[source]
         source: BlobError,
     },
-    /// It can be read, and is none.
-    #[error("the baseline of {model} is not valid")]
-    Baseline {
-        /// The model.
-        model: ModelName,
-        /// Why.
-        #[source]
-        source: InvalidBaseline,
-    },
+    /// Windows that were taken do not fit their baseline.
+    #[error("windows cannot be judged")]
+    Judge(#[from] Mismatch),
+}
+
+/// What is looked at, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Outlook {
+    /// What counts as drift.
+    pub(crate) policy: Policy,
+    /// Labels whose values are cohorts.
+    pub(crate) labels: Vec<String>,
+    /// Windows that come within this are judged together.
+    pub(crate) interval: Duration,
 }
 
 /// What the loop is made of; cheap to clone.
@@ -75,80 +84,89 @@ pub(crate) struct Watch {
     hub: Hub,
     patience: Patience,
     labels: Arc<[String]>,
+    interval: Duration,
     memory: Arc<Mutex<Memory>>,
 }
 
 impl Watch {
-    /// A watch over one tenant; `labels` are the keys whose values are cohorts.
+    /// A watch over one tenant.
     pub(crate) fn new(
         store: TenantStore,
         blobs: Blobs,
         (signals, hub): (Signals, Hub),
         patience: Patience,
-        (policy, labels): (Policy, Vec<String>),
+        outlook: Outlook,
     ) -> Self {
-        let memory = Arc::new(Mutex::new(Memory::new(policy)));
-        Self { store, blobs, signals, hub, patience, labels: labels.into(), memory }
+        let Outlook { policy, labels, interval } = outlook;
+        let round_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let memory = Arc::new(Mutex::new(Memory::new(policy, round_ms)));
+        Self { store, blobs, signals, hub, patience, labels: labels.into(), interval, memory }
     }
 
-    /// Looks every `pause`, and whenever a window comes; never returns.
-    pub(crate) async fn run(self, pause: Duration) {
+    /// Looks in every interval, and whenever a window comes; never returns.
+    pub(crate) async fn run(self) {
         loop {
-            if let Err(error) = self.turn(clock::now()).await {
+            let begun = clock::now();
+            if let Err(error) = self.turn(begun).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "drift is not judged");
             }
-            sleep(REST).await;
+            let took = clock::now().since(begun).max(0).unsigned_abs();
+            let rest = Duration::from_millis(took).saturating_mul(REST_FACTOR).min(self.interval);
+            sleep(rest.max(REST)).await;
             tokio::select! {
                 () = self.signals.profiles().notified() => (),
-                () = sleep(pause) => (),
+                () = sleep(self.interval) => (),
             }
         }
     }
 
     /// Takes what has come since the last turn, judges it, and opens and closes alerts.
     pub(crate) async fn turn(&self, now: UnixMillis) -> Result<(), WatchError> {
-        let served = self.store.served_images().await?;
+        let served = self.served().await?;
         self.memory().keep_only(&served);
         loop {
-            let known = self.memory().cursor();
-            let after = match known {
+            let taken = self.memory().cursor();
+            let after = match taken {
                 Some(after) => after,
-                None => self.store.window_before(now.plus(-REPLAY_MS)).await?,
+                None => self.store.window_before(now.plus(-REPLAY_MS), REPLAYED_MAX).await?,
             };
             let windows = self.store.windows_after(after, BATCH).await?;
-            self.memory().set_cursor(windows.last().map_or(after, |window| window.number));
+            self.memory().set_cursor(after);
             if windows.is_empty() {
                 break;
             }
-            self.take(windows, &served).await?;
+            self.take(&windows, &served).await?;
         }
-        let findings = self.findings(now).await?;
-        self.tell(&findings, now).await
+        self.memory().advance(now)?;
+        news::tell(self, &served, now).await?;
+        Ok(())
     }
 
-    async fn take(
-        &self,
-        windows: Vec<StoredWindow>,
-        served: &BTreeSet<(ModelName, Digest)>,
-    ) -> Result<(), WatchError> {
-        let mut cohorts = BTreeMap::new();
+    /// Takes windows one by one; one that was taken is not taken again, even if the next cannot be.
+    async fn take(&self, windows: &[StoredWindow], served: &Served) -> Result<(), WatchError> {
+        let mut scopes = BTreeMap::new();
         for stored in windows {
             let image = (stored.window.model.clone(), stored.window.image.index);
-            if !served.contains(&image) {
+            let Some((version, _)) = served.get(&image) else {
+                self.memory().set_cursor(stored.number);
                 continue;
+            };
+            let is_known = self.memory().knows(&image);
+            if !is_known {
+                let baseline = self.baseline(stored).await?;
+                self.memory().learn(image, version, baseline);
             }
-            if !self.memory().knows(&image) {
-                let baseline = self.baseline(&stored).await?;
-                self.memory().learn(image.clone(), &stored.window.image.version, baseline);
-            }
-            if !cohorts.contains_key(&stored.device) {
+            if !scopes.contains_key(&stored.device) {
                 let labels = self.store.labels_of(&stored.device).await?;
-                cohorts.insert(stored.device.clone(), self.scopes(&labels));
+                scopes.insert(stored.device.clone(), self.scopes(&labels));
             }
-            let scopes = cohorts.get(&stored.device).map(Vec::as_slice).unwrap_or_default();
-            if let Err(refused) = self.memory().take(&image, &stored.window, scopes) {
+            let scopes = scopes.get(&stored.device).map(Vec::as_slice).unwrap_or_default();
+            let mut memory = self.memory();
+            memory.advance(stored.received_at)?;
+            memory.set_cursor(stored.number);
+            if let Err(refused) = memory.take(stored, scopes) {
                 let device = &stored.device;
-                tracing::warn!(%device, %refused, "profile does not fit its baseline; left out");
+                tracing::warn!(%device, %refused, "profile window left out");
             }
         }
         Ok(())
@@ -162,74 +180,37 @@ impl Watch {
         [Scope::Fleet].into_iter().chain(self.labels.iter().filter_map(cohort)).collect()
     }
 
-    async fn baseline(&self, stored: &StoredWindow) -> Result<Option<Arc<Baseline>>, WatchError> {
-        let model = &stored.window.model;
-        let row = self.store.version(model, &stored.window.image.version).await?;
-        let Some(digest) = row.and_then(|row| row.baseline) else { return Ok(None) };
-        let bytes = self.blobs.read(digest, BASELINE_BYTES_MAX as u64).await;
-        let bytes =
-            bytes.map_err(|source| WatchError::Blob { model: model.clone(), source })?;
-        let baseline = Baseline::decode(&bytes)
-            .map_err(|source| WatchError::Baseline { model: model.clone(), source })?;
-        Ok(Some(Arc::new(baseline)))
+    /// What devices say they serve, and in which scopes.
+    async fn served(&self) -> Result<Served, StoreError> {
+        let mut served = Served::new();
+        for row in self.store.served_images(&self.labels).await? {
+            let image = served.entry((row.model, row.digest));
+            let (_, scopes) = image.or_insert_with(|| (row.version, [Scope::Fleet].into()));
+            scopes.extend(row.label.map(|(key, value)| Scope::Cohort { key, value }));
+        }
+        Ok(served)
     }
 
-    /// Everything that people may have to know of.
-    async fn findings(&self, now: UnixMillis) -> Result<Vec<Finding>, WatchError> {
-        let mut findings = self.memory().findings();
-        for row in self.store.live_rollouts().await? {
-            if row.stage == Stage::Halted {
-                let since = row.created_at;
-                findings.push(alert::rollout_halted(row.id, &row.order.model, &row.why, since));
+    /// The baseline of the version that a window is of. Without a valid one nothing is judged, and nothing else has to wait for it.
+    async fn baseline(&self, stored: &StoredWindow) -> Result<Option<Arc<Baseline>>, WatchError> {
+        let (model, version) = (&stored.window.model, &stored.window.image.version);
+        let row = self.store.version(model, version).await?;
+        let Some(digest) = row.and_then(|row| row.baseline) else { return Ok(None) };
+        let bytes = match self.blobs.read(digest, BASELINE_BYTES_MAX as u64).await {
+            Ok(bytes) => bytes,
+            Err(error @ (BlobError::Missing(_) | BlobError::TooLarge(_))) => {
+                tracing::warn!(%model, %version, %error, "no baseline; drift is not judged");
+                return Ok(None);
+            }
+            Err(source) => return Err(WatchError::Baseline { model: model.clone(), source }),
+        };
+        match Baseline::decode(&bytes) {
+            Ok(baseline) => Ok(Some(Arc::new(baseline))),
+            Err(error) => {
+                tracing::warn!(%model, %version, %error, "baseline not valid; drift is not judged");
+                Ok(None)
             }
         }
-        let news = self.store.grave_events_since(now.plus(-NEWS_MS), FINDINGS_MAX).await?;
-        findings.extend(news.into_iter().map(|news| {
-            let is_security = news.entry.severity == "security";
-            let event = Event {
-                code: news.entry.code,
-                severity: if is_security {
-                    telemetry::Severity::Security
-                } else {
-                    telemetry::Severity::Critical
-                },
-                text: news.entry.text,
-                model: news.entry.model,
-                image: None,
-                at: news.entry.at,
-            };
-            alert::device_event(&news.device, &event)
-        }));
-        let heard_before = now.plus(-self.patience.offline_after_ms);
-        for silent in self.store.silent_devices(heard_before, FINDINGS_MAX).await? {
-            let labels = self.store.labels_of(&silent.device).await?;
-            findings.push(alert::device_silent(&silent.device, &labels, silent.heard_at));
-        }
-        Ok(findings)
-    }
-
-    /// Writes down what changes, together with what is to be sent because of it.
-    async fn tell(&self, findings: &[Finding], now: UnixMillis) -> Result<(), WatchError> {
-        let open = self.store.live_alerts().await?;
-        for change in alert::decide(&open, findings, &Rules::default(), now) {
-            let mut writing = self.store.begin().await?;
-            let id = match &change {
-                AlertChange::Open(finding) => writing.open_alert(finding, now).await?,
-                AlertChange::Repeat { id, finding, is_worse } => {
-                    writing.repeat_alert(*id, finding, *is_worse, now).await?
-                }
-                AlertChange::Close(id) => writing.close_alert(*id, now).await?,
-            };
-            // Another server was quicker: it has told already.
-            let Some(id) = id else { continue };
-            let view = writing.alert(id).await?;
-            writing.enqueue(&view, now).await?;
-            writing.commit().await?;
-            tracing::info!(alert = %view.id, state = ?view.state, title = view.title, "alert");
-            self.hub.publish("alert", &view);
-            self.hub.touch_status();
-        }
-        Ok(())
     }
 
     /// The newest verdict of each subject in each scope.

@@ -78,6 +78,7 @@ async fn digests(server: &Server, version: &str) -> anyhow::Result<Vec<(String, 
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn a_flipped_byte_in_any_blob_is_refused_and_the_model_serves_on() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let (server, devices) = fleet(directory.path(), &["cam-1"]).await?;
@@ -141,6 +142,7 @@ async fn directive_of(server: &Server, device: &DeviceId) -> anyhow::Result<Vec<
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn a_directive_for_another_device_is_refused() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let (mut server, devices) = fleet(directory.path(), &["cam-1", "cam-2"]).await?;
@@ -154,7 +156,12 @@ async fn a_directive_for_another_device_is_refused() -> anyhow::Result<()> {
 }
 
 /// A directive for this device, signed with the stolen director key, that asks for any image.
-fn forged(server: &Server, device: &DeviceId, version: &str, index: Digest) -> anyhow::Result<Vec<u8>> {
+fn forged(
+    server: &Server,
+    device: &DeviceId,
+    version: &str,
+    index: Digest,
+) -> anyhow::Result<Vec<u8>> {
     let pem = fs::read_to_string(server.data().join("keys/director.pem"))?;
     let director = SigningKey::from_pkcs8_pem(&pem)?;
     let slot = DesiredSlot {
@@ -176,7 +183,9 @@ fn now() -> anyhow::Result<UnixMillis> {
 }
 
 #[tokio::test]
-async fn a_stolen_director_key_cannot_run_an_image_that_no_publisher_signed() -> anyhow::Result<()> {
+#[ignore = "needs ONNX Runtime"]
+async fn a_stolen_director_key_cannot_run_an_image_that_no_publisher_signed() -> anyhow::Result<()>
+{
     let directory = tempfile::tempdir()?;
     let (mut server, devices) = fleet(directory.path(), &["cam-1"]).await?;
     let device = &devices[0];
@@ -192,6 +201,7 @@ async fn a_stolen_director_key_cannot_run_an_image_that_no_publisher_signed() ->
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn a_digest_other_than_the_publishers_is_refused() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let (mut server, devices) = fleet(directory.path(), &["cam-1"]).await?;
@@ -209,6 +219,7 @@ async fn a_digest_other_than_the_publishers_is_refused() -> anyhow::Result<()> {
 const SHORT_MS: i64 = 20_000;
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn an_expired_target_is_refused() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let (server, mut devices) = fleet(directory.path(), &["cam-1"]).await?;

@@ -27,8 +27,11 @@ const PURE: [&str; 9] = [
     "fleet-server/src/drift.rs",
     "fleet-server/src/drift",
     "fleet-server/src/alert.rs",
-    "fleet-server/src/alert",
+    "fleet-server/src/alert/finding.rs",
 ];
+
+/// What lies below a pure module by its noun, and acts: it sends alerts that were decided on.
+const SHELLS: [&str; 1] = ["fleet-server/src/alert/deliver"];
 
 /// The world outside: waiting, storage, network, clock, chance, log.
 const OUTSIDE: [&str; 18] = [
@@ -83,7 +86,8 @@ fn own_dependencies(package: &Package, members: &[&str]) -> BTreeSet<String> {
 fn pure_modules_touch_nothing_outside() {
     let mut seen = 0;
     for path in PURE {
-        for file in files_below(&root().join(path), &["rs"]) {
+        let files = files_below(&root().join(path), &["rs"]);
+        for file in files.into_iter().filter(|file| !is_shell(file)) {
             let text = production(&fs::read_to_string(&file).unwrap());
             for word in OUTSIDE {
                 assert!(!text.contains(word), "{} mentions `{word}`", file.display());
@@ -92,6 +96,11 @@ fn pure_modules_touch_nothing_outside() {
         }
     }
     assert!(seen > 20, "only {seen} pure files were found");
+}
+
+fn is_shell(file: &Path) -> bool {
+    let inside = file.with_extension("");
+    SHELLS.iter().any(|shell| inside.starts_with(root().join(shell)))
 }
 
 #[test]

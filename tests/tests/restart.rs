@@ -31,6 +31,7 @@ async fn fleet(directory: &Path) -> anyhow::Result<(Server, Device)> {
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn a_server_killed_in_the_middle_of_a_rollout_finishes_it() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let (mut server, device) = fleet(directory.path()).await?;
@@ -46,6 +47,7 @@ async fn a_server_killed_in_the_middle_of_a_rollout_finishes_it() -> anyhow::Res
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn an_agent_killed_in_the_middle_of_a_rollout_finishes_it() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let (server, mut device) = fleet(directory.path()).await?;
@@ -63,6 +65,7 @@ async fn an_agent_killed_in_the_middle_of_a_rollout_finishes_it() -> anyhow::Res
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn an_agent_without_its_server_serves_what_it_served() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let (mut server, mut device) = fleet(directory.path()).await?;
@@ -76,6 +79,7 @@ async fn an_agent_without_its_server_serves_what_it_served() -> anyhow::Result<(
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn a_killed_worker_is_replaced_and_the_device_answers_on() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let (_server, device) = fleet(directory.path()).await?;
@@ -103,6 +107,7 @@ fn worker_of(agent: u32) -> anyhow::Result<Pid> {
 
 /// The embedded broker keeps its sessions in memory: killing the server is a broker that lost its whole store.
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn a_broker_killed_with_its_store_lost_loses_no_row() -> anyhow::Result<()> {
     const REQUESTS: usize = 240;
     const ROWS: usize = 10;

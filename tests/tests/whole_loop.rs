@@ -17,6 +17,7 @@ fn device_options(site: &str) -> anyhow::Result<DeviceOptions> {
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime"]
 async fn the_loop_passes_with_the_embedded_broker_and_sqlite() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let options = Options { extra: TIMING.to_owned(), ..Options::default() };
@@ -30,6 +31,7 @@ async fn the_loop_passes_with_the_embedded_broker_and_sqlite() -> anyhow::Result
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime, mosquitto and PostgreSQL"]
 async fn the_loop_passes_with_mosquitto_and_postgresql() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     Server::init(directory.path())?;

@@ -1,13 +1,14 @@
 //! Sends alerts to webhooks: a CloudEvents 1.0 body, signed as the Standard Webhooks specification says, tried again until it arrives.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::future::join_all;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Url;
-use sealift_protocol::api::{AlertState, AlertView};
+use sealift_protocol::api::AlertView;
 use sealift_protocol::id::UnixMillis;
 use serde_json::json;
 use sha2::Sha256;
@@ -17,14 +18,14 @@ use crate::clock;
 use crate::store::webhooks::Delivery;
 use crate::store::{StoreError, TenantStore};
 
-/// Messages sent in one turn.
+/// Messages sent to one webhook in one turn.
 const BATCH: u32 = 20;
 /// Between two looks for messages that are due.
 const EVERY: Duration = Duration::from_secs(1);
 /// A receiver that takes longer is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Tries of one message: the last comes about a day after the first.
-const ATTEMPTS_MAX: u64 = 12;
+const ATTEMPTS_MAX: u64 = 16;
 /// The first pause; each further one is twice as long.
 const PAUSE_MS: i64 = 5_000;
 /// The longest pause.
@@ -42,7 +43,9 @@ pub(crate) enum Unsent {
     #[error("the name of the receiver cannot be resolved")]
     Name(#[source] std::io::Error),
     /// A place where an attacker would like the server to call.
-    #[error("{0} is a loopback, link-local or private address, which the configuration does not allow")]
+    #[error(
+        "{0} is a loopback, link-local or private address, which the configuration does not allow"
+    )]
     Forbidden(IpAddr),
     /// The call itself.
     #[error("the receiver cannot be reached")]
@@ -52,23 +55,45 @@ pub(crate) enum Unsent {
     Status(reqwest::StatusCode),
 }
 
+/// What became of an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// It is new.
+    Opened,
+    /// It still holds, and nobody looks after it; or it became worse.
+    Repeated,
+    /// It is over.
+    Closed,
+}
+
+impl Verb {
+    /// The word for it, as it is sent.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Repeated => "repeated",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// Names what a message says: the same change of the same alert has the same name, whoever sends it.
 pub(crate) fn message_id(tenant: &str, alert: &AlertView, now: UnixMillis) -> String {
     format!("{tenant}.{}.{}", alert.id, now.0)
 }
 
-/// The CloudEvents body of an alert.
-pub(crate) fn body(tenant: &str, alert: &AlertView, message: &str, now: UnixMillis) -> String {
-    let verb = match alert.state {
-        AlertState::Open => "opened",
-        AlertState::Acknowledged => "repeated",
-        AlertState::Closed => "closed",
-    };
+/// The CloudEvents body that says what became of an alert.
+pub(crate) fn body(
+    tenant: &str,
+    (alert, verb): (&AlertView, Verb),
+    message: &str,
+    now: UnixMillis,
+) -> String {
     json!({
         "specversion": "1.0",
         "id": message,
         "source": format!("/sealift/{tenant}"),
-        "type": format!("dev.sealift.alert.{verb}"),
+        "type": format!("dev.sealift.alert.{}", verb.as_str()),
         "subject": alert.id.to_string(),
         "time": now.to_string(),
         "datacontenttype": "application/json",
@@ -80,34 +105,55 @@ pub(crate) fn body(tenant: &str, alert: &AlertView, message: &str, now: UnixMill
 /// Sends what is due; never returns.
 pub(crate) async fn run(store: TenantStore, allow_loopback: bool) {
     loop {
-        if let Err(error) = turn(&store, allow_loopback).await {
+        if let Err(error) = turn(&store, allow_loopback, clock::now()).await {
             tracing::error!(error = &error as &dyn std::error::Error, "webhooks wait");
         }
         sleep(EVERY).await;
     }
 }
 
-async fn turn(store: &TenantStore, allow_loopback: bool) -> Result<(), StoreError> {
-    for delivery in store.due_deliveries(clock::now(), BATCH).await? {
-        let sent = send(&delivery, allow_loopback, clock::now()).await;
-        let now = clock::now();
-        let mut change = store.begin().await?;
-        match sent {
-            Ok(()) => {
-                change.finish_delivery(&delivery, &format!("{now}: delivered")).await?;
-            }
-            Err(unsent) if delivery.attempt + 1 >= ATTEMPTS_MAX => {
-                tracing::warn!(webhook = delivery.webhook, %unsent, "webhook given up");
-                change.finish_delivery(&delivery, &format!("{now}: given up: {unsent}")).await?;
-            }
-            Err(unsent) => {
-                let outcome = format!("{now}: {unsent}; tried again");
-                change.retry_delivery(&delivery, now.plus(pause_ms(delivery.attempt)), &outcome).await?;
-            }
+/// Calls the webhooks side by side: one that is slow holds up no other.
+async fn turn(
+    store: &TenantStore,
+    allow_loopback: bool,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    for _ in 0..BATCH {
+        let due = store.due_deliveries(now).await?;
+        let calls =
+            due.iter().map(async |delivery| (delivery, send(delivery, allow_loopback, now).await));
+        let outcomes = join_all(calls).await;
+        let has_arrived = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+        for (delivery, outcome) in outcomes {
+            note(store, delivery, outcome, now).await?;
         }
-        change.commit().await?;
+        if !has_arrived {
+            break;
+        }
     }
     Ok(())
+}
+
+async fn note(
+    store: &TenantStore,
+    delivery: &Delivery,
+    outcome: Result<(), Unsent>,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let mut change = store.begin().await?;
+    match outcome {
+        Ok(()) => change.finish_delivery(delivery, &format!("{now}: delivered")).await?,
+        Err(unsent) if delivery.attempt + 1 >= ATTEMPTS_MAX => {
+            tracing::warn!(webhook = delivery.webhook, %unsent, "webhook given up");
+            change.finish_delivery(delivery, &format!("{now}: given up: {unsent}")).await?;
+        }
+        Err(unsent) => {
+            let due_at = now.plus(pause_ms(delivery.attempt));
+            let outcome = format!("{now}: {unsent}; tried again at {due_at}");
+            change.retry_delivery(delivery, due_at, &outcome).await?;
+        }
+    }
+    change.commit().await
 }
 
 fn pause_ms(attempt: u64) -> i64 {
@@ -119,10 +165,11 @@ fn pause_ms(attempt: u64) -> i64 {
 async fn send(delivery: &Delivery, allow_loopback: bool, now: UnixMillis) -> Result<(), Unsent> {
     let url = address(&delivery.url)?;
     let (host, place) = resolve(&url, allow_loopback).await?;
-    // The address that was checked is the one that is called, and no answer can send the call elsewhere.
+    // The address that was checked is the one that is called, and neither an answer nor a proxy can send the call elsewhere.
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
         .resolve(&host, place)
         .build()
         .map_err(Unsent::Call)?;
@@ -179,53 +226,24 @@ fn is_inside(address: IpAddr) -> bool {
                 || address.is_link_local()
                 || address.is_unspecified()
                 || address.is_broadcast()
+                || address.is_multicast()
+                || is_shared(address)
         }
         IpAddr::V6(address) => {
             address.is_loopback()
                 || address.is_unspecified()
                 || address.is_unique_local()
                 || address.is_unicast_link_local()
+                || address.is_multicast()
         }
     }
+}
+
+/// RFC 6598: 100.64.0.0/10 is a carrier's inside.
+const fn is_shared(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    first == 100 && second & 0b1100_0000 == 64
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_is_the_one_of_the_specifications_example() {
-        let delivery = Delivery {
-            number: 1,
-            webhook: 1,
-            url: String::new(),
-            secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned(),
-            body: "{\"test\": 2432232314}".to_owned(),
-            message: "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned(),
-            attempt: 0,
-        };
-        let expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
-        assert_eq!(signature(&delivery, 1_614_265_330), expected);
-    }
-
-    #[test]
-    fn addresses_of_the_servers_own_network_are_refused() {
-        for inside in ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fe80::1", "::ffff:127.0.0.1"] {
-            assert!(is_inside(inside.parse().unwrap()), "{inside}");
-        }
-        assert!(!is_inside("203.0.113.7".parse().unwrap()));
-    }
-
-    #[test]
-    fn pauses_grow_up_to_their_limit() {
-        assert_eq!([0, 1, 2, 60].map(pause_ms), [5_000, 10_000, 20_000, PAUSE_MAX_MS]);
-    }
-
-    #[test]
-    fn only_http_addresses_with_a_host_are_taken() {
-        assert!(address("https://hooks.example/alerts").is_ok());
-        for text in ["", "hooks", "file:///etc/passwd", "ftp://hooks.example"] {
-            assert!(address(text).is_err(), "{text}");
-        }
-    }
-}
+mod tests;

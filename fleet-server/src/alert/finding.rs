@@ -178,6 +178,21 @@ pub fn device_silent(
     }
 }
 
+/// So many devices that each of them is no news: the network, or the server's way to it, is the first thing to look at.
+pub fn devices_silent(count: u64, since: UnixMillis) -> Finding {
+    Finding {
+        key: "devices-silent".to_owned(),
+        kind: "device-silent".to_owned(),
+        severity: Severity::Critical,
+        title: format!("{count} devices are silent"),
+        detail: format!("the first of them was last heard of at {since}"),
+        help: "`fleetctl device list --filter state:offline` lists them".to_owned(),
+        labels: BTreeMap::new(),
+        since,
+        hold_ms: SILENCE_MS,
+    }
+}
+
 /// What a device itself reported, such as a directive that was not made for it.
 ///
 /// An event is over as soon as it has happened. Whoever calls this decides for how long it is still news.
@@ -258,6 +273,7 @@ mod tests {
         "detail": "feature:p01: psi 0.9",
         "help": "`fleetctl drift show vision/digits --scope site=osaka` compares with the reference",
         "labels": {
+          "group": "upper-left",
           "model": "vision/digits",
           "scope": "site=osaka",
           "site": "osaka",

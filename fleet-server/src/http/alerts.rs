@@ -1,11 +1,13 @@
 //! `/api/v1/alerts` and `/api/v1/webhooks`.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sealift_protocol::api::{Acknowledge, AlertView, Page, WebhookNew, WebhookView};
+use sealift_protocol::api::{Acknowledge, AlertState, AlertView, Page, WebhookNew, WebhookView};
 use sealift_protocol::id::AlertId;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -39,7 +41,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListQuery {
-    /// `open,acknowledged` leaves out those that are over; all if not given.
+    /// Only in these states, such as `open,acknowledged`; in any if not given, or empty.
     #[serde(default)]
     state: Option<String>,
     /// Entries on the page; 100 if not given, at most 1,000.
@@ -57,14 +59,29 @@ async fn list(
     State(app): State<App>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<AlertView>>, ApiError> {
-    let states = query.state.as_deref().unwrap_or("open,acknowledged,closed");
-    let mut states = states.split(',');
-    let closed = states.any(|state| state == "closed");
+    let states = states(query.state.as_deref().unwrap_or_default())?;
     let paging = PageQuery { limit: query.limit, cursor: query.cursor };
     let limit = paging.limit();
-    let total = app.store.count_alerts(closed).await?;
-    let alerts = app.store.alerts(closed, paging.number(), limit).await?;
+    let total = app.store.count_alerts(&states).await?;
+    let alerts = app.store.alerts(&states, paging.number(), limit).await?;
     Ok(Json(page(alerts, total, limit, |alert| alert.id.0.to_string())))
+}
+
+/// Parses names of states with commas in between; no name stands for all.
+fn states(text: &str) -> Result<BTreeSet<AlertState>, ApiError> {
+    if text.is_empty() {
+        return Ok([AlertState::Open, AlertState::Acknowledged, AlertState::Closed].into());
+    }
+    let state = |name: &str| match name {
+        "open" => Ok(AlertState::Open),
+        "acknowledged" => Ok(AlertState::Acknowledged),
+        "closed" => Ok(AlertState::Closed),
+        other => {
+            let what = format!("`{other}` is none of `open`, `acknowledged`, `closed`");
+            Err(ApiError::invalid("alert.state", what))
+        }
+    };
+    text.split(',').map(state).collect()
 }
 
 /// Says that somebody looks after an alert.
@@ -132,13 +149,13 @@ async fn add_webhook(
         return Err(ApiError::new(StatusCode::CONFLICT, "webhook.too-many", what));
     }
     let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|_| ApiError::internal("the system gives no random bytes"))?;
+    getrandom::fill(&mut key)
+        .map_err(|_| ApiError::internal("the system gives no random bytes"))?;
     let secret = format!("{}{}", deliver::SECRET_PREFIX, STANDARD.encode(key));
     let mut change = app.store.begin().await?;
     let id = change.add_webhook(&request.url, &secret, clock::now()).await?;
     let (subject, url) = (id.to_string(), request.url);
-    let deed =
-        Deed { actor, action: "webhook.add", subject: &subject, reason: None, detail: &url };
+    let deed = Deed { actor, action: "webhook.add", subject: &subject, reason: None, detail: &url };
     change.audit(&deed, clock::now()).await?;
     change.commit().await?;
     let view = WebhookView { id, url, secret: Some(secret), last_delivery: None, pending: 0 };
@@ -159,7 +176,8 @@ async fn remove_webhook(
         return Err(ApiError::not_found("webhook.not-found", format!("there is no webhook {id}")));
     }
     let subject = id.to_string();
-    let deed = Deed { actor, action: "webhook.remove", subject: &subject, reason: None, detail: "" };
+    let deed =
+        Deed { actor, action: "webhook.remove", subject: &subject, reason: None, detail: "" };
     change.audit(&deed, clock::now()).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)

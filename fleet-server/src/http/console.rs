@@ -21,12 +21,13 @@ struct Files;
 /// Serves a file of the console; any other path is a page of it, which its router knows.
 pub(super) async fn serve(State(app): State<App>, method: Method, uri: Uri) -> Response {
     let path = uri.path().trim_start_matches('/');
-    if is_machine_path(path) || !matches!(method, Method::GET | Method::HEAD) {
+    let is_read = matches!(method, Method::GET | Method::HEAD);
+    if let Some(file) = Files::get(path).filter(|_| is_read && !path.is_empty()) {
+        return served(path, file);
+    }
+    if is_machine_path(path) || !is_read {
         let detail = format!("there is nothing at {}", uri.path());
         return ApiError::not_found("not-found", detail).into_response();
-    }
-    if let Some(file) = Files::get(path).filter(|_| !path.is_empty()) {
-        return served(path, file);
     }
     match Files::get("index.html") {
         Some(index) => served("index.html", index),

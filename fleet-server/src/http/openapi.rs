@@ -30,6 +30,26 @@ pub(super) fn head() -> Document {
     document
 }
 
+/// Names each operation by method and path: handlers of different files may be named alike, operations may not.
+pub(super) fn name_operations(document: &mut Document) {
+    for (path, item) in &mut document.paths.paths {
+        let words = path.trim_start_matches("/api/v1/").split(['/', '{', '}']);
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        let operations = [
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(format!("{method}-{}", words.join("-")));
+            }
+        }
+    }
+}
+
 /// Serves the description.
 pub(super) fn serve(document: &Document) -> Response {
     Json(document).into_response()

@@ -13,6 +13,9 @@ use crate::blobs::Blobs;
 use crate::certificate::DeviceCertificate;
 use crate::drift::Policy;
 use crate::store::Store;
+use crate::watch::Outlook;
+
+mod alerts;
 
 /// A server's operators' port without a socket.
 struct Port {
@@ -48,7 +51,11 @@ impl Port {
             Blobs::open(None, folder.path()).await.unwrap(),
             (signals.clone(), hub.clone()),
             patience,
-            (Policy::default(), Vec::new()),
+            Outlook {
+                policy: Policy::default(),
+                labels: Vec::new(),
+                interval: Duration::from_mins(1),
+            },
         );
         let admin = auth::create_token(&store, "ann", Role::Admin, clock::now()).await.unwrap();
         let app = App {
@@ -345,6 +352,25 @@ async fn a_page_is_served_for_people_and_problems_for_programs() {
         assert_eq!(get(path).await.status(), 404, "{path}");
     }
     assert_eq!(get("/healthz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_refusal_can_be_read_by_whoever_takes_compressed_answers() {
+    let port = Port::open().await;
+    let asked = |path: &str| {
+        Request::get(path)
+            .header("authorization", format!("Bearer {}", port.admin))
+            .header("accept-encoding", "gzip")
+            .body(Body::empty())
+            .unwrap()
+    };
+
+    let refused = port.send(asked("/api/v1/devices?filter=nonsense")).await;
+    let answered = port.send(asked("/openapi.json")).await;
+
+    assert!(!refused.headers().contains_key("content-encoding"));
+    assert_eq!(json_of(refused).await["code"], "filter.syntax");
+    assert_eq!(answered.headers()["content-encoding"], "gzip");
 }
 
 #[tokio::test]

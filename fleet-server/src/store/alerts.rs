@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::api::{AlertState, AlertView};
 use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{AlertId, DeviceId, ModelName, UnixMillis};
+use sealift_protocol::id::{AlertId, DeviceId, ModelName, UnixMillis, Version};
+use sqlx::AssertSqlSafe;
 
 use super::{
     Change, StoreError, TenantStore, corrupt, from_json, from_word, parsed, signed, to_json,
-    unsigned,
+    unsigned, word,
 };
 use crate::alert::{Acknowledged, Alert, Finding};
 
@@ -31,6 +32,26 @@ struct Row {
     note: Option<String>,
 }
 
+/// An image that devices serve, and a label of some of them.
+pub(crate) struct ServedImage {
+    /// The model.
+    pub(crate) model: ModelName,
+    /// The version, as the devices name it.
+    pub(crate) version: Version,
+    /// The image.
+    pub(crate) digest: Digest,
+    /// One of the labels asked for, if a device has any.
+    pub(crate) label: Option<(String, String)>,
+}
+
+/// Devices from which nothing comes.
+pub(crate) struct SilentDevices {
+    /// How many.
+    pub(crate) total: u64,
+    /// Those that were silent first.
+    pub(crate) devices: Vec<SilentDevice>,
+}
+
 /// A device from which nothing comes.
 pub(crate) struct SilentDevice {
     /// Which.
@@ -51,50 +72,75 @@ impl TenantStore {
         rows.into_iter().map(alert).collect()
     }
 
-    /// A page of alerts, newest first, numbered below `before`; with `closed` also those that are over.
+    /// A page of the alerts in some states, newest first, numbered below `before`.
     pub(crate) async fn alerts(
         &self,
-        closed: bool,
+        states: &BTreeSet<AlertState>,
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<AlertView>, StoreError> {
         let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
+        let [first, second, third] = words(states)?;
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT * FROM alerts WHERE tenant = $1 AND number < $2
-             AND (closed_at IS NULL OR $3 = 1) ORDER BY number DESC LIMIT $4",
+             AND state IN ($3, $4, $5) ORDER BY number DESC LIMIT $6",
         )
         .bind(self.id().to_owned())
         .bind(before)
-        .bind(i64::from(closed))
+        .bind(first)
+        .bind(second)
+        .bind(third)
         .bind(i64::from(limit))
         .fetch_all(self.readers())
         .await?;
         rows.into_iter().map(view).collect()
     }
 
-    /// How many alerts there are.
-    pub(crate) async fn count_alerts(&self, closed: bool) -> Result<u64, StoreError> {
+    /// How many alerts are in some states.
+    pub(crate) async fn count_alerts(
+        &self,
+        states: &BTreeSet<AlertState>,
+    ) -> Result<u64, StoreError> {
+        let [first, second, third] = words(states)?;
         let count: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND (closed_at IS NULL OR $2 = 1)",
+            "SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND state IN ($2, $3, $4)",
         )
         .bind(self.id().to_owned())
-        .bind(i64::from(closed))
+        .bind(first)
+        .bind(second)
+        .bind(third)
         .fetch_one(self.readers())
         .await?;
         unsigned("count", count)
     }
 
-    /// The images that devices say they serve.
-    pub(crate) async fn served_images(&self) -> Result<BTreeSet<(ModelName, Digest)>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT DISTINCT model, serving_digest FROM slots
-             WHERE tenant = $1 AND serving_digest IS NOT NULL",
-        )
-        .bind(self.id().to_owned())
-        .fetch_all(self.readers())
-        .await?;
-        let image = |(model, digest): (String, String)| {
-            Ok((parsed("model", &model)?, parsed("digest", &digest)?))
+    /// The images that devices say they serve, with each value of these labels under which they do.
+    pub(crate) async fn served_images(
+        &self,
+        labels: &[String],
+    ) -> Result<Vec<ServedImage>, StoreError> {
+        type Row = (String, String, String, Option<String>, Option<String>);
+        let places: Vec<_> = (2..labels.len() + 2).map(|place| format!("${place}")).collect();
+        let is_asked = match places.as_slice() {
+            [] => "1 = 0".to_owned(),
+            places => format!("l.name IN ({})", places.join(", ")),
+        };
+        let text = format!(
+            "SELECT DISTINCT s.model, s.serving_version, s.serving_digest, l.name, l.value FROM slots s
+             JOIN devices d ON d.tenant = s.tenant AND d.id = s.device AND d.revoked_at IS NULL
+             LEFT JOIN labels l ON l.tenant = s.tenant AND l.device = s.device AND {is_asked}
+             WHERE s.tenant = $1 AND s.serving_version IS NOT NULL AND s.serving_digest IS NOT NULL"
+        );
+        let query = sqlx::query_as(AssertSqlSafe(text)).bind(self.id().to_owned());
+        let query = labels.iter().fold(query, |query, label| query.bind(label.clone()));
+        let rows: Vec<Row> = query.fetch_all(self.readers()).await?;
+        let image = |(model, version, digest, name, value): Row| {
+            Ok(ServedImage {
+                model: parsed("model", &model)?,
+                version: parsed("version", &version)?,
+                digest: parsed("digest", &digest)?,
+                label: name.zip(value),
+            })
         };
         rows.into_iter().map(image).collect()
     }
@@ -113,15 +159,23 @@ impl TenantStore {
         Ok(rows.into_iter().collect())
     }
 
-    /// Devices that have been heard, but not since a moment; those that were heard last come first.
+    /// Devices that have been heard, but not since a moment; the first `limit` of them.
     pub(crate) async fn silent_devices(
         &self,
         heard_before: UnixMillis,
         limit: u32,
-    ) -> Result<Vec<SilentDevice>, StoreError> {
+    ) -> Result<SilentDevices, StoreError> {
+        let total: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM devices
+             WHERE tenant = $1 AND seen_at < $2 AND revoked_at IS NULL",
+        )
+        .bind(self.id().to_owned())
+        .bind(heard_before.0)
+        .fetch_one(self.readers())
+        .await?;
         let rows: Vec<(String, i64)> = sqlx::query_as(
             "SELECT id, seen_at FROM devices WHERE tenant = $1 AND seen_at < $2
-             AND revoked_at IS NULL ORDER BY seen_at DESC LIMIT $3",
+             AND revoked_at IS NULL ORDER BY seen_at, id LIMIT $3",
         )
         .bind(self.id().to_owned())
         .bind(heard_before.0)
@@ -131,20 +185,34 @@ impl TenantStore {
         let silent = |(device, heard_at): (String, i64)| {
             Ok(SilentDevice { device: parsed("device", &device)?, heard_at: UnixMillis(heard_at) })
         };
-        rows.into_iter().map(silent).collect()
+        let devices = rows.into_iter().map(silent).collect::<Result<_, StoreError>>()?;
+        Ok(SilentDevices { total: unsigned("count", total)?, devices })
     }
 
-    /// The number below the first profile window that came after a moment.
-    pub(crate) async fn window_before(&self, since: UnixMillis) -> Result<u64, StoreError> {
+    /// The number below the first of the profile windows that came after a moment, of the newest `limit`.
+    pub(crate) async fn window_before(
+        &self,
+        since: UnixMillis,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
         let first: Option<i64> = sqlx::query_scalar(
-            "SELECT number FROM profile_windows WHERE tenant = $1 AND received_at >= $2
-             ORDER BY number LIMIT 1",
+            "SELECT MIN(n.number) FROM (SELECT number FROM profile_windows
+             WHERE tenant = $1 AND received_at >= $2 ORDER BY number DESC LIMIT $3) n",
         )
         .bind(self.id().to_owned())
         .bind(since.0)
-        .fetch_optional(self.readers())
+        .bind(i64::from(limit))
+        .fetch_one(self.readers())
         .await?;
-        unsigned("window", first.map_or(0, |first| first - 1))
+        if let Some(first) = first {
+            return unsigned("window", first - 1);
+        }
+        let newest: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(number) FROM profile_windows WHERE tenant = $1")
+                .bind(self.id().to_owned())
+                .fetch_one(self.readers())
+                .await?;
+        unsigned("window", newest.unwrap_or(0))
     }
 }
 
@@ -183,34 +251,55 @@ impl Change {
         now: UnixMillis,
     ) -> Result<Option<AlertId>, StoreError> {
         let (number, severity) = (signed("alert", id.0)?, finding.severity.as_str());
+        let labels = to_json("labels", &finding.labels)?;
         let Finding { title, detail, help, .. } = finding.clone();
         let changed = self
             .run(
                 "UPDATE alerts SET severity = $3, title = $4, detail = $5, help = $6, seen_at = $7,
                  told_at = $7, state = CASE WHEN $8 = 1 THEN 'open' ELSE state END,
-                 acknowledged_by = CASE WHEN $8 = 1 THEN NULL ELSE acknowledged_by END
+                 acknowledged_by = CASE WHEN $8 = 1 THEN NULL ELSE acknowledged_by END, labels = $9
                  WHERE tenant = $1 AND number = $2 AND closed_at IS NULL",
                 |it| {
                     let it = it.bind(number).bind(severity).bind(title).bind(detail).bind(help);
-                    it.bind(now.0).bind(i64::from(is_worse))
+                    it.bind(now.0).bind(i64::from(is_worse)).bind(labels)
                 },
             )
             .await?;
         Ok((changed == 1).then_some(id))
     }
 
-    /// Closes a live alert.
+    /// Lets a live alert say what holds now; nobody is told. False if it is over.
+    pub(crate) async fn refresh_alert(
+        &mut self,
+        id: AlertId,
+        finding: &Finding,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let (number, labels) = (signed("alert", id.0)?, to_json("labels", &finding.labels)?);
+        let Finding { title, detail, help, .. } = finding.clone();
+        let changed = self
+            .run(
+                "UPDATE alerts SET title = $3, detail = $4, help = $5, labels = $6, seen_at = $7
+                 WHERE tenant = $1 AND number = $2 AND closed_at IS NULL",
+                |it| it.bind(number).bind(title).bind(detail).bind(help).bind(labels).bind(now.0),
+            )
+            .await?;
+        Ok(changed == 1)
+    }
+
+    /// Closes a live alert, and says why.
     pub(crate) async fn close_alert(
         &mut self,
         id: AlertId,
+        why: &str,
         now: UnixMillis,
     ) -> Result<Option<AlertId>, StoreError> {
-        let number = signed("alert", id.0)?;
+        let (number, why) = (signed("alert", id.0)?, format!("; over: {why}"));
         let closed = self
             .run(
-                "UPDATE alerts SET state = 'closed', closed_at = $3
+                "UPDATE alerts SET state = 'closed', closed_at = $3, detail = detail || $4
                  WHERE tenant = $1 AND number = $2 AND closed_at IS NULL",
-                |it| it.bind(number).bind(now.0),
+                |it| it.bind(number).bind(now.0).bind(why),
             )
             .await?;
         Ok((closed == 1).then_some(id))
@@ -244,6 +333,15 @@ impl Change {
     }
 }
 
+/// The names of some of the three states; an empty name is no state's.
+fn words(states: &BTreeSet<AlertState>) -> Result<[String; 3], StoreError> {
+    let mut words: [String; 3] = Default::default();
+    for (place, state) in words.iter_mut().zip(states) {
+        *place = word("alert state", state)?;
+    }
+    Ok(words)
+}
+
 fn alert(row: Row) -> Result<Alert, StoreError> {
     let note = row.note.unwrap_or_default();
     let acknowledged =
@@ -263,6 +361,7 @@ fn alert(row: Row) -> Result<Alert, StoreError> {
         id: AlertId(unsigned("alert", row.number)?),
         finding,
         opened_at: UnixMillis(row.opened_at),
+        seen_at: UnixMillis(row.seen_at),
         told_at: UnixMillis(row.told_at),
         acknowledged,
     })

@@ -4,17 +4,26 @@ use sealift_protocol::id::UnixMillis;
 
 use super::{Change, StoreError};
 
-/// Timelines and profile windows are kept for this long.
-pub(crate) const KEPT_MS: i64 = 30 * 24 * 3_600 * 1_000;
+/// Timelines are kept for this long.
+pub(crate) const KEPT_MS: i64 = 30 * DAY_MS;
+/// Profile windows are kept for this long: verdicts look back for hours, and ten thousand devices send 15 million windows a day.
+pub(crate) const WINDOWS_KEPT_MS: i64 = 2 * DAY_MS;
+/// Alerts that are over are kept for this long.
+const ALERTS_KEPT_MS: i64 = 365 * DAY_MS;
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 impl Change {
     /// Throws away what is past its time; returns how many rows went.
     pub(crate) async fn throw_away(&mut self, now: UnixMillis) -> Result<u64, StoreError> {
-        let oldest = now.plus(-KEPT_MS).0;
+        let before = |kept_ms: i64| now.plus(-kept_ms).0;
         let mut gone = 0;
         for (statement, moment) in [
-            ("DELETE FROM timeline WHERE tenant = $1 AND at < $2", oldest),
-            ("DELETE FROM profile_windows WHERE tenant = $1 AND received_at < $2", oldest),
+            ("DELETE FROM timeline WHERE tenant = $1 AND at < $2", before(KEPT_MS)),
+            (
+                "DELETE FROM profile_windows WHERE tenant = $1 AND received_at < $2",
+                before(WINDOWS_KEPT_MS),
+            ),
+            ("DELETE FROM alerts WHERE tenant = $1 AND closed_at < $2", before(ALERTS_KEPT_MS)),
             ("DELETE FROM login_codes WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM sessions WHERE tenant = $1 AND expires_at < $2", now.0),
         ] {

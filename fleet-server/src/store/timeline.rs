@@ -65,7 +65,8 @@ impl TenantStore {
         unsigned("count", length)
     }
 
-    /// Security and critical events of all devices since a moment, oldest first.
+    /// The newest security or critical event of each code of each device since a moment, newest first. A device that floods the server
+    /// does not hide another's.
     pub(crate) async fn grave_events_since(
         &self,
         since: UnixMillis,
@@ -79,8 +80,9 @@ impl TenantStore {
         }
         let rows: Vec<Grave> = sqlx::query_as(
             "SELECT device, number, at, kind, severity, code, text, model FROM timeline
+             WHERE number IN (SELECT MAX(number) FROM timeline
              WHERE tenant = $1 AND at >= $2 AND severity IN ('security', 'critical')
-             ORDER BY number LIMIT $3",
+             GROUP BY device, code ORDER BY MAX(number) DESC LIMIT $3) ORDER BY number DESC",
         )
         .bind(self.id().to_owned())
         .bind(since.0)

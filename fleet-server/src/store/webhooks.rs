@@ -4,7 +4,10 @@ use sealift_protocol::api::{AlertView, WebhookView};
 use sealift_protocol::id::UnixMillis;
 
 use super::{Change, StoreError, TenantStore, signed, unsigned};
-use crate::alert::deliver;
+use crate::alert::deliver::{self, Verb};
+
+/// Messages that wait for one webhook; a receiver that is away for longer reads the list of alerts.
+const WAITING_MAX: i64 = 1_000;
 
 /// A message that is due.
 #[derive(Debug)]
@@ -54,21 +57,20 @@ impl TenantStore {
         rows.into_iter().map(view).collect()
     }
 
-    /// Messages that are due, oldest first.
+    /// The oldest message that is due of each webhook: one that is not reached holds up no other.
     pub(crate) async fn due_deliveries(
         &self,
         now: UnixMillis,
-        limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT d.number, d.webhook, w.url, w.secret, d.body, d.message, d.attempt
              FROM webhook_deliveries d JOIN webhooks w
              ON w.tenant = d.tenant AND w.number = d.webhook
-             WHERE d.tenant = $1 AND d.due_at <= $2 ORDER BY d.number LIMIT $3",
+             WHERE d.tenant = $1 AND d.number IN (SELECT MIN(o.number) FROM webhook_deliveries o
+             WHERE o.tenant = $1 AND o.due_at <= $2 GROUP BY o.webhook) ORDER BY d.number",
         )
         .bind(self.id().to_owned())
         .bind(now.0)
-        .bind(i64::from(limit))
         .fetch_all(self.readers())
         .await?;
         rows.into_iter().map(delivery).collect()
@@ -110,24 +112,35 @@ impl Change {
     /// Removes a webhook and what was to be sent to it; false if there is none.
     pub(crate) async fn remove_webhook(&mut self, id: u64) -> Result<bool, StoreError> {
         let number = signed("webhook", id)?;
-        let removed =
-            self.run("DELETE FROM webhooks WHERE tenant = $1 AND number = $2", |it| it.bind(number));
+        let removed = self
+            .run("DELETE FROM webhooks WHERE tenant = $1 AND number = $2", |it| it.bind(number));
         Ok(removed.await? == 1)
     }
 
-    /// Queues an alert for every webhook.
+    /// Queues what has become of an alert for every webhook whose queue is not full.
     pub(crate) async fn enqueue(
         &mut self,
         alert: &AlertView,
+        verb: Verb,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let tenant = self.tenant().to_string();
         let message = deliver::message_id(&tenant, alert, now);
-        let body = deliver::body(&tenant, alert, &message, now);
+        let body = deliver::body(&tenant, (alert, verb), &message, now);
+        let outcome = format!("{now}: {} left out, for {WAITING_MAX} messages wait", alert.id);
+        self.run(
+            "UPDATE webhooks SET last_delivery = $2 WHERE tenant = $1 AND $3 <=
+             (SELECT COUNT(*) FROM webhook_deliveries d
+              WHERE d.tenant = webhooks.tenant AND d.webhook = webhooks.number)",
+            |it| it.bind(outcome).bind(WAITING_MAX),
+        )
+        .await?;
         self.run(
             "INSERT INTO webhook_deliveries (tenant, webhook, body, message, due_at)
-             SELECT tenant, number, $2, $3, $4 FROM webhooks WHERE tenant = $1",
-            |it| it.bind(body).bind(message).bind(now.0),
+             SELECT w.tenant, w.number, $2, $3, $4 FROM webhooks w WHERE w.tenant = $1 AND $5 >
+             (SELECT COUNT(*) FROM webhook_deliveries d
+              WHERE d.tenant = w.tenant AND d.webhook = w.number)",
+            |it| it.bind(body).bind(message).bind(now.0).bind(WAITING_MAX),
         )
         .await?;
         Ok(())

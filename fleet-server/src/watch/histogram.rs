@@ -5,7 +5,10 @@ use sealift_protocol::profile::{Baseline, CategoricalReference, Feature, Profile
 
 use crate::drift::Subject;
 
-/// Shares of reference and current rows, bin by bin.
+/// The bin of what the reference does not have.
+const UNSEEN: &str = "unseen";
+
+/// Shares of reference and current rows; none for a group, whose features have one each, and for what the reference does not have.
 pub(super) fn histogram(
     baseline: &Baseline,
     profile: &Profile,
@@ -17,20 +20,22 @@ pub(super) fn histogram(
             feature_bins(baseline, profile, place)?
         }
         Subject::Prediction => {
-            let bins = baseline.classes().iter().map(|class| class.name.clone()).collect();
-            let reference = baseline.classes().iter().map(|class| class.count).collect();
-            (bins, reference, profile.classes().to_vec())
+            let known = baseline.classes().iter();
+            let bins = known.clone().map(|class| class.name.clone()).chain([UNSEEN.to_owned()]);
+            let reference = known.map(|class| class.count).chain([0]);
+            let current = profile.classes().iter().copied().chain([profile.unseen_class()]);
+            (bins.collect(), reference.collect(), current.collect())
         }
         Subject::Confidence => {
-            let bins = (0_u32..20).map(|bin| {
-                let lower = f64::from(bin) * 0.05;
-                format!("[{lower:.2}, {:.2})", lower + 0.05)
-            });
-            (bins.collect(), baseline.confidence().to_vec(), profile.confidence().to_vec())
+            let reference = baseline.confidence().to_vec();
+            (unit_bins(reference.len()), reference, profile.confidence().to_vec())
         }
         // A group is many features; each has its own histogram.
         Subject::Group(_) => return None,
     };
+    if reference.iter().sum::<u64>() == 0 {
+        return None;
+    }
     let (reference, current) = (shares(&reference), shares(&current));
     let subject = subject.to_string();
     Some(HistogramView { subject, bins, reference, current, rows: profile.rows() })
@@ -58,7 +63,18 @@ fn feature_bins(baseline: &Baseline, profile: &Profile, place: usize) -> Option<
 
 fn names(categorical: &CategoricalReference) -> Vec<String> {
     let known = categorical.domain.iter().map(|category| category.name.clone());
-    known.chain(["unseen".to_owned()]).collect()
+    known.chain([UNSEEN.to_owned()]).collect()
+}
+
+/// Confidence lies between 0 and 1; the last bin has 1 in it.
+fn unit_bins(bins: usize) -> Vec<String> {
+    let bin = |place: usize| {
+        let end = if place + 1 == bins { ']' } else { ')' };
+        let per_mille = |place: usize| place * 1_000 / bins;
+        let text = |mille: usize| format!("{}.{:02}", mille / 1_000, mille % 1_000 / 10);
+        format!("[{}, {}{end}", text(per_mille(place)), text(per_mille(place + 1)))
+    };
+    (0..bins).map(bin).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shares for a picture")]

@@ -1,28 +1,27 @@
-//! What is known of the images that are served: merged windows, verdicts, and how they came about.
+//! What is known of the images that are served: what was seen of each, and what is to be thought of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sealift_protocol::api::{DriftPoint, DriftState, DriftView, HistogramView};
 use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{ModelName, Version};
-use sealift_protocol::profile::{
-    Baseline, CategoricalReference, Feature, InvalidProfile, Mismatch, Profile, Reference,
-};
-use sealift_protocol::telemetry::ProfileWindow;
+use sealift_protocol::id::{ModelName, UnixMillis, Version};
+use sealift_protocol::profile::{Baseline, InvalidProfile, Mismatch, Profile};
 
+use super::histogram::histogram;
+use super::seen::Seen;
 use crate::alert::{self, Finding};
 use crate::drift::{Against, Case, Policy, Scope, Subject, Verdict, Window, judge};
+use crate::store::profiles::StoredWindow;
 
-/// Merged windows that are kept of a scope: the longest span that verdicts look at.
-const WINDOWS_MAX: usize = 64;
-/// Points that are kept of a subject: an hour of windows of ten seconds.
-const POINTS_MAX: usize = 360;
-/// Windows in a histogram, so that it shows what is, and not what was.
-const SHOWN_WINDOWS: usize = 4;
+/// Scopes of one image; 64 windows of 64 features take about 1 MiB in each.
+const SCOPES_MAX: usize = 256;
 
 /// An image by name and digest.
-type Image = (ModelName, Digest);
+pub(super) type Image = (ModelName, Digest);
+
+/// The images that devices serve, with the scopes of those devices.
+pub(super) type Served = BTreeMap<Image, (Version, BTreeSet<Scope>)>;
 
 /// Why a window was left out.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +30,15 @@ pub(super) enum Misfit {
     Profile(#[from] InvalidProfile),
     #[error(transparent)]
     Baseline(#[from] Mismatch),
+    #[error("the image has {SCOPES_MAX} scopes already")]
+    Scopes,
 }
 
 /// Everything that is derived from windows.
 pub(super) struct Memory {
     policy: Policy,
+    round_ms: i64,
+    round: i64,
     cursor: Option<u64>,
     images: BTreeMap<Image, Watched>,
 }
@@ -49,18 +52,10 @@ struct Watched {
     verdicts: Vec<Verdict>,
 }
 
-/// What was seen in one scope.
-#[derive(Default)]
-struct Seen {
-    /// Rows that are not a window yet.
-    pending: Option<Window>,
-    windows: Vec<Window>,
-    series: BTreeMap<Subject, VecDeque<DriftPoint>>,
-}
-
 impl Memory {
-    pub(super) const fn new(policy: Policy) -> Self {
-        Self { policy, cursor: None, images: BTreeMap::new() }
+    /// A memory of nothing. What comes within `round_ms` is judged together.
+    pub(super) const fn new(policy: Policy, round_ms: i64) -> Self {
+        Self { policy, round_ms, round: 0, cursor: None, images: BTreeMap::new() }
     }
 
     /// The last window that was taken; none before the first turn.
@@ -68,19 +63,27 @@ impl Memory {
         self.cursor
     }
 
+    /// Everything up to this window was taken, or is left out.
     pub(super) const fn set_cursor(&mut self, number: u64) {
         self.cursor = Some(number);
     }
 
-    /// Forgets images that nobody serves any more, and with them their verdicts.
-    pub(super) fn keep_only(&mut self, served: &BTreeSet<Image>) {
-        self.images.retain(|image, _| served.contains(image));
+    /// Forgets images that nobody serves any more, and scopes in which nobody does, with their verdicts.
+    pub(super) fn keep_only(&mut self, served: &Served) {
+        self.images.retain(|image, watched| {
+            let Some((_, scopes)) = served.get(image) else { return false };
+            watched.scopes.retain(|scope, _| scopes.contains(scope));
+            watched.verdicts.retain(|verdict| scopes.contains(&verdict.scope));
+            true
+        });
     }
 
+    /// Whether windows of an image can be taken.
     pub(super) fn knows(&self, image: &Image) -> bool {
         self.images.contains_key(image)
     }
 
+    /// Begins to watch an image.
     pub(super) fn learn(
         &mut self,
         image: Image,
@@ -92,24 +95,35 @@ impl Memory {
         self.images.insert(image, watched);
     }
 
-    /// Takes one device's window into its scopes, and judges those in which enough rows have come together.
-    pub(super) fn take(
-        &mut self,
-        image: &Image,
-        window: &ProfileWindow,
-        scopes: &[Scope],
-    ) -> Result<(), Misfit> {
-        let policy = self.policy;
-        let Some(watched) = self.images.get_mut(image) else { return Ok(()) };
-        let Some(baseline) = watched.baseline.clone() else { return Ok(()) };
+    /// Takes one device's window into its scopes.
+    pub(super) fn take(&mut self, stored: &StoredWindow, scopes: &[Scope]) -> Result<(), Misfit> {
+        let window = &stored.window;
+        let image = (window.model.clone(), window.image.index);
+        let Some(watched) = self.images.get_mut(&image) else { return Ok(()) };
+        let Some(baseline) = &watched.baseline else { return Ok(()) };
         let profile = Profile::decode(&window.profile)?;
-        profile.check(&baseline)?;
+        profile.check(baseline)?;
+        // Ends by the server's clock: one device's wrong clock must not make everybody's later windows look old.
+        let until = stored.received_at;
+        let taken = Window { from: window.from.min(until), until, profile };
         for scope in scopes {
-            let seen = watched.scopes.entry(scope.clone()).or_default();
-            let taken = Window { from: window.from, until: window.until, profile: profile.clone() };
-            if seen.take(taken, policy.rows_min)? {
-                watched.judge(&baseline, scope, &policy)?;
+            if !watched.scopes.contains_key(scope) && watched.scopes.len() == SCOPES_MAX {
+                return Err(Misfit::Scopes);
             }
+            watched.scopes.entry(scope.clone()).or_default().take(&stored.device, taken.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Ends the round that is over at a moment, and judges what has come together in it.
+    pub(super) fn advance(&mut self, now: UnixMillis) -> Result<(), Mismatch> {
+        let round = now.0.div_euclid(self.round_ms);
+        if round <= self.round {
+            return Ok(());
+        }
+        self.round = round;
+        for watched in self.images.values_mut() {
+            watched.end_round(&self.policy)?;
         }
         Ok(())
     }
@@ -122,6 +136,16 @@ impl Memory {
         findings.collect()
     }
 
+    /// Whether there is a verdict on a version in a scope.
+    pub(super) fn has_judged(&self, model: &ModelName, version: &Version, scope: &Scope) -> bool {
+        self.images.iter().any(|((name, _), watched)| {
+            let mut verdicts = watched.verdicts.iter();
+            name == model
+                && watched.version == *version
+                && verdicts.any(|verdict| verdict.scope == *scope)
+        })
+    }
+
     /// The strongest verdict of each subject in each scope, in the order of models, scopes and subjects.
     pub(super) fn views(&self) -> Vec<DriftView> {
         let views = self.images.iter().flat_map(|((model, _), watched)| {
@@ -131,106 +155,107 @@ impl Memory {
         views.collect()
     }
 
+    /// What a subject's verdicts were, oldest first.
     pub(super) fn series(
         &self,
         model: &ModelName,
         scope: &Scope,
         subject: &Subject,
     ) -> Vec<DriftPoint> {
-        let images = self.images.iter().filter(|((name, _), _)| name == model);
-        let series = images.filter_map(|(_, watched)| watched.scopes.get(scope)?.series.get(subject));
-        let mut points: Vec<_> = series.flatten().cloned().collect();
+        let seen = self.seen(model, scope);
+        let mut points: Vec<_> = seen.flat_map(|(_, seen)| seen.series(subject)).cloned().collect();
         points.sort_by_key(|point| point.at);
         points
     }
 
+    /// Reference and current rows of a subject. Where two versions are served at once, of the one that was heard of last.
     pub(super) fn histogram(
         &self,
         model: &ModelName,
         scope: &Scope,
         subject: &Subject,
     ) -> Option<HistogramView> {
-        let images = self.images.iter().filter(|((name, _), _)| name == model);
-        // Where two versions are served at once, the one that was heard of last.
-        let (watched, seen) = images
-            .filter_map(|(_, watched)| Some((watched, watched.scopes.get(scope)?)))
-            .max_by_key(|(_, seen)| seen.windows.last().map(|window| window.until))?;
+        let (watched, seen) = self.seen(model, scope).max_by_key(|(_, seen)| seen.until())?;
         let baseline = watched.baseline.as_deref()?;
-        let profile = seen.newest(baseline)?;
-        histogram(baseline, &profile, subject)
+        histogram(baseline, &seen.newest(baseline)?, subject)
+    }
+
+    /// What was seen of each version of a model in a scope.
+    fn seen<'a>(
+        &'a self,
+        model: &'a ModelName,
+        scope: &'a Scope,
+    ) -> impl Iterator<Item = (&'a Watched, &'a Seen)> {
+        let images = self.images.iter().filter(move |((name, _), _)| name == model);
+        images.filter_map(move |(_, watched)| Some((watched, watched.scopes.get(scope)?)))
     }
 }
 
-impl Seen {
-    /// Adds rows; returns whether they make a window.
-    fn take(&mut self, taken: Window, rows_min: u64) -> Result<bool, Mismatch> {
-        let pending = match self.pending.take() {
-            None => taken,
-            Some(mut pending) => {
-                pending.profile.merge(&taken.profile)?;
-                pending.from = pending.from.min(taken.from);
-                pending.until = pending.until.max(taken.until);
-                pending
-            }
-        };
-        if pending.profile.rows() < rows_min {
-            self.pending = Some(pending);
-            return Ok(false);
-        }
-        if self.windows.len() == WINDOWS_MAX {
-            self.windows.remove(0);
-        }
-        self.windows.push(pending);
-        Ok(true)
-    }
+/// A level: the scopes that are judged together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Fleet,
+    Cohorts { key: String },
+    Devices,
+}
 
-    fn newest(&self, baseline: &Baseline) -> Option<Profile> {
-        let mut merged = Profile::empty(baseline);
-        let shown = self.windows.iter().rev().take(SHOWN_WINDOWS);
-        for window in shown {
-            merged.merge(&window.profile).ok()?;
-        }
-        (merged.rows() > 0).then_some(merged)
+fn level(scope: &Scope) -> Level {
+    match scope {
+        Scope::Fleet => Level::Fleet,
+        Scope::Cohort { key, .. } => Level::Cohorts { key: key.clone() },
+        Scope::Device(_) => Level::Devices,
     }
 }
 
 impl Watched {
-    /// Judges the level of `scope`: the fleet alone, or all cohorts of one label together.
-    fn judge(
-        &mut self,
-        baseline: &Baseline,
-        scope: &Scope,
-        policy: &Policy,
-    ) -> Result<(), Mismatch> {
-        let level = self.scopes.iter().filter(|(other, _)| is_same_level(other, scope));
-        let cases: Vec<_> = level
-            .map(|(scope, seen)| Case {
-                scope: scope.clone(),
-                windows: &seen.windows,
-                against: Against::Baseline,
-            })
-            .collect();
-        let judged = judge(baseline, &cases, &self.verdicts, policy)?;
-        self.verdicts.retain(|verdict| !is_same_level(&verdict.scope, scope));
-        self.verdicts.extend(judged);
-        self.remember(scope);
+    fn end_round(&mut self, policy: &Policy) -> Result<(), Mismatch> {
+        let Some(baseline) = self.baseline.clone() else { return Ok(()) };
+        let mut scopes = BTreeSet::new();
+        for (scope, seen) in &mut self.scopes {
+            if seen.end_round(policy.rows_min) {
+                scopes.insert(scope.clone());
+            }
+        }
+        let levels: BTreeSet<_> = scopes.iter().map(level).collect();
+        for level in levels {
+            self.judge(&baseline, &level, policy)?;
+        }
+        self.remember(&scopes);
         Ok(())
     }
 
-    fn remember(&mut self, scope: &Scope) {
-        let points: Vec<_> = self
-            .strongest()
-            .into_values()
-            .filter(|verdict| verdict.scope == *scope)
-            .map(|verdict| (verdict.subject.clone(), point(verdict)))
+    /// Judges all scopes of a level; those without a new window keep their verdicts.
+    fn judge(
+        &mut self,
+        baseline: &Baseline,
+        judged: &Level,
+        policy: &Policy,
+    ) -> Result<(), Mismatch> {
+        let scopes = self.scopes.iter().filter(|(scope, _)| level(scope) == *judged);
+        let seen = scopes.filter(|(_, seen)| !seen.windows().is_empty());
+        let cases: Vec<_> = seen
+            .map(|(scope, seen)| Case {
+                scope: scope.clone(),
+                windows: seen.windows(),
+                against: Against::Baseline,
+            })
             .collect();
-        let Some(seen) = self.scopes.get_mut(scope) else { return };
-        for (subject, point) in points {
-            let series = seen.series.entry(subject).or_default();
-            if series.len() == POINTS_MAX {
-                series.pop_front();
+        let verdicts = judge(baseline, &cases, &self.verdicts, policy)?;
+        self.verdicts.retain(|verdict| level(&verdict.scope) != *judged);
+        self.verdicts.extend(verdicts);
+        Ok(())
+    }
+
+    fn remember(&mut self, scopes: &BTreeSet<Scope>) {
+        let strongest = self.strongest().into_values();
+        let fresh = strongest.filter(|verdict| scopes.contains(&verdict.scope));
+        let points: Vec<_> = fresh
+            .map(|verdict| (verdict.scope.clone(), verdict.subject.clone(), point(verdict)))
+            .collect();
+        for (scope, subject, point) in points {
+            if let Some(seen) = self.scopes.get_mut(&scope) {
+                seen.remember(subject, point);
             }
-            series.push_back(point);
         }
     }
 
@@ -260,14 +285,6 @@ const fn rank(state: DriftState) -> u8 {
     }
 }
 
-fn is_same_level(one: &Scope, other: &Scope) -> bool {
-    match (one, other) {
-        (Scope::Fleet, Scope::Fleet) | (Scope::Device(_), Scope::Device(_)) => true,
-        (Scope::Cohort { key: one, .. }, Scope::Cohort { key: other, .. }) => one == other,
-        (Scope::Fleet | Scope::Cohort { .. } | Scope::Device(_), _) => false,
-    }
-}
-
 fn view(model: &ModelName, version: &Version, verdict: &Verdict) -> DriftView {
     DriftView {
         model: model.clone(),
@@ -289,66 +306,4 @@ fn view(model: &ModelName, version: &Version, verdict: &Verdict) -> DriftView {
 fn point(verdict: &Verdict) -> DriftPoint {
     let (at, value) = (verdict.until, verdict.value);
     DriftPoint { at, value, rows: verdict.rows, state: verdict.state }
-}
-
-/// Shares of reference and current rows, bin by bin.
-fn histogram(
-    baseline: &Baseline,
-    profile: &Profile,
-    subject: &Subject,
-) -> Option<HistogramView> {
-    let (bins, reference, current) = match subject {
-        Subject::Feature(name) => {
-            let place = baseline.features().iter().position(|feature| feature.name == *name)?;
-            feature_bins(baseline, profile, place)?
-        }
-        Subject::Prediction => {
-            let bins = baseline.classes().iter().map(|class| class.name.clone()).collect();
-            let reference = baseline.classes().iter().map(|class| class.count).collect();
-            (bins, reference, profile.classes().to_vec())
-        }
-        Subject::Confidence => {
-            let bins = (0_u32..20).map(|bin| {
-                let lower = f64::from(bin) * 0.05;
-                format!("[{lower:.2}, {:.2})", lower + 0.05)
-            });
-            (bins.collect(), baseline.confidence().to_vec(), profile.confidence().to_vec())
-        }
-        // A group is many features; each has its own histogram.
-        Subject::Group(_) => return None,
-    };
-    let (reference, current) = (shares(&reference), shares(&current));
-    let subject = subject.to_string();
-    Some(HistogramView { subject, bins, reference, current, rows: profile.rows() })
-}
-
-type Bins = (Vec<String>, Vec<u64>, Vec<u64>);
-
-/// Profiles keep numeric and categorical features apart, each in the order of the baseline.
-fn feature_bins(baseline: &Baseline, profile: &Profile, place: usize) -> Option<Bins> {
-    let feature = baseline.features().get(place)?;
-    let is_numeric = |feature: &&Feature| matches!(feature.reference, Reference::Numeric(_));
-    let numeric_before = baseline.features().iter().take(place).filter(is_numeric).count();
-    match &feature.reference {
-        Reference::Numeric(numeric) => {
-            let current = profile.numeric().get(numeric_before)?.bins(numeric).to_vec();
-            Some((numeric.labels(), numeric.counts_with_tails(), current))
-        }
-        Reference::Categorical(categorical) => {
-            let counts = profile.categorical().get(place - numeric_before)?;
-            let current = counts.domain.iter().copied().chain([counts.unseen]).collect();
-            Some((names(categorical), categorical.counts_with_unseen(), current))
-        }
-    }
-}
-
-fn names(categorical: &CategoricalReference) -> Vec<String> {
-    let known = categorical.domain.iter().map(|category| category.name.clone());
-    known.chain(["unseen".to_owned()]).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shares for a picture")]
-fn shares(counts: &[u64]) -> Vec<f64> {
-    let total = counts.iter().sum::<u64>().max(1) as f64;
-    counts.iter().map(|&count| count as f64 / total).collect()
 }

@@ -45,7 +45,7 @@ pub struct DriftView {
     pub subject: String,
     /// Where it stands.
     pub state: DriftState,
-    /// The metric with its binning, such as `psi/refq10/eps1e-4`.
+    /// The metric with its binning, such as `psi/refq10+tails/eps1e-4`.
     pub metric: String,
     /// The metric's value.
     pub value: f64,

@@ -1,33 +1,11 @@
 // Every call of the server that the console makes, by name.
 
-import { change, get, takeCsrfToken } from "./client";
-import type {
-  Action,
-  AlertView,
-  AuditEntry,
-  DeviceView,
-  DriftPoint,
-  DriftView,
-  EnrolTokenCreated,
-  EnrolTokenNew,
-  EnrolTokenView,
-  HistogramView,
-  ModelView,
-  Page,
-  RollbackRequest,
-  RoleView,
-  RollbackResult,
-  RolloutNew,
-  RolloutView,
-  SessionView,
-  Status,
-  TimelineEntry,
-  VersionView,
-  WebhookView,
-  WhyView,
-} from "./types";
+import { answer, answerAs, http, takeCsrfToken } from "./client";
+import type { components } from "./schema";
+import type { Action, DeviceView, EnrolTokenNew, ModelView, Page, RollbackRequest, RolloutNew, SessionView, VersionView } from "./types";
 
-const part = encodeURIComponent;
+/** Entries of lists that are shown whole; the server allows 1,000. */
+const LIST_MAX = 200;
 
 export interface DevicesQuery {
   filter?: string;
@@ -42,75 +20,96 @@ export interface DriftSubject {
 }
 
 export async function readSession(): Promise<SessionView> {
-  const session = await get<SessionView>("session");
+  const session = await answer(http.GET("/api/v1/session"));
   takeCsrfToken(session.csrf_token);
   return session;
 }
 
 export async function openSession(code: string): Promise<SessionView> {
-  await change<unknown>("POST", "session", { code });
-  return readSession();
+  const session = await answer(http.POST("/api/v1/session", { body: { code } }));
+  takeCsrfToken(session.csrf_token);
+  return session;
 }
 
-export const closeSession = () => change<void>("DELETE", "session");
+export const closeSession = () => answer(http.DELETE("/api/v1/session"));
 
-export const readStatus = (signal?: AbortSignal) => get<Status>("status", {}, signal);
+export const readStatus = (signal?: AbortSignal) => answer(http.GET("/api/v1/status", { ...given(signal) }));
 
 export const listDevices = (query: DevicesQuery, signal?: AbortSignal) =>
-  get<Page<DeviceView>>("devices", { ...query }, signal);
+  answerAs<Page<DeviceView>>(http.GET("/api/v1/devices", { params: { query }, ...given(signal) }));
 
-export const readDevice = (id: string) => get<DeviceView>(`devices/${part(id)}`);
+export const readDevice = (id: string) => answerAs<DeviceView>(http.GET("/api/v1/devices/{id}", { params: { path: { id } } }));
 
-export const readTimeline = (id: string) => get<Page<TimelineEntry>>(`devices/${part(id)}/timeline`);
+export const readTimeline = (id: string) =>
+  answer(http.GET("/api/v1/devices/{id}/timeline", { params: { path: { id }, query: { limit: LIST_MAX } } }));
 
 export const changeLabels = (id: string, labels: Record<string, string | null>) =>
-  change<DeviceView>("PATCH", `devices/${part(id)}/labels`, { labels });
+  answer(http.PATCH("/api/v1/devices/{id}/labels", { params: { path: { id } }, body: { labels } }));
 
-export const listModels = () => get<Page<ModelView>>("models");
+export const listModels = () => answerAs<Page<ModelView>>(http.GET("/api/v1/models"));
 
-/** `model` is `team/name`, which is also how it stands in the path. */
-export const readModel = (model: string) => get<ModelView>(`models/${model}`);
+export const readModel = (model: string) =>
+  answerAs<ModelView>(http.GET("/api/v1/models/{team}/{name}", { params: { path: parts(model) } }));
 
 export const readVersion = (model: string, version: string) =>
-  get<VersionView>(`models/${model}/versions/${part(version)}`);
+  answerAs<VersionView>(
+    http.GET("/api/v1/models/{team}/{name}/versions/{version}", { params: { path: { ...parts(model), version } } }),
+  );
 
-export const listRollouts = () => get<Page<RolloutView>>("rollouts");
+export const listRollouts = () => answer(http.GET("/api/v1/rollouts", { params: { query: { limit: LIST_MAX } } }));
 
-export const readRollout = (id: string) => get<RolloutView>(`rollouts/${part(id)}`);
+export const readRollout = (id: string) => answer(http.GET("/api/v1/rollouts/{id}", { params: { path: { id } } }));
 
-export const explainRollout = (id: string, device?: string) =>
-  get<Page<WhyView>>(`rollouts/${part(id)}/why`, { device });
+export const explainRollout = (id: string) =>
+  answer(http.GET("/api/v1/rollouts/{id}/why", { params: { path: { id }, query: { limit: LIST_MAX } } }));
 
-export const createRollout = (rollout: RolloutNew) => change<RolloutView>("POST", "rollouts", rollout);
+export const createRollout = (rollout: RolloutNew) =>
+  answer(http.POST("/api/v1/rollouts", { body: rollout as components["schemas"]["RolloutNew"] }));
 
 export const actOnRollout = (id: string, action: Exclude<Action, "rollback">, reason: string) =>
-  change<RolloutView>("POST", `rollouts/${part(id)}/${action}`, { reason });
+  answer(http.POST("/api/v1/rollouts/{id}/{action}", { params: { path: { id, action } }, body: { reason } }));
 
-export const rollBack = (request: RollbackRequest) => change<RollbackResult>("POST", "rollback", request);
+export const rollBack = (request: RollbackRequest) => answer(http.POST("/api/v1/rollback", { body: request }));
 
-export const listDrift = (model?: string, scope?: string) => get<Page<DriftView>>("drift", { model, scope });
+export const listDrift = (model?: string) =>
+  answer(http.GET("/api/v1/drift", { params: { query: model === undefined ? {} : { model } } }));
 
-export const readDriftSeries = (of: DriftSubject) => get<Page<DriftPoint>>("drift/series", { ...of });
+export const readDriftSeries = (of: DriftSubject) => answer(http.GET("/api/v1/drift/series", { params: { query: of } }));
 
-export const readHistogram = (of: DriftSubject) => get<HistogramView>("drift/histogram", { ...of });
+export const readHistogram = (of: DriftSubject) => answer(http.GET("/api/v1/drift/histogram", { params: { query: of } }));
 
-export const listAlerts = (state?: string) => get<Page<AlertView>>("alerts", { state });
+export const listAlerts = (state?: string) =>
+  answer(http.GET("/api/v1/alerts", { params: { query: state === undefined ? {} : { state } } }));
 
 export const acknowledgeAlert = (id: string, note: string) =>
-  change<AlertView>("POST", `alerts/${part(id)}/acknowledge`, { note });
+  answer(http.POST("/api/v1/alerts/{id}/acknowledge", { params: { path: { id } }, body: { note } }));
 
-export const listAudit = (cursor?: string) => get<Page<AuditEntry>>("audit", { cursor, limit: 100 });
+export const listAudit = (cursor?: string) =>
+  answer(http.GET("/api/v1/audit", { params: { query: { limit: LIST_MAX, ...(cursor === undefined ? {} : { cursor }) } } }));
 
-export const listEnrolTokens = () => get<Page<EnrolTokenView>>("enrol-tokens");
+export const checkAudit = () => answer(http.GET("/api/v1/audit/verify"));
 
-export const createEnrolToken = (token: EnrolTokenNew) => change<EnrolTokenCreated>("POST", "enrol-tokens", token);
+export const listEnrolTokens = () => answer(http.GET("/api/v1/enrol-tokens"));
 
-export const revokeEnrolToken = (id: string) => change<void>("DELETE", `enrol-tokens/${part(id)}`);
+export const createEnrolToken = (token: EnrolTokenNew) => answer(http.POST("/api/v1/enrol-tokens", { body: token }));
 
-export const listRoles = () => get<Page<RoleView>>("trust/roles");
+export const revokeEnrolToken = (id: string) =>
+  answer(http.DELETE("/api/v1/enrol-tokens/{id}", { params: { path: { id } } }));
 
-export const listWebhooks = () => get<Page<WebhookView>>("webhooks");
+export const listRoles = () => answer(http.GET("/api/v1/trust/roles"));
 
-export const createWebhook = (url: string) => change<WebhookView>("POST", "webhooks", { url });
+export const listWebhooks = () => answer(http.GET("/api/v1/webhooks"));
 
-export const removeWebhook = (id: number) => change<void>("DELETE", `webhooks/${id}`);
+export const createWebhook = (url: string) => answer(http.POST("/api/v1/webhooks", { body: { url } }));
+
+export const removeWebhook = (id: number) => answer(http.DELETE("/api/v1/webhooks/{id}", { params: { path: { id } } }));
+
+/** `team/name` as the parts of a path. */
+function parts(model: string): { team: string; name: string } {
+  const [team = "", name = ""] = model.split("/");
+  return { team, name };
+}
+
+function given(signal: AbortSignal | undefined): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
+}

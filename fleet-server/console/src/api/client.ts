@@ -1,5 +1,7 @@
 // One way to the server: JSON, the session cookie, the CSRF token on changes, problems as errors.
 
+import createClient from "openapi-fetch";
+import type { paths } from "./schema";
 import type { Problem } from "./types";
 
 /** Longer than any answer of the server takes; a wait without an end would look like a frozen page. */
@@ -27,8 +29,6 @@ export class ApiError extends Error {
   }
 }
 
-export type Query = Record<string, string | number | undefined>;
-
 let csrfToken = "";
 
 /** Takes the token that `GET /session` gave. */
@@ -36,46 +36,43 @@ export function takeCsrfToken(token: string): void {
   csrfToken = token;
 }
 
-export function get<T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> {
-  return send<T>("GET", path + queryText(query), undefined, signal);
+export const http = createClient<paths>({
+  baseUrl: window.location.origin,
+  credentials: "same-origin",
+  fetch: (request) => {
+    const signal = AbortSignal.any([request.signal, AbortSignal.timeout(ANSWER_WITHIN_MS)]);
+    return fetch(request, { signal });
+  },
+});
+
+http.use({
+  onRequest: ({ request }) => {
+    if (request.method !== "GET") request.headers.set("X-Csrf-Token", csrfToken);
+  },
+  onError: ({ error, request }) => {
+    if (request.signal.aborted) return;
+    return new ApiError({ status: 0, code: "unreachable", detail: String(error) });
+  },
+});
+
+/** The body of an answer; a refusal is thrown. */
+export async function answer<T>(call: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
+  const { data, error, response } = await call;
+  if (!response.ok) throw problemOf(response, error);
+  return data as T;
 }
 
-export function change<T>(method: "POST" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<T> {
-  return send<T>(method, path, body);
-}
+/** As `answer`, under a type of ours: openapi-fetch makes arrays of pairs, and the schema leaves contracts open. */
+export const answerAs = <T>(call: Promise<{ data?: unknown; error?: unknown; response: Response }>) => answer(call) as Promise<T>;
 
-function queryText(query: Query): string {
-  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== "");
-  const text = new URLSearchParams(given.map(([key, value]) => [key, String(value)])).toString();
-  return text === "" ? "" : `?${text}`;
-}
-
-async function send<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
-  const headers = new Headers({ Accept: "application/json" });
-  if (body !== undefined) headers.set("Content-Type", "application/json");
-  if (method !== "GET") headers.set("X-Csrf-Token", csrfToken);
-  const deadline = AbortSignal.timeout(ANSWER_WITHIN_MS);
-  const response = await fetch(`/api/v1/${path}`, {
-    method,
-    headers,
-    credentials: "same-origin",
-    signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  }).catch((cause: unknown) => {
-    if (signal?.aborted) throw cause;
-    throw new ApiError({ status: 0, code: "unreachable", detail: String(cause) });
-  });
-  if (!response.ok) throw await problemOf(response);
-  return (response.status === 204 ? undefined : await response.json()) as T;
-}
-
-async function problemOf(response: Response): Promise<ApiError> {
-  const body = (await response.json().catch(() => null)) as Partial<Problem> | null;
+/** A proxy in between may answer with something that is no problem document. */
+function problemOf(response: Response, body: unknown): ApiError {
+  const problem: Partial<Problem> = typeof body === "object" && body !== null ? body : {};
   return new ApiError({
     status: response.status,
-    code: body?.code ?? `http.${response.status}`,
-    detail: body?.detail ?? body?.title ?? response.statusText,
-    help: body?.help ?? null,
-    request_id: body?.request_id ?? null,
+    code: problem.code ?? `http.${response.status}`,
+    detail: problem.detail ?? problem.title ?? response.statusText,
+    help: problem.help ?? null,
+    request_id: problem.request_id ?? null,
   });
 }

@@ -99,3 +99,5 @@ export const enrolTokensQuery = queryOptions({ queryKey: ["enrol-tokens"], query
 export const rolesQuery = queryOptions({ queryKey: ["roles"], queryFn: calls.listRoles });
 
 export const webhooksQuery = queryOptions({ queryKey: ["webhooks"], queryFn: calls.listWebhooks });
+
+export const auditVerdictQuery = queryOptions({ queryKey: ["audit", "verdict"], queryFn: calls.checkAudit });

@@ -43,8 +43,8 @@ function Logo() {
   return (
     <svg className="logo" width="24" height="24" viewBox="0 0 32 32" aria-hidden="true" focusable="false">
       <rect className="logo-ground" width="32" height="32" rx="7" />
-      <path className="logo-hull" d="M7 20h18l-3.2 5.2a2 2 0 0 1-1.7 1H11.900a2 2 0 0 1-1.7-1z" />
-      <path className="logo-lift" d="M16 17V6m-4.5 4.300L16 5.800l4.5 4.500" />
+      <path className="logo-hull" d="M7 20h18l-3.2 5.2a2 2 0 0 1-1.7 1H11.9a2 2 0 0 1-1.7-1z" />
+      <path className="logo-lift" d="M16 17V6m-4.5 4.3L16 5.8l4.5 4.5" />
     </svg>
   );
 }

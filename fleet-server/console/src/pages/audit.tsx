@@ -1,11 +1,12 @@
 // Who did what, to what, why, on what evidence. Rows are chained by hashes.
 
-import { useInfiniteQuery } from "@tanstack/react-query";
-import { auditQuery } from "../api/queries";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { auditQuery, auditVerdictQuery } from "../api/queries";
 import type { AuditEntry } from "../api/types";
 import { useLocale } from "../i18n/language";
 import { Age, Button, Empty, PageHeader, TableScroll } from "../ui/basics";
 import { ProblemNote, Waiting } from "../ui/loaded";
+import { Mark } from "../ui/mark";
 
 export function AuditPage() {
   const { say } = useLocale();
@@ -13,7 +14,9 @@ export function AuditPage() {
   const entries = audit.data?.pages.flatMap((page) => page.items) ?? [];
   return (
     <>
-      <PageHeader title={say("audit.title")} hint={say("audit.hint")} />
+      <PageHeader title={say("audit.title")} hint={say("audit.hint")}>
+        <Verdict />
+      </PageHeader>
       {audit.isError && <ProblemNote error={audit.error} onRetry={() => void audit.refetch()} />}
       {audit.isPending && <Waiting />}
       {audit.isSuccess && entries.length === 0 && <Empty icon="audit">{say("audit.none")}</Empty>}
@@ -22,6 +25,18 @@ export function AuditPage() {
         <Button disabled={audit.isFetchingNextPage} onClick={() => void audit.fetchNextPage()}>{say("audit.more")}</Button>
       )}
     </>
+  );
+}
+
+/** The server has checked that each row's hash follows from the row before. */
+function Verdict() {
+  const { say } = useLocale();
+  const verdict = useQuery(auditVerdictQuery).data;
+  if (!verdict) return null;
+  return verdict.is_intact ? (
+    <Mark tone="ok" icon="shield">{say("audit.intact", { count: verdict.rows })}</Mark>
+  ) : (
+    <Mark tone="bad" icon="critical">{say("audit.broken", { row: verdict.first_broken ?? 0 })}</Mark>
   );
 }
 

@@ -6,7 +6,7 @@ import { versionQuery } from "../api/queries";
 import type { TensorSpec, VersionView } from "../api/types";
 import { useLocale } from "../i18n/language";
 import { wishRollback } from "../rollback/wish";
-import { Age, Button, Empty, Facts, PageHeader, Panel, TableScroll } from "../ui/basics";
+import { Age, Button, Digest, Empty, Facts, PageHeader, Panel, TableScroll } from "../ui/basics";
 import { CopyLine } from "../ui/copy";
 import { Icon } from "../ui/icon";
 import { Loaded } from "../ui/loaded";
@@ -103,10 +103,11 @@ function ImageFacts({ version }: { version: VersionView }) {
   );
 }
 
+/** A role by its name, a key by the begin of its id. */
 function SignedBy({ names }: { names: string[] }) {
   return (
     <ul className="plain-list">
-      {names.map((name) => <li key={name}><code className="break">{name}</code></li>)}
+      {names.map((name) => <li key={name}>{/^[0-9a-f]{64}$/.test(name) ? <Digest digest={name} /> : name}</li>)}
     </ul>
   );
 }

@@ -24,7 +24,11 @@ beforeAll(async () => {
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
   const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const real = globalThis.fetch;
-  vi.stubGlobal("fetch", (path: string, init: RequestInit) => real(base + path, withoutSignal(init)));
+  vi.stubGlobal("fetch", async (request: Request) => {
+    const { pathname, search } = new URL(request.url);
+    const body = request.method === "GET" ? {} : { body: await request.text() };
+    return real(base + pathname + search, { method: request.method, headers: request.headers, ...body });
+  });
 });
 
 afterEach(() => {
@@ -100,11 +104,6 @@ function show() {
     </QueryClientProvider>,
   );
   return started;
-}
-
-/** jsdom's signals are not those of the runtime that sends the request. */
-function withoutSignal({ signal: _, ...init }: RequestInit): RequestInit {
-  return init;
 }
 
 async function textOf(request: IncomingMessage): Promise<string> {

@@ -1,6 +1,6 @@
 // What a rollback asks for, decided from what is chosen and what is known. Pure.
 
-import type { ModelView, RollbackRequest, RollbackTarget, RolloutView, VersionView } from "../api/types";
+import type { DeviceProgress, ModelView, RollbackRequest, RollbackTarget, RolloutView, VersionView } from "../api/types";
 import { shellQuote } from "../ui/shell-quote";
 
 export interface Choice {
@@ -73,7 +73,7 @@ export interface Proof {
 
 /** Reads from a rollout how many devices prove it by their own reports. */
 export function proofOf(rollout: Pick<RolloutView, "progress">): Proof {
-  const count = (...states: (keyof RolloutView["progress"])[]) =>
+  const count = (...states: DeviceProgress[]) =>
     states.reduce((sum, state) => sum + (rollout.progress[state] ?? 0), 0);
   const kept = count("succeeded");
   const serving = kept + count("probation");

@@ -22,14 +22,12 @@ export function Timeline({ entries }: { entries: TimelineItem[] }) {
         <li key={`${entry.at}-${index}`} className={`severity-${entry.severity}`}>
           <span className="timeline-at muted"><Age at={entry.at} /></span>
           <SeverityMark severity={entry.severity} />
-          <div>
-            <p>{entry.text}</p>
-            <p className="muted small">
-              {entry.kind}
-              {entry.model && <> · {entry.model}</>}
-              {entry.code && <> · <code>{entry.code}</code></>}
-            </p>
-          </div>
+          <p>{entry.text}</p>
+          <p className="muted small">
+            {entry.model && <>{entry.model} · </>}
+            {entry.code && <><code>{entry.code}</code> · </>}
+            {entry.kind}
+          </p>
         </li>
       ))}
     </ol>

@@ -20,7 +20,7 @@ export const fleet = {
   "overview.noModels": "No device serves a model yet.",
   "overview.running": "Rollouts in flight",
   "overview.noRollouts": "No rollout is in flight.",
-  "fleet.empty": "No device is enrolled yet. `fleetctl enrol token create` makes a token.",
+  "fleet.empty": "No device is enrolled yet. `fleetctl enrol create` makes a token.",
   "fleet.part": "Shows {shown} of {total}.",
   "fleet.table": "Devices by place and state",
   "fleet.group": "Group",
@@ -176,4 +176,6 @@ export const fleet = {
   "settings.webhookNever": "none yet",
   "settings.webhookSecret": "Secret to check signatures with; shown only now",
   "settings.remove": "Remove",
+  "audit.intact": "Chain intact: {count} rows checked",
+  "audit.broken": "Chain broken from row {row}",
 } as const;

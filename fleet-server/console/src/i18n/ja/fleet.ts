@@ -22,7 +22,7 @@ export const fleet: Record<keyof typeof en, string> = {
   "overview.noModels": "モデルを稼働しているデバイスはまだありません。",
   "overview.running": "進行中のロールアウト",
   "overview.noRollouts": "進行中のロールアウトはありません。",
-  "fleet.empty": "デバイスはまだ登録されていません。`fleetctl enrol token create` でトークンを作成します。",
+  "fleet.empty": "デバイスはまだ登録されていません。`fleetctl enrol create` でトークンを作成します。",
   "fleet.part": "{total} 件中 {shown} 件を表示。",
   "fleet.table": "場所と状態ごとのデバイス数",
   "fleet.group": "グループ",
@@ -178,4 +178,6 @@ export const fleet: Record<keyof typeof en, string> = {
   "settings.webhookNever": "まだなし",
   "settings.webhookSecret": "署名検証用シークレット(今だけ表示)",
   "settings.remove": "削除",
+  "audit.intact": "改ざんなし: {count} 行を検証済み",
+  "audit.broken": "{row} 行目以降で不整合",
 };

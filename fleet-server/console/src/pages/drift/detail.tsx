@@ -41,11 +41,11 @@ export function DriftDetail({ verdict, verdicts, onChoose }: DriftDetailProps) {
           <section aria-label={say("drift.series")}>
             <h3>{say("drift.series")}</h3>
             <Loaded query={series}>
-              {({ items }) =>
-                items.length < 2 ? (
+              {(points) =>
+                points.length < 2 ? (
                   <Empty icon="queued">{say("drift.fewWindows")}</Empty>
                 ) : (
-                  <Series points={items} threshold={verdict.threshold} />
+                  <Series points={points} threshold={verdict.threshold} />
                 )
               }
             </Loaded>
