@@ -96,6 +96,8 @@ fn run_with_stdout(
 ) -> anyhow::Result<ExitStatus> {
     // A group of its own, so that whatever it starts can be ended with it.
     command.stdin(Stdio::null()).stderr(Stdio::from(stderr)).process_group(0);
+    // Logs are read by people: an error's own words, not where in a test it was made; no colours.
+    command.env("RUST_LIB_BACKTRACE", "0").env("NO_COLOR", "1");
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = Group(command.spawn().with_context(|| format!("cannot start {program}"))?);
     let began = Instant::now();

@@ -105,6 +105,21 @@ describe("the filter", () => {
   });
 });
 
+describe("the palette", () => {
+  it("leads to a device by a few letters of its name", async () => {
+    await open(session, "/", "light", "en");
+    const [device] = (await read<PageOf<DeviceView>>(session, "devices?limit=1")).items;
+    await page.keyboard.press("Control+k");
+    await page.getByRole("dialog").waitFor();
+    await page.keyboard.type(device?.id ?? "");
+    await page.getByRole("option", { name: device?.id, exact: false }).first().waitFor();
+    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("Enter");
+
+    await page.waitForURL((url) => url.pathname.startsWith("/devices/"));
+  });
+});
+
 describe("the way back, by keyboard alone", () => {
   it("is reached, shows its effect, and wants a reason", async () => {
     await open(session, "/", "light", "en");

@@ -144,6 +144,11 @@ impl Ground {
 
     /// A camera sends a window of the rows that come next.
     async fn window(&mut self, camera: &str, is_drifted: bool) {
+        self.window_with_clock(camera, is_drifted, 0).await;
+    }
+
+    /// The same, from a camera whose clock is ahead.
+    async fn window_with_clock(&mut self, camera: &str, is_drifted: bool, ahead_ms: i64) {
         let sent = self.sent.entry(camera.to_owned()).or_default();
         let rows = if is_drifted { &self.drifted } else { &self.held_out };
         // Cameras begin at different rows, and each goes round.
@@ -156,8 +161,8 @@ impl Ground {
         let window = ProfileWindow {
             model: digits(),
             image: image("2"),
-            from: self.now.plus(-2 * SECOND_MS),
-            until: self.now,
+            from: self.now.plus(ahead_ms - 2 * SECOND_MS),
+            until: self.now.plus(ahead_ms),
             profile: profiler.close().encode().unwrap(),
             errors: 0,
         };
@@ -350,6 +355,21 @@ async fn the_fleet_is_judged_by_all_sites_together() {
         ground.watch.turn(ground.now).await.unwrap();
     }
     assert_eq!(ground.judged("fleet").1, windows + 1);
+}
+
+#[tokio::test]
+async fn a_camera_with_a_wrong_clock_is_judged_by_the_servers() {
+    let mut ground = Ground::of_three_sites().await;
+    let day_ms = 86_400 * SECOND_MS;
+    for ahead_ms in [day_ms, -day_ms, 0] {
+        ground.now = ground.now.plus(2 * SECOND_MS);
+        ground.window_with_clock("osaka", true, ahead_ms).await;
+        ground.watch.turn(ground.now.plus(SECOND_MS)).await.unwrap();
+    }
+
+    let verdicts = ground.watch.verdicts();
+    assert!(verdicts.iter().all(|view| view.until == ground.now), "{verdicts:?}");
+    assert_eq!(ground.alerts_of("osaka").await.len(), 1);
 }
 
 #[tokio::test]

@@ -701,7 +701,7 @@ export interface components {
         DriftView: {
             /** @description Begin of the rows judged. */
             from: components["schemas"]["UnixMillis"];
-            /** @description The metric with its binning, such as `psi/refq10/eps1e-4`. */
+            /** @description The metric with its binning, such as `psi/refq10+tails/eps1e-4`. */
             metric: string;
             /** @description The model. */
             model: components["schemas"]["ModelName"];
@@ -1083,7 +1083,7 @@ export interface components {
             items: {
                 /** @description Begin of the rows judged. */
                 from: components["schemas"]["UnixMillis"];
-                /** @description The metric with its binning, such as `psi/refq10/eps1e-4`. */
+                /** @description The metric with its binning, such as `psi/refq10+tails/eps1e-4`. */
                 metric: string;
                 /** @description The model. */
                 model: components["schemas"]["ModelName"];
@@ -1742,7 +1742,7 @@ export interface operations {
     "get-alerts": {
         parameters: {
             query?: {
-                /** @description `open,acknowledged` leaves out those that are over; all if not given. */
+                /** @description Only in these states, such as `open,acknowledged`; in any if not given, or empty. */
                 state?: string;
                 /** @description Entries on the page; 100 if not given, at most 1,000. */
                 limit?: number;

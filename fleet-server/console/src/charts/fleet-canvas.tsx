@@ -8,6 +8,8 @@ import { liveDevices } from "../live/connection";
 import { ANY_KEY } from "../live/overlay";
 import { useTheme } from "../theme";
 
+/** Most messages change no state, and nobody sees which half of a second one came in. */
+const REDRAW_AFTER_MS = 500;
 const CELL_PX = 14;
 const GAP_PX = 3;
 const PITCH_PX = CELL_PX + GAP_PX;
@@ -37,13 +39,24 @@ export function FleetCanvas({ devices, readAt }: { devices: DeviceView[]; readAt
   }, []);
 
   useEffect(() => {
+    let drawn = "";
+    let wait: ReturnType<typeof setTimeout> | undefined;
     const draw = () => {
-      if (!canvas.current || columns === 0) return;
+      wait = undefined;
       const now = devices.map((device) => liveDevices.newest(device.id, device, readAt).state);
+      const picture = now.join();
+      if (!canvas.current || columns === 0 || picture === drawn) return;
+      drawn = picture;
       drawCells(canvas.current, now, columns, rows);
     };
     draw();
-    return liveDevices.subscribe(ANY_KEY, draw);
+    const end = liveDevices.subscribe(ANY_KEY, () => {
+      wait ??= setTimeout(draw, REDRAW_AFTER_MS);
+    });
+    return () => {
+      end();
+      clearTimeout(wait);
+    };
     // The theme changes the colours that are read from the style.
   }, [devices, readAt, columns, rows, theme]);
 

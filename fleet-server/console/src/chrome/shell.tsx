@@ -8,8 +8,13 @@ import { useRollbackWish } from "../rollback/wish";
 import { Icon, type IconName } from "../ui/icon";
 import { Header } from "./header";
 
-const Palette = lazy(() => import("./palette").then((module) => ({ default: module.Palette })));
-const RollbackDialog = lazy(() => import("../rollback/dialog").then((module) => ({ default: module.RollbackDialog })));
+const loadPalette = () => import("./palette").then((module) => ({ default: module.Palette }));
+const loadRollback = () => import("../rollback/dialog").then((module) => ({ default: module.RollbackDialog }));
+const Palette = lazy(loadPalette);
+const RollbackDialog = lazy(loadRollback);
+
+/** The first page goes first. */
+const LOAD_DIALOGS_AFTER_MS = 500;
 
 export const destinations = [
   { to: "/", key: "nav.overview", icon: "overview" },
@@ -27,6 +32,7 @@ export function Shell() {
   const [isPaletteOpen, setIsPaletteOpen] = useState(false);
   const wish = useRollbackWish();
   useEffect(openStream, []);
+  useEffect(loadDialogs, []);
   useEffect(() => onPaletteKeys(() => setIsPaletteOpen(true)), []);
   return (
     <div className="shell">
@@ -60,6 +66,12 @@ function Navigation() {
       </ul>
     </nav>
   );
+}
+
+/** The way back opens at once when it is needed, and letters typed after Ctrl-K are not lost. */
+function loadDialogs(): () => void {
+  const wait = setTimeout(() => void Promise.allSettled([loadPalette(), loadRollback()]), LOAD_DIALOGS_AFTER_MS);
+  return () => clearTimeout(wait);
 }
 
 function onPaletteKeys(open: () => void): () => void {

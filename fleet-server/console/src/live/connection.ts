@@ -17,6 +17,9 @@ export interface Connection {
 /** Lists are read again at most this often for changes that the stream tells only in part. */
 const LISTS_EVERY_MS = 5_000;
 
+/** The overview in numbers is drawn at most this often; it is read by people. */
+const STATUS_EVERY_MS = 1_000;
+
 /** With the window hidden no frame comes, and nothing needs to be drawn. */
 const nextFrame = (flush: () => void) => {
   if (document.hidden) setTimeout(flush, 1_000);
@@ -27,6 +30,7 @@ export const liveDevices = new Overlay<DeviceView>(nextFrame);
 
 let connection: Connection = { state: "connecting", heardAt: 0 };
 const listeners = new Set<() => void>();
+let newestStatus: Status | undefined;
 const waiting = new Set<string>();
 
 /** Opens the stream; the returned function closes it. The browser connects again by itself. */
@@ -79,6 +83,14 @@ function takeRollout(rollout: RolloutView): void {
 }
 
 function takeStatus(status: Status): void {
+  if (newestStatus === undefined) setTimeout(showStatus, STATUS_EVERY_MS);
+  newestStatus = status;
+}
+
+function showStatus(): void {
+  const status = newestStatus;
+  newestStatus = undefined;
+  if (!status) return;
   queryClient.setQueryData(["status"], status);
   recordRate(status.at, status.requests_per_s);
   readAgainSoon("devices", "count");

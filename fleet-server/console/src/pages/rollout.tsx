@@ -3,10 +3,10 @@
 import { useQuery } from "@tanstack/react-query";
 import { getRouteApi } from "@tanstack/react-router";
 import { auditOfQuery, rolloutQuery } from "../api/queries";
-import type { AuditEntry, RolloutView } from "../api/types";
+import type { AuditEntry, RolloutState, RolloutView } from "../api/types";
 import { useLocale } from "../i18n/language";
 import { Age, Facts, PageHeader, Panel } from "../ui/basics";
-import { Icon } from "../ui/icon";
+import { Icon, type IconName } from "../ui/icon";
 import { Loaded } from "../ui/loaded";
 import { RolloutMark } from "../ui/mark";
 import { ModelLink, VersionLink } from "../ui/model-link";
@@ -42,7 +42,7 @@ function Sections({ rollout }: { rollout: RolloutView }) {
         <RolloutMark state={rollout.state} />
       </PageHeader>
       <p className={`verdict verdict-${rollout.state}`} role="status">
-        <Icon name={rollout.state === "halted" ? "critical" : "info"} />
+        <Icon name={verdictIcon(rollout.state)} />
         <span>{rollout.why}</span>
       </p>
       <Actions rollout={rollout} />
@@ -68,6 +68,11 @@ function Sections({ rollout }: { rollout: RolloutView }) {
   );
 }
 
+function verdictIcon(state: RolloutState): IconName {
+  if (state === "halted") return "critical";
+  return state === "succeeded" ? "check" : "info";
+}
+
 function About({ rollout }: { rollout: RolloutView }) {
   const { say } = useLocale();
   return (
@@ -90,7 +95,7 @@ function History({ rollout }: { rollout: RolloutView }) {
   const opened = rollout.waves.flatMap((wave, index): TimelineItem[] =>
     wave.opened_at == null
       ? []
-      : [{ at: wave.opened_at, kind: "wave", severity: "info", text: say("rollout.waveOpened", { wave: wave.plan.name || String(index + 1) }) }],
+      : [{ at: wave.opened_at, kind: "wave", severity: "info", text: say("rollout.waveOpened", { wave: wave.plan.name || say("wave.numbered", { number: index + 1 }) }) }],
   );
   return (
     <Loaded query={audit}>
@@ -103,5 +108,6 @@ function History({ rollout }: { rollout: RolloutView }) {
 
 function itemOf(entry: AuditEntry): TimelineItem {
   const why = entry.reason ? `: ${entry.reason}` : "";
-  return { at: entry.at, kind: entry.actor, severity: "info", text: `${entry.action}${why}`, code: entry.detail };
+  const kind = entry.detail ? `${entry.detail} · ${entry.actor}` : entry.actor;
+  return { at: entry.at, kind, severity: "info", text: `${entry.action}${why}` };
 }

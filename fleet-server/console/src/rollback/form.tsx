@@ -26,9 +26,11 @@ interface RollbackFormProps {
 /** The server wants a reason with every rollback; nothing is done or kept for a dry run. */
 const DRY_RUN_REASON = "dry run";
 
+const EFFECT_KEY = "rollback-effect";
+
 const effectQuery = (choice: Choice) =>
   queryOptions({
-    queryKey: ["rollback-effect", choice.model, choice.target, choice.filter],
+    queryKey: [EFFECT_KEY, choice.model, choice.target, choice.filter],
     queryFn: () => rollBack({ ...requestOf(choice, true), reason: DRY_RUN_REASON }),
     enabled: choice.model !== "",
     retry: false,
@@ -44,7 +46,8 @@ export function RollbackForm({ models, wish, onStarted, onClose }: RollbackFormP
   const start = useMutation({
     mutationFn: () => rollBack(requestOf(choice, false)),
     onSuccess: (result) => {
-      void queryClient.invalidateQueries();
+      // All that is shown is old now; what this very rollback would do is past.
+      void queryClient.invalidateQueries({ predicate: ({ queryKey }) => queryKey[0] !== EFFECT_KEY });
       onStarted(result);
     },
   });

@@ -44,7 +44,7 @@ export const rollout = {
   "rollout.devices": "Which",
   "rollout.andMore": "and {count} more",
   "rollout.timeline": "Timeline",
-  "rollout.waveOpened": "Wave {wave} opened",
+  "rollout.waveOpened": "{wave} opened",
   "progress.queued": "Queued",
   "progress.offered": "Offered",
   "progress.in-progress": "In progress",

@@ -46,7 +46,7 @@ export const rollout: Record<keyof typeof en, string> = {
   "rollout.devices": "デバイス",
   "rollout.andMore": "ほか {count} 台",
   "rollout.timeline": "タイムライン",
-  "rollout.waveOpened": "ウェーブ {wave} を開始",
+  "rollout.waveOpened": "{wave} を開始",
   "progress.queued": "待機",
   "progress.offered": "通知済み",
   "progress.in-progress": "処理中",
