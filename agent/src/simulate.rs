@@ -14,8 +14,8 @@ use crate::identity::Identity;
 use crate::supervisor::{self, Setup, SupervisorError};
 use crate::verify::spread_permille;
 
-/// Devices begin within this time, so that they do not all come at once: ten a second.
-const BEGIN_MS_EACH: u64 = 100;
+/// Devices begin within this time each, so that they do not all come at once: twenty-five a second.
+const BEGIN_MS_EACH: u64 = 40;
 
 /// Devices in one process; each takes a connection, a few tasks and a directory.
 const COUNT_MAX: u32 = 5_000;

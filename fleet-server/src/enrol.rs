@@ -104,7 +104,7 @@ impl EnrolError {
     pub(crate) const fn help(&self) -> Option<&'static str> {
         match self {
             Self::Unknown | Self::Expired | Self::Used => {
-                Some("make a new token with `fleetctl enrol token create`")
+                Some("make a new token with `fleetctl enrol create`")
             }
             Self::Bound(_) => Some("give the device id that the token was made for"),
             Self::Taken(_) => {

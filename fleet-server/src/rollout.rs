@@ -24,6 +24,7 @@ mod wave;
 mod why;
 
 pub use gate::Gate;
+use why::Ending;
 pub use why::{Halt, Why};
 
 /// Devices that were offline may catch up for this long after the last wave; then the rollout ends without them.
@@ -285,10 +286,13 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
         }
         Stage::Paused => "paused by an operator".to_owned(),
         Stage::Halted => census.first_failed_gate(&standings).map_or_else(
-            || "halted; the gate that failed would hold now".to_owned(),
+            || match census.result() {
+                result if result.serving == 0 => format!("halted; {result}"),
+                _ => "halted; the gate that failed would hold now".to_owned(),
+            },
             |(_, halt)| halt.to_string(),
         ),
-        Stage::Succeeded => "every device is done".to_owned(),
+        Stage::Succeeded => census.result().to_string(),
         Stage::Aborted => "given up by an operator; devices stay on what they have".to_owned(),
         Stage::Superseded => "a newer rollout of the model took its devices".to_owned(),
     };

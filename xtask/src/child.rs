@@ -102,6 +102,9 @@ fn run_with_stdout(
     let mut child = Group(command.spawn().with_context(|| format!("cannot start {program}"))?);
     let began = Instant::now();
     let spinner = ProgressBar::new_spinner();
+    if spinner.is_hidden() {
+        eprintln!("{title} …");
+    }
     spinner.set_style(ProgressStyle::with_template("{spinner} {elapsed:>4} {msg}")?);
     loop {
         if let Some(status) = child.0.try_wait()? {

@@ -108,7 +108,7 @@ fn in_scope(
         },
         title: format!("{model} {version} drifted in {scope}: {}", named(&drifted)),
         detail: format!("{}: {why}", strongest.subject),
-        help: format!("`fleetctl drift show {model} --scope {scope}` compares with the reference"),
+        help: format!("`fleetctl drift list --model {model} --scope {scope}` lists the measures"),
         labels,
         since,
         hold_ms: 0, // a verdict has its own hysteresis
@@ -213,7 +213,7 @@ pub fn device_event(device: &DeviceId, event: &Event) -> Finding {
         },
         title: format!("device {device} reports {}", event.code),
         detail: event.text.clone(),
-        help: format!("`fleetctl device events {device}` shows what led to it"),
+        help: format!("`fleetctl device timeline {device}` shows what led to it"),
         labels,
         since: event.at,
         hold_ms: 0,
@@ -271,7 +271,7 @@ mod tests {
         "severity": "critical",
         "title": "vision/digits 2 drifted in site=osaka: group:upper-left",
         "detail": "feature:p01: psi 0.9",
-        "help": "`fleetctl drift show vision/digits --scope site=osaka` compares with the reference",
+        "help": "`fleetctl drift list --model vision/digits --scope site=osaka` lists the measures",
         "labels": {
           "group": "upper-left",
           "model": "vision/digits",
@@ -288,7 +288,7 @@ mod tests {
         "severity": "warning",
         "title": "vision/digits 2 drifted in device:cam-1: confidence",
         "detail": "confidence: psi 0.5",
-        "help": "`fleetctl drift show vision/digits --scope device:cam-1` compares with the reference",
+        "help": "`fleetctl drift list --model vision/digits --scope device:cam-1` lists the measures",
         "labels": {
           "device": "cam-1",
           "model": "vision/digits",

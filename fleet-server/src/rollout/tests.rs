@@ -241,7 +241,7 @@ fn the_tail_for_offline_devices_ends() {
 
     assert_eq!(waiting.stage, Stage::Completing { since: NOW });
     assert_eq!(over.stage, Stage::Succeeded);
-    assert_eq!(over.why, "ended without 1 that stayed offline");
+    assert_eq!(over.why, "1 device serves it; 1 stayed offline");
 }
 
 #[test]
@@ -478,4 +478,32 @@ fn a_hundred_thousand_devices_are_planned_quickly() {
     let limit_ms = if cfg!(debug_assertions) { 10_000 } else { 500 };
     assert_eq!(plan.tell.len(), 1_000);
     assert!(begun.elapsed().as_millis() < limit_ms, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_rollout_that_no_device_may_be_offered_halts_and_says_so() {
+    let (mut rollout, mut fleet) = (rollout(vec![wave(100.0, 0)]), fleet(2));
+    for device in fleet.values_mut() {
+        device.penalty = Some(Failure { code: "golden.mismatch".to_owned(), ..Failure::default() });
+    }
+
+    let plan = turn(&mut rollout, &mut fleet, NOW);
+
+    assert_eq!(plan.stage, Stage::Halted);
+    let why = "no device serves it; 2 not offered it, having ended badly with it before";
+    assert_eq!(plan.why, why);
+}
+
+#[test]
+fn a_success_names_those_who_were_left_out() {
+    let (mut rollout, mut fleet) = (rollout(vec![wave(100.0, 0)]), fleet(3));
+    fleet.get_mut(&id(0)).unwrap().penalty = Some(Failure::default());
+    turn(&mut rollout, &mut fleet, NOW);
+    end_all(&mut fleet, OutcomeKind::Committed);
+
+    let plan = turn(&mut rollout, &mut fleet, NOW);
+
+    assert_eq!(plan.stage, Stage::Succeeded);
+    let why = "2 devices serve it; 1 not offered it, having ended badly with it before";
+    assert_eq!(plan.why, why);
 }

@@ -8,7 +8,9 @@ use sealift_protocol::id::{DeviceId, RolloutId, UnixMillis};
 
 use super::gate::{self, Gate, Tally};
 use super::judge::{self, Verdict};
-use super::{Fleet, Halt, Position, Rollout, Served, Stage, Standing, TAIL_MS, WaveReading, Why};
+use super::{
+    Ending, Fleet, Halt, Position, Rollout, Served, Stage, Standing, TAIL_MS, WaveReading, Why,
+};
 
 /// Everything that is counted in one pass over the fleet.
 pub(super) struct Census<'a> {
@@ -170,12 +172,29 @@ impl<'a> Census<'a> {
             let why = format!("all waves passed; {offline} offline may catch up");
             return Step { stage, tell, why };
         }
-        let why = if offline == 0 {
-            "every device is done".to_owned()
-        } else {
-            format!("ended without {offline} that stayed offline")
-        };
-        Step { stage: Stage::Succeeded, tell, why }
+        let result = self.result();
+        // That nobody was left to be told is no success: an operator looks, and may offer it again.
+        let took_nobody = result.serving == 0 && result.bad + result.penalised > 0;
+        let stage = if took_nobody { Stage::Halted } else { Stage::Succeeded };
+        Step { stage, tell, why: result.to_string() }
+    }
+
+    /// How it ended, or would end now.
+    pub(super) fn result(&self) -> Ending {
+        let mut ending = Ending::default();
+        for (_, counted) in &self.devices {
+            let (progress, is_penalised) = match &counted.verdict {
+                Verdict::Eligible => continue,
+                Verdict::NotTold(progress, why) => (*progress, matches!(why, Why::Penalised(_))),
+                Verdict::Told(_, progress, _) => (*progress, false),
+            };
+            ending.serving += u64::from(progress == DeviceProgress::Succeeded);
+            ending.penalised += u64::from(is_penalised);
+            ending.bad += u64::from(judge::is_bad(progress) && !is_penalised);
+            ending.offline += u64::from(progress == DeviceProgress::Offline);
+            ending.without_variant += u64::from(progress == DeviceProgress::NotApplicable);
+        }
+        ending
     }
 
     /// How many more a wave may tell.

@@ -149,6 +149,41 @@ impl fmt::Display for Halt {
     }
 }
 
+/// How a rollout ends: who serves the image, and who does not, and why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// Devices that serve it.
+    pub(super) serving: u64,
+    /// Devices that ended badly with it in this rollout.
+    pub(super) bad: u64,
+    /// Devices that were not offered it, because they ended badly with it before.
+    pub(super) penalised: u64,
+    /// Devices that stayed offline.
+    pub(super) offline: u64,
+    /// Devices on which no variant runs.
+    pub(super) without_variant: u64,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.serving {
+            0 => f.write_str("no device serves it")?,
+            1 => f.write_str("1 device serves it")?,
+            serving => write!(f, "{serving} devices serve it")?,
+        }
+        let others = [
+            (self.bad, "ended badly"),
+            (self.penalised, "not offered it, having ended badly with it before"),
+            (self.offline, "stayed offline"),
+            (self.without_variant, "cannot run any of its variants"),
+        ];
+        for (devices, what) in others.into_iter().filter(|&(devices, _)| devices > 0) {
+            write!(f, "; {devices} {what}")?;
+        }
+        Ok(())
+    }
+}
+
 const fn phase_text(phase: Phase) -> &'static str {
     match phase {
         Phase::Idle => "about to begin",

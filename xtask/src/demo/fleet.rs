@@ -40,6 +40,11 @@ impl Fleet {
         simulated: u32,
         onnxruntime: PathBuf,
     ) -> anyhow::Result<Self> {
+        // They take their time to come, so they begin first.
+        let labels = ["site=lab".to_owned()];
+        let simulated = (simulated > 0)
+            .then(|| Simulated::start(&server, directory, simulated, &labels))
+            .transpose()?;
         let mut devices = Vec::new();
         for site in SITES {
             let options = DeviceOptions {
@@ -50,10 +55,6 @@ impl Fleet {
             devices
                 .push(Device::start(&server, directory, &format!("cam-{site}"), &options).await?);
         }
-        let labels = ["site=lab".to_owned()];
-        let simulated = (simulated > 0)
-            .then(|| Simulated::start(&server, directory, simulated, &labels))
-            .transpose()?;
         Ok(Self { traffic: Vec::new(), simulated, devices, server })
     }
 

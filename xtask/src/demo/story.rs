@@ -24,7 +24,7 @@ const ROLLOUT_LIMIT: Duration = Duration::from_mins(5);
 const ENROL_LIMIT: Duration = Duration::from_mins(3);
 const DRIFT_LIMIT: Duration = Duration::from_mins(2);
 /// Ordinary traffic after which nothing may be said to drift.
-const QUIET: Duration = Duration::from_secs(8);
+const QUIET: Duration = Duration::from_secs(4);
 /// What the weaker of the two versions reaches on rows that it has not seen.
 const ACCURACY_MIN: f64 = 0.85;
 
@@ -111,7 +111,7 @@ async fn roll_out_first(fleet: &Fleet) -> Step<()> {
         "create",
         &format!("{MODEL}@1"),
         "--probation-s",
-        "2",
+        "1",
         "--watch-s",
         "600",
         "--reason",
@@ -213,11 +213,11 @@ async fn roll_out_second(fleet: &Fleet) -> Step<()> {
         "create",
         &format!("{MODEL}@2"),
         "--waves",
-        "1:3s,25%:2s,100%",
+        "1:2s,25%:1s,100%",
         "--max-error-share",
         "0.02",
         "--probation-s",
-        "2",
+        "1",
         "--watch-s",
         "600",
         "--reason",
@@ -228,7 +228,7 @@ async fn roll_out_second(fleet: &Fleet) -> Step<()> {
     let requests = no_failed_requests(fleet)?;
     let waves: Vec<_> = rollout.waves.iter().map(|wave| wave.devices.to_string()).collect();
     let found = format!(
-        "{}: waves up to {} devices, each gate passed; {requests} requests meanwhile, none failed",
+        "{}: waves of {} devices, each gate passed; {requests} requests meanwhile, none failed",
         rollout.id,
         waves.join(", "),
     );
