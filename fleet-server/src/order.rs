@@ -191,13 +191,16 @@ pub(crate) async fn write(
     }
     let (action, subject) =
         if order.is_rollback { ("rollback", id) } else { ("rollout.create", id) };
-    let detail = format!(
-        "{} {} to `{}` in {} wave(s)",
-        order.model,
-        order.version,
-        order.filter,
-        order.waves.len()
-    );
+    let whom = if order.filter.trim().is_empty() {
+        "all devices".to_owned()
+    } else {
+        format!("`{}`", order.filter)
+    };
+    let waves = match order.waves.len() {
+        1 => "1 wave".to_owned(),
+        waves => format!("{waves} waves"),
+    };
+    let detail = format!("{} {} to {whom} in {waves}", order.model, order.version);
     let deed = Deed {
         actor: asker.name,
         action,

@@ -51,13 +51,14 @@ pub(crate) fn table<const N: usize>(
 ) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(head).add_rows(rows.into_iter().map(|row| row.map(printable)));
+    table.set_header(head).add_rows(rows.into_iter().map(|row| row.map(|cell| printable(&cell))));
     table.trim_fmt()
 }
 
 /// Text from devices must not steer a terminal: control characters are shown, not sent.
-fn printable(text: String) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text }
+pub(crate) fn printable(text: &str) -> String {
+    let is_plain = !text.chars().any(char::is_control);
+    if is_plain { text.to_owned() } else { text.escape_debug().to_string() }
 }
 
 fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {

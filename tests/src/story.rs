@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use sealift_protocol::api::{DeviceView, DriftView, RolloutState, RolloutView, TimelineEntry};
+use sealift_protocol::api::{
+    AlertView, DeviceView, DriftView, RolloutState, RolloutView, TimelineEntry,
+};
 use sealift_protocol::id::{DeviceId, RolloutId};
 use tokio::time::sleep;
 
@@ -93,6 +95,17 @@ pub async fn profiles_arrive(api: &Api) -> anyhow::Result<()> {
         } else {
             Look::NotYet(format!("{} verdicts", verdicts.len()))
         })
+    })
+    .await
+}
+
+/// Waits until an alert says that something drifted in `scope`.
+pub async fn drift_alert(api: &Api, scope: &str) -> anyhow::Result<AlertView> {
+    until(&format!("an alert about {scope}"), SOON, || async {
+        let alerts: Vec<AlertView> = api.list("alerts?limit=1000").await?;
+        let is_about = |alert: &&AlertView| alert.labels.get("scope").is_some_and(|at| at == scope);
+        let found = alerts.iter().find(is_about).cloned();
+        Ok(found.map_or_else(|| Look::NotYet(format!("{} alerts", alerts.len())), Look::Done))
     })
     .await
 }

@@ -1,10 +1,11 @@
 //! The console in a real browser, before a real fleet: the journeys in `fleet-server/console/e2e`.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use sealift_tests::digits::directory as model_directory;
-use sealift_tests::fleet::{Device, DeviceOptions, Options, Server, Simulated};
+use sealift_tests::digits::{Rows, directory as model_directory};
+use sealift_tests::fleet::{Caller, Device, DeviceOptions, Options, Server, Simulated};
 use sealift_tests::needs::{onnxruntime, variable};
 use sealift_tests::process::root;
 use sealift_tests::story::{self, TIMING, answers_with};
@@ -17,18 +18,21 @@ async fn an_operator_finds_every_page_and_goes_back_by_keyboard() -> anyhow::Res
     let options = Options { extra: TIMING.to_owned(), ..Options::default() };
     let server = Server::start(directory.path(), &options).await?;
     let options = DeviceOptions {
-        labels: vec!["site=tokyo".to_owned()],
+        labels: vec!["site=osaka".to_owned()],
         onnxruntime: Some(onnxruntime()?),
         extra: String::new(),
     };
     let device = Device::start(&server, directory.path(), "cam-1", &options).await?;
-    let site = ["site=osaka".to_owned()];
-    let _simulated = Simulated::start(&server, directory.path(), 4, &site)?;
+    let site = ["site=tokyo".to_owned()];
+    let _simulated = Simulated::start(&server, directory.path(), 24, &site)?;
     for (folder, version) in [("v1", "1"), ("v2", "2")] {
         server.publish(&model_directory(folder), version)?;
         story::roll_out(&server, version).await?;
     }
     answers_with(&device, "2").await?;
+    // The pages have something to show: requests, and an alert about the digits of one site.
+    let application = tokio::spawn(ask_for_ever(device.caller(), Rows::drifted()?));
+    story::drift_alert(&server.api()?, "site=osaka").await?;
 
     let link = server.login_link()?;
     let journeys = Command::new("npm")
@@ -45,6 +49,16 @@ async fn an_operator_finds_every_page_and_goes_back_by_keyboard() -> anyhow::Res
     let printed = String::from_utf8_lossy(&journeys.stdout).into_owned();
     let complained = String::from_utf8_lossy(&journeys.stderr).into_owned();
     ensure!(journeys.status.success(), "{printed}\n{complained}");
+    application.abort();
     // The browser's way back is the devices' own.
     answers_with(&device, "1").await
+}
+
+async fn ask_for_ever(caller: Caller, rows: Rows) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    for position in (0..).step_by(10) {
+        ticks.tick().await;
+        // Whether every request is answered is told by other stories.
+        let _ = caller.infer(&rows.batch(position, 10)).await;
+    }
 }

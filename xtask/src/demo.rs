@@ -52,7 +52,10 @@ async fn until_interrupted(arguments: &Arguments, onnxruntime: PathBuf) -> anyho
     tokio::select! {
         told = tell(arguments, directory, onnxruntime) => told,
         _ = tokio::signal::ctrl_c() => {
-            println!("\nstopped; nothing is left behind");
+            match &arguments.directory {
+                None => println!("\nstopped; nothing is left behind"),
+                Some(kept) => println!("\nstopped; what it made is in {}", kept.display()),
+            }
             Ok(())
         }
         _ = terminated.recv() => Ok(()),

@@ -63,7 +63,7 @@ async fn attention(
     if alerts > 0 {
         items.push(AttentionItem {
             severity: "warning".to_owned(),
-            title: format!("{alerts} open alert(s)"),
+            title: format!("{alerts} open {}", if alerts == 1 { "alert" } else { "alerts" }),
             detail: "nobody has said yet that they look after them".to_owned(),
             href: "/alerts?state=open".to_owned(),
         });

@@ -42,15 +42,15 @@ pub(super) struct Arguments {
 #[derive(Debug, Serialize)]
 struct Findings {
     pss_idle_mb: f64,
-    ready_ms: f64,
+    ready_us: f64,
     binary_mb: f64,
     python_pss_mb: Option<f64>,
-    python_start_ms: Option<f64>,
+    python_start_us: Option<f64>,
     /// How many times less memory the agent takes, and how many times sooner it is ready.
     pss_ratio: Option<f64>,
     start_ratio: Option<f64>,
     runs: u32,
-    ready_ms_all: Vec<f64>,
+    ready_us_all: Vec<f64>,
     pss_idle_mb_all: Vec<f64>,
     machine: Machine,
 }
@@ -99,19 +99,19 @@ async fn fleet(
 /// One start of a program: milliseconds until it was ready, and its memory at rest.
 #[derive(Clone, Copy)]
 struct Sample {
-    start_ms: f64,
+    start_us: f64,
     pss_mb: f64,
 }
 
 #[derive(Default)]
 struct Samples {
-    start_ms: Vec<f64>,
+    start_us: Vec<f64>,
     pss_mb: Vec<f64>,
 }
 
 impl Samples {
     fn add(&mut self, sample: Sample) {
-        self.start_ms.push(round(sample.start_ms));
+        self.start_us.push(round(sample.start_us));
         self.pss_mb.push(round(sample.pss_mb));
     }
 }
@@ -129,10 +129,10 @@ fn measure_agent(device: &mut Device) -> anyhow::Result<Sample> {
         ensure!(began.elapsed() < READY_LIMIT, "the agent is not ready after {READY_LIMIT:?}");
         sleep(LOOK_INTERVAL);
     }
-    let start_ms = began.elapsed().as_secs_f64() * 1e3;
+    let start_us = began.elapsed().as_secs_f64() * 1e6;
     sleep(SETTLE);
     device.process.check()?;
-    Ok(Sample { start_ms, pss_mb: pss_mb(device.process.id())? })
+    Ok(Sample { start_us, pss_mb: pss_mb(device.process.id())? })
 }
 
 fn says_ready(endpoint: &Path, process: &Process) -> bool {
@@ -152,7 +152,7 @@ fn measure_python(python: &Path) -> anyhow::Result<Sample> {
     let printed = child.stdout.take().context("its output is piped")?;
     let mut line = String::new();
     BufReader::new(printed).read_line(&mut line)?;
-    let start_ms = began.elapsed().as_secs_f64() * 1e3;
+    let start_us = began.elapsed().as_secs_f64() * 1e6;
     if line.trim() != "ready" {
         bail!("Python cannot load ONNX Runtime: {}", child.wait()?);
     }
@@ -161,24 +161,24 @@ fn measure_python(python: &Path) -> anyhow::Result<Sample> {
     // The end of its input ends it.
     drop(child.stdin.take());
     child.wait()?;
-    Ok(Sample { start_ms, pss_mb: pss_mb? })
+    Ok(Sample { start_us, pss_mb: pss_mb? })
 }
 
 fn findings(runs: u32, of_agent: &Samples, of_python: &Samples) -> anyhow::Result<Findings> {
     let pss_idle_mb = median(&of_agent.pss_mb);
-    let ready_ms = median(&of_agent.start_ms);
+    let ready_us = median(&of_agent.start_us);
     let of_python = (!of_python.pss_mb.is_empty())
-        .then(|| (median(&of_python.pss_mb), median(&of_python.start_ms)));
+        .then(|| (median(&of_python.pss_mb), median(&of_python.start_us)));
     Ok(Findings {
         pss_idle_mb,
-        ready_ms,
+        ready_us,
         binary_mb: round(megabytes(&programs()?.join("fleet-agent"))?),
         python_pss_mb: of_python.map(|(pss, _)| pss),
-        python_start_ms: of_python.map(|(_, start)| start),
+        python_start_us: of_python.map(|(_, start)| start),
         pss_ratio: of_python.map(|(pss, _)| round(pss / pss_idle_mb)),
-        start_ratio: of_python.map(|(_, start)| round(start / ready_ms)),
+        start_ratio: of_python.map(|(_, start)| round(start / ready_us)),
         runs,
-        ready_ms_all: of_agent.start_ms.clone(),
+        ready_us_all: of_agent.start_us.clone(),
         pss_idle_mb_all: of_agent.pss_mb.clone(),
         machine: Machine::read()?,
     })
@@ -187,10 +187,10 @@ fn findings(runs: u32, of_agent: &Samples, of_python: &Samples) -> anyhow::Resul
 fn print(found: &Findings) {
     println!("medians of {} runs on {}", found.runs, found.machine);
     println!("agent at rest, no model:  {:>8} MiB PSS", found.pss_idle_mb);
-    println!("agent ready after start:  {:>8} ms", found.ready_ms);
+    println!("agent ready after start:  {:>8} ms", round(found.ready_us / 1e3));
     println!("agent's program:          {:>8} MB", found.binary_mb);
-    if let (Some(pss), Some(start)) = (found.python_pss_mb, found.python_start_ms) {
-        println!("Python + onnxruntime:     {pss:>8} MiB PSS, {start} ms");
+    if let (Some(pss), Some(start)) = (found.python_pss_mb, found.python_start_us) {
+        println!("Python + onnxruntime:     {pss:>8} MiB PSS, {} ms", round(start / 1e3));
     }
     if let (Some(pss), Some(start)) = (found.pss_ratio, found.start_ratio) {
         println!("the agent takes {pss} times less memory and is ready {start} times sooner");
