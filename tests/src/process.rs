@@ -2,9 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -55,9 +57,25 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(directory.to_owned())
 }
 
-/// A free port on loopback. Somebody may take it before it is used; a fleet picks all of its ports at once and early.
+/// Below the ports that the system gives to outgoing connections: one of those could take the place of a server that is restarting.
+const PORTS: Range<u16> = 10_240..32_768;
+/// Ports tried before giving up.
+const PORTS_TRIED: u16 = 1_000;
+
+/// A free port on loopback, which no outgoing connection takes. Another listener may, before it is used: a fleet picks its ports early.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Processes begin at different places, and each goes on from where it was.
+    let begin = u16::try_from(std::process::id() % u32::from(u16::MAX)).unwrap_or_default();
+    for _ in 0..PORTS_TRIED {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let offset = begin.wrapping_mul(97).wrapping_add(step) % (PORTS.end - PORTS.start);
+        let port = PORTS.start + offset;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port from {} to {}", PORTS.start, PORTS.end)
 }
 
 /// A program that runs until it is stopped, and can be started again with the same arguments.
