@@ -52,8 +52,13 @@ pub enum InvalidCheckpoint {
 
 /// The hash of a row, over every field with its length before it, so that no two rows have the same bytes.
 pub fn leaf(row: &AuditEntry) -> Digest {
+    leaf_at(row, row.sequence)
+}
+
+/// The hash that a row would have under another number.
+pub fn leaf_at(row: &AuditEntry, sequence: u64) -> Digest {
     let mut bytes = ROW_FORM.to_vec();
-    bytes.extend(row.sequence.to_be_bytes());
+    bytes.extend(sequence.to_be_bytes());
     bytes.extend(row.at.0.to_be_bytes());
     bytes.push(u8::from(row.reason.is_some()));
     let reason = row.reason.as_deref().unwrap_or_default();

@@ -25,7 +25,7 @@ impl TenantStore {
                 tile: self.kept_tile(after / TILE).await?,
                 expected,
             };
-            if let Some(row) = walk.go_through(part) {
+            if let Some(row) = walk.go_through(&part) {
                 return Ok(Some(row));
             }
         }
@@ -65,7 +65,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn go_through(&mut self, part: Part) -> Option<u64> {
+    fn go_through(&mut self, part: &Part) -> Option<u64> {
         let begin = self.tree.size();
         let mut tile = Tree::default();
         let mut checkpoints = part.checkpoints.iter().peekable();
