@@ -19,6 +19,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::audit::Notary;
 use crate::clock;
 use crate::directive::Director;
 use crate::events::Hub;
@@ -57,6 +58,8 @@ pub(crate) struct App {
     pub(crate) reconciler: Reconciler,
     /// Signs directives.
     pub(crate) director: Arc<Director>,
+    /// Signs checkpoints of the audit log.
+    pub(crate) notary: Arc<Notary>,
     /// Times.
     pub(crate) patience: Patience,
     /// Wakes the other tasks.

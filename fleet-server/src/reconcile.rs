@@ -245,13 +245,6 @@ impl Reconciler {
             change.commit().await?;
             Ok::<_, StoreError>(gone)
         };
-        match self.store.audit_break().await {
-            Ok(None) => (),
-            Ok(Some(row)) => tracing::error!(row, "the audit log was changed by somebody else"),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "audit log not checked");
-            }
-        }
         match thrown.await {
             Ok(rows) => tracing::debug!(rows, "old rows thrown away"),
             Err(error) => {

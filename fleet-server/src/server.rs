@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::alert::deliver;
+use crate::audit::{self, Notary};
 use crate::blobs::{BlobError, Blobs};
 use crate::broker::courier::Courier;
 use crate::broker::gate::Gate;
@@ -113,6 +114,7 @@ struct Opened {
     store: Store,
     trust: Arc<Trust>,
     director: Director,
+    notary: Notary,
     authority: Authority,
     blobs: Blobs,
     own: OwnCertificate,
@@ -137,12 +139,15 @@ impl Opened {
         let trust = Trust::open(tenant, &keys).await?;
         let director = Director::open(&keys, &config.tenant, config.timing.directive_valid_s)?;
         trust.check_director(&director.public()).await?;
+        let notary = Notary::open(&keys, &config.tenant)?;
         let certificate = keys::read_secret(&keys.join(keys::CA_CERTIFICATE))?;
         let authority =
             Authority::open(&certificate, &keys::read_secret(&keys.join(keys::CA_KEY))?)?;
         let own = OwnCertificate::ensure(&config, &authority, now)?;
+        let tenant = store.tenant(&config.tenant);
+        audit::note_start(&tenant, &notary, &director.public(), now).await?;
         let blobs = Blobs::open(config.blobs.url.as_deref(), &config.data).await?;
-        Ok(Self { config, store, trust: Arc::new(trust), director, authority, blobs, own })
+        Ok(Self { config, store, trust: Arc::new(trust), director, notary, authority, blobs, own })
     }
 
     fn broker_settings(&self, last_port: u16) -> BrokerSettings {
@@ -263,7 +268,8 @@ impl Server {
         self.spawn_graceful("operators' port", serve);
 
         self.spawn("browsers", http::tell_browsers(parts.app()));
-        let Parts { config, tenant, trust, courier, reconciler, watch, tasks, .. } = parts;
+        let Parts { config, tenant, trust, notary, courier, reconciler, watch, tasks, .. } = parts;
+        self.spawn("notary", audit::keep_signed(notary, tenant.clone()));
         self.spawn("trust", keep_trust_fresh(trust, courier.clone()));
         self.spawn("courier", courier.run());
         let pause = Duration::from_millis(config.timing.reconcile_ms);
@@ -317,6 +323,7 @@ struct Parts {
     broker: Broker,
     courier: Courier,
     director: Arc<Director>,
+    notary: Arc<Notary>,
     reconciler: Reconciler,
     metrics: Metrics,
     signals: Signals,
@@ -332,7 +339,7 @@ impl Parts {
         devices: SocketAddr,
     ) -> Result<Self, ServerError> {
         let settings = opened.broker_settings(mqtt_port);
-        let Opened { config, store, trust, director, authority, blobs, own } = opened;
+        let Opened { config, store, trust, director, notary, authority, blobs, own } = opened;
         let tenant = store.tenant(&config.tenant);
         let (signals, hub, metrics) = (Signals::default(), Hub::default(), Metrics::default());
         let (ingest, ingest_task) = Ingest::start(store.clone(), signals.clone(), hub.clone());
@@ -346,7 +353,7 @@ impl Parts {
         };
         let enrolment = Arc::new(Enrolment::new(tenant.clone(), authority, places));
         let registry = Registry::new(tenant.clone(), blobs);
-        let director = Arc::new(director);
+        let (director, notary) = (Arc::new(director), Arc::new(notary));
         let reconciler = Reconciler::new(
             tenant.clone(),
             Arc::clone(&director),
@@ -376,6 +383,7 @@ impl Parts {
             broker,
             courier,
             director,
+            notary,
             reconciler,
             metrics,
             signals,
@@ -390,6 +398,7 @@ impl Parts {
             store: self.tenant.clone(),
             reconciler: self.reconciler.clone(),
             director: Arc::clone(&self.director),
+            notary: Arc::clone(&self.notary),
             patience: self.config.timing.patience(),
             signals: self.signals.clone(),
             hub: self.hub.clone(),

@@ -11,6 +11,7 @@
 use std::sync::Once;
 use std::time::Duration;
 
+use sealift_protocol::api::AuditEntry;
 use sealift_protocol::id::TenantId;
 use sqlx::any::{AnyArguments, AnyPoolOptions, install_default_drivers};
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
@@ -177,7 +178,7 @@ impl TenantStore {
             Dialect::Postgres => "BEGIN",
         };
         let transaction = self.store.writer.begin_with(begin).await?;
-        Ok(Change { transaction, tenant: self.tenant.clone() })
+        Ok(Change { transaction, tenant: self.tenant.clone(), deeds: Vec::new() })
     }
 
     pub(crate) const fn readers(&self) -> &AnyPool {
@@ -194,11 +195,15 @@ impl TenantStore {
 pub(crate) struct Change {
     transaction: Transaction<'static, Any>,
     tenant: TenantId,
+    /// Rows of the audit log that are written at the commit, not numbered yet.
+    deeds: Vec<AuditEntry>,
 }
 
 impl Change {
     /// Makes everything written true, or nothing.
-    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        // Last of all: whoever waits for the audit log's lock holds no other that its holder could still want.
+        self.write_deeds().await?;
         Ok(self.transaction.commit().await?)
     }
 

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use sealift_protocol::api::RollbackTarget;
+use sealift_protocol::audit::AuditKey;
 use sealift_protocol::id::{AlertId, DeviceId, ModelName, RolloutId, Version};
 
 /// Steers a Sealift fleet.
@@ -356,11 +358,50 @@ pub(crate) enum Alert {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
     /// Lists what was done, newest first.
-    List {
-        /// How many rows.
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
+    List(AuditList),
+    /// Checks every row against the signed checkpoints, here and not on the server; exits with 9 if a row was changed.
+    Verify {
+        /// An exported file, instead of the server's log.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// The audit key that `fleet-server init` printed; otherwise the one remembered, or the log's own on first use.
+        #[arg(long)]
+        key: Option<AuditKey>,
     },
+    /// Writes the log as JSON Lines with its checkpoints and proofs; a file that is there is continued.
+    Export {
+        /// Where to.
+        #[arg(short = 'f', long)]
+        file: PathBuf,
+        /// As for `verify`.
+        #[arg(long)]
+        key: Option<AuditKey>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditList {
+    /// How many rows.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+    /// Who: an operator, `device:<id>`, `server`.
+    #[arg(long, default_value = "")]
+    pub(crate) actor: String,
+    /// What, such as `rollback`.
+    #[arg(long, default_value = "")]
+    pub(crate) action: String,
+    /// To what, such as `r-3` or a device.
+    #[arg(long, default_value = "")]
+    pub(crate) target: String,
+    /// Not before this time, such as `2026-11-21T09:00:00Z`.
+    #[arg(long)]
+    pub(crate) from: Option<Timestamp>,
+    /// Before this time.
+    #[arg(long)]
+    pub(crate) until: Option<Timestamp>,
+    /// Also each single directive.
+    #[arg(long)]
+    pub(crate) directives: bool,
 }
 
 #[derive(Debug, Args)]

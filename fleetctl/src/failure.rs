@@ -12,6 +12,7 @@ pub(crate) enum Exit {
     TimedOut,
     Conflict,
     NeedsAttention,
+    Tampered,
     Interrupted,
 }
 
@@ -25,6 +26,7 @@ impl Exit {
             Self::TimedOut => 6,
             Self::Conflict => 7,
             Self::NeedsAttention => 8,
+            Self::Tampered => 9,
             Self::Interrupted => 130,
         }
     }

@@ -1,5 +1,6 @@
 //! The operators' command line. Speaks only HTTP to the fleet server; keys of publishers never leave the machine that it runs on.
 
+mod audit;
 mod baseline;
 mod cli;
 mod client;
@@ -51,6 +52,6 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rollout(rollout) => command::rollout::run(&connect()?, output, rollout).await,
         Command::Drift(drift) => command::drift::run(&connect()?, output, drift).await,
         Command::Alert(alert) => command::alert::run(&connect()?, output, alert).await,
-        Command::Audit(audit) => command::audit::run(&connect()?, output, audit).await,
+        Command::Audit(audit) => command::audit::run(connect, output, audit).await,
     }
 }

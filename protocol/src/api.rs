@@ -19,7 +19,8 @@ pub use device::{
 pub use drift::{DriftPoint, DriftQuery, DriftState, DriftView, HistogramView};
 pub use model::{ModelView, VersionState, VersionView};
 pub use operate::{
-    AttentionItem, AuditEntry, ModelAdoption, Page, Problem, Role, SessionNew, SessionView, Status,
+    AttentionItem, AuditCheckpoint, AuditEntry, AuditKeyView, AuditProof, ModelAdoption, Page,
+    Problem, Role, SessionNew, SessionView, Status,
 };
 pub use rollout::{
     Action, AllowedAction, DeviceProgress, GateView, RollbackRequest, RollbackResult,

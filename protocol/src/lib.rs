@@ -5,6 +5,7 @@ pub mod digest;
 pub mod codec;
 pub mod limits;
 pub mod cose;
+pub mod merkle;
 pub mod tensor;
 pub mod image;
 pub mod tuf;
@@ -16,3 +17,5 @@ pub mod drift;
 pub mod topic;
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(feature = "api")]
+pub mod audit;

@@ -18,6 +18,7 @@ use subtle::ConstantTimeEq as _;
 use super::App;
 use super::error::ApiError;
 use super::registry::OciError;
+use crate::audit::Deed;
 use crate::auth;
 use crate::clock;
 use crate::listen::Peer;
@@ -118,14 +119,38 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         Ok(None) => ApiError::unauthenticated(),
         Err(error) => error,
     };
-    if let Some(address) = address {
-        app.metrics.failures().add(address, now);
+    let headers = request.headers();
+    let has_secret = token(headers).is_some() || cookie(headers).is_some();
+    if has_secret && let Err(error) = note_failure(&app, address, "token", now).await {
+        return error.into_response();
     }
     if request.uri().path().starts_with("/v2/") {
         // Registries' clients expect their own form, and the hint that a password is wanted.
         return OciError::Unauthorized.into_response();
     }
     refusal.into_response()
+}
+
+/// Counts a wrong secret. The first of a minute, and the one after which an address must wait, are in the audit log: each of them would
+/// let whoever guesses fill the disk with rows that nobody may remove.
+pub(super) async fn note_failure(
+    app: &App,
+    address: Option<IpAddr>,
+    what: &'static str,
+    now: UnixMillis,
+) -> Result<(), ApiError> {
+    let Some(address) = address else { return Ok(()) };
+    let detail = match app.metrics.failures().add(address, now) {
+        1 => format!("wrong {what}"),
+        FAILURES_A_MINUTE => format!("{FAILURES_A_MINUTE} wrong secrets within a minute"),
+        _ => return Ok(()), // counted, and told of already
+    };
+    let (actor, subject) = (format!("address:{address}"), "operators");
+    let action = "login.refused";
+    let deed = Deed { actor: &actor, action, subject, reason: None, detail: &detail };
+    let mut change = app.store.begin().await?;
+    change.audit(&deed, now).await?;
+    Ok(change.commit().await?)
 }
 
 async fn caller(
@@ -204,7 +229,8 @@ impl Failures {
         })
     }
 
-    fn add(&self, address: IpAddr, now: UnixMillis) {
+    /// Returns how many there were within the minute, with this one.
+    fn add(&self, address: IpAddr, now: UnixMillis) -> u32 {
         let mut failures = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= ADDRESSES_MAX {
             failures.retain(|_, (since, _)| now.since(*since) < MINUTE_MS);
@@ -214,6 +240,7 @@ impl Failures {
             *entry = (now, 0);
         }
         entry.1 = entry.1.saturating_add(1);
+        entry.1
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
@@ -15,6 +15,7 @@ use super::access::{self, Caller};
 use super::error::ApiError;
 use crate::auth::{self, SESSION_LIFE_MS};
 use crate::clock;
+use crate::listen::Peer;
 use crate::store::operators::{Operator, Session};
 
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -31,9 +32,12 @@ pub(super) fn open_router() -> Router<App> {
     responses((status = 200, body = SessionView), (status = 401, body = Problem)))]
 pub(super) async fn begin(
     State(app): State<App>,
+    peer: Option<Extension<Peer>>,
     Json(new): Json<SessionNew>,
 ) -> Result<Response, ApiError> {
     let Some(begun) = auth::log_in(&app.store, &new.code, clock::now()).await? else {
+        let from = peer.map(|Extension(peer)| peer.address.ip());
+        access::note_failure(&app, from, "login", clock::now()).await?;
         let detail = "the login code is wrong, used, or older than five minutes";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "auth.code", detail)
             .help("`fleet-server login-link` prints a new link"));

@@ -33,6 +33,8 @@ impl Port {
         let store = Store::open(&url).await.unwrap().tenant(&tenant);
         let key = SigningKey::from_bytes(&[7; 32]);
         let director = Arc::new(Director::new(key, tenant, 86_400));
+        let notary = SigningKey::from_bytes(&[9; 32]);
+        let notary = Arc::new(Notary::new(notary, store.tenant()));
         let patience = Patience {
             silent_after_ms: 120_000,
             offline_after_ms: 90_000,
@@ -62,6 +64,7 @@ impl Port {
             store,
             reconciler,
             director,
+            notary,
             patience,
             signals,
             hub,

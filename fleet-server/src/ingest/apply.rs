@@ -8,11 +8,16 @@ use sealift_protocol::telemetry::{Ack, Event, Severity, SpoolId};
 
 use super::message::{Body, Message};
 use super::{IngestError, Job};
+use crate::audit::Deed;
 use crate::events::Hub;
 use crate::signals::Signals;
-use crate::store::Change;
 use crate::store::reports::Account;
 use crate::store::spools::Arrival;
+use crate::store::{Change, StoreError};
+
+/// Security events of one device in the audit log within [`AUDITED_MS`]; more are on its timeline alone.
+const AUDITED_MAX: u64 = 10;
+const AUDITED_MS: i64 = 60_000;
 
 /// What others must be told of once it is committed.
 #[derive(Debug, Default)]
@@ -106,7 +111,12 @@ async fn apply_body(
             change.add_window(device, window, now).await?;
             touched.has_profile = true;
         }
-        Body::Event(event) => change.note(device, &event_entry(event, now)).await?,
+        Body::Event(event) => {
+            if event.severity == Severity::Security {
+                audit_event(change, device, event, now).await?;
+            }
+            change.note(device, &event_entry(event, now)).await?;
+        }
         Body::Refused { channel, why } => {
             let entry = TimelineEntry {
                 at: now,
@@ -120,6 +130,25 @@ async fn apply_body(
         }
     }
     Ok(())
+}
+
+/// Writes a security event into the audit log, unless the device floods it: a stolen device could otherwise fill the disk with rows
+/// that nobody may remove.
+async fn audit_event(
+    change: &mut Change,
+    device: &DeviceId,
+    event: &Event,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let earlier = change.security_events_since(device, now.plus(-AUDITED_MS)).await?;
+    if earlier >= AUDITED_MAX {
+        return Ok(());
+    }
+    let (actor, detail) = (format!("device:{device}"), format!("{}: {}", event.code, event.text));
+    let subject = device.as_str();
+    let action = "device.security";
+    let deed = Deed { actor: &actor, action, subject, reason: None, detail: &detail };
+    change.audit(&deed, now).await
 }
 
 fn event_entry(event: &Event, now: UnixMillis) -> TimelineEntry {

@@ -1,10 +1,37 @@
-//! The audit log: rows are only ever added, and each carries a hash over itself and the row before.
+//! The audit log: rows are only ever added, each a leaf of a Merkle tree.
+//!
+//! ```text
+//! Change::audit ──▶ deeds ──commit──▶ lock the head ──▶ number, hash, insert ──▶ new head, complete tiles
+//!                                     one writer of a tenant at a time, in whichever server
+//! ```
 
 use sealift_protocol::api::AuditEntry;
+use sealift_protocol::audit;
+use sealift_protocol::digest::Digest;
 use sealift_protocol::id::UnixMillis;
+use sealift_protocol::merkle::Tree;
+use sqlx::AssertSqlSafe;
 
-use super::{Change, StoreError, TenantStore, signed, unsigned};
-use crate::audit::{self, Deed};
+use super::{Change, StoreError, corrupt, signed, unsigned};
+use crate::audit::Deed;
+
+mod adopt;
+mod check;
+mod read;
+
+pub(crate) use read::{AuditFilter, DIRECTIVE, StoredCheckpoint};
+
+/// Rows of a complete subtree whose root is kept: a proof over ten million rows reads ten thousand hashes.
+const TILE: u64 = 1_024;
+
+/// Rows that one change keeps in memory; a change with more writes them in parts.
+const DEEDS_MAX: usize = 4_096;
+
+/// Rows in one statement: nine parameters each, of the 32,766 that SQLite takes.
+const ROWS_A_STATEMENT: usize = 200;
+
+/// The columns of a row, as [`Row`] reads them.
+const COLUMNS: &str = "sequence, at, actor, action, subject, reason, detail, hash";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -25,102 +52,110 @@ impl Change {
         deed: &Deed<'_>,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let sequence = self.next_number("audit").await?;
-        let before: Option<String> = sqlx::query_scalar(
-            "SELECT hash FROM audit WHERE tenant = $1 ORDER BY sequence DESC LIMIT 1",
+        if self.deeds.len() >= DEEDS_MAX {
+            self.write_deeds().await?;
+        }
+        self.deeds.push(deed.entry(now));
+        Ok(())
+    }
+
+    /// Appends the rows of this change to the log.
+    pub(super) async fn write_deeds(&mut self) -> Result<(), StoreError> {
+        let Some(first) = self.deeds.first() else { return Ok(()) };
+        let mut tree = self.lock_log(first.at).await?;
+        let before = tree.size();
+        let mut tile = begun_tile(&tree)?;
+        let mut rows = std::mem::take(&mut self.deeds);
+        for row in &mut rows {
+            row.sequence = tree.size() + 1;
+            let leaf = audit::leaf(row);
+            row.hash = leaf.hex();
+            tree.append(leaf);
+            tile.append(leaf);
+            if tile.size() == TILE {
+                self.write_tile(tree.size() / TILE - 1, tile.root()).await?;
+                tile = Tree::default();
+            }
+        }
+        for part in rows.chunks(ROWS_A_STATEMENT) {
+            self.insert(part).await?;
+        }
+        self.set_head(before, &tree).await
+    }
+
+    /// Takes the log's head, and keeps every other writer waiting until the end of this change.
+    async fn lock_log(&mut self, now: UnixMillis) -> Result<Tree, StoreError> {
+        let (size, peaks): (i64, String) = sqlx::query_as(
+            "INSERT INTO audit_heads (tenant, size, peaks) VALUES ($1, 0, '')
+             ON CONFLICT (tenant) DO UPDATE SET size = audit_heads.size RETURNING size, peaks",
         )
         .bind(self.tenant().to_string())
-        .fetch_optional(self.connection())
+        .fetch_one(self.connection())
         .await?;
-        let mut entry = deed.entry(sequence, now);
-        entry.hash = audit::hash(&entry, before.as_deref().unwrap_or_default());
-        let sequence = signed("audit row", sequence)?;
-        let AuditEntry { at, actor, action, subject, reason, detail, hash, .. } = entry;
-        self.run(
-            "INSERT INTO audit (tenant, sequence, at, actor, action, subject, reason, detail, hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            |it| {
-                let it = it.bind(sequence).bind(at.0).bind(actor).bind(action).bind(subject);
-                it.bind(reason).bind(detail).bind(hash)
-            },
-        )
-        .await?;
+        let tree = tree(size, &peaks)?;
+        if tree.size() > 0 { Ok(tree) } else { self.adopt_old_rows(now).await }
+    }
+
+    async fn set_head(&mut self, before: u64, tree: &Tree) -> Result<(), StoreError> {
+        let (before, size) = (signed("audit log", before)?, signed("audit log", tree.size())?);
+        let peaks: Vec<_> = tree.peaks().iter().map(Digest::hex).collect();
+        let peaks = peaks.join(" ");
+        let swapped = self
+            .run(
+                "UPDATE audit_heads SET size = $3, peaks = $4 WHERE tenant = $1 AND size = $2",
+                |it| it.bind(before).bind(size).bind(peaks),
+            )
+            .await?;
+        if swapped == 1 { Ok(()) } else { Err(StoreError::Changed("the audit log")) }
+    }
+
+    async fn write_tile(&mut self, number: u64, root: Digest) -> Result<(), StoreError> {
+        let (number, hash) = (signed("audit tile", number)?, root.hex());
+        let statement = "INSERT INTO audit_tiles (tenant, number, hash) VALUES ($1, $2, $3)";
+        self.run(statement, |it| it.bind(number).bind(hash)).await?;
+        Ok(())
+    }
+
+    async fn insert(&mut self, rows: &[AuditEntry]) -> Result<(), StoreError> {
+        let values: Vec<String> = (0..rows.len()).map(values).collect();
+        let text = format!("INSERT INTO audit (tenant, {COLUMNS}) VALUES {}", values.join(", "));
+        let tenant = self.tenant().to_string();
+        let mut statement = sqlx::query(AssertSqlSafe(text)).bind(tenant);
+        for row in rows {
+            let AuditEntry { sequence, at, actor, action, subject, reason, detail, hash } =
+                row.clone();
+            statement = statement.bind(signed("audit row", sequence)?).bind(at.0).bind(actor);
+            statement = statement.bind(action).bind(subject).bind(reason).bind(detail).bind(hash);
+        }
+        statement.execute(self.connection()).await?;
         Ok(())
     }
 }
 
-impl TenantStore {
-    /// A page of the audit log, newest first, of rows numbered below `before`.
-    pub(crate) async fn audit_log(
-        &self,
-        before: Option<u64>,
-        limit: u32,
-    ) -> Result<Vec<AuditEntry>, StoreError> {
-        let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT sequence, at, actor, action, subject, reason, detail, hash FROM audit
-             WHERE tenant = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3",
-        )
-        .bind(self.id().to_owned())
-        .bind(before)
-        .bind(i64::from(limit))
-        .fetch_all(self.readers())
-        .await?;
-        rows.into_iter().map(entry).collect()
-    }
+/// The place of one row in a statement of many: the tenant is the first parameter of all, eight follow for each row.
+fn values(row: usize) -> String {
+    let parameters: Vec<_> = (2..10).map(|column| format!("${}", row * 8 + column)).collect();
+    format!("($1, {})", parameters.join(", "))
+}
 
-    /// How many rows the audit log has.
-    pub(crate) async fn audit_length(&self) -> Result<u64, StoreError> {
-        let length: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM audit WHERE tenant = $1")
-            .bind(self.id().to_owned())
-            .fetch_one(self.readers())
-            .await?;
-        unsigned("count", length)
-    }
+/// The tile that is not complete yet: its peaks are the last ones of the whole tree.
+fn begun_tile(tree: &Tree) -> Result<Tree, StoreError> {
+    let size = tree.size() % TILE;
+    let (peaks, count) = (tree.peaks(), size.count_ones());
+    let first = peaks.len().saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+    let own = peaks.get(first..).unwrap_or_default().to_vec();
+    Tree::of(size, own).ok_or_else(|| corrupt("audit head", "its tile"))
+}
 
-    async fn audit_count(&self) -> Result<i64, StoreError> {
-        let counted: Option<i64> =
-            sqlx::query_scalar("SELECT value FROM counters WHERE tenant = $1 AND name = 'audit'")
-                .bind(self.id().to_owned())
-                .fetch_optional(self.readers())
-                .await?;
-        Ok(counted.unwrap_or(0))
-    }
+/// The tree as it was kept.
+fn tree(size: i64, peaks: &str) -> Result<Tree, StoreError> {
+    let size = unsigned("audit log", size)?;
+    let hashes: Result<Vec<_>, _> = peaks.split_whitespace().map(hash).collect();
+    Tree::of(size, hashes?).ok_or_else(|| corrupt("audit head", peaks))
+}
 
-    /// The first row that was edited, removed or put elsewhere, if there is one.
-    pub(crate) async fn audit_break(&self) -> Result<Option<u64>, StoreError> {
-        /// Rows read at a time.
-        const BATCH: i64 = 1_000;
-        let (mut last, mut hash) = (0_i64, String::new());
-        loop {
-            let rows: Vec<Row> = sqlx::query_as(
-                "SELECT sequence, at, actor, action, subject, reason, detail, hash FROM audit
-                 WHERE tenant = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
-            )
-            .bind(self.id().to_owned())
-            .bind(last)
-            .bind(BATCH)
-            .fetch_all(self.readers())
-            .await?;
-            if rows.is_empty() {
-                // Rows that were cut off at the end are missing from the count.
-                let counted = self.audit_count().await?;
-                return if counted == last {
-                    Ok(None)
-                } else {
-                    Ok(Some(unsigned("row", last + 1)?))
-                };
-            }
-            for row in rows {
-                let entry = entry(row)?;
-                let expected = signed("audit row", entry.sequence)?;
-                if expected != last + 1 || audit::hash(&entry, &hash) != entry.hash {
-                    return Ok(Some(unsigned("audit row", last + 1)?));
-                }
-                (last, hash) = (expected, entry.hash);
-            }
-        }
-    }
+fn hash(text: &str) -> Result<Digest, StoreError> {
+    Digest::from_hex(text).map_err(|_| corrupt("audit hash", text))
 }
 
 fn entry(row: Row) -> Result<AuditEntry, StoreError> {
@@ -137,9 +172,9 @@ fn entry(row: Row) -> Result<AuditEntry, StoreError> {
 }
 
 impl Deed<'_> {
-    fn entry(&self, sequence: u64, at: UnixMillis) -> AuditEntry {
+    fn entry(&self, at: UnixMillis) -> AuditEntry {
         AuditEntry {
-            sequence,
+            sequence: 0, // given at the commit
             at,
             actor: self.actor.to_owned(),
             action: self.action.to_owned(),

@@ -7,9 +7,11 @@ use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, UnixMillis, Version,
 };
 
+use super::audit::DIRECTIVE;
 use super::{
     Change, StoreError, TenantStore, corrupt, from_json, parsed, signed, to_json, unsigned,
 };
+use crate::audit::Deed;
 use crate::directive::Director;
 
 /// A directive that the broker does not have yet.
@@ -230,6 +232,10 @@ impl Change {
         let body = director
             .sign(device, generation, slots, now)
             .map_err(|error| corrupt("directive", &error.to_string()))?;
+        let detail = format!("generation {generation} {}", Digest::of(&body));
+        let (action, subject) = (DIRECTIVE, device.as_str());
+        let deed = Deed { actor: "server", action, subject, reason: None, detail: &detail };
+        self.audit(&deed, now).await?;
         let (device, generation) = (device.to_string(), signed("generation", generation.0)?);
         self.run(
             "INSERT INTO directives (tenant, device, generation, issued_at, published, body)

@@ -3,6 +3,7 @@
 use sealift_protocol::id::{ModelName, UnixMillis, Version};
 
 use super::{Change, StoreError, TenantStore, parsed};
+use crate::audit::Deed;
 
 impl TenantStore {
     /// The quarantined versions of a model.
@@ -27,6 +28,9 @@ impl Change {
         reason: &str,
         (actor, now): (&str, UnixMillis),
     ) -> Result<bool, StoreError> {
+        let subject = format!("{model}@{version}");
+        let action = "version.quarantine";
+        let deed = Deed { actor, action, subject: &subject, reason: Some(reason), detail: "" };
         let (model, version) = (model.to_string(), version.to_string());
         let (reason, actor) = (reason.to_owned(), actor.to_owned());
         let added = self
@@ -36,6 +40,9 @@ impl Change {
                 |it| it.bind(model).bind(version).bind(reason).bind(actor).bind(now.0),
             )
             .await?;
+        if added == 1 {
+            self.audit(&deed, now).await?;
+        }
         Ok(added == 1)
     }
 }

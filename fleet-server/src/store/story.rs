@@ -33,6 +33,7 @@ use crate::reconcile::{Patience, Reconciler};
 use crate::registry::ImageFacts;
 use crate::signals::Signals;
 
+mod audit;
 mod messages;
 mod rollouts;
 mod scale;
@@ -69,9 +70,13 @@ macro_rules! stories {
 stories! {
     tables: tenants_do_not_see_each_other, a_change_that_is_not_committed_never_was,
         every_term_of_a_filter_is_asked_of_the_database, pages_follow_each_other,
-        edited_removed_and_cut_audit_rows_are_named, a_login_code_works_once,
+        a_login_code_works_once,
         a_new_token_takes_the_place_of_the_old_one, labels_are_set_and_removed,
         old_rows_are_thrown_away;
+    audit: edited_removed_and_cut_rows_are_named, a_row_hashed_anew_does_not_fit_the_checkpoint,
+        rows_of_before_become_leaves, holes_among_rows_of_before_stay_visible,
+        many_writers_do_not_fork_the_log, proofs_from_tiles_verify, rows_are_found_by_who_what_and_when,
+        every_directive_is_a_row, a_flood_of_security_events_is_cut;
     messages: a_message_is_stored_once_however_often_it_comes,
         receipts_cover_what_is_complete_and_skip_what_is_gone, an_old_report_does_not_undo_a_newer_one,
         a_last_will_of_an_older_connection_is_ignored, senseless_messages_are_noted_and_acknowledged,
@@ -90,6 +95,7 @@ const ASKER: Asker<'static> = Asker { name: "ann", now: NOW };
 
 /// A store with a fleet server's pure and impure middle around it; a tenant of its own, so that stories share a database.
 struct Ground {
+    url: String,
     store: TenantStore,
     ingest: Ingest,
     reconciler: Reconciler,
@@ -103,10 +109,10 @@ impl Ground {
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let tenant = format!("t-{:x}", u64::from_be_bytes(random));
-        Self::of(&store, &TenantId::parse(&tenant).unwrap())
+        Self::of(&store, url, &TenantId::parse(&tenant).unwrap())
     }
 
-    fn of(store: &Store, tenant: &TenantId) -> Self {
+    fn of(store: &Store, url: &str, tenant: &TenantId) -> Self {
         let (signals, hub) = (Signals::default(), Hub::default());
         let (ingest, _) = Ingest::start(store.clone(), signals.clone(), hub.clone());
         let director = Arc::new(Director::new(director_key(), tenant.clone(), 86_400));
@@ -118,7 +124,7 @@ impl Ground {
         };
         let reconciler =
             Reconciler::new(store.clone(), Arc::clone(&director), patience, signals.clone(), hub);
-        Self { store, ingest, reconciler, director, patience }
+        Self { url: url.to_owned(), store, ingest, reconciler, director, patience }
     }
 
     fn tenant(&self) -> &TenantId {

@@ -126,6 +126,24 @@ impl Change {
         Ok(())
     }
 
+    /// How many security events came from a device since a moment.
+    pub(crate) async fn security_events_since(
+        &mut self,
+        device: &DeviceId,
+        since: UnixMillis,
+    ) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM timeline
+             WHERE tenant = $1 AND device = $2 AND at >= $3 AND severity = 'security'",
+        )
+        .bind(self.tenant().to_string())
+        .bind(device.to_string())
+        .bind(since.0)
+        .fetch_one(self.connection())
+        .await?;
+        unsigned("count", count)
+    }
+
     async fn trim_timeline(&mut self, device: &DeviceId) -> Result<(), StoreError> {
         let device = device.to_string();
         self.run(

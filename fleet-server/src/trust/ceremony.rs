@@ -175,6 +175,7 @@ impl Plan {
             named(keys::SNAPSHOT, pem(&holders.snapshot)?),
             named(keys::TIMESTAMP, pem(&holders.timestamp)?),
             named(keys::DIRECTOR, pem(&SigningKey::from_seed(&director_seed))?),
+            named(keys::AUDIT, pem(&keys::generate()?)?),
             named(keys::CA_CERTIFICATE, authority.certificate_pem().to_owned()),
             named(keys::CA_KEY, ca_key),
             named(keys::SERVER_CERTIFICATE, server.chain_pem),

@@ -15,6 +15,8 @@ pub(crate) const DIRECTOR: &str = "director.pem";
 pub(crate) const SNAPSHOT: &str = "snapshot.pem";
 /// Signs timestamps.
 pub(crate) const TIMESTAMP: &str = "timestamp.pem";
+/// Signs checkpoints of the audit log.
+pub(crate) const AUDIT: &str = "audit.pem";
 /// The device CA's certificate.
 pub(crate) const CA_CERTIFICATE: &str = "ca.pem";
 /// The device CA's key.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::id::{ModelName, UnixMillis, Version};
 
 /// One page of a list.
@@ -146,6 +147,34 @@ pub struct AuditEntry {
     /// On what evidence.
     #[serde(default)]
     pub detail: String,
-    /// Hash over this row and the one before.
+    /// Its leaf hash in the log's Merkle tree, 64 hex digits.
     pub hash: String,
+}
+
+/// `GET /audit/checkpoint`: how long the log is and under which root, signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditCheckpoint {
+    /// How many rows it covers.
+    pub size: u64,
+    /// When it was signed.
+    pub at: UnixMillis,
+    /// The signed note (C2SP tlog-checkpoint).
+    pub note: String,
+}
+
+/// `GET /audit/key`: the key that checkpoints are signed with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditKeyView {
+    /// `name+hash+base64` (C2SP signed-note).
+    pub key: String,
+}
+
+/// `GET /audit/proof/…`: roots of subtrees, from the row upwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditProof {
+    /// `sha256:` and 64 hex digits each.
+    pub hashes: Vec<Digest>,
 }
