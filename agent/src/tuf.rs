@@ -64,10 +64,11 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The metadata are refused, or the target is not in them.
-    #[error("{code}: {error}", code = error.code())]
+    #[error("{}", error.code())]
     Tuf {
         /// What the rules say.
         #[from]
+        #[source]
         error: TufError,
     },
     /// An argument that this command needs.
