@@ -47,6 +47,11 @@ impl Clock {
         wall().max(UnixMillis(self.floor.load(Ordering::Relaxed)))
     }
 
+    /// What the wall clock shows, right or wrong: for a person's command, on metadata of any age.
+    pub(crate) fn unfloored_now() -> UnixMillis {
+        wall()
+    }
+
     /// A time that runs evenly while the agent runs, for deadlines: nobody can set it.
     pub(crate) fn steady(&self) -> UnixMillis {
         self.started_at.plus(i64::try_from(self.uptime().as_millis()).unwrap_or(i64::MAX))

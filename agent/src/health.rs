@@ -7,6 +7,7 @@ use sealift_protocol::image::Accelerator;
 use sealift_protocol::telemetry::Facts;
 
 use crate::config::{Config, EngineName};
+use crate::worker;
 
 /// Readings of one moment; what cannot be read is 0, and -128 for the temperature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +67,15 @@ pub(crate) fn facts(store: &Path, config: &Config, is_simulated: bool) -> Facts 
         providers: config.runtimes.iter().flat_map(|each| each.providers.clone()).collect(),
         runtime: String::new(),
         simulated: is_simulated,
+        sandbox_gaps: sandbox_gaps(config),
+    }
+}
+
+/// What the kernel cannot keep from a worker. Where answers are made up there are no workers to shut in.
+fn sandbox_gaps(config: &Config) -> Vec<String> {
+    match config.engine {
+        EngineName::OnnxRuntime => worker::sandbox_gaps(),
+        EngineName::Fake => Vec::new(),
     }
 }
 

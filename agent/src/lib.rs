@@ -14,6 +14,7 @@ pub mod serve;
 pub mod simulate;
 pub mod status;
 pub mod supervisor;
+pub mod tuf;
 pub mod worker;
 
 mod clock;

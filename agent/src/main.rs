@@ -10,7 +10,7 @@ use sealift_agent::config::Config;
 use sealift_agent::enrol::{self, Enrolment};
 use sealift_agent::simulate::Simulation;
 use sealift_agent::supervisor::{self, Setup};
-use sealift_agent::{status, worker};
+use sealift_agent::{status, tuf, worker};
 use sealift_protocol::id::DeviceId;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +89,8 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Verifies a TUF repository as a device does
+    Tuf(tuf::Arguments),
     /// Runs one model; started by the agent alone
     #[command(hide = true)]
     Worker,
@@ -141,6 +143,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let simulation = Simulation { store, url, token, count, prefix, config };
             runtime()?.block_on(async { Ok(simulation.run(stop_signal()?).await?) })
         }
+        Command::Tuf(arguments) => Ok(runtime()?.block_on(tuf::run(arguments))?),
         Command::Worker => Ok(()), // taken by the caller, before anything is set up
     }
 }

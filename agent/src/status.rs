@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk;
 use crate::identity::{Identity, IdentityError};
+use crate::worker;
 
 /// A report of all slots takes about 30 KB.
 const BYTES_MAX: u64 = 1 << 20;
@@ -23,6 +24,8 @@ pub struct Status {
     pub endpoint: Option<String>,
     /// What it last reported.
     pub report: Option<Report>,
+    /// What the kernel cannot keep from a model's process.
+    pub sandbox_gaps: Vec<String>,
 }
 
 /// Why there is no status.
@@ -62,6 +65,7 @@ pub fn read(store: &Path) -> Result<Status, StatusError> {
         tenant: identity.tenant.to_string(),
         endpoint: endpoint.map(|endpoint| endpoint.http),
         report,
+        sandbox_gaps: worker::sandbox_gaps(),
     })
 }
 
@@ -72,6 +76,9 @@ impl Status {
         let endpoint = self.endpoint.as_deref().unwrap_or("not served yet");
         // Writing to a `String` cannot fail.
         let _ = writeln!(text, "models at {endpoint}");
+        for gap in &self.sandbox_gaps {
+            let _ = writeln!(text, "sandbox leaves open {gap}");
+        }
         let Some(report) = &self.report else { return text + "nothing reported yet\n" };
         let _ = writeln!(text, "generation {}, reported {}", report.generation, report.at);
         if let Some(refused) = &report.refused {

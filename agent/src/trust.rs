@@ -185,24 +185,30 @@ pub(crate) fn authorities(dir: &Path) -> Vec<String> {
 
 /// All files that were kept, by the names under which they were given out.
 fn stored(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, TrustError> {
-    let mut files = BTreeMap::new();
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| TrustError::Disk { path, source }
-    };
-    for entry in std::fs::read_dir(dir).map_err(at(dir))?.flatten() {
-        let path = entry.path();
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let is_metadata = path.extension().is_some_and(|extension| extension == "json");
-        if is_metadata && let Some(bytes) = disk::read(&path, FILE_BYTES_MAX).map_err(at(&path))? {
-            files.insert(name, bytes);
-        }
-    }
+    let on_disk = |(path, source)| TrustError::Disk { path, source };
+    let mut files = kept_metadata(dir).map_err(on_disk)?;
     for target in [BUNDLE_PATH, REVOCATIONS_PATH] {
         let path = dir.join(TARGETS_FOLDER).join(target);
-        if let Some(bytes) = disk::read(&path, FILE_BYTES_MAX).map_err(at(&path))? {
+        let kept = disk::read(&path, FILE_BYTES_MAX);
+        if let Some(bytes) = kept.map_err(|source| on_disk((path, source)))? {
             files.insert(format!("{TARGETS_FOLDER}{target}"), bytes);
         }
+    }
+    Ok(files)
+}
+
+/// The metadata that were kept in `dir`, by name. An error comes with the path that it is about.
+pub(crate) fn kept_metadata(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, (PathBuf, io::Error)> {
+    let mut files = BTreeMap::new();
+    let entries = std::fs::read_dir(dir).map_err(|source| (dir.to_owned(), source))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let kept = disk::read(&path, FILE_BYTES_MAX).map_err(|source| (path, source))?;
+        files.extend(kept.map(|bytes| (name, bytes)));
     }
     Ok(files)
 }

@@ -114,10 +114,10 @@ fn check_target(
     floor: Epoch,
 ) -> Result<Epoch, Fault> {
     let untrusted = |code, reason: String| Err(Fault::new(FaultKind::Untrusted, code, &reason));
-    if target.digest != desired.index {
+    if target.digest() != Some(desired.index) {
+        let signed = target.digest().map_or("no SHA-256".to_owned(), |digest| digest.to_string());
         let reason = format!(
-            "publisher signed {} for {}, directive names {}",
-            target.digest,
+            "publisher signed {signed} for {}, directive names {}",
             desired.target(),
             desired.index
         );

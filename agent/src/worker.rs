@@ -32,6 +32,11 @@ use link::{CallError, Link};
 /// Longest wait for one answer. A worker that answered nobody for as long is taken for hung and is ended.
 const INFER_MAX: Duration = Duration::from_secs(30);
 
+/// What this device's kernel cannot keep from a worker, in words for people; empty if it shuts one in completely.
+pub(crate) fn sandbox_gaps() -> Vec<String> {
+    sandbox::gaps().into_iter().map(str::to_owned).collect()
+}
+
 /// What to run, and how.
 #[derive(Debug, Clone)]
 pub struct WorkerSpec {

@@ -11,6 +11,8 @@
 
 #[path = "onnxruntime/fixtures.rs"]
 mod fixtures;
+#[path = "onnxruntime/hostile.rs"]
+mod hostile;
 #[path = "onnxruntime/onnx.rs"]
 mod onnx;
 

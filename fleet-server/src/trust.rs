@@ -326,7 +326,7 @@ fn check_image(
     let name = model_of(path).ok_or_else(|| TrustError::Target(path.to_owned()))?;
     let refused = |why| TrustError::Image { path: path.to_owned(), why };
     let image = images.get(&name).ok_or_else(|| refused("it was not pushed"))?;
-    if image.digest != entry.digest {
+    if Some(image.digest) != entry.digest() {
         return Err(refused("the registry has another digest"));
     }
     if image.index_bytes != entry.length {

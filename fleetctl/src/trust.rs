@@ -102,7 +102,8 @@ pub(crate) async fn verify(
     let mut trust = Trust::open(client, root).await?;
     trust.update(client, &target).await?;
     let entry = trust.client.target(&target)?.clone();
-    let index = registry::manifest(client, model, &entry.digest.to_string()).await?;
+    let digest = entry.digest().context("the publisher signed no SHA-256 of the image")?;
+    let index = registry::manifest(client, model, &digest.to_string()).await?;
     entry.check(&target, &index)?;
     let (mut blobs, mut size_bytes) = (0, index.len() as u64);
     for variant in ModelIndex::parse(&index)?.variants() {
@@ -117,7 +118,7 @@ pub(crate) async fn verify(
         }
     }
     let role = publisher_role(model.team());
-    Ok(Checked { target, digest: entry.digest, role, blobs, size_bytes })
+    Ok(Checked { target, digest, role, blobs, size_bytes })
 }
 
 fn read_key(path: &Path) -> anyhow::Result<SigningKey> {

@@ -100,6 +100,9 @@ pub struct Facts {
     /// Whether the device is a simulated one.
     #[serde(default)]
     pub simulated: bool,
+    /// What this device's kernel cannot keep from a model's process, in words for people; empty if it shuts one in completely.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sandbox_gaps: Vec<String>,
 }
 
 /// Health, once a minute. Short keys: 160 bytes at most, with every field at its largest.

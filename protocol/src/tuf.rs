@@ -9,6 +9,7 @@
 
 mod delegation;
 mod error;
+mod hashes;
 mod json;
 #[cfg(test)]
 mod testing;
@@ -21,6 +22,7 @@ pub mod signed;
 
 pub use delegation::{DelegatedRole, DelegatedRoles, Delegations, Paths, SuccinctRoles};
 pub use error::{Role, TufError};
+pub use hashes::Hashes;
 
 use crate::id::{ModelName, TeamId, Version};
 

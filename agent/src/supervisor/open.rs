@@ -65,6 +65,9 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         facts: health::facts(&store, &setup.config, setup.is_simulated),
         accelerators: health::accelerators(&setup.config),
     };
+    for gap in &me.facts.sandbox_gaps {
+        tracing::warn!(gap, "kernel does not shut a model's process in completely");
+    }
     let switchboard = Switchboard::new();
     let (endpoint, served) = open_endpoint(&setup, &switchboard).await?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);

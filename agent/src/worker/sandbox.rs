@@ -2,18 +2,19 @@
 //!
 //! Landlock and seccomp depend on the kernel; what is missing is logged and the rest holds. Limits and privileges must hold.
 
+mod calls;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, path_beneath_rules,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::process::{
     Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::set_no_new_privs;
-use seccompiler::{BpfMap, TargetArch, apply_filter, compile_from_json};
 
 use super::frame::LoadOrder;
 
@@ -38,40 +39,11 @@ const SYSTEM_PATHS: [&str; 8] = [
 /// What drivers of accelerators read besides.
 const DRIVER_PATHS: [&str; 5] = ["/usr", "/opt", "/etc/OpenCL", "/proc/driver", "/sys"];
 
+/// The newest that is asked for: files, TCP, devices, signals and abstract sockets. Older kernels give what they have.
+const LANDLOCK: ABI = ABI::V6;
+
 /// The provider that needs no device file.
 const CPU: &str = "CPUExecutionProvider";
-
-/// System calls that no inference needs and a captured process would: starting programs, looking into other processes, changing the
-/// system, and sockets of IPv4, IPv6 and raw packets. They fail with `EPERM`.
-const REFUSED_CALLS: &str = r#"{ "worker": {
-    "mismatch_action": "allow",
-    "match_action": { "errno": 1 },
-    "filter": [
-        { "syscall": "execve" },
-        { "syscall": "execveat" },
-        { "syscall": "ptrace" },
-        { "syscall": "process_vm_readv" },
-        { "syscall": "process_vm_writev" },
-        { "syscall": "bpf" },
-        { "syscall": "perf_event_open" },
-        { "syscall": "userfaultfd" },
-        { "syscall": "add_key" },
-        { "syscall": "keyctl" },
-        { "syscall": "mount" },
-        { "syscall": "umount2" },
-        { "syscall": "pivot_root" },
-        { "syscall": "setns" },
-        { "syscall": "unshare" },
-        { "syscall": "reboot" },
-        { "syscall": "kexec_load" },
-        { "syscall": "init_module" },
-        { "syscall": "finit_module" },
-        { "syscall": "delete_module" },
-        { "syscall": "socket", "args": [{ "index": 0, "type": "dword", "op": "eq", "val": 2 }] },
-        { "syscall": "socket", "args": [{ "index": 0, "type": "dword", "op": "eq", "val": 10 }] },
-        { "syscall": "socket", "args": [{ "index": 0, "type": "dword", "op": "eq", "val": 17 }] }
-    ]
-} }"#;
 
 /// Shuts this process in. To be called while there is one thread: each thread has its own restrictions.
 pub(super) fn enter(order: &LoadOrder) -> io::Result<()> {
@@ -86,17 +58,30 @@ pub(super) fn enter(order: &LoadOrder) -> io::Result<()> {
         Ok(status) => tracing::warn!(?status, "kernel does not shut the worker in completely"),
         Err(error) => tracing::warn!(%error, "kernel does not shut the worker in"),
     }
-    if let Err(error) = refuse_calls() {
+    if let Err(error) = calls::give_up(std::process::id(), needs_device(order)) {
         tracing::warn!(%error, "worker may make any system call");
     }
     Ok(())
 }
 
-/// Gives up [`REFUSED_CALLS`].
-fn refuse_calls() -> Result<(), seccompiler::Error> {
-    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let filters: BpfMap = compile_from_json(REFUSED_CALLS.as_bytes(), architecture)?;
-    filters.values().try_for_each(|filter| apply_filter(filter))
+/// What this kernel cannot keep from a worker, in words for people; nothing if it can shut one in completely.
+pub(super) fn gaps() -> Vec<&'static str> {
+    let is_possible = |ruleset: Result<Ruleset, RulesetError>| {
+        ruleset.and_then(Ruleset::create).is_ok() // made, and not imposed on anybody
+    };
+    let strict = || Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let mut gaps = Vec::new();
+    if !is_possible(strict().handle_access(AccessFs::from_all(ABI::V1))) {
+        gaps.push("files: kernel has no Landlock, a model's process can read what the agent can");
+    } else if !is_possible(strict().handle_access(AccessFs::from_all(ABI::V5))) {
+        gaps.push("files: Landlock of this kernel is older than Linux 6.10 and leaves some out");
+    }
+    if !is_possible(strict().scope(Scope::from_all(LANDLOCK))) {
+        gaps.push(
+            "signals: Landlock of this kernel is older than Linux 6.12, seccomp alone refuses them",
+        );
+    }
+    gaps
 }
 
 /// Lowers a limit for good; one that is lower already stays.
@@ -105,17 +90,17 @@ fn limit(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) })?)
 }
 
-/// No path but those of the model, the library and the scratch directory; no TCP.
+/// No path but those of the model, the library and the scratch directory; no TCP; no signal to anybody else.
 fn restrict(order: &LoadOrder) -> Result<RulesetStatus, RulesetError> {
-    let abi = ABI::V5;
-    let read = AccessFs::from_read(abi);
-    let write = AccessFs::from_all(abi);
+    let read = AccessFs::from_read(LANDLOCK);
+    let write = AccessFs::from_all(LANDLOCK);
     let devices = needs_device(order).then_some(PathBuf::from("/dev"));
     let writable = [order.scratch_dir.clone()].into_iter().chain(devices);
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(abi))?
-        .handle_access(AccessNet::from_all(abi))?
+        .handle_access(write)?
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(Scope::from_all(LANDLOCK))?
         .create()?
         .add_rules(path_beneath_rules(readable(order), read))?
         .add_rules(path_beneath_rules(writable, write))?
@@ -173,18 +158,12 @@ mod tests {
         }
     }
 
-    /// Like Landlock, the filter is the thread's that asks for it.
     #[test]
-    fn a_worker_starts_no_program_and_opens_no_socket_to_the_network() {
-        let within = || {
-            refuse_calls().unwrap();
-            let program = std::process::Command::new("/bin/true").status();
-            let socket = std::net::UdpSocket::bind("127.0.0.1:0");
-            let pair = std::os::unix::net::UnixStream::pair();
-            (program.is_ok(), socket.is_ok(), pair.is_ok())
-        };
-        let (program, socket, pair) = std::thread::spawn(within).join().unwrap();
-        assert_eq!((program, socket, pair), (false, false, true));
+    fn gaps_are_those_that_the_kernel_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let order = order(directory.path());
+        let status = std::thread::spawn(move || restrict(&order).unwrap()).join().unwrap();
+        assert_eq!(gaps().is_empty(), status == RulesetStatus::FullyEnforced, "{:?}", gaps());
     }
 
     /// Landlock restricts the thread that asks for it, so that a thread can stand for the child.

@@ -34,6 +34,51 @@ pub(crate) fn identities() -> Vec<u8> {
     [number(1, 8), field(7, &graph), field(8, &opset)].concat()
 }
 
+/// A model that counts to `trips` in a loop, and gives back the count that it was given. Shape inference and optimisers leave it
+/// alone: the count comes with the request.
+pub(crate) fn counting() -> Vec<u8> {
+    /// Of elements, and of an attribute.
+    const INT64: u64 = 7;
+    const BOOL: u64 = 9;
+    const GRAPH: u64 = 5;
+    let node = |operator: &str, inputs: &[&str], outputs: &[&str], attribute: &[u8]| {
+        let inputs = inputs.iter().flat_map(|name| text(1, name));
+        let outputs = outputs.iter().flat_map(|name| text(2, name));
+        let names: Vec<u8> = inputs.chain(outputs).collect();
+        field(1, &[names, text(4, operator), attribute.to_vec()].concat())
+    };
+    let body = [
+        node("Identity", &["goes_on"], &["still_goes_on"], b""),
+        node("Identity", &["carried"], &["carried_on"], b""),
+        text(2, "body"),
+        field(11, &scalar("turn", INT64)),
+        field(11, &scalar("goes_on", BOOL)),
+        field(11, &list("carried", INT64)),
+        field(12, &scalar("still_goes_on", BOOL)),
+        field(12, &list("carried_on", INT64)),
+    ];
+    let body = [text(1, "body"), number(20, GRAPH), field(6, &body.concat())].concat();
+    let yes = [number(2, BOOL), text(8, "yes"), field(9, &[1])].concat();
+    let graph = [
+        node("Loop", &["trips", "yes", "trips"], &["last"], &field(5, &body)),
+        text(2, "counting"),
+        field(5, &yes),
+        field(11, &list("trips", INT64)),
+        field(12, &list("last", INT64)),
+    ];
+    let opset = [text(1, ""), number(2, 16)].concat();
+    [number(1, 8), field(7, &graph.concat()), field(8, &opset)].concat()
+}
+
+/// The contract of [`counting`].
+pub(crate) fn counting_contract() -> Vec<u8> {
+    let tensor =
+        |name: &str| serde_json::json!([{ "name": name, "datatype": "INT64", "shape": [-1] }]);
+    let contract =
+        serde_json::json!({ "schema": 1, "inputs": tensor("trips"), "outputs": tensor("last") });
+    serde_json::to_vec(&contract).unwrap()
+}
+
 /// The contract of [`identities`].
 pub(crate) fn contract() -> Vec<u8> {
     let tensors = |prefix: &str| -> Vec<_> {
@@ -47,6 +92,17 @@ pub(crate) fn contract() -> Vec<u8> {
         "schema": 1, "inputs": tensors("in"), "outputs": tensors("out")
     });
     serde_json::to_vec(&contract).unwrap()
+}
+
+fn scalar(name: &str, element_type: u64) -> Vec<u8> {
+    let tensor = [number(1, element_type), field(2, b"")].concat();
+    [text(1, name), field(2, &field(1, &tensor))].concat()
+}
+
+fn list(name: &str, element_type: u64) -> Vec<u8> {
+    let free = field(1, &text(2, "n"));
+    let tensor = [number(1, element_type), field(2, &free)].concat();
+    [text(1, name), field(2, &field(1, &tensor))].concat()
 }
 
 fn value(name: &str, element_type: u64) -> Vec<u8> {

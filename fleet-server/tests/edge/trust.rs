@@ -111,7 +111,7 @@ async fn a_signed_version_is_what_devices_verify() {
     assert_eq!(version["signed_by"][0], ROLE);
     let path = "models/vision/digits/2";
     let verifier = verify(&fleet, &device, Want::Entry(path.to_owned())).await;
-    assert_eq!(verifier.target(path).unwrap().digest.to_string(), version["digest"]);
+    assert_eq!(verifier.target(path).unwrap().digest().unwrap().to_string(), version["digest"]);
 }
 
 #[tokio::test]

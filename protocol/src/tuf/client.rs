@@ -347,6 +347,9 @@ impl Client {
     fn check_stored_snapshot(&self) -> Result<(), TufError> {
         let meta = &self.trusted_timestamp()?.meta.snapshot;
         let snapshot = self.trusted_snapshot()?;
+        // TUF 5.5.3, for a snapshot that stayed: a root that came since may ask for more signatures than it has.
+        Signed::<Snapshot>::parse(Role::Snapshot, snapshot.bytes().to_vec())?
+            .verify(self.root.authority(&self.root.roles.snapshot))?;
         meta.check(&Role::Snapshot, snapshot.bytes())?;
         check_version(&Role::Snapshot, meta.version, snapshot.version)?;
         snapshot.check_expiry(&Role::Snapshot, self.now)

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::delegation::Delegations;
 use super::error::{Role, TufError};
+use super::hashes::Hashes;
 use super::key::{Authority, Key, KeyId, RoleKeys};
 use crate::digest::Digest;
 use crate::id::{Epoch, UnixMillis};
@@ -108,21 +109,16 @@ pub struct MetaFile {
     /// Its length in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
-    /// Its SHA-256.
-    #[serde(
-        default,
-        rename = "hashes",
-        with = "hashes::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub digest: Option<Digest>,
+    /// Its digests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hashes: Option<Hashes>,
 }
 
 impl MetaFile {
     /// Describes the bytes of `version`.
     pub fn of(version: u64, bytes: &[u8]) -> Self {
         let length = u64::try_from(bytes.len()).ok();
-        Self { version, length, digest: Some(Digest::of(bytes)) }
+        Self { version, length, hashes: Some(Hashes::of(bytes)) }
     }
 
     /// The most bytes that may come for it.
@@ -137,7 +133,7 @@ impl MetaFile {
         if self.length.is_some() && self.length != given {
             return Err(TufError::Mismatch { file: role.file(), what: "length" });
         }
-        if self.digest.is_some_and(|digest| digest != Digest::of(bytes)) {
+        if self.hashes.as_ref().is_some_and(|hashes| !hashes.match_bytes(bytes)) {
             return Err(TufError::Mismatch { file: role.file(), what: "digest" });
         }
         Ok(())
@@ -167,9 +163,8 @@ const EPOCH: &str = "epoch";
 pub struct TargetFile {
     /// Its length in bytes.
     pub length: u64,
-    /// Its SHA-256.
-    #[serde(rename = "hashes", with = "hashes")]
-    pub digest: Digest,
+    /// Its digests.
+    pub hashes: Hashes,
     /// What the signer adds; a model's security epoch, for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<Value>,
@@ -179,12 +174,17 @@ impl TargetFile {
     /// Describes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        Self { length, digest: Digest::of(bytes), custom: None }
+        Self { length, hashes: Hashes::of(bytes), custom: None }
     }
 
     /// Describes a model image by its OCI index.
     pub fn of_model(index: &[u8], epoch: Epoch) -> Self {
         Self { custom: Some(json!({ EPOCH: epoch })), ..Self::of(index) }
+    }
+
+    /// Its SHA-256, by which a registry names an image; none if only other digests were signed.
+    pub const fn digest(&self) -> Option<Digest> {
+        self.hashes.sha256()
     }
 
     /// The security epoch that the publisher gave a model image.
@@ -197,22 +197,19 @@ impl TargetFile {
         if u64::try_from(bytes.len()) != Ok(self.length) {
             return Err(TufError::Mismatch { file: path.to_owned(), what: "length" });
         }
-        if Digest::of(bytes) != self.digest {
+        if !self.hashes.match_bytes(bytes) {
             return Err(TufError::Mismatch { file: path.to_owned(), what: "digest" });
         }
         Ok(())
     }
 
     /// Where a repository keeps the target `path`, below its folder of targets and not yet encoded for a URL: with consistent
-    /// snapshots the digest stands before the file's name.
+    /// snapshots a digest stands before the file's name.
     pub fn location(&self, path: &str, is_consistent: bool) -> String {
-        if !is_consistent {
-            return path.to_owned();
-        }
-        let hex = self.digest.hex();
-        match path.rsplit_once('/') {
-            Some((folder, file)) => format!("{folder}/{hex}.{file}"),
-            None => format!("{hex}.{path}"),
+        match (self.hashes.prefix(), path.rsplit_once('/')) {
+            (Some(hex), Some((folder, file))) if is_consistent => format!("{folder}/{hex}.{file}"),
+            (Some(hex), None) if is_consistent => format!("{hex}.{path}"),
+            _ => path.to_owned(), // also where no digest is known: then no bytes are accepted
         }
     }
 }
@@ -258,47 +255,6 @@ mod expiry {
             Ok(UnixMillis(time.as_millisecond()))
         } else {
             Err(de::Error::custom(format_args!("{text:?} is not of the form YYYY-MM-DDTHH:MM:SSZ")))
-        }
-    }
-}
-
-/// Digests as TUF lists them, by algorithm. SHA-256 must be there; others are not looked at.
-mod hashes {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-    use crate::digest::Digest;
-
-    #[derive(Serialize, Deserialize)]
-    struct Hashes {
-        sha256: String,
-    }
-
-    pub(super) fn serialize<S: Serializer>(digest: &Digest, to: S) -> Result<S::Ok, S::Error> {
-        Hashes { sha256: digest.hex() }.serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
-        Digest::from_hex(&Hashes::deserialize(from)?.sha256).map_err(de::Error::custom)
-    }
-
-    pub(super) mod optional {
-        use super::{Deserializer, Digest, Serializer};
-
-        #[expect(clippy::ref_option, reason = "the signature that serde calls")]
-        pub(crate) fn serialize<S: Serializer>(
-            digest: &Option<Digest>,
-            to: S,
-        ) -> Result<S::Ok, S::Error> {
-            match digest {
-                Some(digest) => super::serialize(digest, to),
-                None => to.serialize_none(),
-            }
-        }
-
-        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-            from: D,
-        ) -> Result<Option<Digest>, D::Error> {
-            super::deserialize(from).map(Some)
         }
     }
 }

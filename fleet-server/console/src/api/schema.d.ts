@@ -812,6 +812,8 @@ export interface components {
             providers?: string[];
             /** @description Version of the inference library. */
             runtime?: string;
+            /** @description What this device's kernel cannot keep from a model's process, in words for people; empty if it shuts one in completely. */
+            sandbox_gaps?: string[];
             /** @description Whether the device is a simulated one. */
             simulated?: boolean;
         };

@@ -450,6 +450,20 @@ fn versions_run_ahead_are_recovered_by_rotation_and_by_nothing_else() {
 }
 
 #[test]
+fn a_stored_snapshot_with_too_few_signatures_for_a_new_root_is_not_used() {
+    let mut mirror = mirror();
+    let mut device = Device::new(&mirror.files);
+    device.update(&mirror.files, &[], NOW).unwrap();
+    let (old, fresh) = (mirror.keys.snapshot.clone(), key("fresh"));
+    sign_root(&mut mirror, 3, &[], |body| give_keys(body, "snapshot", &[&old, &fresh], 2));
+
+    assert_eq!(device.refusal(&mirror.files, &[]), "tuf.snapshot.threshold");
+
+    mirror.edit("2.snapshot.json", &[&old, &fresh], |_| {});
+    assert_eq!(device.refusal(&mirror.files, &[]), "accepted");
+}
+
+#[test]
 fn rotation_removes_what_the_lost_key_signed_before_the_root_is_kept() {
     let mut mirror = mirror();
     let mut device = Device::new(&mirror.files);

@@ -63,7 +63,7 @@ fn roles_are_asked_in_order_and_before_those_they_delegate_to() {
     name_target(&mut mirror, "b", "x");
     name_target(&mut mirror, "d", "x");
     let client = search(&mirror, "x").0.unwrap();
-    assert_eq!(client.target("x").unwrap().digest, crate::digest::Digest::of(b"d"));
+    assert_eq!(client.target("x").unwrap().digest(), Some(crate::digest::Digest::of(b"d")));
 }
 
 #[test]
