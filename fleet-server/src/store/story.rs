@@ -183,6 +183,7 @@ impl Ground {
             description: String::new(),
             licenses: Vec::new(),
             variants: Vec::new(),
+            manifests: Vec::new(),
             contract: IoContract { schema: 1, inputs: Vec::new(), outputs: Vec::new() },
             baseline: None,
         };
@@ -302,6 +303,7 @@ fn ended(
         progress: None,
         outcome: Some(outcome),
         providers: Vec::new(),
+        campaign: None,
     }
 }
 
