@@ -209,7 +209,7 @@ async fn a_device_that_was_off_learns_of_it_when_it_returns_and_a_rollout_in_pro
     devices[0].process.kill()?;
     // The second wave waits for ten minutes of the first.
     let version = format!("{MODEL}@2.1");
-    let create = ["rollout", "create", &version, "-l", "-id:cam-1", "--waves", "1:10m,100%"];
+    let create = ["rollout", "create", &version, "--filter=-id:cam-1", "--waves", "1:10m,100%"];
     let create = [&create[..], &["--probation-s", "1", "--reason", "story"]].concat();
     let view: RolloutView = serde_json::from_value(server.ctl_json(&create)?)?;
 
