@@ -1,17 +1,15 @@
 //! An image is revoked: how long until no device serves it, by each policy, connected or not, on both brokers.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use sealift_protocol::api::{AlertView, RolloutState, RolloutView, VersionState, VersionView};
 use sealift_protocol::id::RolloutId;
-use sealift_tests::digits::{MODEL, Rows, directory as model_directory};
+use sealift_tests::digits::{MODEL, Rows, as_version, directory as model_directory};
 use sealift_tests::fleet::{Api, Device, DeviceOptions, Options, Server};
 use sealift_tests::mosquitto::{Certificates, Mosquitto};
 use sealift_tests::needs::onnxruntime;
-use sealift_tests::process::write;
 use sealift_tests::story::{self, SOON, TIMING, answers_with, ended, security_event, serving};
 use sealift_tests::wait::{Look, until};
 use serde_json::{Value, json};
@@ -22,21 +20,6 @@ const GONE_MAX: Duration = Duration::from_secs(5);
 /// What each device runs, by what its image wants to happen when it is revoked.
 const POLICIES: [(&str, &str, &str); 3] =
     [("cam-1", "2.1", "fallback"), ("cam-2", "2.2", "stop"), ("cam-3", "2.3", "keep-with-alarm")];
-
-/// The digits of version 2 under another version, with a policy.
-fn as_version(directory: &Path, version: &str, on_revoked: &str) -> anyhow::Result<PathBuf> {
-    let copy = directory.join(format!("model-{version}"));
-    fs::create_dir_all(&copy)?;
-    for entry in fs::read_dir(model_directory("v2"))? {
-        let entry = entry?;
-        fs::copy(entry.path(), copy.join(entry.file_name()))?;
-    }
-    let file = copy.join("model.toml");
-    let text = fs::read_to_string(&file)?;
-    let text = text.replace("version = \"2\"", &format!("version = \"{version}\""));
-    write(&file, &format!("{text}\n[policy]\non_revoked = \"{on_revoked}\"\n"))?;
-    Ok(copy)
-}
 
 async fn devices(server: &Server, directory: &Path) -> anyhow::Result<Vec<Device>> {
     let options = DeviceOptions {
@@ -73,7 +56,8 @@ async fn fleet(server: &Server, directory: &Path) -> anyhow::Result<Vec<Device>>
     story::roll_out(server, "1").await?;
     let api = server.api()?;
     for (name, version, on_revoked) in POLICIES {
-        server.publish(&as_version(directory, version, on_revoked)?, version)?;
+        let policy = format!("[policy]\non_revoked = \"{on_revoked}\"\n");
+        server.publish(&as_version(directory, version, &policy)?, version)?;
         let rollout = begin(server, version, name)?;
         ended(&api, rollout, RolloutState::Succeeded).await?;
     }
