@@ -54,8 +54,8 @@ pub(crate) enum Event {
     Crashed { model: ModelName, image: Digest, reason: String },
     /// Requests that a live image has answered since it is live, and how many of them failed by its fault.
     Counted { model: ModelName, image: Digest, requests: u64, errors: u64 },
-    /// A live image is on the deny list; its policy, and what is left to go back to, say what follows.
-    Revoked { model: ModelName, image: Digest, action: OnRevoked },
+    /// An image is on the deny list; its policy says what follows where it is live.
+    Revoked { image: Digest, action: OnRevoked },
     /// Time has passed.
     Tick,
 }
@@ -102,7 +102,7 @@ pub(crate) enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Task {
     /// Signatures, digests, revocations, epoch, hardware, space; index and manifest.
-    Check { desired: DesiredSlot, floor: Epoch },
+    Check { desired: Box<DesiredSlot>, floor: Epoch },
     /// All blobs into the staging directory.
     Download { image: ImageRef },
     /// Hashes and scans what is staged, and gives it its final name.
@@ -204,9 +204,17 @@ impl Device {
         self.slots.values().flat_map(Slot::images).collect()
     }
 
-    /// What a model can go back to, if anything.
-    pub(crate) fn previous(&self, model: &ModelName) -> Option<&ImageRef> {
-        self.slots.get(model)?.previous()
+    /// Images whose use can be ended now: a swap ends by itself first.
+    pub(crate) fn revocable(&self) -> BTreeSet<Digest> {
+        let slots = self.slots.values().filter(|slot| !slot.is_swapping());
+        slots.flat_map(Slot::images).collect()
+    }
+
+    /// Models that answer nobody because their image was revoked, and why.
+    pub(crate) fn withdrawn(&self) -> BTreeMap<ModelName, String> {
+        let withdrawn =
+            |(model, slot): (&ModelName, &Slot)| Some((model.clone(), slot.withdrawn()?));
+        self.slots.iter().filter_map(withdrawn).collect()
     }
 
     /// What each model serves, if anything.
@@ -254,10 +262,8 @@ impl Device {
                     slot.on_crashed(image, &reason, turn);
                 });
             }
-            Event::Revoked { model, image, action } => {
-                self.one(&model, now, &mut effects, |slot, turn| {
-                    slot.on_revoked(image, action, turn);
-                });
+            Event::Revoked { image, action } => {
+                self.each(now, &mut effects, |slot, turn| slot.on_revoked(image, action, turn));
             }
             Event::Counted { model, image, requests, errors } => {
                 self.one(&model, now, &mut effects, |slot, turn| {

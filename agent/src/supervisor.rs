@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealift_protocol::digest::Digest;
@@ -41,6 +42,7 @@ use crate::slots::{SlotError, Slots};
 use crate::spool::{Spool, SpoolError};
 use crate::trust::TrustError;
 use crate::verify::{Me, NotAccepted};
+use revoked::Denied;
 
 /// Answers and messages that wait for the supervisor; whoever has more waits.
 const INPUTS_MAX: usize = 64;
@@ -132,8 +134,10 @@ enum Input {
         ticket: Ticket,
         answer: Answer,
     },
-    /// Which of the digests that were asked about are on the deny list.
-    Revoked(Result<BTreeSet<Digest>, Fault>),
+    /// The deny list has changed; these images are on it.
+    Denied(Arc<BTreeSet<Digest>>),
+    /// Whether the deny list could be brought up to date.
+    Refreshed(Result<(), Fault>),
     /// A worker is ready, or is not.
     Worker {
         model: ModelName,
@@ -214,6 +218,7 @@ struct Supervisor {
     sent_at: UnixMillis,
 
     workers: Workers,
+    denied: Denied,
 
     last_message: Option<Digest>,
     last_refusal: Option<(Digest, String)>,
@@ -255,6 +260,7 @@ impl Supervisor {
         stop: CancellationToken,
     ) -> Result<(), SupervisorError> {
         self.feed(Event::Started)?;
+        self.enforce()?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -335,7 +341,11 @@ impl Supervisor {
                     return self.feed(event);
                 }
             }
-            Input::Revoked(revoked) => return self.on_revoked(revoked),
+            Input::Denied(images) => {
+                self.denied.images = images;
+                return self.enforce();
+            }
+            Input::Refreshed(refreshed) => return self.on_refreshed(refreshed),
             Input::Exited { model, image, reason } => return self.on_exited(model, image, reason),
         }
         Ok(())
@@ -366,6 +376,7 @@ impl Supervisor {
         let now = self.clock.steady();
         self.retire_kept(now);
         self.judge()?;
+        self.enforce()?;
         if self.next_poll <= now {
             self.poll(now);
         }
@@ -379,6 +390,7 @@ impl Supervisor {
         }
         if self.is_report_due {
             self.is_report_due = false;
+            self.switchboard.withdraw(self.device.withdrawn());
             self.report()?;
         }
         self.pump()
@@ -403,7 +415,7 @@ impl Supervisor {
         let spread_permille = i64::from(crate::verify::spread_permille());
         let period_ms = i64::from(self.setup.config.poll_s) * 1_000;
         self.next_poll = now.plus(period_ms / 2 + period_ms * spread_permille / 1_000);
-        self.ask_revoked();
+        self.ask_for_the_deny_list();
         let (origin, inputs) = (self.origin.clone(), self.inputs.clone());
         tokio::spawn(async move {
             match origin.get("/directive", DIRECTIVE_BYTES_MAX).await {

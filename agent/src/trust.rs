@@ -2,9 +2,10 @@
 //!
 //! The rules are `protocol::tuf`'s; this file fetches what it needs, and keeps what it says, in the order in which it says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 use sealift_protocol::cose;
@@ -12,6 +13,7 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
 use sealift_protocol::tuf::client::{Client, Persist, RoleNames, TARGETS_FOLDER, Want};
+use sealift_protocol::tuf::key::KeyId;
 use sealift_protocol::tuf::metadata::TargetFile;
 use sealift_protocol::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, TufError};
 
@@ -32,14 +34,22 @@ pub(crate) struct Trust {
     origin: Origin,
     client: Client,
     current: Option<Current>,
+    denied: Denied,
 }
 
 /// What the last update ended with.
 #[derive(Debug)]
 struct Current {
     bundle: TrustBundle,
-    revocations: Revocations,
     at: UnixMillis,
+}
+
+/// The newest deny list that was ever verified here. Whoever can keep the device from news, or let its metadata expire, must not win
+/// back what was denied: only a newer list, signed like this one, changes it.
+#[derive(Debug, Default)]
+struct Denied {
+    images: Arc<BTreeSet<Digest>>,
+    directors: BTreeSet<KeyId>,
 }
 
 /// Why nothing could be trusted.
@@ -83,8 +93,13 @@ impl TrustError {
 impl Trust {
     /// Opens what was kept in `dir`; its `root.json` came with enrolment.
     pub(crate) fn open(dir: &Path, origin: Origin) -> Result<Self, TrustError> {
-        let client = Client::open(stored(dir)?, RoleNames::Plain)?;
-        Ok(Self { dir: dir.to_owned(), origin, client, current: None })
+        let files = stored(dir)?;
+        // It was written after its checks. One that is damaged denies nothing until the next update.
+        let list = files.get(&format!("{TARGETS_FOLDER}{REVOCATIONS_PATH}"));
+        let list = list.and_then(|bytes| Revocations::parse(bytes).ok());
+        let denied = list.map(Denied::from).unwrap_or_default();
+        let client = Client::open(files, RoleNames::Plain)?;
+        Ok(Self { dir: dir.to_owned(), origin, client, current: None, denied })
     }
 
     /// Brings everything up to date, unless that was done just now. Where the server is out of reach, what was kept counts for as
@@ -112,7 +127,11 @@ impl Trust {
             .map_err(|source| TrustError::Bundle { file: BUNDLE_PATH, source })?;
         let revocations = Revocations::parse(&self.file(REVOCATIONS_PATH).await?)
             .map_err(|source| TrustError::Bundle { file: REVOCATIONS_PATH, source })?;
-        self.current = Some(Current { bundle, revocations, at: now });
+        if *self.denied.images != revocations.images {
+            tracing::info!(images = revocations.images.len(), "deny list changed");
+        }
+        self.denied.take(revocations);
+        self.current = Some(Current { bundle, at: now });
         Ok(())
     }
 
@@ -130,19 +149,21 @@ impl Trust {
         Ok(self.client.target(path)?.clone())
     }
 
-    /// The keys that may sign directives and are not revoked, by their COSE key id.
+    /// The keys that may sign directives and are not revoked, by their COSE key id. Before the first update there are none.
     pub(crate) fn directors(&self) -> BTreeMap<cose::KeyId, VerifyingKey> {
-        let Some(Current { bundle, revocations, .. }) = &self.current else {
-            return BTreeMap::new();
-        };
-        let directors = bundle.directors.iter();
-        let trusted = directors.filter(|key| !revocations.directors.contains(key.keyid()));
+        let directors = self.current.iter().flat_map(|current| &current.bundle.directors);
+        let trusted = directors.filter(|key| !self.denied.directors.contains(key.keyid()));
         trusted.map(|key| (cose::KeyId::of(key.public()), *key.public())).collect()
     }
 
-    /// Whether an image may not be run although it is signed. Before the first update nothing is known of any image.
+    /// Whether an image may not be run although it is signed.
     pub(crate) fn is_revoked(&self, image: Digest) -> bool {
-        self.current.as_ref().is_some_and(|current| current.revocations.images.contains(&image))
+        self.denied.images.contains(&image)
+    }
+
+    /// All images that may not be run although they are signed; the same value until that changes.
+    pub(crate) fn denied(&self) -> Arc<BTreeSet<Digest>> {
+        Arc::clone(&self.denied.images)
     }
 
     async fn carry_out(&mut self) -> Result<(), TrustError> {
@@ -170,6 +191,21 @@ impl Trust {
             }
         };
         done.map_err(|source| TrustError::Disk { path, source })
+    }
+}
+
+impl Denied {
+    fn take(&mut self, list: Revocations) {
+        self.directors = list.directors;
+        if *self.images != list.images {
+            self.images = Arc::new(list.images);
+        }
+    }
+}
+
+impl From<Revocations> for Denied {
+    fn from(list: Revocations) -> Self {
+        Self { images: Arc::new(list.images), directors: list.directors }
     }
 }
 

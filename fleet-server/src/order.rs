@@ -244,6 +244,10 @@ pub(crate) async fn rollable(
         return Err(OrderError::NoVersion { model, version });
     };
     let (model, version) = names();
+    if let Some(reason) = store.why_denied(row.digest).await? {
+        let reason = format!("revoked: {reason}");
+        return Err(OrderError::Quarantined { model, version, reason });
+    }
     match row.state {
         VersionState::Signed => Ok(row),
         VersionState::Unsigned => Err(OrderError::Unsigned { model, version }),

@@ -126,6 +126,8 @@ pub(crate) struct ImageFacts {
     pub(crate) licenses: Vec<String>,
     /// `accelerator/precision` of each variant.
     pub(crate) variants: Vec<String>,
+    /// The manifest of each variant.
+    pub(crate) manifests: Vec<Digest>,
     /// What it takes and gives.
     pub(crate) contract: IoContract,
     /// The training distribution, if the image has one.
@@ -253,6 +255,7 @@ fn add_variant(
         description: descriptor.description,
         licenses: descriptor.licenses,
         variants: Vec::new(),
+        manifests: Vec::new(),
         contract: facts.contract.clone(),
         baseline: facts.baseline,
     });
@@ -262,6 +265,7 @@ fn add_variant(
     image.size_bytes =
         image.size_bytes.saturating_add(facts.size_bytes).saturating_add(variant.manifest.size);
     image.variants.push(format!("{}/{}", variant.accelerator, variant.precision));
+    image.manifests.push(variant.manifest.digest);
     Ok(image)
 }
 

@@ -463,7 +463,11 @@ async fn keep_trust_fresh(trust: Arc<Trust>, courier: Courier) {
 /// The routes that bring their own state: models, enrolment, trust, registry.
 fn edge(parts: &Parts) -> OpenApiRouter {
     let models = Models { store: parts.tenant.clone(), blobs: parts.registry.blobs().clone() };
-    let roles = Roles { trust: Arc::clone(&parts.trust), courier: parts.courier.clone() };
+    let roles = Roles {
+        trust: Arc::clone(&parts.trust),
+        courier: parts.courier.clone(),
+        signals: parts.signals.clone(),
+    };
     let files = http::registry::router(parts.registry.clone())
         .merge(http::trust::metadata_router(Arc::clone(&parts.trust)));
     http::models::router(models)

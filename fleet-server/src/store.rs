@@ -30,6 +30,7 @@ pub(crate) mod profiles;
 pub(crate) mod quarantine;
 pub(crate) mod registry;
 pub(crate) mod reports;
+pub(crate) mod revocations;
 pub(crate) mod rollouts;
 pub(crate) mod scope;
 pub(crate) mod spools;

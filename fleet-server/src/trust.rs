@@ -10,13 +10,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
+use sealift_protocol::api::{RevocationKind, RevocationView, RevokedVersion};
 use sealift_protocol::id::{ModelName, UnixMillis, Version};
-use sealift_protocol::tuf::bundle::TrustBundle;
+use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
 use sealift_protocol::tuf::client::TARGETS_FOLDER;
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::metadata::{TargetFile, Targets};
 use sealift_protocol::tuf::repository::{Lifetimes, OnlineKeys, Repository, Upload};
-use sealift_protocol::tuf::{BUNDLE_PATH, DelegatedRoles, REVOCATIONS_ROLE, Role, TufError};
+use sealift_protocol::tuf::{
+    BUNDLE_PATH, DelegatedRoles, REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, TufError,
+};
 use serde::Deserialize;
 
 use crate::audit::Deed;
@@ -24,7 +27,10 @@ use crate::store::trust::{Endorsement, PushedImage, VersionName};
 use crate::store::{StoreError, TenantStore};
 
 pub(crate) mod ceremony;
+pub(crate) mod deny;
 pub(crate) mod keys;
+
+use deny::{Because, Fallout};
 
 /// Somebody else's change came in between this often: then the server is told to try later.
 const ATTEMPTS_MAX: u32 = 5;
@@ -57,6 +63,12 @@ pub(crate) enum TrustError {
     /// A target that is no model image.
     #[error("target `{0}` is not models/<team>/<name>/<version>")]
     Target(String),
+    /// A deny list that devices could not read.
+    #[error("the deny list is refused: {source}")]
+    DenyList {
+        /// Why.
+        source: InvalidBundle,
+    },
     /// A target whose image was not pushed, or is another one.
     #[error("target {path} names an image that is not in the registry: {why}")]
     Image {
@@ -88,6 +100,7 @@ impl TrustError {
             Self::Role(_) => Some("trust.role"),
             Self::Target(_) => Some("trust.target"),
             Self::Image { .. } => Some("trust.image"),
+            Self::DenyList { .. } => Some("trust.deny-list"),
             Self::NoCeremony
             | Self::Key(_)
             | Self::Damaged(_)
@@ -107,10 +120,12 @@ pub(crate) struct Trust {
 }
 
 /// What changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Published {
     /// The new timestamp's version: the hint for devices.
     pub(crate) timestamp: u64,
+    /// What followed, where the deny list changed.
+    pub(crate) fallout: Fallout,
 }
 
 struct Opened {
@@ -155,6 +170,25 @@ impl Trust {
         if is_named { Ok(()) } else { Err(TrustError::Director) }
     }
 
+    /// Everything on the deny list, with the versions that it is about.
+    pub(crate) async fn revocations(&self) -> Result<Vec<RevocationView>, TrustError> {
+        let mut views = self.store.revocations().await?;
+        let is_image = |view: &&RevocationView| view.kind == RevocationKind::Image;
+        let images = views.iter().filter(is_image).filter_map(|view| view.subject.parse().ok());
+        let versions = self.store.versions_with(&images.collect()).await?;
+        let usage = self.store.usage(None).await?;
+        for view in &mut views {
+            let of_this = versions.iter().filter(|(_, digest)| digest.to_string() == view.subject);
+            let revoked = of_this.map(|(name, _)| RevokedVersion {
+                model: name.0.clone(),
+                version: name.1.clone(),
+                devices: usage.devices.get(name).copied().unwrap_or_default(),
+            });
+            view.versions = revoked.collect();
+        }
+        Ok(views)
+    }
+
     /// Every role that names targets, with its newest metadata.
     pub(crate) async fn roles(&self) -> Result<Vec<(String, Targets)>, TrustError> {
         let Opened { repository, .. } = self.load().await?;
@@ -173,25 +207,24 @@ impl Trust {
         &self,
         role: &str,
         upload: Upload,
-        by: &str,
-        now: UnixMillis,
+        because: Because<'_>,
     ) -> Result<Published, TrustError> {
         for _ in 1..ATTEMPTS_MAX {
-            match self.try_accept(role, upload.clone(), by, now).await {
+            match self.try_accept(role, upload.clone(), because).await {
                 Err(TrustError::Store(StoreError::Changed(_))) => (), // look again
                 done => return done,
             }
         }
-        self.try_accept(role, upload, by, now).await
+        self.try_accept(role, upload, because).await
     }
 
     async fn try_accept(
         &self,
         role: &str,
         upload: Upload,
-        by: &str,
-        now: UnixMillis,
+        because: Because<'_>,
     ) -> Result<Published, TrustError> {
+        let Because { by, reason, now } = because;
         let Opened { mut repository, head } = self.load().await?;
         let online = self.online();
         let changes = match role {
@@ -206,6 +239,7 @@ impl Trust {
             changes.map_err(|source| TrustError::Refused { role: role.to_owned(), source })?;
         let images = self.store.pushed_images().await?;
         let endorsed = endorsements(&repository, &images, role)?;
+        let denied = if role == REVOCATIONS_ROLE { denied(&repository)? } else { None };
         let after = repository.timestamp().version;
         let mut change = self.store.begin().await?;
         change.change_metadata(&changes, head, after).await?;
@@ -214,11 +248,17 @@ impl Trust {
         }
         let detail = format!("timestamp {after}");
         let (action, subject) = ("trust.publish", role);
-        let deed = Deed { actor: by, action, subject, reason: None, detail: &detail };
+        let why = Some(reason).filter(|reason| !reason.is_empty());
+        let deed = Deed { actor: by, action, subject, reason: why, detail: &detail };
         change.audit(&deed, now).await?;
+        let fallout = match &denied {
+            Some(list) => deny::follow(&self.store, &mut change, list, because).await?,
+            None => Fallout::default(),
+        };
         change.commit().await?;
-        tracing::info!(role, timestamp = after, "trust metadata published");
-        Ok(Published { timestamp: after })
+        let (halted, devices) = (fallout.halted.len(), fallout.devices.len());
+        tracing::info!(role, timestamp = after, halted, devices, "trust metadata published");
+        Ok(Published { timestamp: after, fallout })
     }
 
     /// Signs a new timestamp when half of the life of the present one is over.
@@ -234,7 +274,7 @@ impl Trust {
         change.change_metadata(&changes, head, after).await?;
         change.commit().await?;
         tracing::info!(timestamp = after, "timestamp renewed");
-        Ok(Some(Published { timestamp: after }))
+        Ok(Some(Published { timestamp: after, fallout: Fallout::default() }))
     }
 
     async fn load(&self) -> Result<Opened, TrustError> {
@@ -247,6 +287,19 @@ impl Trust {
     const fn online(&self) -> OnlineKeys<'_> {
         OnlineKeys { snapshot: &self.snapshot, timestamp: &self.timestamp }
     }
+}
+
+/// The deny list that the repository now names; none before its role has signed anything.
+fn denied(repository: &Repository) -> Result<Option<Revocations>, TrustError> {
+    let Some(Delegated { targets, .. }) = Delegated::read(repository, REVOCATIONS_ROLE)? else {
+        return Ok(None);
+    };
+    let refused = |source| TrustError::DenyList { source };
+    let missing = || TrustError::Target(REVOCATIONS_PATH.to_owned());
+    let entry = targets.targets.get(REVOCATIONS_PATH).ok_or_else(missing)?;
+    let name = format!("{TARGETS_FOLDER}{}", entry.location(REVOCATIONS_PATH, true));
+    let bytes = repository.files().get(&name).ok_or_else(missing)?;
+    Revocations::parse(bytes).map(Some).map_err(refused)
 }
 
 /// Publishers' roles begin with this, and end with their team.

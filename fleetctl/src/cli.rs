@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Rollouts.
     #[command(subcommand)]
     Rollout(Rollout),
+    /// The deny list: what devices refuse although it is signed.
+    #[command(subcommand)]
+    Revoke(Revoke),
     /// Drift verdicts.
     #[command(subcommand)]
     Drift(Drift),
@@ -229,11 +232,64 @@ pub(crate) enum Model {
     },
 }
 
-fn model_version(text: &str) -> Result<(ModelName, Version), String> {
+pub(crate) fn model_version(text: &str) -> Result<(ModelName, Version), String> {
     let (model, version) = text.split_once('@').ok_or("expected `team/name@version`")?;
     let model = ModelName::parse(model).map_err(|error| error.to_string())?;
     let version = Version::parse(version).map_err(|error| error.to_string())?;
     Ok((model, version))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Revoke {
+    /// Revokes a model image: devices that serve it do what its own policy says, within seconds.
+    Image {
+        /// `team/name@version`, or the digest of an index or a manifest.
+        image: String,
+        #[command(flatten)]
+        revocation: Revocation,
+    },
+    /// Revokes a director's key: devices follow no directive of it any more.
+    Director {
+        /// The key's id, or its first 8 digits.
+        key: String,
+        #[command(flatten)]
+        revocation: Revocation,
+    },
+    /// Revokes a device's certificate: it is refused, and dropped where it is connected.
+    Device {
+        /// Serial number of the certificate, in hex.
+        serial: String,
+        #[command(flatten)]
+        revocation: Revocation,
+    },
+    /// Lists what is on the deny list, and why.
+    List,
+}
+
+/// How the deny list is signed.
+#[derive(Debug, Args)]
+pub(crate) struct Revocation {
+    /// Why; kept in the audit log, and shown with the entry.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// PKCS#8 PEM of a key of the role `revocations`; it never leaves this machine.
+    #[arg(long = "key", required = true)]
+    pub(crate) keys: Vec<PathBuf>,
+    /// The first root of this fleet's trust, as for `model sign`.
+    #[arg(long)]
+    pub(crate) root: Option<PathBuf>,
+    /// Days until the list has to be signed again.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) expires_days: u32,
+    /// Takes it off the list again. A version stays in quarantine.
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Wait until no device reports to serve the image.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Seconds to wait at most.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) timeout_s: u64,
 }
 
 #[derive(Debug, Subcommand)]

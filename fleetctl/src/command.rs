@@ -7,6 +7,7 @@ pub(crate) mod drift;
 pub(crate) mod enrol;
 pub(crate) mod login;
 pub(crate) mod model;
+pub(crate) mod revoke;
 pub(crate) mod rollback;
 pub(crate) mod rollout;
 pub(crate) mod status;

@@ -49,6 +49,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Device(device) => command::device::run(&connect()?, output, device).await,
         Command::Enrol(enrol) => command::enrol::run(&connect()?, output, enrol).await,
         Command::Model(model) => command::model::run(connect, output, model).await,
+        Command::Revoke(revoke) => command::revoke::run(&connect()?, output, revoke).await,
         Command::Rollout(rollout) => command::rollout::run(&connect()?, output, rollout).await,
         Command::Drift(drift) => command::drift::run(&connect()?, output, drift).await,
         Command::Alert(alert) => command::alert::run(&connect()?, output, alert).await,

@@ -22,6 +22,8 @@ use crate::context;
 use crate::output::note;
 use crate::registry;
 
+pub(crate) mod deny;
+
 /// The anchor of trust among the files that are kept.
 const ROOT_FILE: &str = "root.json";
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -68,14 +70,11 @@ pub(crate) async fn sign(client: &Client, signing: &Signing) -> anyhow::Result<S
     ModelIndex::parse(&index)?;
 
     let mut trust = Trust::open(client, signing.root.as_deref()).await?;
-    trust.update(client, &target).await?;
-    let current = trust
-        .files
-        .get(&format!("{role}.json"))
-        .with_context(|| format!("the fleet's trust delegates nothing to {role}"))?;
+    trust.update_top(client).await?;
+    let current = trust.newest(client, &role).await?;
     let public: Vec<_> = keys.iter().map(SigningKey::public).collect();
     let delegated = Role::Delegated(role.clone());
-    let mut draft = TargetsDraft::next(delegated, current.clone(), &public).with_context(|| {
+    let mut draft = TargetsDraft::next(delegated, current, &public).with_context(|| {
         format!("the present metadata of {role} is not signed by the keys given")
     })?;
     draft.set(&target, TargetFile::of_model(&index, signing.epoch));
@@ -170,6 +169,22 @@ impl Trust {
         let root = trust.client.root().bytes().to_vec();
         trust.keep(vec![Persist::Write { name: ROOT_FILE.to_owned(), bytes: root }])?;
         Ok(trust)
+    }
+
+    /// Brings root, timestamp, snapshot and top-level targets up to date.
+    async fn update_top(&mut self, client: &Client) -> anyhow::Result<()> {
+        self.client.refresh(now());
+        Ok(self.follow(client).await?)
+    }
+
+    /// The newest metadata of a delegated role as the snapshot lists it, for its holder, who checks whether it is signed by his own key:
+    /// expired metadata must not keep him from signing the next.
+    async fn newest(&self, client: &Client, role: &str) -> anyhow::Result<Vec<u8>> {
+        let unknown = || format!("the fleet's trust delegates nothing to {role}");
+        let snapshot = self.client.snapshot().with_context(unknown)?;
+        let listed = snapshot.meta.get(&format!("{role}.json")).with_context(unknown)?;
+        let file = format!("{}.{role}.json", listed.version);
+        fetch(client, &file).await?.with_context(|| format!("the server has lost {file}"))
     }
 
     /// Brings the metadata up to date, down to the roles that may name `target`; whether one does is not asked here.

@@ -3,15 +3,18 @@
 //! Lists are paged by keyset: `?limit=` (at most 1,000) and `?cursor=` from the page before. Errors are [`Problem`] (RFC 9457).
 
 mod alert;
+mod campaign;
 mod device;
 mod drift;
 mod model;
 mod operate;
+mod revocation;
 mod rollout;
 #[cfg(feature = "openapi")]
 mod schema;
 
 pub use alert::{Acknowledge, AlertState, AlertView, WebhookNew, WebhookView};
+pub use campaign::Campaign;
 pub use device::{
     DeviceState, DeviceView, EnrolRequest, EnrolResponse, EnrolTokenCreated, EnrolTokenNew,
     EnrolTokenView, HealthView, LabelsChange, SlotView, TimelineEntry,
@@ -22,6 +25,7 @@ pub use operate::{
     AttentionItem, AuditCheckpoint, AuditEntry, AuditKeyView, AuditProof, ModelAdoption, Page,
     Problem, Role, SessionNew, SessionView, Status,
 };
+pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
 pub use rollout::{
     Action, AllowedAction, DeviceProgress, GateView, RollbackRequest, RollbackResult,
     RollbackTarget, RolloutNew, RolloutState, RolloutView, WavePlan, WaveState, WaveView, WhyView,

@@ -55,6 +55,8 @@ pub enum Purpose {
     Halt,
     /// A question to a device.
     Request,
+    /// An operator's word for a rollout.
+    Approval,
 }
 
 impl Purpose {
@@ -63,6 +65,7 @@ impl Purpose {
             Self::Directive => "sealift-directive-v1",
             Self::Halt => "sealift-halt-v1",
             Self::Request => "sealift-request-v1",
+            Self::Approval => "sealift-approval-v1",
         }
     }
 }

@@ -9,7 +9,14 @@ use crate::codec::{self, CodecError};
 use crate::cose::{self, CoseError, KeyId, Purpose};
 use crate::digest::Digest;
 use crate::id::{DeviceId, Epoch, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version};
-use crate::limits::{DIRECTIVE_BYTES_MAX, SLOTS_MAX};
+use crate::limits::{DIRECTIVE_BYTES_MAX, REASON_CHARS_MAX, SLOTS_MAX};
+use crate::report::ImageRef;
+
+mod approval;
+#[cfg(test)]
+mod tests;
+
+pub use approval::{Approval, ApprovalRefused, Cosignature};
 
 /// The version of this format.
 const VERSION: u16 = 1;
@@ -50,6 +57,21 @@ pub struct DesiredSlot {
     /// The rollout that asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutId>,
+    /// Digest over everything that the rollout was asked for with, the same for all its devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<Digest>,
+    /// The target as the director names it; must be [`DesiredSlot::target`]. Without it that is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_path: Option<String>,
+    /// The only variant that may be taken; without it the device takes the one that fits best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// What to run, after a check like that of any image, where this one is revoked and nothing to go back to is on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<ImageRef>,
+    /// An operator's signature under the rollout, for devices that demand one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosignature: Option<Cosignature>,
 }
 
 /// How a device judges a new image. A missing field takes the default.
@@ -146,6 +168,14 @@ pub enum DirectiveRefused {
     /// Too many slots, or one model twice.
     #[error("directive has more than {SLOTS_MAX} slots, or names a model twice")]
     Slots,
+    /// A target that is not that of the slot's own model and version.
+    #[error("directive names target {given} for {expected}")]
+    Target {
+        /// The target of the slot's model and version.
+        expected: String,
+        /// What it names.
+        given: String,
+    },
 }
 
 impl DirectiveRefused {
@@ -159,6 +189,7 @@ impl DirectiveRefused {
             Self::Stale { .. } => "directive.stale",
             Self::Window { .. } => "directive.window",
             Self::Slots => "directive.slots",
+            Self::Target { .. } => "directive.target",
         }
     }
 
@@ -221,11 +252,40 @@ impl Directive {
         if self.slots.len() > SLOTS_MAX || models.len() != self.slots.len() {
             return Err(DirectiveRefused::Slots);
         }
-        Ok(())
+        self.slots.iter().try_for_each(DesiredSlot::check_target)
     }
 }
 
 impl DesiredSlot {
+    /// An image with default rules of trial, and nothing else said about it.
+    pub fn new(model: ModelName, version: Version, index: Digest) -> Self {
+        Self {
+            model,
+            version,
+            index,
+            epoch: Epoch::default(),
+            trial: Trial::default(),
+            rollout: None,
+            campaign: None,
+            target_path: None,
+            manifest: None,
+            fallback: None,
+            cosignature: None,
+        }
+    }
+
+    /// Rule: a slot is about the target of its own model and version, whatever path the directive spells out.
+    fn check_target(&self) -> Result<(), DirectiveRefused> {
+        let expected = self.target();
+        match &self.target_path {
+            Some(given) if *given != expected => {
+                let given = given.chars().take(REASON_CHARS_MAX).collect();
+                Err(DirectiveRefused::Target { expected, given })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The TUF target that must name the same digest: `models/<team>/<name>/<version>`.
     pub fn target(&self) -> String {
         target_path(&self.model, &self.version)
@@ -235,67 +295,4 @@ impl DesiredSlot {
 /// The TUF target of a version: `models/<team>/<name>/<version>`.
 pub fn target_path(model: &ModelName, version: &Version) -> String {
     format!("models/{model}/{version}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key() -> SigningKey {
-        SigningKey::from_bytes(&[7; 32])
-    }
-
-    fn directive() -> Directive {
-        let slot = DesiredSlot {
-            model: ModelName::parse("vision/digits").unwrap(),
-            version: Version::parse("2").unwrap(),
-            index: Digest::of(b"index"),
-            epoch: Epoch(1),
-            trial: Trial::default(),
-            rollout: Some(RolloutId(3)),
-        };
-        let whom = (TenantId::parse("main").unwrap(), DeviceId::parse("cam-1").unwrap());
-        let window = (UnixMillis(1_000_000), UnixMillis(2_000_000));
-        Directive::new(whom, Generation(5), window, vec![slot])
-    }
-
-    fn verify(directive: &Directive, device: &str, newest: u64, now: i64) -> &'static str {
-        let (tenant, device) = (TenantId::parse("main").unwrap(), DeviceId::parse(device).unwrap());
-        let (newest, now) = (Generation(newest), UnixMillis(now));
-        let audience = Audience { tenant: &tenant, device: &device, newest, now };
-        let public = key().verifying_key();
-        let directors = BTreeMap::from([(KeyId::of(&public), public)]);
-        let message = directive.sign(&key()).unwrap();
-        let verified = Directive::verify(&message, &directors, &audience);
-        verified.map_or_else(|refused| refused.code(), |_| "ok")
-    }
-
-    #[test]
-    fn a_directive_is_checked_for_audience_generation_and_time() {
-        let directive = directive();
-        assert_eq!(verify(&directive, "cam-1", 4, 1_500_000), "ok");
-        assert_eq!(verify(&directive, "cam-2", 4, 1_500_000), "directive.audience");
-        assert_eq!(verify(&directive, "cam-1", 5, 1_500_000), "directive.stale");
-        assert_eq!(verify(&directive, "cam-1", 4, 2_000_001), "directive.window");
-        assert_eq!(verify(&directive, "cam-1", 4, 0), "directive.window");
-    }
-
-    #[test]
-    fn one_model_in_two_slots_is_refused() {
-        let mut directive = directive();
-        directive.slots.push(directive.slots[0].clone());
-        assert_eq!(verify(&directive, "cam-1", 4, 1_500_000), "directive.slots");
-    }
-
-    #[test]
-    fn another_format_version_is_refused() {
-        let mut directive = directive();
-        directive.version = 2;
-        assert_eq!(verify(&directive, "cam-1", 4, 1_500_000), "directive.version");
-    }
-
-    #[test]
-    fn a_directive_for_one_model_fits_4_kilobytes() {
-        assert!(directive().sign(&key()).unwrap().len() < 4 << 10);
-    }
 }

@@ -57,6 +57,9 @@ pub struct SlotReport {
     /// Execution providers that really run the graph, with their count of nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<(String, u32)>,
+    /// Digest of the rollout that brought what it serves, as the directive gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<Digest>,
 }
 
 /// An image by name and digest.

@@ -1,11 +1,12 @@
 //! The handwritten digits: held-out rows as traffic, and the same rows drifted.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use crate::process::root;
+use crate::process::{root, write};
 
 /// Pixels of a row.
 const PIXELS: usize = 64;
@@ -16,6 +17,21 @@ pub const MODEL: &str = "vision/digits";
 /// The directory of a version, with its `model.toml`: `v1`, `v2`, `v3-bad`.
 pub fn directory(version: &str) -> PathBuf {
     root().join("tests/fixtures/digits").join(version)
+}
+
+/// A copy of version 2 below `directory` under another version, with lines for its `model.toml`, so that a story has an image of its own.
+pub fn as_version(directory: &Path, version: &str, lines: &str) -> anyhow::Result<PathBuf> {
+    let copy = directory.join(format!("model-{version}"));
+    fs::create_dir_all(&copy)?;
+    for entry in fs::read_dir(self::directory("v2"))? {
+        let entry = entry?;
+        fs::copy(entry.path(), copy.join(entry.file_name()))?;
+    }
+    let file = copy.join("model.toml");
+    let text = fs::read_to_string(&file)?;
+    let text = text.replace("version = \"2\"", &format!("version = \"{version}\""));
+    write(&file, &format!("{text}\n{lines}"))?;
+    Ok(copy)
 }
 
 /// Rows of pixels, 0 to 16, with the digit they show.

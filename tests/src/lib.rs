@@ -9,4 +9,5 @@ pub mod mosquitto;
 pub mod needs;
 pub mod process;
 pub mod story;
+pub mod thief;
 pub mod wait;

@@ -165,12 +165,9 @@ fn forged(
     let pem = fs::read_to_string(server.data().join("keys/director.pem"))?;
     let director = SigningKey::from_pkcs8_pem(&pem)?;
     let slot = DesiredSlot {
-        model: ModelName::parse(MODEL)?,
-        version: Version::parse(version)?,
-        index,
         epoch: Epoch(1),
         trial: Trial { probation_s: 1, ..Trial::default() },
-        rollout: None,
+        ..DesiredSlot::new(ModelName::parse(MODEL)?, Version::parse(version)?, index)
     };
     let window = (now()?, now()?.plus(3_600_000));
     let whom = (TenantId::parse("main")?, device.clone());

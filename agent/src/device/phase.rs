@@ -1,5 +1,6 @@
 //! What a device does with one model, each phase with exactly the data that it needs.
 
+use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Trial};
 use sealift_protocol::id::{Epoch, Generation, RolloutId, UnixMillis};
 use sealift_protocol::limits::REASON_CHARS_MAX;
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Mandate {
     pub(crate) generation: Generation,
     pub(crate) rollout: Option<RolloutId>,
+    #[serde(default)]
+    pub(crate) campaign: Option<Digest>,
     pub(crate) image: ImageRef,
 }
 
@@ -75,8 +78,8 @@ impl Attempt {
     }
 
     pub(crate) fn mandate(&self) -> Mandate {
-        let rollout = self.desired.rollout;
-        Mandate { generation: self.generation, rollout, image: self.image() }
+        let DesiredSlot { rollout, campaign, .. } = self.desired;
+        Mandate { generation: self.generation, rollout, campaign, image: self.image() }
     }
 }
 

@@ -14,6 +14,9 @@ use crate::limits::{
     VERIFYING_MAX_MS, WARMING_MAX_MS,
 };
 
+/// The code of everything that follows from the deny list.
+pub(super) const REVOKED: &str = "image.revoked";
+
 /// What a device does, did last and should do with one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Slot {
@@ -63,7 +66,8 @@ impl Default for Slot {
 impl Slot {
     /// A slot that serves `image` by nobody's mandate that is still known.
     pub(super) fn adopted(image: ImageRef, previous: Option<ImageRef>) -> Self {
-        let mandate = Mandate { generation: Generation::default(), rollout: None, image };
+        let generation = Generation::default();
+        let mandate = Mandate { generation, rollout: None, campaign: None, image };
         let (standing, epoch) = (Standing::Kept, Epoch::default());
         let live = Some(Live { mandate, previous, standing, epoch, starts_failed: 0 });
         Self { phase: Phase::Idle { live }, ..Self::default() }
@@ -77,11 +81,7 @@ impl Slot {
 
     /// Begins what was noted, unless a swap is under way: that ends by itself, and then this is called again.
     pub(super) fn begin_newest(&mut self, turn: &mut Turn<'_>) {
-        let is_swapping = matches!(
-            self.phase,
-            Phase::Activating { .. } | Phase::Reverting { .. } | Phase::Removing { .. }
-        );
-        if self.generation <= self.begun || is_swapping {
+        if self.generation <= self.begun || self.is_swapping() {
             return;
         }
         self.begun = self.generation;
@@ -89,6 +89,14 @@ impl Slot {
             Some(desired) => self.begin(Attempt::new(self.generation, desired), turn),
             None => self.begin_removal(turn),
         }
+    }
+
+    /// Whether what is live is being changed; that ends by itself.
+    pub(super) const fn is_swapping(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Activating { .. } | Phase::Reverting { .. } | Phase::Removing { .. }
+        )
     }
 
     fn begin(&mut self, wanted: Attempt, turn: &mut Turn<'_>) {
@@ -177,8 +185,8 @@ impl Slot {
     }
 
     fn check(&mut self, attempt: Attempt, live: Option<Live>, turn: &mut Turn<'_>) {
-        let task = Task::Check { desired: attempt.desired.clone(), floor: turn.floor };
-        turn.start(self.ticket.next(), task);
+        let desired = Box::new(attempt.desired.clone());
+        turn.start(self.ticket.next(), Task::Check { desired, floor: turn.floor });
         let step = Step::Checking { until: turn.until(CHECKING_MAX_MS) };
         self.phase = Phase::Preparing { attempt, live, step };
     }
@@ -323,7 +331,7 @@ impl Slot {
     }
 
     /// An error before the swap: the attempt ends, and what is live stays as it is.
-    fn give_up(
+    pub(super) fn give_up(
         &mut self,
         attempt: &Attempt,
         live: Option<Live>,
@@ -399,7 +407,7 @@ impl Slot {
         at: UnixMillis,
     ) {
         let (code, reason) = fault.map(|fault| (fault.code, fault.reason)).unwrap_or_default();
-        let Mandate { generation, rollout, image } = mandate;
+        let Mandate { generation, rollout, image, campaign: _ } = mandate;
         self.outcome = Some(Outcome { generation, rollout, image, result, code, reason, at });
     }
 
@@ -461,8 +469,31 @@ impl Slot {
     }
 
     /// What the live image can be replaced by without a download.
-    pub(super) fn previous(&self) -> Option<&ImageRef> {
+    fn previous(&self) -> Option<&ImageRef> {
         self.live()?.previous.as_ref()
+    }
+
+    /// Why the model answers nobody, where that is because its image was revoked.
+    pub(super) fn withdrawn(&self) -> Option<String> {
+        let outcome = self.outcome.as_ref().filter(|outcome| outcome.code == REVOKED)?;
+        let version = &outcome.image.version;
+        self.serving()
+            .is_none()
+            .then(|| format!("version {version} was revoked: {}", outcome.reason))
+    }
+
+    /// Begins again what the directive asks for, now with what it names as fallback. Returns whether it names one.
+    pub(super) fn want_fallback(&mut self, revoked: Digest) -> bool {
+        let Some(desired) = self.desired.as_mut().filter(|desired| desired.index == revoked) else {
+            return false;
+        };
+        let Some(ImageRef { version, index }) = desired.fallback.take() else { return false };
+        (desired.version, desired.index) = (version, index);
+        // Both are about the image that was revoked.
+        (desired.manifest, desired.campaign, desired.cosignature) = (None, None, None);
+        desired.epoch = Epoch::default();
+        self.begun = Generation::default();
+        true
     }
 
     /// What the slot cannot do without, now or later.
@@ -499,6 +530,7 @@ impl Slot {
             progress,
             outcome: self.outcome.clone(),
             providers: self.providers.clone(),
+            campaign: self.live().and_then(|live| live.mandate.campaign),
         }
     }
 

@@ -8,7 +8,7 @@ use sealift_protocol::report::{ImageRef, OutcomeKind};
 
 use super::phase::{Fault, FaultKind, Live, Mandate, Phase, Stage, Standing};
 use super::retry::pause_ms;
-use super::slot::Slot;
+use super::slot::{REVOKED, Slot};
 use super::{Answer, Providers, Task, Turn};
 use crate::limits::{BOOTS_MAX, REVERTING_MAX_MS, STARTS_FAILED_MAX};
 
@@ -179,28 +179,74 @@ impl Slot {
         self.turn_back(live, fault, turn);
     }
 
-    /// The live image was put on the deny list.
+    /// An image was put on the deny list: it is not prepared any further, not gone back to, and its policy says what follows where
+    /// it is live.
     pub(super) fn on_revoked(&mut self, image: Digest, action: OnRevoked, turn: &mut Turn<'_>) {
-        let is_swapping = matches!(self.phase, Phase::Activating { .. } | Phase::Removing { .. });
         // A swap ends by itself, and then the deny list is looked at again.
-        if is_swapping || self.live_mut(image).is_none() {
+        if self.is_swapping() {
             return;
         }
-        let reason = "the live image was put on the deny list";
-        let fault = Fault::new(FaultKind::Untrusted, "image.revoked", reason);
+        self.forget_previous(image);
+        if let Phase::Preparing { attempt, live, .. } = &self.phase
+            && attempt.desired.index == image
+        {
+            let fault = revoked("the image was put on the deny list while it was prepared");
+            let (attempt, live) = (attempt.clone(), live.clone());
+            self.give_up(&attempt, live, fault, turn);
+        }
+        if self.live_mut(image).is_some() {
+            self.on_live_revoked(image, action, turn);
+        }
+    }
+
+    fn on_live_revoked(&mut self, image: Digest, action: OnRevoked, turn: &mut Turn<'_>) {
         if action == OnRevoked::KeepWithAlarm {
+            let fault = revoked(
+                "the live image is on the deny list; it serves on, as its publisher wishes",
+            );
             if let Some(live) = self.live_mut(image) {
                 turn.alarm(&live.image().clone(), &fault);
             }
             return;
         }
         // What was on its way is begun again once the revoked image is off the board.
-        if matches!(self.phase, Phase::Preparing { .. }) {
+        let is_preparing = matches!(self.phase, Phase::Preparing { .. });
+        if is_preparing {
             self.begun = Generation::default();
         }
         let Some(live) = self.leave(turn) else { return };
         let to = live.previous.filter(|_| action == OnRevoked::Fallback);
+        let is_fetched = action == OnRevoked::Fallback
+            && to.is_none()
+            && !is_preparing
+            && self.want_fallback(image);
+        let fault = revoked(match (&to, action) {
+            (Some(_), _) => {
+                "the live image was put on the deny list; the image before it serves again"
+            }
+            (None, _) if is_fetched => {
+                "the live image was put on the deny list; the fallback is fetched"
+            }
+            (None, OnRevoked::Fallback) => {
+                "it is on the deny list, and there is no image to go back to"
+            }
+            (None, OnRevoked::Stop | OnRevoked::KeepWithAlarm) => {
+                "it is on the deny list, and its publisher wants it stopped"
+            }
+        });
         self.revert(live.mandate, to, fault, turn);
+    }
+
+    /// What is on the deny list is not gone back to.
+    fn forget_previous(&mut self, image: Digest) {
+        let live = match &mut self.phase {
+            Phase::Idle { live } | Phase::Preparing { live, .. } => live.as_mut(),
+            Phase::Trial { live, .. } | Phase::SafeMode { live, .. } => Some(live),
+            Phase::Activating { .. } | Phase::Reverting { .. } | Phase::Removing { .. } => None,
+        };
+        if let Some(live) = live {
+            live.previous.take_if(|previous| previous.index == image);
+        }
     }
 
     fn turn_back(&mut self, live: Live, fault: Fault, turn: &mut Turn<'_>) {
@@ -272,9 +318,13 @@ impl Slot {
     }
 }
 
+fn revoked(reason: &str) -> Fault {
+    Fault::new(FaultKind::Untrusted, REVOKED, reason)
+}
+
 /// An image that served before `from` and serves again.
 fn kept(from: &Mandate, image: ImageRef) -> Live {
-    let mandate = Mandate { generation: from.generation, rollout: None, image };
+    let mandate = Mandate { generation: from.generation, rollout: None, campaign: None, image };
     let (standing, epoch) = (Standing::Kept, Epoch::default());
     Live { mandate, previous: None, standing, epoch, starts_failed: 0 }
 }

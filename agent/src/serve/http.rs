@@ -188,6 +188,9 @@ impl ModelPath {
 
     fn find(&self, board: &Switchboard) -> Result<Live, Refusal> {
         let Some(live) = board.find(&self.model) else {
+            if let Some((model, why)) = board.withdrawn(&self.model) {
+                return Err(Refusal::Withdrawn { model: model.to_string(), why });
+            }
             let names: Vec<_> = board.all().iter().map(|live| live.model().to_string()).collect();
             let served = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             return Err(Refusal::UnknownModel { name: self.model.clone(), served });

@@ -18,6 +18,8 @@ const RETRY_AFTER_S: u16 = 1;
 pub(super) enum Refusal {
     #[error("model `{name}` is not served; served: {served}")]
     UnknownModel { name: String, served: String },
+    #[error("model `{model}` is withdrawn: {why}; ask whoever runs the fleet")]
+    Withdrawn { model: String, why: String },
     #[error("version {given} of {model} is not served; {served} is")]
     UnknownVersion { model: String, given: String, served: String },
     #[error("nothing is served at this path")]
@@ -60,7 +62,9 @@ impl Refusal {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Managed => StatusCode::FORBIDDEN,
-            Self::Infer(InferError::WorkerGone { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Withdrawn { .. } | Self::Infer(InferError::WorkerGone { .. }) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Infer(InferError::Deadline) | Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Infer(InferError::Model(_)) => StatusCode::INTERNAL_SERVER_ERROR,
         }

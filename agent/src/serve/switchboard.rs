@@ -27,6 +27,8 @@ pub struct Switchboard(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     live: RwLock<BTreeMap<ModelName, Live>>,
+    /// Models that answer nobody, and why.
+    withdrawn: RwLock<BTreeMap<ModelName, String>>,
     /// Observers of images that were swapped out: their last window is still to be told.
     retired: Mutex<Vec<Arc<Observer>>>,
     swaps: watch::Sender<u64>,
@@ -60,6 +62,7 @@ impl Switchboard {
         };
         Self(Arc::new(Inner {
             live: RwLock::default(),
+            withdrawn: RwLock::default(),
             retired: Mutex::default(),
             swaps: watch::Sender::new(0),
             totals: Mutex::new(totals),
@@ -89,6 +92,19 @@ impl Switchboard {
     /// What answers for `model`.
     pub fn live(&self, model: &ModelName) -> Option<Live> {
         self.0.live.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// Says which models answer nobody although the device should have them, and why.
+    pub(crate) fn withdraw(&self, withdrawn: BTreeMap<ModelName, String>) {
+        *self.0.withdrawn.write().unwrap_or_else(PoisonError::into_inner) = withdrawn;
+    }
+
+    /// Why nothing answers for a model, by `team/name` or its name alone.
+    pub(super) fn withdrawn(&self, text: &str) -> Option<(ModelName, String)> {
+        let withdrawn = self.0.withdrawn.read().unwrap_or_else(PoisonError::into_inner);
+        let is_meant = |model: &&ModelName| model.name() == text || model.to_string() == text;
+        let model = withdrawn.keys().find(is_meant)?;
+        Some((model.clone(), withdrawn.get(model)?.clone()))
     }
 
     /// All that is live, by model.

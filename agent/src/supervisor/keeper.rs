@@ -1,5 +1,8 @@
 //! Keeps the trust metadata, and answers what depends on them, one question after the other.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::DesiredSlot;
 use sealift_protocol::id::{Epoch, Generation};
@@ -21,10 +24,10 @@ const QUESTIONS_MAX: usize = 48;
 pub(super) enum Question {
     /// May the device follow this message?
     Directive { message: Vec<u8>, newest: Generation },
-    /// Are these digests, of live images and what is kept behind them, on the deny list?
-    Revoked { digests: Vec<Digest> },
+    /// Is anything new on the deny list?
+    DenyList,
     /// May the device prepare this image?
-    Image { desired: DesiredSlot, floor: Epoch, ticket: Ticket },
+    Image { desired: Box<DesiredSlot>, floor: Epoch, ticket: Ticket },
 }
 
 pub(super) struct Keeper {
@@ -41,10 +44,17 @@ impl Keeper {
     pub(super) fn start(mut self) -> mpsc::Sender<Question> {
         let (questions, mut queue) = mpsc::channel(QUESTIONS_MAX);
         tokio::spawn(async move {
+            let mut told = self.trust.denied();
             while let Some(question) = queue.recv().await {
                 let answer = self.answer(question).await;
-                if self.inputs.send(answer).await.is_err() {
-                    return;
+                // Whatever was asked may have brought a newer list, which counts before the answer does.
+                let denied = self.trust.denied();
+                let news = (!is_same(&told, &denied)).then(|| Input::Denied(Arc::clone(&denied)));
+                told = denied;
+                for input in news.into_iter().chain([answer]) {
+                    if self.inputs.send(input).await.is_err() {
+                        return;
+                    }
                 }
             }
         });
@@ -61,15 +71,9 @@ impl Keeper {
                     Err(why) => Input::NotAccepted { message: Digest::of(&message), why },
                 }
             }
-            Question::Revoked { digests } => {
-                let revoked = match self.trust.refresh_now(now).await {
-                    Ok(()) => Ok(digests
-                        .into_iter()
-                        .filter(|digest| self.trust.is_revoked(*digest))
-                        .collect()),
-                    Err(error) => Err(error.fault(verify::spread_permille())),
-                };
-                Input::Revoked(revoked)
+            Question::DenyList => {
+                let refreshed = self.trust.refresh_now(now).await;
+                Input::Refreshed(refreshed.map_err(|error| error.fault(verify::spread_permille())))
             }
             Question::Image { desired, floor, ticket } => {
                 let place = (&self.me, &self.slots, &self.origin);
@@ -82,4 +86,8 @@ impl Keeper {
             }
         }
     }
+}
+
+fn is_same(told: &Arc<BTreeSet<Digest>>, denied: &Arc<BTreeSet<Digest>>) -> bool {
+    Arc::ptr_eq(told, denied) || told == denied
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::keeper;
+use super::revoked::Denied;
 use super::telemetry::ALARMS_MAX;
 use super::{Channels, INPUTS_MAX, Setup, Supervisor, SupervisorError, Workers};
 use crate::clock::Clock;
@@ -68,6 +69,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
     for gap in &me.facts.sandbox_gaps {
         tracing::warn!(gap, "kernel does not shut a model's process in completely");
     }
+    let denied = Denied::new(trust.denied());
     let switchboard = Switchboard::new();
     let (endpoint, served) = open_endpoint(&setup, &switchboard).await?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
@@ -101,6 +103,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         keeper: keeper.start(),
         session: None,
         workers: Workers::default(),
+        denied,
         last_message: None,
         last_refusal: None,
         told: BTreeSet::new(),

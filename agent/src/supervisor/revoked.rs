@@ -1,63 +1,86 @@
-//! What happens when an image that is live is put on the deny list, or when trust metadata can no longer be had.
+//! What happens when an image that is at hand is put on the deny list.
+//!
+//! The list is a level, not an event: it is looked at again with every tick, so that what a swap in progress did not let happen
+//! happens after it, and a restarted agent acts on the list that it had kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::image::{OnRevoked, Policy};
-use sealift_protocol::limits::POLICY_BYTES_MAX;
+use sealift_protocol::limits::{MANIFEST_BYTES_MAX, POLICY_BYTES_MAX};
 
 use super::keeper::Question;
 use super::{Supervisor, SupervisorError};
 use crate::device::{Event, Fault, FaultKind};
 use crate::disk;
-use crate::slots::MANIFEST_FILE;
+use crate::slots::{MANIFEST_FILE, Slots};
+
+/// The deny list, and what is known of the images at hand.
+#[derive(Debug)]
+pub(super) struct Denied {
+    pub(super) images: Arc<BTreeSet<Digest>>,
+    /// The manifest of each image at hand, which may be what the list names.
+    manifests: BTreeMap<Digest, Digest>,
+}
+
+impl Denied {
+    pub(super) const fn new(images: Arc<BTreeSet<Digest>>) -> Self {
+        Self { images, manifests: BTreeMap::new() }
+    }
+
+    /// An image is named by its index, or by the manifest of the variant that is here.
+    fn names(&mut self, index: Digest, slots: &Slots) -> bool {
+        if self.images.contains(&index) {
+            return true;
+        }
+        if !self.manifests.contains_key(&index) {
+            let path = slots.path(index).join(MANIFEST_FILE);
+            let bytes = disk::read(&path, MANIFEST_BYTES_MAX as u64).ok().flatten();
+            self.manifests.extend(bytes.map(|bytes| (index, Digest::of(&bytes))));
+        }
+        self.manifests.get(&index).is_some_and(|manifest| self.images.contains(manifest))
+    }
+}
 
 impl Supervisor {
-    /// Asks about everything that is live, or kept to go back to.
-    pub(super) fn ask_revoked(&self) {
-        let digests: Vec<_> =
-            self.device.images().into_iter().flat_map(|index| self.digests(index)).collect();
-        if !digests.is_empty() && self.keeper.try_send(Question::Revoked { digests }).is_err() {
-            tracing::debug!("the deny list is looked at later: too many checks are waiting");
+    pub(super) fn ask_for_the_deny_list(&self) {
+        if self.keeper.try_send(Question::DenyList).is_err() {
+            tracing::debug!("the deny list is fetched later: too many checks are waiting");
         }
     }
 
-    /// The digests under which an image may be revoked: its index, and the manifest of the variant that is here.
-    fn digests(&self, index: Digest) -> Vec<Digest> {
-        let manifest = self.slots.path(index).join(MANIFEST_FILE);
-        let manifest = std::fs::read(manifest).ok().map(|bytes| Digest::of(&bytes));
-        [Some(index), manifest].into_iter().flatten().collect()
+    /// Metadata that cannot be had, or have expired, stop changes and never a running model.
+    pub(super) fn on_refreshed(
+        &mut self,
+        refreshed: Result<(), Fault>,
+    ) -> Result<(), SupervisorError> {
+        match refreshed {
+            Err(fault) if !matches!(fault.kind, FaultKind::Unreachable { .. }) => {
+                self.tell_once(&fault)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
-    /// Acts on the deny list. Metadata that cannot be had, or have expired, stop changes and never a running model.
-    pub(super) fn on_revoked(
-        &mut self,
-        revoked: Result<BTreeSet<Digest>, Fault>,
-    ) -> Result<(), SupervisorError> {
-        let revoked = match revoked {
-            Ok(revoked) => revoked,
-            Err(fault) if matches!(fault.kind, FaultKind::Unreachable { .. }) => return Ok(()),
-            Err(fault) => return self.tell_once(&fault),
-        };
-        let serving: Vec<_> = self
-            .device
-            .serving()
-            .map(|(model, image)| (model.clone(), image.index))
-            .filter(|(_, image)| self.digests(*image).iter().any(|each| revoked.contains(each)))
-            .collect();
-        for (model, image) in serving {
-            let previous = self.device.previous(&model).map(|previous| previous.index);
-            let can_go_back = previous.is_some_and(|previous| {
-                !self.digests(previous).iter().any(|each| revoked.contains(each))
-            });
-            let wished = self.policy(image).on_revoked;
-            let is_stuck = wished == OnRevoked::Fallback && !can_go_back;
-            let action = if is_stuck { OnRevoked::Stop } else { wished };
+    /// Takes what is on the deny list out of use: first what is prepared or could be gone back to, then what is live.
+    pub(super) fn enforce(&mut self) -> Result<(), SupervisorError> {
+        if self.denied.images.is_empty() {
+            return Ok(());
+        }
+        let at_hand = self.device.revocable();
+        self.denied.manifests.retain(|image, _| at_hand.contains(image));
+        let revoked: Vec<_> =
+            at_hand.into_iter().filter(|image| self.denied.names(*image, &self.slots)).collect();
+        let is_live = |image: &Digest| self.device.serving().any(|(_, live)| live.index == *image);
+        let (live, others): (Vec<_>, Vec<_>) = revoked.into_iter().partition(is_live);
+        for image in others.into_iter().chain(live) {
+            let action = self.policy(image).on_revoked;
             let told = ("image.revoked".to_owned(), image);
             if action == OnRevoked::KeepWithAlarm && !self.told.insert(told) {
                 continue;
             }
-            self.feed(Event::Revoked { model, image, action })?;
+            self.feed(Event::Revoked { image, action })?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! A whole agent against a fleet server of the test's own: no broker, so that the directive comes over HTTPS.
 
 mod fleet;
+mod revocation;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -59,6 +59,8 @@ pub(super) fn view(row: RolloutRow) -> RolloutView {
         reason: row.order.reason,
         why: row.why,
         created_by: row.order.created_by,
+        campaign: row.campaign,
+        is_cosigned: row.is_cosigned,
         created_at: row.created_at,
         finished_at: row.finished_at,
         waves: row.waves.into_iter().map(wave_view).collect(),

@@ -12,7 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sealift_protocol::api::Page;
+use sealift_protocol::api::{Page, RevocationView};
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::tuf::repository::Upload;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ use super::access::Caller;
 use super::error::ApiError;
 use crate::broker::courier::Courier;
 use crate::clock;
+use crate::limits::REASON_CHARS_MAX;
+use crate::signals::Signals;
+use crate::trust::deny::Because;
 use crate::trust::{Trust, TrustError};
 
 /// Targets metadata of 5 MiB in base64, and a deny list.
@@ -61,6 +64,8 @@ pub(crate) struct Roles {
     pub(crate) trust: Arc<Trust>,
     /// Tells devices that something changed.
     pub(crate) courier: Courier,
+    /// Ends connections of revoked devices, and wakes rollouts.
+    pub(crate) signals: Signals,
 }
 
 /// `/api/v1/trust/roles`.
@@ -68,6 +73,7 @@ pub(crate) fn router(roles: Roles) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(publish))
+        .routes(routes!(revocations))
         .layer(DefaultBodyLimit::max(UPLOAD_BYTES_MAX))
         .with_state(roles)
 }
@@ -114,6 +120,9 @@ struct WithFiles {
     metadata: String,
     /// Target files by path, base64.
     files: BTreeMap<String, String>,
+    /// Why; kept in the audit log, and beside what it put on the deny list.
+    #[serde(default)]
+    reason: String,
 }
 
 /// Publishes the next metadata of a role.
@@ -132,24 +141,46 @@ async fn publish(
 ) -> Result<StatusCode, ApiError> {
     let by = caller.may_publish()?;
     let is_bundle = headers.get(CONTENT_TYPE).is_some_and(|it| it == UPLOAD_TYPE);
-    let upload = if is_bundle {
+    let (upload, reason) = if is_bundle {
         read_upload(&body)?
     } else {
-        Upload { metadata: body.into(), files: BTreeMap::new() }
+        (Upload { metadata: body.into(), files: BTreeMap::new() }, String::new())
     };
-    let published = roles.trust.accept(&role, upload, by, clock::now()).await?;
+    let because = Because { by, reason: &reason, now: clock::now() };
+    let published = roles.trust.accept(&role, upload, because).await?;
     roles.courier.hint(published.timestamp).await;
+    for device in published.fallout.devices {
+        roles.signals.revoke(device);
+    }
+    roles.signals.rollouts().notify_one();
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn read_upload(body: &[u8]) -> Result<Upload, ApiError> {
+/// Lists what is on the deny list and why, newest first.
+#[utoipa::path(get, path = "/api/v1/trust/revocations", tag = "trust",
+    responses((status = 200, body = Page<RevocationView>)))]
+async fn revocations(
+    State(roles): State<Roles>,
+    _caller: Caller,
+) -> Result<Json<Page<RevocationView>>, ApiError> {
+    let items = roles.trust.revocations().await?;
+    let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
+    Ok(Json(Page { items, total, next_cursor: None }))
+}
+
+fn read_upload(body: &[u8]) -> Result<(Upload, String), ApiError> {
     let refused = |detail: String| ApiError::new(StatusCode::BAD_REQUEST, "trust.upload", detail);
     let upload: WithFiles =
         serde_json::from_slice(body).map_err(|error| refused(error.to_string()))?;
+    let WithFiles { reason, .. } = &upload;
+    if reason.chars().count() > REASON_CHARS_MAX {
+        return Err(refused(format!("a reason has at most {REASON_CHARS_MAX} characters")));
+    }
+    let reason = reason.clone();
     let decode = |text: &str| STANDARD.decode(text).map_err(|error| refused(error.to_string()));
     let file = |(path, text): (String, String)| Ok((path, decode(&text)?));
     let files = upload.files.into_iter().map(file).collect::<Result<_, ApiError>>()?;
-    Ok(Upload { metadata: decode(&upload.metadata)?, files })
+    Ok((Upload { metadata: decode(&upload.metadata)?, files }, reason))
 }
 
 impl From<TrustError> for ApiError {

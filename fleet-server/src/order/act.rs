@@ -6,6 +6,7 @@ use sealift_protocol::id::{DeviceId, RolloutId, UnixMillis};
 use super::{Asker, OrderError, again_if_changed, check_reason};
 use crate::audit::Deed;
 use crate::directive::Director;
+use crate::order;
 use crate::reconcile::Reconciler;
 use crate::rollout::Plan;
 use crate::rollout::action::{self, AtWork, BadDevices, Effect};
@@ -35,6 +36,9 @@ async fn try_take(
     let mut row = store.rollout(id).await?.ok_or(OrderError::NoRollout(id))?;
     let effect = action::apply(action, &reconciler.rollout(&row), asker.now)
         .map_err(|why| OrderError::NotNow { rollout: id, why })?;
+    if matches!(action, Action::Resume | Action::Promote | Action::Retry) {
+        order::rollable(store, &row.order.model, &row.order.version).await?;
+    }
     let plan = reconciler.look(&row, asker.now).await?;
     row.stage = effect.stage;
     for (wave, &standing) in row.waves.iter_mut().zip(&effect.waves) {

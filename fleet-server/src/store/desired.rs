@@ -1,15 +1,19 @@
 //! What each device should run, and the signed directives that say so.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sealift_protocol::api::TimelineEntry;
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::{DesiredSlot, Trial};
+use sealift_protocol::directive::{Cosignature, DesiredSlot, Trial};
 use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, UnixMillis, Version,
 };
+use sealift_protocol::report::ImageRef;
 
 use super::audit::DIRECTIVE;
 use super::{
-    Change, StoreError, TenantStore, corrupt, from_json, parsed, signed, to_json, unsigned,
+    Change, StoreError, TenantStore, corrupt, from_json, parsed, rollouts, signed, to_json,
+    unsigned,
 };
 use crate::audit::Deed;
 use crate::directive::Director;
@@ -33,6 +37,11 @@ struct Row {
     epoch: i64,
     trial: String,
     rollout: i64,
+    fallback_version: Option<String>,
+    fallback_digest: Option<String>,
+    manifests: Option<String>,
+    campaign: Option<String>,
+    cosignature: Option<String>,
 }
 
 impl TenantStore {
@@ -198,7 +207,11 @@ impl Change {
              since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              ON CONFLICT (tenant, device, model) DO UPDATE SET version = excluded.version,
              digest = excluded.digest, epoch = excluded.epoch, trial = excluded.trial,
-             rollout = excluded.rollout, since = excluded.since",
+             rollout = excluded.rollout, since = excluded.since,
+             fallback_version = CASE WHEN desired.digest = excluded.digest
+             THEN desired.fallback_version ELSE desired.version END,
+             fallback_digest = CASE WHEN desired.digest = excluded.digest
+             THEN desired.fallback_digest ELSE desired.digest END",
             |it| {
                 let it = it.bind(device).bind(model).bind(version).bind(digest).bind(epoch);
                 it.bind(trial).bind(rollout).bind(now.0)
@@ -210,8 +223,16 @@ impl Change {
 
     async fn all_desired(&mut self, device: &DeviceId) -> Result<Vec<DesiredSlot>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT model, version, digest, epoch, trial, rollout FROM desired
-             WHERE tenant = $1 AND device = $2 ORDER BY model",
+            "SELECT d.model, d.version, d.digest, d.epoch, d.trial, d.rollout,
+             CASE WHEN q.version IS NULL THEN d.fallback_version END AS fallback_version,
+             d.fallback_digest, v.manifests, r.campaign, r.cosignature
+             FROM desired d
+             LEFT JOIN versions v
+             ON v.tenant = d.tenant AND v.model = d.model AND v.version = d.version
+             LEFT JOIN rollouts r ON r.tenant = d.tenant AND r.number = d.rollout
+             LEFT JOIN quarantine q
+             ON q.tenant = d.tenant AND q.model = d.model AND q.version = d.fallback_version
+             WHERE d.tenant = $1 AND d.device = $2 ORDER BY d.model",
         )
         .bind(self.tenant().to_string())
         .bind(device.to_string())
@@ -270,5 +291,42 @@ fn desired_slot(row: &Row) -> Result<DesiredSlot, StoreError> {
         number => Some(RolloutId(number)),
     };
     let epoch = Epoch(unsigned("epoch", row.epoch)?);
-    Ok(DesiredSlot { model, version, index, epoch, trial, rollout })
+    let slot = DesiredSlot::new(model, version, index);
+    Ok(DesiredSlot {
+        epoch,
+        trial,
+        rollout,
+        campaign: rollouts::digest_of(row.campaign.as_deref().unwrap_or_default())?,
+        target_path: Some(slot.target()),
+        manifest: only_manifest(row.manifests.as_deref())?,
+        fallback: fallback(row)?,
+        cosignature: cosignature(row.cosignature.as_deref().unwrap_or_default())?,
+        ..slot
+    })
+}
+
+/// Where there is one variant, the director names it; of several the device takes the one that fits best.
+fn only_manifest(manifests: Option<&str>) -> Result<Option<Digest>, StoreError> {
+    let manifests =
+        manifests.map(|text| from_json::<Vec<Digest>>("manifests", text)).transpose()?;
+    match manifests.unwrap_or_default().as_slice() {
+        [only] => Ok(Some(*only)),
+        _ => Ok(None), // none known, or a choice
+    }
+}
+
+/// What the device was to run before, unless that is in quarantine.
+fn fallback(row: &Row) -> Result<Option<ImageRef>, StoreError> {
+    let (Some(version), Some(digest)) = (&row.fallback_version, &row.fallback_digest) else {
+        return Ok(None);
+    };
+    Ok(Some(ImageRef { version: parsed("version", version)?, index: parsed("digest", digest)? }))
+}
+
+fn cosignature(text: &str) -> Result<Option<Cosignature>, StoreError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let bytes = STANDARD.decode(text).map_err(|_| corrupt("cosignature", text))?;
+    Ok(Some(Cosignature(bytes)))
 }

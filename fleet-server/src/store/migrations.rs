@@ -15,6 +15,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (1, "core", include_str!("../../migrations/0001_core.sql")),
     (2, "edge", include_str!("../../migrations/0002_edge.sql")),
     (7, "audit", include_str!("../../migrations/0007_audit.sql")),
+    (8, "revocation", include_str!("../../migrations/0008_revocation.sql")),
 ];
 
 #[derive(Debug)]

@@ -314,19 +314,21 @@ impl Change {
         let licenses = to_json("licenses", &facts.licenses)?;
         let variants = to_json("variants", &facts.variants)?;
         let contract = to_json("I/O contract", &facts.contract)?;
+        let manifests = to_json("manifests", &facts.manifests)?;
         let baseline = facts.baseline.map(|digest| digest.to_string());
         let (family, description) = (facts.family.clone(), facts.description.clone());
         let added = self
             .run(
                 "INSERT INTO versions (tenant, model, version, digest, index_bytes, size_bytes,
-                 pushed_at, pushed_by, family, description, licenses, variants, contract, baseline)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                 pushed_at, pushed_by, family, description, licenses, variants, contract, baseline,
+                 manifests)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
                  ON CONFLICT DO NOTHING",
                 |it| {
                     let it = it.bind(model).bind(version).bind(digest).bind(index_bytes);
                     let it = it.bind(size_bytes).bind(now.0).bind(by).bind(family);
                     let it = it.bind(description).bind(licenses).bind(variants);
-                    it.bind(contract).bind(baseline)
+                    it.bind(contract).bind(baseline).bind(manifests)
                 },
             )
             .await?;

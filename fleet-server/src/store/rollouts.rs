@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use sealift_protocol::api::{DeviceProgress, GateView, RolloutState, WavePlan, WaveState};
+use sealift_protocol::api::{
+    Campaign, DeviceProgress, GateView, RolloutState, WavePlan, WaveState,
+};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Trial};
-use sealift_protocol::id::{Epoch, ModelName, RolloutId, UnixMillis, Version};
+use sealift_protocol::id::{Epoch, ModelName, RolloutId, TenantId, UnixMillis, Version};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, StoreError, TenantStore, from_json, from_word, parsed, signed, to_json, unsigned, word,
+    Change, StoreError, TenantStore, corrupt, from_json, from_word, parsed, signed, to_json,
+    unsigned, word,
 };
 use crate::rollout::{Stage, Standing};
 
@@ -32,6 +35,10 @@ pub(crate) struct RolloutRow {
     pub(crate) created_at: UnixMillis,
     /// When it ended.
     pub(crate) finished_at: Option<UnixMillis>,
+    /// Digest over its order; none for one that was made before there were any.
+    pub(crate) campaign: Option<Digest>,
+    /// Whether an operator has put a second signature under it.
+    pub(crate) is_cosigned: bool,
     /// Rises with each change.
     pub(crate) revision: i64,
 }
@@ -137,12 +144,10 @@ impl Order {
     /// What each of its devices is told.
     pub(crate) fn slot(&self, rollout: RolloutId) -> DesiredSlot {
         DesiredSlot {
-            model: self.model.clone(),
-            version: self.version.clone(),
-            index: self.digest,
             epoch: self.epoch,
             trial: self.trial,
             rollout: Some(rollout),
+            ..DesiredSlot::new(self.model.clone(), self.version.clone(), self.digest)
         }
     }
 }
@@ -166,6 +171,8 @@ struct Raw {
     created_by: String,
     created_at: i64,
     finished_at: Option<i64>,
+    campaign: String,
+    cosignature: String,
     revision: i64,
 }
 
@@ -238,19 +245,22 @@ impl Change {
     ) -> Result<RolloutId, StoreError> {
         let id = self.next_number("rollout").await?;
         let waves: Vec<_> = order.waves.iter().cloned().map(WaveRow::new).collect();
+        let campaign = campaign(self.tenant(), RolloutId(id), order)?;
         let (number, order) = (signed("rollout", id)?, order.clone());
         let (model, version) = (order.model.to_string(), order.version.to_string());
         let (digest, epoch) = (order.digest.to_string(), signed("epoch", order.epoch.0)?);
         let (trial, waves) = (to_json("trial", &order.trial)?, to_json("waves", &waves)?);
         self.run(
             "INSERT INTO rollouts (tenant, number, model, version, digest, epoch, filter, trial,
-             state, since, waves, progress, why, is_rollback, reason, created_by, created_at)
+             state, since, waves, progress, why, is_rollback, reason, created_by, created_at,
+             campaign)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'running', $9, $10, '{}', 'just made', $11,
-             $12, $13, $9)",
+             $12, $13, $9, $14)",
             |it| {
                 let it = it.bind(number).bind(model).bind(version).bind(digest).bind(epoch);
                 let it = it.bind(order.filter).bind(trial).bind(now.0).bind(waves);
-                it.bind(i64::from(order.is_rollback)).bind(order.reason).bind(order.created_by)
+                let it = it.bind(i64::from(order.is_rollback)).bind(order.reason);
+                it.bind(order.created_by).bind(campaign)
             },
         )
         .await?;
@@ -282,6 +292,23 @@ impl Change {
             .await?;
         if saved == 1 { Ok(()) } else { Err(StoreError::Changed("rollout")) }
     }
+}
+
+fn campaign(tenant: &TenantId, rollout: RolloutId, order: &Order) -> Result<String, StoreError> {
+    let campaign = Campaign {
+        tenant,
+        rollout,
+        model: &order.model,
+        version: &order.version,
+        index: order.digest,
+        filter: &order.filter,
+        waves: &order.waves,
+        trial: order.trial,
+        is_rollback: order.is_rollback,
+        requester: &order.created_by,
+    };
+    let digest = campaign.digest().map_err(|error| corrupt("campaign", &error.to_string()))?;
+    Ok(digest.to_string())
 }
 
 /// A stage as its word and its time.
@@ -332,6 +359,13 @@ fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
         why: raw.why,
         created_at: UnixMillis(raw.created_at),
         finished_at: raw.finished_at.map(UnixMillis),
+        campaign: digest_of(&raw.campaign)?,
+        is_cosigned: !raw.cosignature.is_empty(),
         revision: raw.revision,
     })
+}
+
+/// The digest of a rollout; rows of before there were any have none.
+pub(super) fn digest_of(campaign: &str) -> Result<Option<Digest>, StoreError> {
+    if campaign.is_empty() { Ok(None) } else { parsed("campaign", campaign).map(Some) }
 }

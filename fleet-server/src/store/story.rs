@@ -189,6 +189,7 @@ impl Ground {
             description: String::new(),
             licenses: Vec::new(),
             variants: Vec::new(),
+            manifests: Vec::new(),
             contract: IoContract { schema: 1, inputs: Vec::new(), outputs: Vec::new() },
             baseline: None,
         };
@@ -308,6 +309,7 @@ fn ended(
         progress: None,
         outcome: Some(outcome),
         providers: Vec::new(),
+        campaign: None,
     }
 }
 

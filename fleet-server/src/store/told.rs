@@ -120,7 +120,8 @@ struct DesiredRow {
 
 impl DesiredRow {
     fn of(slot: &DesiredSlot) -> Self {
-        let DesiredSlot { model, version, index, epoch, trial, rollout } = slot.clone();
+        // The rest is found again when a directive is signed.
+        let DesiredSlot { model, version, index, epoch, trial, rollout, .. } = slot.clone();
         Self { model, version, digest: index, epoch, trial, rollout }
     }
 }
@@ -128,6 +129,6 @@ impl DesiredRow {
 impl From<DesiredRow> for DesiredSlot {
     fn from(row: DesiredRow) -> Self {
         let DesiredRow { model, version, digest, epoch, trial, rollout } = row;
-        Self { model, version, index: digest, epoch, trial, rollout }
+        Self { epoch, trial, rollout, ..Self::new(model, version, digest) }
     }
 }

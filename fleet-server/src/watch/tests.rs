@@ -94,6 +94,7 @@ impl Ground {
             description: String::new(),
             licenses: Vec::new(),
             variants: Vec::new(),
+            manifests: Vec::new(),
             contract: IoContract { schema: 1, inputs: Vec::new(), outputs: Vec::new() },
             baseline: Some(baseline),
         };
@@ -129,6 +130,7 @@ impl Ground {
             progress: None,
             outcome: None,
             providers: Vec::new(),
+            campaign: None,
         };
         let account = Account {
             generation: Generation(sequence),

@@ -121,7 +121,7 @@ pub(crate) fn progress(rollout: &RolloutView) -> String {
 fn text(rollout: &RolloutView) -> String {
     let kind = if rollout.is_rollback { "rollback to" } else { "rollout of" };
     let head = format!(
-        "{}  {kind} {}@{}  {}\nwhy      {}\ndevices  {}\nreason   {}\n",
+        "{}  {kind} {}@{}  {}\nwhy      {}\ndevices  {}\nreason   {}\ncampaign {}{}\n",
         rollout.id,
         rollout.model,
         rollout.version,
@@ -129,6 +129,8 @@ fn text(rollout: &RolloutView) -> String {
         rollout.why,
         progress(rollout),
         rollout.reason,
+        or_dash(rollout.campaign),
+        if rollout.is_cosigned { ", cosigned by an operator" } else { "" },
     );
     let rows = rollout.waves.iter().map(|wave| {
         let gates: Vec<_> = wave

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::directive::Trial;
 use crate::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
@@ -174,6 +175,12 @@ pub struct RolloutView {
     pub why: String,
     /// Who made it.
     pub created_by: String,
+    /// Digest over everything that it was asked for with: every directive of this rollout carries it, and devices report it.
+    #[serde(default)]
+    pub campaign: Option<Digest>,
+    /// Whether an operator has put a second signature under it.
+    #[serde(default)]
+    pub is_cosigned: bool,
     /// When it was made.
     pub created_at: UnixMillis,
     /// When it ended.

@@ -62,10 +62,16 @@ pub struct Server {
 impl Server {
     /// Makes all keys below `directory`; what an external broker needs is then in `server/keys`.
     pub fn init(directory: &Path) -> anyhow::Result<()> {
+        Self::init_for(directory, &["vision"])
+    }
+
+    /// The same, for these teams.
+    pub fn init_for(directory: &Path, teams: &[&str]) -> anyhow::Result<()> {
         let data = directory.join("server").display().to_string();
         let offline = directory.join("offline-keys").display().to_string();
-        let init = ["init", "--data", &data, "--offline", &offline, "--team", "vision"];
-        run("fleet-server", &init, &[])?;
+        let init = ["init", "--data", &data, "--offline", &offline];
+        let teams = teams.iter().flat_map(|team| ["--team", team]);
+        run("fleet-server", &init.into_iter().chain(teams).collect::<Vec<_>>(), &[])?;
         Ok(())
     }
 

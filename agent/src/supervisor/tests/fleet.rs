@@ -25,7 +25,7 @@ use sealift_protocol::id::{
 };
 use sealift_protocol::image::{
     Accelerator, Descriptor, Golden, ImageManifest, Layer, LayerKind, ModelConfig, ModelDescriptor,
-    ModelIndex, Variant, media_type,
+    ModelIndex, OnRevoked, Policy, Variant, media_type,
 };
 use sealift_protocol::tuf::bundle::{Director, Revocations, TrustBundle};
 use sealift_protocol::tuf::key::SigningKey;
@@ -45,6 +45,8 @@ pub(super) struct Fleet {
     director: DirectorKey,
     repository: Repository,
     served: Served,
+    /// What images pushed from now on want to happen when they are revoked.
+    pub(super) on_revoked: OnRevoked,
 }
 
 /// What the server has, shared with its handlers.
@@ -109,7 +111,8 @@ impl Fleet {
         let listener = TlsListener::bind(&authority).await;
         let url = format!("https://localhost:{}", listener.tcp.local_addr().unwrap().port());
         tokio::spawn(axum::serve(listener, router(Arc::clone(&served))).into_future());
-        let fleet = Self { url, authority, keys, director, repository, served };
+        let on_revoked = OnRevoked::default();
+        let fleet = Self { url, authority, keys, director, repository, served, on_revoked };
         let root = fleet.repository.files()["1.root.json"].clone();
         let root = String::from_utf8(root).unwrap();
         let mut files = fleet.files();
@@ -137,14 +140,28 @@ impl Fleet {
         index
     }
 
+    /// The same for another model.
+    pub(super) fn publish_as(&mut self, model: &ModelName, version: &str) -> Digest {
+        let index = self.push_as(model, version);
+        let bytes = self.files().blobs[&index.to_string()].clone();
+        let path = target_path(model, &Version::parse(version).unwrap());
+        self.sign_path(&path, TargetFile::of_model(&bytes, Epoch(1)), 90);
+        index
+    }
+
     /// Has the publisher sign a target that is valid for so many days from now.
     pub(super) fn sign(&mut self, version: &str, target: TargetFile, days: i64) {
+        let path = target_path(&model(), &Version::parse(version).unwrap());
+        self.sign_path(&path, target, days);
+    }
+
+    pub(super) fn sign_path(&mut self, path: &str, target: TargetFile, days: i64) {
         let role = publisher_role(&self.keys.team);
         let current = self.repository.delegated(&role).unwrap().to_vec();
         let signer = &self.keys.publisher;
         let delegated = Role::Delegated(role.clone());
         let mut draft = TargetsDraft::next(delegated, current, &[signer.public()]).unwrap();
-        draft.set(&target_path(&model(), &Version::parse(version).unwrap()), target);
+        draft.set(path, target);
         let expires = now().plus(days * 86_400_000);
         let metadata = draft.sign(expires, &[signer]).unwrap();
         let upload = Upload { metadata, files: BTreeMap::new() };
@@ -158,12 +175,26 @@ impl Fleet {
 
     /// Puts an image on the deny list.
     pub(super) fn revoke(&mut self, image: Digest) {
+        self.deny(|list| {
+            list.images.insert(image);
+        });
+    }
+
+    /// Puts the director's key on the deny list.
+    pub(super) fn revoke_director(&mut self) {
+        let director = Director::new(self.director.verifying_key()).unwrap();
+        self.deny(|list| {
+            list.directors.insert(director.keyid().clone());
+        });
+    }
+
+    fn deny(&mut self, change: impl FnOnce(&mut Revocations)) {
         let current = self.repository.delegated(REVOCATIONS_ROLE).unwrap().to_vec();
         let signer = &self.keys.revocations;
         let role = Role::Delegated(REVOCATIONS_ROLE.to_owned());
         let mut draft = TargetsDraft::next(role, current, &[signer.public()]).unwrap();
         let mut revocations = Revocations::default();
-        revocations.images.insert(image);
+        change(&mut revocations);
         let bytes = revocations.to_bytes();
         draft.set(REVOCATIONS_PATH, TargetFile::of(&bytes));
         let metadata = draft.sign(now().plus(86_400_000), &[signer]).unwrap();
@@ -182,10 +213,14 @@ impl Fleet {
 
     /// Pushes the fixture under a version; nobody signs it.
     pub(super) fn push(&mut self, version: &str) -> Digest {
-        let layers = layers();
+        self.push_as(&model(), version)
+    }
+
+    fn push_as(&mut self, model: &ModelName, version: &str) -> Digest {
+        let layers = layers(self.on_revoked);
         let described: Vec<_> = layers.iter().map(|(layer, _)| layer.clone()).collect();
         let descriptor = ModelDescriptor {
-            name: model(),
+            name: model.clone(),
             version: Version::parse(version).unwrap(),
             family: String::new(),
             description: String::new(),
@@ -210,6 +245,11 @@ impl Fleet {
         digest
     }
 
+    /// The server keeps everything to itself, as one that cannot be reached.
+    pub(super) fn withhold(&self) -> BTreeMap<String, Vec<u8>> {
+        std::mem::take(&mut self.files().tuf)
+    }
+
     /// Signs and offers a directive for the device of the stories.
     pub(super) fn direct(&self, generation: u64, version: &str, index: Digest) {
         let message = self.directive("cam-1", generation, version, index);
@@ -220,6 +260,37 @@ impl Fleet {
         self.files().directive = Some(message);
     }
 
+    /// The slot of a directive that asks for a version of the model of the stories.
+    pub(super) fn slot(version: &str, index: Digest) -> DesiredSlot {
+        let trial = Trial { probation_s: 1, watch_s: 3_600, ..Trial::default() };
+        let slot = DesiredSlot::new(model(), Version::parse(version).unwrap(), index);
+        DesiredSlot { epoch: Epoch(1), trial, rollout: Some(RolloutId(1)), ..slot }
+    }
+
+    /// Signs and offers a directive whose slot says more.
+    pub(super) fn direct_with(
+        &self,
+        generation: u64,
+        version: &str,
+        index: Digest,
+        more: impl FnOnce(DesiredSlot) -> DesiredSlot,
+    ) {
+        let slot = more(Self::slot(version, index));
+        self.offer(self.directive_of("cam-1", generation, vec![slot]));
+    }
+
+    pub(super) fn directive_of(
+        &self,
+        device: &str,
+        generation: u64,
+        slots: Vec<DesiredSlot>,
+    ) -> Vec<u8> {
+        let whom = (TenantId::parse("main").unwrap(), DeviceId::parse(device).unwrap());
+        let window = (now().plus(-1_000), now().plus(86_400_000));
+        let directive = Directive::new(whom, Generation(generation), window, slots);
+        directive.sign(&self.director).unwrap()
+    }
+
     pub(super) fn directive(
         &self,
         device: &str,
@@ -227,24 +298,12 @@ impl Fleet {
         version: &str,
         index: Digest,
     ) -> Vec<u8> {
-        let trial = Trial { probation_s: 1, watch_s: 3_600, ..Trial::default() };
-        let slot = DesiredSlot {
-            model: model(),
-            version: Version::parse(version).unwrap(),
-            index,
-            epoch: Epoch(1),
-            trial,
-            rollout: Some(RolloutId(1)),
-        };
-        let whom = (TenantId::parse("main").unwrap(), DeviceId::parse(device).unwrap());
-        let window = (now().plus(-1_000), now().plus(86_400_000));
-        let directive = Directive::new(whom, Generation(generation), window, vec![slot]);
-        directive.sign(&self.director).unwrap()
+        self.directive_of(device, generation, vec![Self::slot(version, index)])
     }
 }
 
 /// The layers of the fixture, each with its bytes.
-fn layers() -> Vec<(Layer, Vec<u8>)> {
+fn layers(on_revoked: OnRevoked) -> Vec<(Layer, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/digits/v1");
     let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
     let golden = codec::encode(&Golden { schema: 1, cases: Vec::new() }).unwrap();
@@ -253,15 +312,18 @@ fn layers() -> Vec<(Layer, Vec<u8>)> {
         (LayerKind::Contract, "contract.json", read("contract.json")),
         (LayerKind::Golden, "golden.cbor", golden),
     ];
+    let policy = serde_json::to_vec(&Policy { on_revoked, ..Policy::default() }).unwrap();
+    let policy =
+        (on_revoked != OnRevoked::default()).then_some((LayerKind::Policy, "policy.json", policy));
     let layer = |(kind, name, bytes): (LayerKind, &str, Vec<u8>)| {
         let blob = Descriptor::of(kind.media_type(), &bytes);
         (Layer { kind, name: name.to_owned(), blob }, bytes)
     };
-    files.into_iter().map(layer).collect()
+    files.into_iter().chain(policy).map(layer).collect()
 }
 
 pub(super) fn weights() -> String {
-    Digest::of(&layers()[0].1).to_string()
+    Digest::of(&layers(OnRevoked::default())[0].1).to_string()
 }
 
 fn router(served: Served) -> Router {

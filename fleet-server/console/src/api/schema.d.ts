@@ -450,6 +450,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/trust/revocations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists what is on the deny list and why, newest first. */
+        get: operations["get-trust-revocations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/trust/roles": {
         parameters: {
             query?: never;
@@ -1178,6 +1195,31 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_RevocationView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description When. */
+                at: components["schemas"]["UnixMillis"];
+                /** @description Who handed in the signed list. */
+                by: string;
+                /** @description What is denied. */
+                kind: components["schemas"]["RevocationKind"];
+                /** @description Why. */
+                reason: string;
+                /** @description Its digest, key id or serial number. */
+                subject: string;
+                /** @description Versions that are this image; none for keys and certificates. */
+                versions: components["schemas"]["RevokedVersion"][];
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_RoleView: {
             /** @description The entries, in the list's order. */
             items: {
@@ -1210,6 +1252,7 @@ export interface components {
             items: {
                 /** @description What can be done now. */
                 allowed_actions: components["schemas"]["AllowedAction"][];
+                campaign?: components["schemas"]["Digest"] | null;
                 /** @description When it was made. */
                 created_at: components["schemas"]["UnixMillis"];
                 /** @description Who made it. */
@@ -1219,6 +1262,8 @@ export interface components {
                 finished_at?: components["schemas"]["UnixMillis"] | null;
                 /** @description Its id. */
                 id: components["schemas"]["RolloutId"];
+                /** @description Whether an operator has put a second signature under it. */
+                is_cosigned?: boolean;
                 /** @description Whether it goes back to an earlier version. */
                 is_rollback: boolean;
                 /** @description The model. */
@@ -1349,6 +1394,38 @@ export interface components {
             type: string;
         };
         /**
+         * @description What is denied.
+         * @enum {string}
+         */
+        RevocationKind: "image" | "director" | "device";
+        /** @description `GET /trust/revocations`. */
+        RevocationView: {
+            /** @description When. */
+            at: components["schemas"]["UnixMillis"];
+            /** @description Who handed in the signed list. */
+            by: string;
+            /** @description What is denied. */
+            kind: components["schemas"]["RevocationKind"];
+            /** @description Why. */
+            reason: string;
+            /** @description Its digest, key id or serial number. */
+            subject: string;
+            /** @description Versions that are this image; none for keys and certificates. */
+            versions: components["schemas"]["RevokedVersion"][];
+        };
+        /** @description A version that is on the deny list, and who still serves it. */
+        RevokedVersion: {
+            /**
+             * Format: int64
+             * @description Devices that report to serve it.
+             */
+            devices: number;
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /** @description The version. */
+            version: components["schemas"]["Version"];
+        };
+        /**
          * @description What an operator may do.
          * @enum {string}
          */
@@ -1434,6 +1511,7 @@ export interface components {
         RolloutView: {
             /** @description What can be done now. */
             allowed_actions: components["schemas"]["AllowedAction"][];
+            campaign?: components["schemas"]["Digest"] | null;
             /** @description When it was made. */
             created_at: components["schemas"]["UnixMillis"];
             /** @description Who made it. */
@@ -1443,6 +1521,8 @@ export interface components {
             finished_at?: components["schemas"]["UnixMillis"] | null;
             /** @description Its id. */
             id: components["schemas"]["RolloutId"];
+            /** @description Whether an operator has put a second signature under it. */
+            is_cosigned?: boolean;
             /** @description Whether it goes back to an earlier version. */
             is_rollback: boolean;
             /** @description The model. */
@@ -2592,6 +2672,25 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Status"];
+                };
+            };
+        };
+    };
+    "get-trust-revocations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RevocationView"];
                 };
             };
         };

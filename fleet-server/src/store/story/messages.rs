@@ -84,6 +84,7 @@ fn account(phase: Phase) -> Report {
         progress: None,
         outcome: None,
         providers: vec![("CPUExecutionProvider".to_owned(), 12)],
+        campaign: None,
     };
     Report { generation: Generation(1), refused: None, slots: vec![slot], at: NOW }
 }

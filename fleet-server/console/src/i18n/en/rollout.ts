@@ -33,6 +33,7 @@ export const rollout = {
   "rollout.everyDevice": "every device",
   "rollout.reason": "Reason",
   "rollout.by": "By",
+  "rollout.campaign": "Campaign digest",
   "rollout.created": "Created",
   "rollout.finished": "Finished",
   "rollout.notFinished": "not yet",

@@ -35,6 +35,7 @@ export const rollout: Record<keyof typeof en, string> = {
   "rollout.everyDevice": "全デバイス",
   "rollout.reason": "理由",
   "rollout.by": "作成者",
+  "rollout.campaign": "キャンペーンのダイジェスト",
   "rollout.created": "作成",
   "rollout.finished": "終了",
   "rollout.notFinished": "未完了",

@@ -1,0 +1,108 @@
+//! `fleetctl revoke`: puts images, director keys and device certificates on the signed deny list.
+
+use std::time::Duration;
+
+use sealift_protocol::api::{RevocationKind, RevocationView, RevokedVersion};
+use sealift_protocol::digest::Digest;
+use tokio::time::{Instant, sleep};
+
+use crate::cli::{Revocation, Revoke};
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, note, word};
+use crate::trust::deny::{self, Denial, Subject};
+
+/// How often the devices' reports are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+pub(crate) async fn run(client: &Client, output: Output, revoke: Revoke) -> anyhow::Result<()> {
+    match revoke {
+        Revoke::Image { image, revocation } => {
+            let subject = image_subject(&image)?;
+            revoked(client, output, subject, revocation).await
+        }
+        Revoke::Director { key, revocation } => {
+            revoked(client, output, Subject::Director(key), revocation).await
+        }
+        Revoke::Device { serial, revocation } => {
+            revoked(client, output, Subject::Device(serial), revocation).await
+        }
+        Revoke::List => list(client, output).await,
+    }
+}
+
+fn image_subject(text: &str) -> anyhow::Result<Subject> {
+    if let Ok(digest) = text.parse::<Digest>() {
+        return Ok(Subject::Image(digest));
+    }
+    let (model, version) = crate::cli::model_version(text)
+        .map_err(|_| anyhow::anyhow!("`{text}` is neither `team/name@version` nor a digest"))?;
+    Ok(Subject::Version(model, version))
+}
+
+async fn revoked(
+    client: &Client,
+    output: Output,
+    subject: Subject,
+    revocation: Revocation,
+) -> anyhow::Result<()> {
+    let Revocation { reason, keys, root, expires_days, undo, wait, timeout_s } = revocation;
+    let denial = Denial { subject, is_lifted: undo, reason, keys, root, expires_days };
+    let begun = Instant::now();
+    let denied = deny::deny(client, &denial).await?;
+    let verb = if undo { "taken off" } else { "put on" };
+    note(&format!(
+        "{} {verb} the deny list, version {}: {} images, {} director keys, {} devices",
+        denied.subject, denied.metadata_version, denied.images, denied.directors, denied.devices,
+    ));
+    if wait && !undo && denied.kind == RevocationKind::Image {
+        gone(client, &denied.subject, begun, Duration::from_secs(timeout_s)).await?;
+    }
+    output.text(&denied, |denied| format!("{} {}", word(denied.kind), denied.subject))
+}
+
+/// Waits until no device reports to serve the image any more.
+async fn gone(
+    client: &Client,
+    subject: &str,
+    begun: Instant,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    loop {
+        let listed: Vec<RevocationView> = client.list("trust/revocations", &[]).await?;
+        let views = listed.iter().filter(|view| view.subject == subject);
+        let serving: u64 = views.flat_map(|view| &view.versions).map(|it| it.devices).sum();
+        if serving == 0 {
+            let seconds = begun.elapsed().as_secs_f64();
+            note(&format!("no device reports to serve it, after {seconds:.1} s"));
+            return Ok(());
+        }
+        if begun.elapsed() >= limit {
+            let what = format!("{serving} devices still report to serve {subject}");
+            return Err(Failure::new(Exit::TimedOut, what)
+                .help("they are offline, or the image's own policy is `keep-with-alarm`; `fleetctl device list` tells")
+                .into());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
+    let views: Vec<RevocationView> = client.list("trust/revocations", &[]).await?;
+    let about = |view: &RevocationView| {
+        let version =
+            |it: &RevokedVersion| format!("{}@{} ({} devices)", it.model, it.version, it.devices);
+        view.versions.iter().map(version).collect::<Vec<_>>().join(", ")
+    };
+    let rows = views.iter().map(|view| {
+        [
+            word(view.kind),
+            view.subject.clone(),
+            about(view),
+            view.reason.clone(),
+            view.by.clone(),
+            view.at.to_string(),
+        ]
+    });
+    output.rows(&views, ["KIND", "SUBJECT", "VERSIONS", "REASON", "BY", "AT"], rows)
+}
