@@ -7,6 +7,7 @@ mod device;
 mod drift;
 mod model;
 mod operate;
+mod operator;
 mod rollout;
 #[cfg(feature = "openapi")]
 mod schema;
@@ -18,8 +19,11 @@ pub use device::{
 };
 pub use drift::{DriftPoint, DriftQuery, DriftState, DriftView, HistogramView};
 pub use model::{ModelView, VersionState, VersionView};
-pub use operate::{
-    AttentionItem, AuditEntry, ModelAdoption, Page, Problem, Role, SessionNew, SessionView, Status,
+pub use operate::{AttentionItem, AuditEntry, ModelAdoption, Page, Problem, Status};
+pub use operator::{
+    DeviceLogin, DevicePoll, DeviceProgressed, LoginMethod, LoginToken, LoginWays, OperatorChange,
+    OperatorNew, OperatorSaved, OperatorView, PasswordLogin, Role, SessionEntry, SessionNew,
+    SessionView, StepUp, TokenCreated, TokenNew, TokenView,
 };
 pub use rollout::{
     Action, AllowedAction, DeviceProgress, GateView, RollbackRequest, RollbackResult,

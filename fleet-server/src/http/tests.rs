@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::auth;
+use crate::auth::{self, Rules};
 use crate::blobs::Blobs;
 use crate::certificate::DeviceCertificate;
 use crate::drift::Policy;
@@ -59,7 +59,6 @@ impl Port {
         );
         let admin = auth::create_token(&store, "ann", Role::Admin, clock::now()).await.unwrap();
         let app = App {
-            store,
             reconciler,
             director,
             patience,
@@ -67,8 +66,11 @@ impl Port {
             hub,
             metrics: Metrics::default(),
             watch,
+            auth: Arc::new(Auth::new(store.clone(), Rules::default(), None)),
+            rates: Rates::default(),
+            approval: Approval::Never,
             offline_keys: None,
-            has_tls: false,
+            store,
         };
         let router = router(app.clone(), OpenApiRouter::new());
         Self { app, router, admin, _folder: folder }

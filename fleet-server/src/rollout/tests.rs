@@ -30,6 +30,7 @@ fn wave(percent: f64, soak_s: u32) -> Wave {
 
 fn rollout(waves: Vec<Wave>) -> Rollout {
     Rollout {
+        held_from: None,
         id: THIS,
         image: NEW,
         waves,

@@ -139,6 +139,10 @@ pub enum Action {
     Retry,
     /// Go back.
     Rollback,
+    /// Let it go on; somebody else than its maker.
+    Approve,
+    /// Do not let it go on; it ends.
+    Reject,
 }
 
 /// An action, and whether it can be taken now.
@@ -174,6 +178,9 @@ pub struct RolloutView {
     pub why: String,
     /// Who made it.
     pub created_by: String,
+    /// Who approved it, where that was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
     /// When it was made.
     pub created_at: UnixMillis,
     /// When it ended.
