@@ -402,6 +402,12 @@ fn check_name(name: &str) -> Result<(), AuthError> {
     Ok(())
 }
 
+/// The code that an authenticator with this key, in base 32, shows at a moment.
+#[cfg(test)]
+pub(crate) fn totp_code(key: &str, now: UnixMillis) -> String {
+    totp::shown(&totp::from_base32(key).unwrap_or_default(), now)
+}
+
 fn random() -> Result<String, AuthError> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes).map_err(AuthError::Random)?;

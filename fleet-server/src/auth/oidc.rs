@@ -296,24 +296,4 @@ fn encoded(pairs: &[(&str, String)]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_asked_without_tls() {
-        for address in
-            ["https://id.example/a", "http://127.0.0.1:1/", "http://[::1]/", "http://localhost/"]
-        {
-            assert!(parse(address).is_ok(), "{address}");
-        }
-        for address in [
-            "http://id.example/",
-            "http://localhost.example/",
-            "file:///etc/x",
-            "x",
-            "http://10.0.0.1/",
-        ] {
-            assert!(parse(address).is_err(), "{address}");
-        }
-    }
-}
+mod tests;

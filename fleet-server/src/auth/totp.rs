@@ -31,6 +31,12 @@ pub(crate) fn step_of(key: &[u8], code: &str, now: UnixMillis, used: i64) -> Opt
     fitting.into_iter().find(|&step| step > used)
 }
 
+/// What an authenticator shows at a moment.
+#[cfg(test)]
+pub(super) fn shown(key: &[u8], now: UnixMillis) -> String {
+    code_at(key, now.0.div_euclid(STEP_MS)).unwrap_or_default()
+}
+
 /// RFC 4226, 5.3: HMAC, dynamic truncation to 31 bits, the last digits.
 fn code_at(key: &[u8], step: i64) -> Option<String> {
     let mut mac = Hmac::<Sha1>::new_from_slice(key).ok()?;

@@ -3,6 +3,7 @@ use sealift_protocol::api::Action;
 use super::*;
 use crate::rollout::action::{AtWork, BadDevices};
 
+mod approval;
 mod laws;
 
 const OLD: Digest = Digest::from_bytes([1; 32]);

@@ -81,6 +81,7 @@ function About({ rollout }: { rollout: RolloutView }) {
         [say("rollout.scope"), rollout.filter ? <code key="filter">{rollout.filter}</code> : say("rollout.everyDevice")],
         [say("rollout.reason"), rollout.reason || "—"],
         [say("rollout.by"), rollout.created_by],
+        ...(rollout.approved_by ? [[say("rollout.approvedBy"), rollout.approved_by] as [string, string]] : []),
         [say("rollout.created"), <Age key="created" at={rollout.created_at} />],
         [say("rollout.finished"), rollout.finished_at ? <Age key="finished" at={rollout.finished_at} /> : say("rollout.notFinished")],
       ]}
