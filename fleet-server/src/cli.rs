@@ -1,4 +1,4 @@
-//! The command line: `init`, `run`, `token create`, `login-link`, `mqtt-acl`. Data goes to stdout, the log to stderr.
+//! The command line: `init`, `run`, `operator`, `token create`, `login-link`, `mqtt-acl`. Data goes to stdout, the log to stderr.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -11,7 +11,7 @@ use sealift_protocol::api;
 use sealift_protocol::id::TeamId;
 use tracing_subscriber::EnvFilter;
 
-use crate::auth;
+use crate::auth::{self, TokenTerms};
 use crate::broker::access;
 use crate::clock;
 use crate::config::Config;
@@ -23,6 +23,10 @@ use crate::trust::keys;
 /// What is logged unless `SEALIFT_LOG` says otherwise: the broker's crate writes a line for each connection at `info`.
 const LOG_DEFAULT: &str =
     "info,rmqtt=warn,rmqtt_net=error,rmqtt_retainer=warn,sqlx=warn,hyper=warn";
+
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
+
+mod operator;
 
 #[derive(Parser)]
 #[command(
@@ -41,6 +45,9 @@ enum Command {
     Init(Init),
     /// Run the server
     Run(Place),
+    /// Operators with accounts
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
     /// API tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -93,6 +100,15 @@ struct TokenCreate {
     /// What its holder may do
     #[arg(long)]
     role: RoleName,
+    /// Which devices, as a filter of labels such as `site:osaka`; all if not given
+    #[arg(long, default_value = "")]
+    scope: String,
+    /// Days until it ends; never if not given
+    #[arg(long)]
+    expires_days: Option<u16>,
+    /// It may not do what a person must confirm: revoke, or roll many devices back
+    #[arg(long)]
+    no_step_up: bool,
 }
 
 #[derive(Args)]
@@ -110,8 +126,11 @@ struct LoginLink {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RoleName {
     Admin,
+    Approver,
+    Auditor,
     Operator,
     Publisher,
+    SecurityAdmin,
     Viewer,
 }
 
@@ -119,6 +138,9 @@ impl From<RoleName> for api::Role {
     fn from(role: RoleName) -> Self {
         match role {
             RoleName::Admin => Self::Admin,
+            RoleName::Approver => Self::Approver,
+            RoleName::Auditor => Self::Auditor,
+            RoleName::SecurityAdmin => Self::SecurityAdmin,
             RoleName::Operator => Self::Operator,
             RoleName::Publisher => Self::Publisher,
             RoleName::Viewer => Self::Viewer,
@@ -189,6 +211,7 @@ async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Init(init) => init_fleet(&init),
         Command::Run(place) => Server::start(place.read()?).await?.run().await.map_err(Into::into),
+        Command::Operator(command) => operator::run(command).await,
         Command::Token(TokenCommand::Create(create)) => create_token(create).await,
         Command::MqttAcl(place) => mqtt_acl(&place.read()?).await,
         Command::LoginLink(link) => login_link(link).await,
@@ -241,7 +264,16 @@ fn hold_ceremony(init: &Init) -> Result<()> {
 async fn create_token(create: TokenCreate) -> Result<()> {
     let config = create.place.read()?;
     let store = Store::open(&config.store_url()).await?.tenant(&config.tenant);
-    let token = auth::create_token(&store, &create.name, create.role.into(), clock::now()).await?;
+    let now = clock::now();
+    let terms = TokenTerms {
+        operator: auth::operator(&create.name, create.role.into(), &create.scope)?,
+        name: "",
+        // Whoever holds the server's own disk has nothing left to confirm.
+        step_up: !create.no_step_up,
+        is_account: false,
+        expires_at: create.expires_days.map(|days| now.plus(i64::from(days) * DAY_MS)),
+    };
+    let token = auth::issue_token(&store, &terms, "server", now).await?;
     write_answer(&token);
     Ok(())
 }

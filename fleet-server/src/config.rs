@@ -8,6 +8,10 @@ use sealift_protocol::id::TenantId;
 use serde::{Deserialize, Serialize};
 
 use crate::drift::Policy;
+pub use access::{Access, Approval, Approvals, Oidc};
+
+mod access;
+
 use crate::reconcile::Patience;
 
 /// A configuration is a page of text.
@@ -69,6 +73,15 @@ pub struct Config {
     /// Whom alerts may be sent to.
     #[serde(default)]
     pub alerts: Alerts,
+    /// How operators come in, and for how long.
+    #[serde(default)]
+    pub access: Access,
+    /// What somebody else must approve.
+    #[serde(default)]
+    pub approval: Approvals,
+    /// The provider of identities.
+    #[serde(default)]
+    pub oidc: Option<Oidc>,
 }
 
 /// The port for people and tools.
@@ -81,6 +94,8 @@ pub struct Operators {
     pub tls_certificate: Option<PathBuf>,
     /// Private key, PEM.
     pub tls_key: Option<PathBuf>,
+    /// Under which address people reach it, such as `https://fleet.example`; where it listens if not given.
+    pub url: Option<String>,
 }
 
 /// The port for devices.
@@ -187,7 +202,16 @@ const fn loopback(port: u16) -> SocketAddr {
 
 impl Default for Operators {
     fn default() -> Self {
-        Self { listen: loopback(8080), tls_certificate: None, tls_key: None }
+        Self { listen: loopback(8080), tls_certificate: None, tls_key: None, url: None }
+    }
+}
+
+impl Operators {
+    /// The address for people, when the port listens on `local`.
+    pub(crate) fn address(&self, local: SocketAddr) -> String {
+        let scheme = if self.tls_certificate.is_some() { "https" } else { "http" };
+        let own = || format!("{scheme}://{local}");
+        self.url.as_ref().map_or_else(own, |url| url.trim_end_matches('/').to_owned())
     }
 }
 
@@ -264,6 +288,9 @@ impl Config {
             drift: Policy::default(),
             cohort_labels: cohort_labels(),
             alerts: Alerts::default(),
+            access: Access::default(),
+            approval: Approvals::default(),
+            oidc: None,
         }
     }
 
@@ -322,12 +349,14 @@ impl Config {
         self.data = folder.join(&self.data);
         let external = self.mqtt.external.as_mut();
         let of_external = external.map(|it| [&mut it.ca, &mut it.certificate, &mut it.key]);
+        let secret = self.oidc.as_mut().map(|oidc| &mut oidc.client_secret_file);
         let own = [
             &mut self.offline_keys,
             &mut self.operators.tls_certificate,
             &mut self.operators.tls_key,
         ];
-        for path in own.into_iter().chain(of_external.into_iter().flatten()).flatten() {
+        for path in own.into_iter().chain(of_external.into_iter().flatten()).chain(secret).flatten()
+        {
             *path = folder.join(&*path);
         }
         self
@@ -352,6 +381,14 @@ impl Config {
                 "set operators.tls_certificate and operators.tls_key, or listen on 127.0.0.1",
             );
         }
+        if let Some(url) = &self.operators.url
+            && !url.starts_with(if has_tls { "https://" } else { "http://" })
+        {
+            return rule(
+                format!("operators.url {url} does not fit: it is https with TLS, and http without"),
+                "name the address under which people reach this port itself",
+            );
+        }
         if self.devices.hosts.is_empty() {
             return rule(
                 "devices.hosts is empty".to_owned(),
@@ -363,6 +400,10 @@ impl Config {
                 "timing.reconcile_ms is below 10, or timing.drift_interval_s is 0".to_owned(),
                 "leave them out for the defaults",
             );
+        }
+        self.access.check()?;
+        if let Some(oidc) = &self.oidc {
+            oidc.check()?;
         }
         if let Err(invalid) = self.drift.check() {
             return rule(invalid.to_string(), "leave [drift] out for the defaults");

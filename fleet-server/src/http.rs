@@ -20,7 +20,9 @@ use tower_http::timeout::TimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::audit::Notary;
+use crate::auth::Auth;
 use crate::clock;
+use crate::config::Approval;
 use crate::directive::Director;
 use crate::events::Hub;
 use crate::limits::{API_BODY_BYTES_MAX, API_REQUEST_MAX, API_REQUESTS_MAX};
@@ -29,6 +31,7 @@ use crate::reconcile::{Patience, Reconciler};
 use crate::signals::Signals;
 use crate::store::TenantStore;
 use crate::watch::Watch;
+use rates::Rates;
 
 pub(crate) mod access;
 mod alerts;
@@ -42,7 +45,10 @@ pub(crate) mod error;
 mod events;
 pub(crate) mod models;
 pub(crate) mod openapi;
+mod operators;
 mod page;
+pub(crate) mod rates;
+mod reach;
 pub(crate) mod registry;
 mod rollouts;
 mod session;
@@ -68,13 +74,20 @@ pub(crate) struct App {
     pub(crate) hub: Hub,
     /// Knows the verdicts.
     pub(crate) watch: Watch,
+    /// Recognises operators.
+    pub(crate) auth: Arc<Auth>,
+    /// How fast anybody may ask.
+    pub(crate) rates: Rates,
+    /// Which rollouts somebody else must approve.
+    pub(crate) approval: Approval,
     /// Counts what happens.
     pub(crate) metrics: Metrics,
     /// Where `init` wrote the offline keys: they should not stay there.
     pub(crate) offline_keys: Option<PathBuf>,
-    /// Whether operators come over TLS, so that cookies can insist on it.
-    pub(crate) has_tls: bool,
 }
+
+/// RFC 6797: for a year this host is asked over TLS alone.
+const HSTS: &str = "max-age=31536000";
 
 /// How often browsers are told of changes.
 const EVENTS_EVERY: Duration = Duration::from_millis(500);
@@ -91,6 +104,7 @@ pub(crate) fn router(app: App, edge: OpenApiRouter) -> Router {
         .layer(CompressionLayer::new().compress_when(worth_compressing()))
         .with_state(app.clone());
     let guarded = api.layer(middleware::from_fn_with_state(app.clone(), access::guard));
+    let has_tls = app.auth.rules.has_tls;
     guarded.merge(open).layer(
         ServiceBuilder::new()
             .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
@@ -101,7 +115,11 @@ pub(crate) fn router(app: App, edge: OpenApiRouter) -> Router {
             .layer(always("x-content-type-options", "nosniff"))
             .layer(always("referrer-policy", "no-referrer"))
             .layer(always("x-frame-options", "DENY"))
-            .layer(always("content-security-policy", console::POLICY)),
+            .layer(always("content-security-policy", console::POLICY))
+            .layer(always("cross-origin-opener-policy", "same-origin"))
+            .layer(always("cross-origin-resource-policy", "same-origin"))
+            .layer(always("permissions-policy", "camera=(), microphone=(), geolocation=()"))
+            .option_layer(has_tls.then(|| always("strict-transport-security", HSTS))),
     )
 }
 
@@ -113,6 +131,7 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
         .merge(audit::router())
         .merge(drift::router())
         .merge(alerts::router())
+        .merge(operators::router())
         .merge(session::router())
         .merge(status::router())
         .layer(

@@ -23,6 +23,8 @@ mod limits;
 mod listen;
 mod metrics;
 mod order;
+mod permission;
+mod reach;
 mod reconcile;
 mod registry;
 mod rollback;

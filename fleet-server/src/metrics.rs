@@ -1,7 +1,5 @@
 //! What Prometheus reads. No device id is ever a label: a fleet has too many.
 
-use std::sync::Arc;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -10,14 +8,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sealift_protocol::api::Status;
 
-use crate::http::access::Failures;
-
 /// Counters of this process; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
     requests: Family<StatusLabel, Counter>,
     messages: Family<ResultLabel, Counter>,
-    failures: Arc<Failures>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,11 +53,6 @@ impl Metrics {
     /// Counts messages of devices: `stored`, `refused` or `failed`.
     pub(crate) fn count_message(&self, result: &'static str) {
         self.messages.get_or_create(&ResultLabel { result }).inc();
-    }
-
-    /// Wrong secrets, by address.
-    pub(crate) fn failures(&self) -> &Failures {
-        &self.failures
     }
 
     /// Everything in the `OpenMetrics` text format.

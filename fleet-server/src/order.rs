@@ -5,6 +5,7 @@ use sealift_protocol::directive::Trial;
 use sealift_protocol::id::{ModelName, RolloutId, UnixMillis, Version};
 
 use crate::audit::Deed;
+use crate::config::Approval;
 use crate::filter::{Filter, InvalidFilter};
 use crate::limits::{REASON_CHARS_MAX, WAVES_MAX};
 use crate::reconcile::ReconcileError;
@@ -72,6 +73,14 @@ pub(crate) enum OrderError {
     /// No such rollout.
     #[error("there is no rollout {0}")]
     NoRollout(RolloutId),
+    /// Nobody approves what they have asked for themselves.
+    #[error("rollout {rollout} was made by {by}, who cannot approve it")]
+    OwnOrder {
+        /// The rollout.
+        rollout: RolloutId,
+        /// Who made it.
+        by: String,
+    },
     /// The action cannot be taken now.
     #[error("rollout {rollout} cannot be changed so: {why}")]
     NotNow {
@@ -126,19 +135,31 @@ where
 }
 
 /// Orders a rollout. Live rollouts of the model that share a device with it are superseded.
+#[cfg(test)]
 pub(crate) async fn create(
     store: &TenantStore,
     new: &RolloutNew,
     presence: Presence,
     asker: Asker<'_>,
 ) -> Result<RolloutId, OrderError> {
+    let order = checked(store, new, presence, asker).await?;
+    commit(store, &order, Approval::Never, presence, asker).await
+}
+
+/// Checks what somebody asks for, before anything is written.
+pub(crate) async fn checked(
+    store: &TenantStore,
+    new: &RolloutNew,
+    presence: Presence,
+    asker: Asker<'_>,
+) -> Result<Order, OrderError> {
     check_reason(&new.reason)?;
     let filter: Filter = new.filter.parse()?;
     let version = rollable(store, &new.model, &new.version).await?;
     if store.count_devices(&filter, presence).await? == 0 {
         return Err(OrderError::NoDevices(new.filter.clone()));
     }
-    let order = Order {
+    Ok(Order {
         model: new.model.clone(),
         version: new.version.clone(),
         digest: version.digest,
@@ -149,19 +170,43 @@ pub(crate) async fn create(
         is_rollback: false,
         reason: new.reason.clone(),
         created_by: asker.name.to_owned(),
-    };
-    again_if_changed(|| place(store, &order, presence, asker)).await
+    })
+}
+
+/// Makes a rollout of an order that was checked. Live rollouts of the model that share a device with it are superseded.
+pub(crate) async fn commit(
+    store: &TenantStore,
+    order: &Order,
+    approval: Approval,
+    presence: Presence,
+    asker: Asker<'_>,
+) -> Result<RolloutId, OrderError> {
+    let held_from = held_from(approval, order);
+    again_if_changed(|| place(store, order, held_from, presence, asker)).await
+}
+
+/// The first wave that somebody else must approve. Without a wave of its own nothing is a canary.
+fn held_from(approval: Approval, order: &Order) -> Option<u32> {
+    match approval {
+        Approval::Never => None,
+        Approval::OutsideCanary if order.waves.len() > 1 => Some(1),
+        Approval::OutsideCanary | Approval::Always => Some(0),
+    }
 }
 
 async fn place(
     store: &TenantStore,
     order: &Order,
+    held_from: Option<u32>,
     presence: Presence,
     asker: Asker<'_>,
 ) -> Result<RolloutId, OrderError> {
     let superseded = overlapping(store, order, presence).await?;
     let mut change = store.begin().await?;
     let id = write(&mut change, order, &superseded, asker).await?;
+    if let Some(wave) = held_from {
+        change.hold_rollout(id, wave).await?;
+    }
     change.commit().await?;
     Ok(id)
 }

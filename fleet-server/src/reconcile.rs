@@ -159,6 +159,7 @@ impl Reconciler {
             probation_ms: i64::from(row.order.trial.probation_s) * 1_000,
             silent_after_ms: self.patience.silent_after_ms,
             is_rollback: row.order.is_rollback,
+            held_from: row.held_from,
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Rollout {
     pub silent_after_ms: i64,
     /// Going back reaches offline devices too: what waits for them when they return must not be the bad version.
     pub is_rollback: bool,
+    /// The first wave, from 0, that is not opened before somebody has approved it.
+    pub held_from: Option<usize>,
 }
 
 /// Where a rollout is.
@@ -299,6 +301,24 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
     let waves = census.readings(&standings);
     let devices = census.into_positions(&standings);
     Plan { stage, waves, tell, devices, why }
+}
+
+impl Rollout {
+    /// Whether nothing more is told before somebody approves.
+    pub fn awaits_approval(&self) -> bool {
+        let standings = self.waves.iter().map(|wave| wave.standing);
+        awaits_approval(self.stage, self.held_from, standings)
+    }
+}
+
+/// Whether the next wave of a rollout is held, and not begun.
+pub fn awaits_approval(
+    stage: Stage,
+    held_from: Option<usize>,
+    mut waves: impl Iterator<Item = Standing>,
+) -> bool {
+    let next = waves.position(|wave| !matches!(wave, Standing::Passed { .. }));
+    !stage.is_over() && held_from.zip(next).is_some_and(|(held, next)| next >= held)
 }
 
 impl Standing {

@@ -16,6 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::alert::deliver;
 use crate::audit::{self, Notary};
+use crate::auth::oidc::Provider;
+use crate::auth::{Auth, Rules};
 use crate::blobs::{BlobError, Blobs};
 use crate::broker::courier::Courier;
 use crate::broker::gate::Gate;
@@ -28,6 +30,7 @@ use crate::enrol::{Enrolment, Places};
 use crate::events::Hub;
 use crate::http::device::DevicePort;
 use crate::http::models::Models;
+use crate::http::rates::Rates;
 use crate::http::registry::Registry;
 use crate::http::trust::Roles;
 use crate::http::{self, App};
@@ -205,8 +208,9 @@ impl Server {
 
         let operators = bind(opened.config.operators.listen, operators_port).await?;
         let devices = bind(opened.config.devices.listen, devices_port).await?;
-        let parts = Parts::start(opened, mqtt_port, local(&devices)?).await?;
-        let endpoints = parts.endpoints(local(&operators)?);
+        let url = opened.config.operators.address(local(&operators)?);
+        let parts = Parts::start(opened, mqtt_port, local(&devices)?, &url).await?;
+        let endpoints = parts.endpoints(url);
         let mut server = Self { tasks: JoinSet::new(), stop: CancellationToken::new() };
         let data = parts.config.data.clone();
         server.spawn_all(parts, operators, devices)?;
@@ -329,6 +333,7 @@ struct Parts {
     signals: Signals,
     hub: Hub,
     watch: Watch,
+    auth: Arc<Auth>,
     tasks: [(&'static str, JoinHandle<()>); 2],
 }
 
@@ -337,6 +342,7 @@ impl Parts {
         opened: Opened,
         mqtt_port: u16,
         devices: SocketAddr,
+        url: &str,
     ) -> Result<Self, ServerError> {
         let settings = opened.broker_settings(mqtt_port);
         let Opened { config, store, trust, director, notary, authority, blobs, own } = opened;
@@ -372,6 +378,7 @@ impl Parts {
                 interval: Duration::from_secs(config.timing.drift_interval_s.into()),
             },
         );
+        let auth = Arc::new(authority_over_people(&config, &tenant, url)?);
         let tasks = [("ingest", ingest_task), ("broker", broker_task)];
         Ok(Self {
             config,
@@ -389,6 +396,7 @@ impl Parts {
             signals,
             hub,
             watch,
+            auth,
             tasks,
         })
     }
@@ -404,20 +412,42 @@ impl Parts {
             hub: self.hub.clone(),
             watch: self.watch.clone(),
             metrics: self.metrics.clone(),
+            auth: Arc::clone(&self.auth),
+            rates: Rates::default(),
+            approval: self.config.approval.rollouts,
             offline_keys: self.config.offline_keys.clone(),
-            has_tls: self.config.operators.tls_certificate.is_some(),
         }
     }
 
-    fn endpoints(&self, operators: SocketAddr) -> Endpoints {
-        let scheme = if self.config.operators.tls_certificate.is_some() { "https" } else { "http" };
+    fn endpoints(&self, operator_url: String) -> Endpoints {
         Endpoints {
-            operator_url: format!("{scheme}://{operators}"),
+            operator_url,
             device_url: self.enrolment.url().to_owned(),
             mqtt: self.broker.address().to_owned(),
             pid: std::process::id(),
         }
     }
+}
+
+/// Who may come in, by the configuration.
+fn authority_over_people(
+    config: &Config,
+    tenant: &TenantStore,
+    url: &str,
+) -> Result<Auth, ServerError> {
+    let provider = match &config.oidc {
+        Some(oidc) => Some(Provider::new(oidc.settings(url)?).map_err(|source| {
+            ServerError::Part { part: "the provider of identities", source: source.into() }
+        })?),
+        None => None,
+    };
+    let rules = Rules {
+        idle_ms: i64::from(config.access.session_idle_s) * 1_000,
+        life_ms: i64::from(config.access.session_s) * 1_000,
+        step_up_devices: config.access.step_up_rollback_devices,
+        has_tls: config.operators.tls_certificate.is_some(),
+    };
+    Ok(Auth::new(tenant.clone(), rules, provider))
 }
 
 async fn asked_to_stop() {
@@ -467,6 +497,7 @@ fn edge(parts: &Parts) -> OpenApiRouter {
         trust: Arc::clone(&parts.trust),
         courier: parts.courier.clone(),
         signals: parts.signals.clone(),
+        auth: Arc::clone(&parts.auth),
     };
     let files = http::registry::router(parts.registry.clone())
         .merge(http::trust::metadata_router(Arc::clone(&parts.trust)));

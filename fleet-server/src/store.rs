@@ -33,10 +33,12 @@ pub(crate) mod reports;
 pub(crate) mod revocations;
 pub(crate) mod rollouts;
 pub(crate) mod scope;
+pub(crate) mod sessions;
 pub(crate) mod spools;
 pub(crate) mod status;
 pub(crate) mod timeline;
 pub(crate) mod told;
+pub(crate) mod tokens;
 pub(crate) mod trust;
 pub(crate) mod webhooks;
 

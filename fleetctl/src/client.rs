@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use sealift_protocol::api::{Page, Problem};
+use sealift_protocol::api::{Page, Problem, StepUp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::output::prompt_secret;
+
+/// What the server refuses with until the person has confirmed.
+const STEP_UP: &str = "auth.step-up";
 
 /// A request that takes longer is given up; uploads have their own, longer limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,7 +55,24 @@ impl Client {
         query: &[(&str, &str)],
     ) -> anyhow::Result<T> {
         let request = self.request(Method::GET, &with_query(&api(path), query))?;
-        Ok(send(request).await?.json().await?)
+        Ok(self.send(request).await?.json().await?)
+    }
+
+    /// Sends a request; where the server wants the person to confirm, asks them once and sends it again.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let again = request.try_clone();
+        let refused = match send(request).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        let code = refused.downcast_ref::<Failure>().and_then(|failure| failure.code.as_deref());
+        let (Some(STEP_UP), Some(again)) = (code, again) else { return Err(refused) };
+        let Some(secret) = prompt_secret("this must be confirmed; password or code: ")? else {
+            return Err(refused);
+        };
+        let confirm = self.request(Method::POST, &api("session/step-up"))?;
+        send(confirm.json(&StepUp { secret })).await?;
+        send(again).await
     }
 
     pub(crate) async fn post<B: Serialize + Sync, T: DeserializeOwned>(
@@ -59,7 +80,7 @@ impl Client {
         path: &str,
         body: &B,
     ) -> anyhow::Result<T> {
-        Ok(send(self.request(Method::POST, &api(path))?.json(body)).await?.json().await?)
+        Ok(self.send(self.request(Method::POST, &api(path))?.json(body)).await?.json().await?)
     }
 
     pub(crate) async fn patch<B: Serialize + Sync, T: DeserializeOwned>(
@@ -67,11 +88,11 @@ impl Client {
         path: &str,
         body: &B,
     ) -> anyhow::Result<T> {
-        Ok(send(self.request(Method::PATCH, &api(path))?.json(body)).await?.json().await?)
+        Ok(self.send(self.request(Method::PATCH, &api(path))?.json(body)).await?.json().await?)
     }
 
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        send(self.request(Method::DELETE, &api(path))?).await?;
+        self.send(self.request(Method::DELETE, &api(path))?).await?;
         Ok(())
     }
 
@@ -149,6 +170,7 @@ fn refused(status: StatusCode, body: &[u8]) -> Failure {
     };
     if let Ok(problem) = serde_json::from_slice::<Problem>(body) {
         let failure = Failure::new(exit, format!("{} ({})", problem.detail, problem.code));
+        let failure = Failure { code: Some(problem.code), ..failure };
         return match problem.help {
             Some(help) => failure.help(help),
             None => failure,

@@ -8,9 +8,12 @@ pub(crate) mod enrol;
 pub(crate) mod login;
 pub(crate) mod model;
 pub(crate) mod revoke;
+pub(crate) mod operator;
 pub(crate) mod rollback;
 pub(crate) mod rollout;
+pub(crate) mod session;
 pub(crate) mod status;
+pub(crate) mod token;
 
 use std::collections::BTreeMap;
 

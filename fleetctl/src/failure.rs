@@ -38,11 +38,13 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     pub(crate) what: String,
     pub(crate) help: Option<String>,
+    /// The server's stable code, where the server has refused.
+    pub(crate) code: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), help: None }
+        Self { exit, what: what.into(), help: None, code: None }
     }
 
     pub(crate) fn help(self, help: impl Into<String>) -> Self {

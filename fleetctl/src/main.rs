@@ -43,7 +43,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let connect = || Client::new(Context::resolve(cli.url.clone(), cli.token.clone())?);
     match cli.command {
         Command::Login(login) => command::login::login(login).await,
-        Command::Logout => command::login::logout(),
+        Command::Logout => command::login::logout(cli.url, cli.token).await,
+        Command::Operator(operator) => command::operator::run(&connect()?, output, operator).await,
+        Command::Token(token) => command::token::run(&connect()?, output, token).await,
+        Command::Session(session) => command::session::run(&connect()?, output, session).await,
         Command::Status => command::status::run(&connect()?, output).await,
         Command::Rollback(rollback) => command::rollback::run(&connect()?, output, rollback).await,
         Command::Device(device) => command::device::run(&connect()?, output, device).await,

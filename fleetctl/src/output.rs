@@ -90,6 +90,14 @@ pub(crate) fn confirm(question: &str) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// Asks for a secret without showing it; none without a terminal.
+pub(crate) fn prompt_secret(question: &str) -> anyhow::Result<Option<String>> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    Ok(Some(rpassword::prompt_password(question)?))
+}
+
 /// Any serialised enum as the word it has in JSON.
 pub(crate) fn word<T: Serialize>(value: T) -> String {
     match serde_json::to_value(value) {

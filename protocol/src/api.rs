@@ -9,6 +9,7 @@ mod drift;
 mod model;
 mod operate;
 mod revocation;
+mod operator;
 mod rollout;
 #[cfg(feature = "openapi")]
 mod schema;
@@ -23,7 +24,12 @@ pub use drift::{DriftPoint, DriftQuery, DriftState, DriftView, HistogramView};
 pub use model::{ModelView, VersionState, VersionView};
 pub use operate::{
     AttentionItem, AuditCheckpoint, AuditEntry, AuditKeyView, AuditProof, ModelAdoption, Page,
-    Problem, Role, SessionNew, SessionView, Status,
+    Problem, Status,
+};
+pub use operator::{
+    DeviceLogin, DevicePoll, DeviceProgressed, LoginMethod, LoginToken, LoginWays, OperatorChange,
+    OperatorNew, OperatorSaved, OperatorView, PasswordLogin, Role, SessionEntry, SessionNew,
+    SessionView, StepUp, TokenCreated, TokenNew, TokenView,
 };
 pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
 pub use rollout::{

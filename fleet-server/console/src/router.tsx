@@ -12,7 +12,7 @@ const root = createRootRoute({ notFoundComponent: NotFound, errorComponent: Rout
 const login = createRoute({
   getParentRoute: () => root,
   path: "/login",
-  validateSearch: (search: Record<string, unknown>) => textFields(search, ["to"]),
+  validateSearch: (search: Record<string, unknown>) => textFields(search, ["to", "problem"]),
   component: lazyRouteComponent(() => import("./pages/login"), "LoginPage"),
 });
 

@@ -1,44 +1,51 @@
-//! Who asks, and what they may do. Every guarded route passes here; a route cannot forget it.
+//! Who asks, and what they may do. Every guarded route passes here and is looked up in the table of permissions; a route cannot forget it.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sealift_protocol::api::Role;
+use sealift_protocol::api::{LoginMethod, Role};
+use sealift_protocol::digest::Digest;
 use sealift_protocol::id::UnixMillis;
 use subtle::ConstantTimeEq as _;
 
 use super::App;
 use super::error::ApiError;
 use super::registry::OciError;
-use crate::audit::Deed;
-use crate::auth;
+use crate::auth::{self, Auth, Visit, account};
 use crate::clock;
 use crate::listen::Peer;
-use crate::store::operators::{Operator, Session};
+use crate::permission::{self, Entry, Permission};
+use crate::reach::Reach;
+use crate::store::operators::Operator;
+use crate::store::sessions::Session;
+use crate::store::tokens::Token;
 
-/// The session's cookie.
-pub(super) const COOKIE: &str = "sealift_session";
+/// The session's cookie without TLS, which is on loopback alone.
+const COOKIE: &str = "sealift_session";
+/// RFC 6265bis, 4.1.3.2: with this prefix a browser takes the cookie only over TLS, for this host alone, for every path.
+const COOKIE_OVER_TLS: &str = "__Host-sealift_session";
 /// The header that must come with changes made through a cookie.
 const CSRF_HEADER: &str = "x-csrf-token";
-/// Wrong secrets that one address may send a minute before it has to wait.
-const FAILURES_A_MINUTE: u32 = 30;
-/// Addresses remembered for that.
-const ADDRESSES_MAX: usize = 10_000;
-const MINUTE_MS: i64 = 60_000;
+const BEARER: &str = "bearer";
 
 /// Whoever asks; only [`guard`] makes one.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     operator: Operator,
-    session: Option<Session>,
+    reach: Reach,
+    proof: Proof,
+    hash: Digest,
+}
+
+/// By what they are known.
+#[derive(Debug, Clone)]
+enum Proof {
+    Token(Token),
+    Session(Session),
 }
 
 impl Caller {
@@ -52,44 +59,90 @@ impl Caller {
         self.operator.role
     }
 
+    /// Which devices they see and change.
+    pub(crate) const fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     /// The session they come with; none for a token.
     pub(crate) const fn session(&self) -> Option<&Session> {
-        self.session.as_ref()
-    }
-
-    /// Their name, if they may roll out, roll back, label, acknowledge, enrol.
-    pub(crate) fn may_operate(&self) -> Result<&str, ApiError> {
-        match self.operator.role {
-            Role::Operator | Role::Admin => Ok(self.name()),
-            Role::Viewer | Role::Publisher => {
-                Err(ApiError::forbidden("this needs the role operator or admin"))
-            }
+        match &self.proof {
+            Proof::Session(session) => Some(session),
+            Proof::Token(_) => None,
         }
     }
 
-    /// Their name, if they may do everything.
-    pub(crate) fn may_administer(&self) -> Result<&str, ApiError> {
-        match self.operator.role {
-            Role::Admin => Ok(self.name()),
-            Role::Viewer | Role::Publisher | Role::Operator => {
-                Err(ApiError::forbidden("this needs the role admin"))
-            }
+    /// The hash of the secret that they come with.
+    pub(crate) const fn hash(&self) -> Digest {
+        self.hash
+    }
+
+    /// Whether they have an account, which ends everything that was made in its name.
+    pub(crate) const fn is_account(&self) -> bool {
+        match &self.proof {
+            Proof::Session(session) => session.is_account,
+            Proof::Token(token) => token.is_account,
         }
     }
 
-    /// Their name, if they may hand in signed metadata.
-    pub(crate) fn may_publish(&self) -> Result<&str, ApiError> {
-        match self.operator.role {
-            Role::Publisher | Role::Admin => Ok(self.name()),
-            Role::Viewer | Role::Operator => {
-                Err(ApiError::forbidden("this needs the role publisher or admin"))
-            }
+    /// Their name, if they have a permission that the table asks for beside the route's own.
+    pub(crate) fn may(&self, permission: Permission) -> Result<&str, ApiError> {
+        if !permission.is_of(self.operator.role) {
+            return Err(ApiError::forbidden(permission.lacking()));
         }
+        if permission.takes_whole_fleet() && !self.reach.is_whole() {
+            let detail =
+                format!("this is about the whole fleet, and your scope is `{}`", self.reach);
+            return Err(ApiError::beyond_scope(detail));
+        }
+        Ok(self.name())
     }
 
     /// Their name, if they may push to the registry.
     pub(crate) fn may_push(&self) -> Result<&str, OciError> {
-        self.may_publish().map_err(|_| OciError::Denied)
+        self.may(Permission::Publish).map_err(|_| OciError::Denied)
+    }
+
+    /// OWASP ASVS 5.0, 7.5.3: what does most harm is confirmed by the person once more.
+    ///
+    /// Rule: a person has logged in or confirmed within five minutes; a program was made to do without. A one-time link has nothing to
+    /// confirm with: on a port without TLS, which is on this machine alone, it counts as long as its session lasts.
+    pub(crate) fn has_stepped_up(&self, auth: &Auth, now: UnixMillis) -> Result<(), ApiError> {
+        let has = match &self.proof {
+            Proof::Token(token) => token.step_up || Auth::is_fresh(token.stepped_up_at, now),
+            Proof::Session(session) => {
+                let is_link = session.method == LoginMethod::Link;
+                (is_link && !auth.rules.has_tls) || Auth::is_fresh(session.stepped_up_at, now)
+            }
+        };
+        if has {
+            return Ok(());
+        }
+        let help = match &self.proof {
+            Proof::Token(token) if !token.is_account => {
+                "use a token made with `--step-up`, or `fleetctl login` as a person"
+            }
+            Proof::Session(session) if session.method == LoginMethod::Link => {
+                "log in with a new link; a confirmation counts for five minutes"
+            }
+            Proof::Token(_) | Proof::Session(_) => {
+                "confirm with your password or a code of your authenticator; it counts for five minutes"
+            }
+        };
+        let detail = "this must be confirmed by the person who asks";
+        Err(ApiError::new(StatusCode::FORBIDDEN, "auth.step-up", detail).help(help))
+    }
+
+    /// Whether they would still be let in.
+    pub(super) async fn is_still_known(&self, auth: &Auth, now: UnixMillis) -> bool {
+        let (hash, idle_ms) = (self.hash, auth.rules.idle_ms);
+        let found = match &self.proof {
+            Proof::Token(_) => auth.store.api_token(hash, now).await.map(|it| it.is_some()),
+            Proof::Session(_) => {
+                auth.store.session(hash, now, idle_ms).await.map(|it| it.is_some())
+            }
+        };
+        found.unwrap_or(false)
     }
 }
 
@@ -101,56 +154,74 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Lets in whoever has a token or a session, and puts the [`Caller`] into the request.
+/// Lets in whoever has a token or a session and the permission that the route takes, and puts the [`Caller`] into the request.
 pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let now = clock::now();
-    let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
-    if address.is_some_and(|address| app.metrics.failures().is_over(address, now)) {
-        let detail = "too many wrong tokens from this address";
-        return ApiError::new(StatusCode::TOO_MANY_REQUESTS, "auth.too-many", detail)
-            .help("wait a minute")
-            .into_response();
-    }
-    let refusal = match caller(&app, request.method(), request.headers(), now).await {
-        Ok(Some(caller)) => {
+    let asked = Asked {
+        method: request.method().clone(),
+        headers: request.headers().clone(),
+        peer: request.extensions().get::<Peer>().cloned(),
+        route: request.extensions().get::<MatchedPath>().cloned(),
+    };
+    let refusal = match admit(&app, &asked, clock::now()).await {
+        Ok(caller) => {
             request.extensions_mut().insert(caller);
             return next.run(request).await;
         }
-        Ok(None) => ApiError::unauthenticated(),
-        Err(error) => error,
+        Err(refusal) => refusal,
     };
-    let headers = request.headers();
-    let has_secret = token(headers).is_some() || cookie(headers).is_some();
-    if has_secret && let Err(error) = note_failure(&app, address, "token", now).await {
-        return error.into_response();
-    }
-    if request.uri().path().starts_with("/v2/") {
+    if request.uri().path().starts_with("/v2/") && refusal.status() != StatusCode::TOO_MANY_REQUESTS
+    {
         // Registries' clients expect their own form, and the hint that a password is wanted.
-        return OciError::Unauthorized.into_response();
+        let is_known = refusal.status() == StatusCode::FORBIDDEN;
+        return if is_known { OciError::Denied } else { OciError::Unauthorized }.into_response();
     }
     refusal.into_response()
 }
 
-/// Counts a wrong secret. The first of a minute, and the one after which an address must wait, are in the audit log: each of them would
-/// let whoever guesses fill the disk with rows that nobody may remove.
-pub(super) async fn note_failure(
-    app: &App,
-    address: Option<IpAddr>,
-    what: &'static str,
-    now: UnixMillis,
-) -> Result<(), ApiError> {
-    let Some(address) = address else { return Ok(()) };
-    let detail = match app.metrics.failures().add(address, now) {
-        1 => format!("wrong {what}"),
-        FAILURES_A_MINUTE => format!("{FAILURES_A_MINUTE} wrong secrets within a minute"),
-        _ => return Ok(()), // counted, and told of already
+/// What of a request says who asks for what; its body is not looked at.
+struct Asked {
+    method: Method,
+    headers: HeaderMap,
+    peer: Option<Peer>,
+    route: Option<MatchedPath>,
+}
+
+async fn admit(app: &App, asked: &Asked, now: UnixMillis) -> Result<Caller, ApiError> {
+    let visit = visit(&asked.headers, asked.peer.as_ref());
+    app.rates.check_address(&visit)?;
+    if app.auth.must_wait(&visit, now) {
+        return Err(ApiError::too_many("too many wrong tokens from this address"));
+    }
+    let Some(caller) = caller(app, &asked.method, &asked.headers, now).await? else {
+        if token(&asked.headers).is_some()
+            || cookie(&asked.headers, app.auth.rules.has_tls).is_some()
+        {
+            app.auth
+                .refused(&visit, "unknown", "wrong, revoked or late token or session", now)
+                .await?;
+        }
+        return Err(ApiError::unauthenticated());
     };
-    let (actor, subject) = (format!("address:{address}"), "operators");
-    let action = "login.refused";
-    let deed = Deed { actor: &actor, action, subject, reason: None, detail: &detail };
-    let mut change = app.store.begin().await?;
-    change.audit(&deed, now).await?;
-    Ok(change.commit().await?)
+    app.rates.check_operator(&caller)?;
+    let route = asked.route.as_ref().map_or("", MatchedPath::as_str);
+    match permission::look_up(asked.method.as_str(), route) {
+        Entry::Takes(permission) => {
+            caller.may(permission)?;
+            if permission.takes_step_up() {
+                caller.has_stepped_up(&app.auth, now)?;
+            }
+            Ok(caller)
+        }
+        Entry::NoMethod => Err(ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "request.method",
+            format!("{} is nothing that can be done here", asked.method),
+        )),
+        Entry::Unlisted => {
+            tracing::error!(route, "a route is not in the table of permissions, and refused");
+            Err(ApiError::forbidden("nobody is permitted to do this"))
+        }
+    }
 }
 
 async fn caller(
@@ -159,22 +230,50 @@ async fn caller(
     headers: &HeaderMap,
     now: UnixMillis,
 ) -> Result<Option<Caller>, ApiError> {
+    let made = |operator: &Operator, proof, hash| {
+        let (operator, reach) = (operator.clone(), account::reach_of(operator)?);
+        Ok(Some(Caller { operator, reach, proof, hash }))
+    };
     if let Some(token) = token(headers) {
-        let operator = app.store.api_token(auth::hash(&token)).await?;
-        return Ok(operator.map(|operator| Caller { operator, session: None }));
+        let hash = auth::hash(&token);
+        let Some(token) = app.auth.store.api_token(hash, now).await? else { return Ok(None) };
+        return made(&token.operator.clone(), Proof::Token(token), hash);
     }
-    let Some(secret) = cookie(headers) else { return Ok(None) };
-    let Some(session) = app.store.session(auth::hash(secret), now).await? else { return Ok(None) };
+    let Some(secret) = cookie(headers, app.auth.rules.has_tls) else { return Ok(None) };
+    let (hash, idle_ms) = (auth::hash(secret), app.auth.rules.idle_ms);
+    let Some(session) = app.auth.store.session(hash, now, idle_ms).await? else { return Ok(None) };
     // A cookie comes by itself, also when another site makes the browser ask; the header does not.
     let is_change = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_change && !has_csrf(headers, &session) {
-        return Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            "auth.csrf",
-            "a change through a session needs its X-Csrf-Token",
-        ));
+    if is_change {
+        check_origin(headers)?;
+        if !has_csrf(headers, &session) {
+            return Err(csrf("a change through a session needs its X-Csrf-Token"));
+        }
     }
-    Ok(Some(Caller { operator: session.operator.clone(), session: Some(session) }))
+    made(&session.operator.clone(), Proof::Session(session), hash)
+}
+
+fn csrf(detail: &'static str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "auth.csrf", detail)
+        .help("reload the console; other sites cannot act in its name")
+}
+
+/// OWASP Cross-Site Request Forgery Prevention Cheat Sheet, "fetch metadata headers" and "verifying origin with standard headers".
+///
+/// Rule: a browser says which site makes it ask; another one than this is refused. What is no browser says nothing.
+pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    if !matches!(text("sec-fetch-site"), None | Some("same-origin" | "none")) {
+        return Err(csrf("another site has made the browser ask"));
+    }
+    let host = text("host").unwrap_or_default();
+    let is_own = |origin: &str| {
+        origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+    };
+    if text("origin").is_some_and(|origin| !is_own(origin)) {
+        return Err(csrf("the request comes from another origin"));
+    }
+    Ok(())
 }
 
 fn has_csrf(headers: &HeaderMap, session: &Session) -> bool {
@@ -182,11 +281,20 @@ fn has_csrf(headers: &HeaderMap, session: &Session) -> bool {
     given.ct_eq(session.csrf.as_bytes()).into()
 }
 
+/// From where a request comes.
+pub(super) fn visit(headers: &HeaderMap, peer: Option<&Peer>) -> Visit {
+    let browser = headers.get(header::USER_AGENT).and_then(|it| it.to_str().ok());
+    Visit {
+        address: peer.map(|peer| peer.address.ip()),
+        browser: browser.unwrap_or_default().to_owned(),
+    }
+}
+
 /// A bearer token; or, as registries' clients send it, the password of whatever user.
 fn token(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credentials) = value.split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("bearer") {
+    if scheme.eq_ignore_ascii_case(BEARER) {
         return Some(credentials.trim().to_owned());
     }
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -197,13 +305,23 @@ fn token(headers: &HeaderMap) -> Option<String> {
     text.split_once(':').map(|(_, password)| password.to_owned())
 }
 
+/// What the session's cookie is called.
+pub(super) const fn cookie_name(has_tls: bool) -> &'static str {
+    if has_tls { COOKIE_OVER_TLS } else { COOKIE }
+}
+
 /// The secret of the session's cookie.
-pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn cookie(headers: &HeaderMap, has_tls: bool) -> Option<&str> {
+    cookie_named(headers, cookie_name(has_tls))
+}
+
+/// The value of a cookie.
+pub(super) fn cookie_named<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = pairs.flat_map(|pairs| pairs.split(';'));
     pairs.find_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
-        (name == COOKIE).then_some(value)
+        (name == wanted).then_some(value)
     })
 }
 
@@ -212,36 +330,6 @@ pub(super) async fn count(State(app): State<App>, request: Request, next: Next) 
     let response = next.run(request).await;
     app.metrics.count_request(response.status().as_u16());
     response
-}
-
-/// Wrong secrets of the last minute, by address; cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Failures {
-    inner: Arc<Mutex<BTreeMap<IpAddr, (UnixMillis, u32)>>>,
-}
-
-impl Failures {
-    fn is_over(&self, address: IpAddr, now: UnixMillis) -> bool {
-        // Plain counters: a panic elsewhere leaves them usable.
-        let failures = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.get(&address).is_some_and(|&(since, count)| {
-            now.since(since) < MINUTE_MS && count >= FAILURES_A_MINUTE
-        })
-    }
-
-    /// Returns how many there were within the minute, with this one.
-    fn add(&self, address: IpAddr, now: UnixMillis) -> u32 {
-        let mut failures = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= ADDRESSES_MAX {
-            failures.retain(|_, (since, _)| now.since(*since) < MINUTE_MS);
-        }
-        let entry = failures.entry(address).or_insert((now, 0));
-        if now.since(entry.0) >= MINUTE_MS {
-            *entry = (now, 0);
-        }
-        entry.1 = entry.1.saturating_add(1);
-        entry.1
-    }
 }
 
 #[cfg(test)]
@@ -265,18 +353,30 @@ mod tests {
             header::COOKIE,
             "a=1; sealift_session=s; b=2".parse().unwrap(),
         )]);
-        assert_eq!(cookie(&headers), Some("s"));
+        assert_eq!(cookie(&headers, false), Some("s"));
+        assert_eq!(
+            cookie(&headers, true),
+            None,
+            "over TLS only the cookie that came over TLS counts"
+        );
     }
 
     #[test]
-    fn an_address_with_many_failures_waits_a_minute() {
-        let failures = Failures::default();
-        let address: IpAddr = "192.0.2.1".parse().unwrap();
-        for _ in 0..FAILURES_A_MINUTE {
-            assert!(!failures.is_over(address, UnixMillis(0)));
-            failures.add(address, UnixMillis(0));
+    fn other_sites_and_origins_are_refused() {
+        let check = |pairs: &[(&'static str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| {
+                (header::HeaderName::from_static(name), value.parse().unwrap())
+            });
+            check_origin(&HeaderMap::from_iter(pairs)).is_ok()
+        };
+        let host = ("host", "fleet.example:8080");
+        assert!(check(&[host]) && check(&[host, ("sec-fetch-site", "same-origin")]));
+        assert!(check(&[host, ("origin", "https://fleet.example:8080")]));
+        for bad in ["cross-site", "same-site", "\u{7f}"] {
+            assert!(bad == "\u{7f}" || !check(&[host, ("sec-fetch-site", bad)]), "{bad}");
         }
-        assert!(failures.is_over(address, UnixMillis(59_999)));
-        assert!(!failures.is_over(address, UnixMillis(60_000)));
+        for bad in ["https://evil.example", "null", "https://fleet.example", ""] {
+            assert!(!check(&[host, ("origin", bad)]), "{bad}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::App;
 use super::access::Caller;
 use super::error::ApiError;
 use super::page::{PageQuery, page};
+use super::reach;
 use crate::audit::Deed;
 use crate::clock;
 use crate::filter::{self, Filter};
@@ -42,10 +43,12 @@ struct ListQuery {
     responses((status = 200, body = Page<DeviceView>), (status = 422, body = Problem)))]
 async fn list(
     State(app): State<App>,
+    caller: Caller,
     Query(query): Query<ListQuery>,
     Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<DeviceView>>, ApiError> {
     let filter: Filter = query.filter.parse()?;
+    let filter = filter.and(caller.reach().filter());
     let presence = app.patience.presence(clock::now());
     let after = paging.cursor.as_deref().map(DeviceId::parse).transpose();
     let after = after.map_err(|error| ApiError::invalid("cursor.invalid", error.to_string()))?;
@@ -59,9 +62,14 @@ async fn list(
 #[utoipa::path(get, path = "/api/v1/devices/{id}", tag = "devices",
     params(("id" = String, Path, description = "The device")),
     responses((status = 200, body = DeviceView), (status = 404, body = Problem)))]
-async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<DeviceView>, ApiError> {
+async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<DeviceView>, ApiError> {
     let id = device_id(&id)?;
-    let device = app.store.device(&id, app.patience.presence(clock::now())).await?;
+    let presence = app.patience.presence(clock::now());
+    let device = reach::device(&app, &caller, &id, presence).await?;
     device.map(Json).ok_or_else(|| unknown(&id))
 }
 
@@ -71,13 +79,12 @@ async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Devi
     responses((status = 200, body = Page<TimelineEntry>), (status = 404, body = Problem)))]
 async fn timeline(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<TimelineEntry>>, ApiError> {
     let id = device_id(&id)?;
-    if !app.store.is_device_known(&id).await? {
-        return Err(unknown(&id));
-    }
+    find(&app, &caller, &id).await?;
     let limit = paging.limit();
     let entries = app.store.timeline(&id, paging.number(), limit).await?;
     let total = app.store.timeline_length(&id).await?;
@@ -97,10 +104,11 @@ async fn change_labels(
     Path(id): Path<String>,
     Json(change): Json<LabelsChange>,
 ) -> Result<Json<DeviceView>, ApiError> {
-    let operator = caller.may_operate()?;
     let id = device_id(&id)?;
     check_labels(&change)?;
     let now = clock::now();
+    let device = find(&app, &caller, &id).await?;
+    stays_in_reach(&caller, device, &change)?;
     let mut transaction = app.store.begin().await?;
     if !transaction.change_labels(&id, &change.labels).await? {
         return Err(unknown(&id));
@@ -114,7 +122,7 @@ async fn change_labels(
     };
     let detail: Vec<_> = change.labels.iter().map(set).collect();
     let deed = Deed {
-        actor: operator,
+        actor: caller.name(),
         action: "device.label",
         subject: id.as_str(),
         reason: None,
@@ -137,11 +145,8 @@ async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let operator = caller.may_administer()?;
     let id = device_id(&id)?;
-    if !app.store.is_device_known(&id).await? {
-        return Err(unknown(&id));
-    }
+    find(&app, &caller, &id).await?;
     let now = clock::now();
     let mut change = app.store.begin().await?;
     if !change.revoke_device(&id, now).await? {
@@ -149,7 +154,7 @@ async fn revoke(
         return Err(ApiError::new(StatusCode::CONFLICT, "device.revoked", detail));
     }
     let deed = Deed {
-        actor: operator,
+        actor: caller.name(),
         action: "device.revoke",
         subject: id.as_str(),
         reason: None,
@@ -161,6 +166,33 @@ async fn revoke(
     app.signals.rollouts().notify_one();
     app.hub.touch_device(id);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A device that is there for the caller.
+async fn find(app: &App, caller: &Caller, id: &DeviceId) -> Result<DeviceView, ApiError> {
+    let presence = app.patience.presence(clock::now());
+    reach::device(app, caller, id, presence).await?.ok_or_else(|| unknown(id))
+}
+
+/// Rule: nobody puts a device out of their scope, and with it out of the sight of those who gave it to them.
+fn stays_in_reach(
+    caller: &Caller,
+    device: DeviceView,
+    change: &LabelsChange,
+) -> Result<(), ApiError> {
+    let mut labels = device.labels;
+    for (name, value) in &change.labels {
+        match value {
+            Some(value) => labels.insert(name.clone(), value.clone()),
+            None => labels.remove(name),
+        };
+    }
+    if caller.reach().has(&labels) {
+        return Ok(());
+    }
+    let detail =
+        format!("with these labels {} would be beyond your scope `{}`", device.id, caller.reach());
+    Err(ApiError::beyond_scope(detail))
 }
 
 fn device_id(text: &str) -> Result<DeviceId, ApiError> {

@@ -1,5 +1,7 @@
 //! `/api/v1/drift`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Query, State};
 use sealift_protocol::api::{DriftPoint, DriftView, HistogramView, Page};
@@ -10,8 +12,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::access::Caller;
 use super::error::ApiError;
 use super::page::PageQuery;
+use super::reach;
+use crate::clock;
 use crate::drift::{Scope, Subject};
 
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -39,7 +44,11 @@ struct ListQuery {
 /// Lists the newest verdict of each subject in each scope, by model, scope and subject.
 #[utoipa::path(get, path = "/api/v1/drift", tag = "drift", params(ListQuery),
     responses((status = 200, body = Page<DriftView>)))]
-async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Json<Page<DriftView>> {
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<DriftView>>, ApiError> {
     let ListQuery { model, scope, limit, cursor } = query;
     let paging = PageQuery { limit, cursor };
     let is_asked = |view: &DriftView| {
@@ -47,7 +56,34 @@ async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Json<Pa
             && scope.as_ref().is_none_or(|scope| view.scope == *scope)
     };
     let verdicts: Vec<_> = app.watch.verdicts().into_iter().filter(is_asked).collect();
-    Json(slice(verdicts, &paging))
+    Ok(Json(slice(in_reach(&app, &caller, verdicts).await?, &paging)))
+}
+
+async fn in_reach(
+    app: &App,
+    caller: &Caller,
+    verdicts: Vec<DriftView>,
+) -> Result<Vec<DriftView>, ApiError> {
+    if caller.reach().is_whole() {
+        return Ok(verdicts);
+    }
+    let presence = app.patience.presence(clock::now());
+    let mut known: BTreeMap<String, bool> = BTreeMap::new();
+    let mut seen = Vec::new();
+    for verdict in verdicts {
+        let is_seen = match known.get(&verdict.scope) {
+            Some(&is_seen) => is_seen,
+            None => match Scope::parse(&verdict.scope) {
+                Ok(scope) => reach::sees_drift(app, caller.reach(), &scope, presence).await?,
+                Err(_) => false, // nobody's
+            },
+        };
+        known.insert(verdict.scope.clone(), is_seen);
+        if is_seen {
+            seen.push(verdict);
+        }
+    }
+    Ok(seen)
 }
 
 /// A page of a list that is at hand; the cursor is a position.
@@ -83,14 +119,25 @@ impl SubjectQuery {
     }
 }
 
+async fn check(app: &App, caller: &Caller, scope: &Scope) -> Result<(), ApiError> {
+    let presence = app.patience.presence(clock::now());
+    if reach::sees_drift(app, caller.reach(), scope, presence).await? {
+        return Ok(());
+    }
+    let detail = format!("`{scope}` is beyond your scope `{}`", caller.reach());
+    Err(ApiError::beyond_scope(detail))
+}
+
 /// What a subject's verdicts were, oldest first.
 #[utoipa::path(get, path = "/api/v1/drift/series", tag = "drift", params(SubjectQuery),
     responses((status = 200, body = Vec<DriftPoint>)))]
 async fn series(
     State(app): State<App>,
+    caller: Caller,
     Query(query): Query<SubjectQuery>,
 ) -> Result<Json<Vec<DriftPoint>>, ApiError> {
     let (scope, subject) = query.parse()?;
+    check(&app, &caller, &scope).await?;
     Ok(Json(app.watch.series(&query.model, &scope, &subject)))
 }
 
@@ -99,9 +146,11 @@ async fn series(
     responses((status = 200, body = HistogramView)))]
 async fn histogram(
     State(app): State<App>,
+    caller: Caller,
     Query(query): Query<SubjectQuery>,
 ) -> Result<Json<HistogramView>, ApiError> {
     let (scope, subject) = query.parse()?;
+    check(&app, &caller, &scope).await?;
     let found = app.watch.histogram(&query.model, &scope, &subject);
     found.map(Json).ok_or_else(|| {
         let what = format!(

@@ -50,7 +50,12 @@ async fn create(
     caller: Caller,
     Json(terms): Json<EnrolTokenNew>,
 ) -> Result<(StatusCode, Json<EnrolTokenCreated>), ApiError> {
-    let by = caller.may_operate()?;
+    if !caller.reach().has(&terms.labels) {
+        let detail =
+            format!("devices with these labels are beyond your scope `{}`", caller.reach());
+        return Err(ApiError::beyond_scope(detail));
+    }
+    let by = caller.name();
     let created = enrolment.create_token(terms, by, clock::now()).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -60,9 +65,10 @@ async fn create(
     responses((status = 200, body = Page<EnrolTokenView>)))]
 async fn list(
     State(enrolment): State<Arc<Enrolment>>,
-    _caller: Caller,
+    caller: Caller,
 ) -> Result<Json<Page<EnrolTokenView>>, ApiError> {
-    let items = enrolment.tokens().await?;
+    let mut items = enrolment.tokens().await?;
+    items.retain(|token| caller.reach().has(&token.labels));
     let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
     Ok(Json(Page { items, total, next_cursor: None }))
 }
@@ -76,8 +82,11 @@ async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let by = caller.may_operate()?;
-    if enrolment.revoke_token(&id, by, clock::now()).await? {
+    let by = caller.name();
+    let tokens = enrolment.tokens().await?;
+    let is_beyond = |token: &EnrolTokenView| token.id == id && !caller.reach().has(&token.labels);
+    let is_beyond = tokens.iter().any(is_beyond);
+    if !is_beyond && enrolment.revoke_token(&id, by, clock::now()).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     let detail = format!("there is no enrolment token {id}");

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use sealift_protocol::api::Problem;
 use tracing::Instrument as _;
 
-use crate::auth::AuthError;
+use crate::auth::{AuthError, PasswordError};
 use crate::filter::InvalidFilter;
 use crate::order::OrderError;
 use crate::reconcile::ReconcileError;
@@ -68,6 +68,28 @@ impl ApiError {
     pub(crate) fn forbidden(detail: &'static str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "auth.forbidden", detail)
     }
+
+    /// Somebody known asks for devices that they do not reach.
+    pub(crate) fn beyond_scope(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "auth.scope", detail)
+            .help("name only devices in your scope, or ask somebody whose scope is wider")
+    }
+
+    /// Somebody asks, or is wrong, too often.
+    pub(crate) fn too_many(detail: &'static str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "auth.too-many", detail)
+            .help("wait a minute, then try again")
+    }
+
+    /// The stable code.
+    pub(crate) const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The status that it is answered with.
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
+    }
 }
 
 impl From<StoreError> for ApiError {
@@ -100,6 +122,36 @@ impl From<AuthError> for ApiError {
             AuthError::Store(error) => error.into(),
             error @ AuthError::Random(_) => Self::internal(error),
             error @ AuthError::Name => Self::invalid("name.invalid", error.to_string()),
+            AuthError::Scope(error) => Self::invalid("scope.invalid", error.to_string())
+                .help("a scope is made of labels, such as `site:osaka`"),
+            AuthError::Password(error) => error.into(),
+            error @ AuthError::Wrong => {
+                Self::new(StatusCode::UNAUTHORIZED, "auth.wrong", error.to_string())
+                    .help("a code of the authenticator works once, for half a minute")
+            }
+            AuthError::TooMany => Self::too_many("there were too many wrong passwords or codes"),
+            error @ AuthError::Taken(_) => {
+                Self::new(StatusCode::CONFLICT, "operator.taken", error.to_string())
+            }
+            error @ AuthError::Unknown(_) => {
+                Self::not_found("operator.not-found", error.to_string())
+            }
+            error @ AuthError::NotLocal(_) => {
+                Self::new(StatusCode::CONFLICT, "operator.not-local", error.to_string())
+                    .help("confirm through the provider: log in again")
+            }
+        }
+    }
+}
+
+impl From<PasswordError> for ApiError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            error @ PasswordError::Rule => Self::invalid("password.rule", error.to_string())
+                .help("a sentence of your own is long, and easy to keep in mind"),
+            error @ (PasswordError::Random(_)
+            | PasswordError::Hash(_)
+            | PasswordError::Stopping) => Self::internal(error),
         }
     }
 }
@@ -136,6 +188,8 @@ impl From<OrderError> for ApiError {
             OrderError::NoDevices(_) => Self::invalid("rollout.no-devices", text)
                 .help("`fleetctl device list -l FILTER` shows whom a filter names"),
             OrderError::NoRollout(_) => Self::not_found("rollout.not-found", text),
+            OrderError::OwnOrder { .. } => Self::new(StatusCode::FORBIDDEN, "approval.own", text)
+                .help("somebody else with the role approver or admin approves it"),
             OrderError::NotNow { .. } => Self::new(StatusCode::CONFLICT, "rollout.not-now", text),
             OrderError::NoEarlier(_) => {
                 Self::new(StatusCode::CONFLICT, "rollback.no-earlier", text)

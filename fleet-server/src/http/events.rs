@@ -12,12 +12,18 @@ use tokio_stream::wrappers::BroadcastStream;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{App, rollouts, status};
+use super::access::Caller;
+use super::{App, reach, rollouts, status};
+use crate::clock;
 use crate::events;
+use crate::reach::Reach;
 use crate::store::StoreError;
 
 /// Proxies cut connections on which nothing comes for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether a listener is still let in.
+const KNOWN_EVERY: Duration = Duration::from_secs(5);
 
 /// The overview counts the whole fleet: that is not done for every change.
 const STATUS_EVERY_MS: i64 = 2_000;
@@ -32,6 +38,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
     responses((status = 200, content_type = "text/event-stream", body = String)))]
 async fn listen(
     State(app): State<App>,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
@@ -40,8 +47,23 @@ async fn listen(
     let live = BroadcastStream::new(receiver)
         .take_while(|event| std::future::ready(event.is_ok()))
         .filter_map(|event| std::future::ready(event.ok()));
-    let all = stream::iter(missed).chain(live).map(|event| Ok(wire(&event)));
+    let reach = caller.reach().clone();
+    let all = stream::iter(missed)
+        .chain(live)
+        .filter(move |event| std::future::ready(reach::may_hear(&reach, event.kind, &event.body)))
+        .take_until(Box::pin(until_unknown(app, caller)))
+        .map(|event| Ok(wire(&event)));
     Sse::new(all).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+/// A stream lasts for hours; whoever listens may be locked out meanwhile.
+async fn until_unknown(app: App, caller: Caller) {
+    loop {
+        tokio::time::sleep(KNOWN_EVERY).await;
+        if !caller.is_still_known(&app.auth, clock::now()).await {
+            return;
+        }
+    }
 }
 
 fn wire(event: &events::Event) -> Event {
@@ -78,7 +100,7 @@ impl Teller {
         }
         self.is_status_due |= touched.status;
         if self.is_status_due && now.since(self.status_told_at) >= STATUS_EVERY_MS {
-            app.hub.publish("status", &status::read(app).await?);
+            app.hub.publish("status", &status::read(app, &Reach::default()).await?);
             (self.is_status_due, self.status_told_at) = (false, now);
         }
         Ok(())

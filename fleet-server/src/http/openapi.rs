@@ -16,7 +16,15 @@ use super::session;
                        Times are milliseconds since 1970 UTC.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    paths(session::begin),
+    paths(
+        session::begin,
+        session::ways,
+        session::with_password,
+        session::oidc::begin,
+        session::oidc::callback,
+        session::oidc::device,
+        session::oidc::poll
+    ),
     security(("token" = []))
 )]
 struct Head;

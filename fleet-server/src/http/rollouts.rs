@@ -18,10 +18,11 @@ use super::App;
 use super::access::Caller;
 use super::error::ApiError;
 use super::page::{PageQuery, page};
+use super::reach;
 use crate::clock;
 use crate::order::{self, Asker};
 use crate::rollback;
-use crate::rollout::{Position, action};
+use crate::rollout::{self, Position, action};
 use crate::store::rollouts::{RolloutRow, WaveRow, stage_words};
 
 /// Every action, in the order in which people are shown them.
@@ -34,21 +35,29 @@ const ACTIONS: [Action; 6] = [
     Action::Rollback,
 ];
 
+/// What is shown only where something waits for it.
+const OF_APPROVERS: [Action; 2] = [Action::Approve, Action::Reject];
+
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(get))
         .routes(routes!(why))
+        .routes(routes!(approve))
+        .routes(routes!(reject))
         .routes(routes!(act))
         .routes(routes!(roll_back))
 }
 
 /// A rollout as people see it.
 pub(super) fn view(row: RolloutRow) -> RolloutView {
+    let standings = row.waves.iter().map(WaveRow::standing);
+    let awaits = rollout::awaits_approval(row.stage, row.held_from, standings);
     let allowed = |&action: &Action| AllowedAction {
         action,
-        refused: action::refusal(action, row.stage).map(str::to_owned),
+        refused: action::refusal_now(action, row.stage, awaits).map(str::to_owned),
     };
+    let of_approvers: &[Action] = if awaits { &OF_APPROVERS } else { &[] };
     RolloutView {
         id: row.id,
         model: row.order.model,
@@ -61,11 +70,12 @@ pub(super) fn view(row: RolloutRow) -> RolloutView {
         created_by: row.order.created_by,
         campaign: row.campaign,
         is_cosigned: row.is_cosigned,
+        approved_by: row.approved_by,
         created_at: row.created_at,
         finished_at: row.finished_at,
         waves: row.waves.into_iter().map(wave_view).collect(),
         progress: row.progress,
-        allowed_actions: ACTIONS.iter().map(allowed).collect(),
+        allowed_actions: ACTIONS.iter().chain(of_approvers).map(allowed).collect(),
     }
 }
 
@@ -88,6 +98,7 @@ struct ListQuery {
     responses((status = 200, body = Page<RolloutView>), (status = 422, body = Problem)))]
 async fn list(
     State(app): State<App>,
+    caller: Caller,
     Query(query): Query<ListQuery>,
     Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<RolloutView>>, ApiError> {
@@ -96,8 +107,9 @@ async fn list(
     let before = paging.cursor.as_deref().map(RolloutId::parse).transpose();
     let before = before.map_err(|error| ApiError::invalid("cursor.invalid", error.to_string()))?;
     let limit = paging.limit();
-    let total = app.store.count_rollouts(model.as_ref()).await?;
-    let rows = app.store.rollouts(model.as_ref(), before, limit).await?;
+    let presence = app.patience.presence(clock::now());
+    let page_of = (before, limit);
+    let (rows, total) = reach::rollouts(&app, &caller, model.as_ref(), page_of, presence).await?;
     let views = rows.into_iter().map(view).collect();
     Ok(Json(page(views, total, limit, |view: &RolloutView| view.id.to_string())))
 }
@@ -109,11 +121,14 @@ async fn list(
 async fn create(
     State(app): State<App>,
     caller: Caller,
-    Json(new): Json<RolloutNew>,
+    Json(mut new): Json<RolloutNew>,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
-    let asker = Asker { name: caller.may_operate()?, now: clock::now() };
+    let asker = Asker { name: caller.name(), now: clock::now() };
     let presence = app.patience.presence(asker.now);
-    let id = order::create(&app.store, &new, presence, asker).await?;
+    new.filter = reach::within(&app, &caller, &new.filter, presence).await?;
+    let order = order::checked(&app.store, &new, presence, asker).await?;
+    reach::supersedes_only_within(&app, &caller, &order, presence).await?;
+    let id = order::commit(&app.store, &order, app.approval, presence, asker).await?;
     wake(&app, id);
     Ok((StatusCode::CREATED, shown(&app, id).await?))
 }
@@ -124,9 +139,10 @@ async fn create(
     responses((status = 200, body = RolloutView), (status = 404, body = Problem)))]
 async fn get(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<RolloutView>, ApiError> {
-    shown(&app, rollout_id(&id)?).await
+    Ok(Json(view(seen(&app, &caller, rollout_id(&id)?).await?)))
 }
 
 /// About which device.
@@ -144,12 +160,15 @@ struct WhyQuery {
     responses((status = 200, body = Page<WhyView>), (status = 404, body = Problem)))]
 async fn why(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<WhyQuery>,
     Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<WhyView>>, ApiError> {
     let id = rollout_id(&id)?;
-    let row = app.store.rollout(id).await?.ok_or_else(|| unknown(id))?;
+    let mut row = seen(&app, &caller, id).await?;
+    // Of its devices only those in scope.
+    row.order.filter = caller.reach().narrow(&row.order.filter);
     let plan = app.reconciler.look(&row, clock::now()).await?;
     let limit = paging.limit();
     let parsed = |text: Option<&str>, code| {
@@ -195,7 +214,6 @@ async fn act(
     Path((id, action)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Json<RolloutView>, ApiError> {
-    let asker = Asker { name: caller.may_operate()?, now: clock::now() };
     let id = rollout_id(&id)?;
     let action = match action.as_str() {
         "pause" => Action::Pause,
@@ -208,11 +226,56 @@ async fn act(
             return Err(ApiError::not_found("action.unknown", detail));
         }
     };
-    let reason = if body.is_empty() { ActionNew::default() } else { action_new(&body)? }.reason;
+    take(&app, &caller, id, action, &body).await
+}
+
+/// Lets a rollout go on that waits for it.
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/approve", tag = "rollouts",
+    params(("id" = String, Path, description = "The rollout")),
+    request_body(content = Option<ActionNew>),
+    responses((status = 200, body = RolloutView), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn approve(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<RolloutView>, ApiError> {
+    take(&app, &caller, rollout_id(&id)?, Action::Approve, &body).await
+}
+
+/// Ends a rollout that waits for approval.
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/reject", tag = "rollouts",
+    params(("id" = String, Path, description = "The rollout")),
+    request_body(content = Option<ActionNew>),
+    responses((status = 200, body = RolloutView), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn reject(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<RolloutView>, ApiError> {
+    take(&app, &caller, rollout_id(&id)?, Action::Reject, &body).await
+}
+
+/// Takes an action on a rollout all of whose devices are in scope.
+async fn take(
+    app: &App,
+    caller: &Caller,
+    id: RolloutId,
+    action: Action,
+    body: &[u8],
+) -> Result<Json<RolloutView>, ApiError> {
+    let asker = Asker { name: caller.name(), now: clock::now() };
+    let reason = if body.is_empty() { ActionNew::default() } else { action_new(body)? }.reason;
+    let row = seen(app, caller, id).await?;
+    let presence = app.patience.presence(asker.now);
+    reach::within(app, caller, &row.order.filter, presence).await?;
     order::act::take(&app.reconciler, &app.director, id, (action, &reason), asker).await?;
     app.signals.directives().notify_one();
-    wake(&app, id);
-    shown(&app, id).await
+    wake(app, id);
+    shown(app, id).await
 }
 
 /// The body may be left out.
@@ -229,10 +292,21 @@ fn action_new(body: &[u8]) -> Result<ActionNew, ApiError> {
 async fn roll_back(
     State(app): State<App>,
     caller: Caller,
-    Json(request): Json<RollbackRequest>,
+    Json(mut request): Json<RollbackRequest>,
 ) -> Result<Json<RollbackResult>, ApiError> {
-    let asker = Asker { name: caller.may_operate()?, now: clock::now() };
+    let asker = Asker { name: caller.name(), now: clock::now() };
     let presence = app.patience.presence(asker.now);
+    request.filter = reach::within(&app, &caller, &request.filter, presence).await?;
+    if let Err(refusal) = caller.has_stepped_up(&app.auth, asker.now)
+        && !request.dry_run
+    {
+        // Only for those who have not confirmed is it counted first: going back is to be quick.
+        let dry = RollbackRequest { dry_run: true, ..request.clone() };
+        let effect = rollback::roll_back(&app.store, &dry, presence, asker).await?;
+        if effect.devices > app.auth.rules.step_up_devices {
+            return Err(refusal);
+        }
+    }
     let result = rollback::roll_back(&app.store, &request, presence, asker).await?;
     for id in result.rollout.iter().chain(&result.superseded) {
         wake(&app, *id);
@@ -243,6 +317,14 @@ async fn roll_back(
 fn wake(app: &App, id: RolloutId) {
     app.signals.rollouts().notify_one();
     app.hub.touch_rollout(id);
+}
+
+/// A rollout that is there for the caller.
+async fn seen(app: &App, caller: &Caller, id: RolloutId) -> Result<RolloutRow, ApiError> {
+    let row = app.store.rollout(id).await?.ok_or_else(|| unknown(id))?;
+    let presence = app.patience.presence(clock::now());
+    let is_seen = reach::sees_rollout(app, caller.reach(), &row, presence).await?;
+    if is_seen { Ok(row) } else { Err(unknown(id)) }
 }
 
 async fn shown(app: &App, id: RolloutId) -> Result<Json<RolloutView>, ApiError> {

@@ -1,30 +1,80 @@
-//! `/api/v1/session`: from a one-time code to a cookie, and out again.
+//! `/api/v1/session`: in, out, and the confirmation in between.
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Extension, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
-use sealift_protocol::api::{Problem, SessionNew, SessionView};
+use axum::routing::{get, post};
+use sealift_protocol::api::{
+    LoginMethod, LoginToken, LoginWays, Page, PasswordLogin, Problem, SessionEntry, SessionNew,
+    SessionView, StepUp,
+};
+use sealift_protocol::id::UnixMillis;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
 use super::access::{self, Caller};
 use super::error::ApiError;
-use crate::auth::{self, SESSION_LIFE_MS};
+use super::operators::Whose;
+use crate::audit::Deed;
+use crate::auth::{self, NewSession, Visit};
 use crate::clock;
 use crate::listen::Peer;
-use crate::store::operators::{Operator, Session};
+use crate::permission::Permission;
+use crate::store::sessions::Session;
+
+pub(super) mod oidc;
+
+/// A name, a password, a code.
+const LOGIN_BODY_BYTES_MAX: usize = 16 << 10;
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(get, end))
+    OpenApiRouter::new()
+        .routes(routes!(get_session, end))
+        .routes(routes!(step_up))
+        .routes(routes!(list))
+        .routes(routes!(end_named))
 }
 
-/// The one change that needs nobody to be logged in.
+/// What needs nobody to be logged in.
 pub(super) fn open_router() -> Router<App> {
-    Router::new().route("/api/v1/session", post(begin))
+    Router::new()
+        .route("/api/v1/session", post(begin))
+        .route("/api/v1/session/ways", get(ways))
+        .route("/api/v1/session/password", post(with_password))
+        .route("/api/v1/session/oidc", get(oidc::begin))
+        .route("/api/v1/session/oidc/callback", get(oidc::callback))
+        .route("/api/v1/session/oidc/device", post(oidc::device))
+        .route("/api/v1/session/oidc/device/poll", post(oidc::poll))
+        .layer(DefaultBodyLimit::max(LOGIN_BODY_BYTES_MAX))
+}
+
+/// From where somebody comes who is not known yet; refused where they come too often, or another site sends them.
+fn visit(
+    app: &App,
+    headers: &HeaderMap,
+    peer: Option<&Peer>,
+    now: UnixMillis,
+) -> Result<Visit, ApiError> {
+    let visit = access::visit(headers, peer);
+    app.rates.check_address(&visit)?;
+    if app.auth.must_wait(&visit, now) {
+        return Err(ApiError::too_many("too many failed logins from this address"));
+    }
+    Ok(visit)
+}
+
+/// The peer, where there is a socket.
+pub(super) type From = Option<Extension<Peer>>;
+
+/// Says how one can come in.
+#[utoipa::path(get, path = "/api/v1/session/ways", tag = "session",
+    responses((status = 200, body = LoginWays)))]
+pub(super) async fn ways(State(app): State<App>) -> Result<Json<LoginWays>, ApiError> {
+    let oidc = app.auth.oidc.as_ref().map(|_| "/api/v1/session/oidc".to_owned());
+    Ok(Json(LoginWays { password: app.store.has_local_accounts().await?, oidc }))
 }
 
 /// Turns a one-time code into a session.
@@ -32,58 +82,199 @@ pub(super) fn open_router() -> Router<App> {
     responses((status = 200, body = SessionView), (status = 401, body = Problem)))]
 pub(super) async fn begin(
     State(app): State<App>,
-    peer: Option<Extension<Peer>>,
+    from: From,
+    headers: HeaderMap,
     Json(new): Json<SessionNew>,
 ) -> Result<Response, ApiError> {
-    let Some(begun) = auth::log_in(&app.store, &new.code, clock::now()).await? else {
-        let from = peer.map(|Extension(peer)| peer.address.ip());
-        access::note_failure(&app, from, "login", clock::now()).await?;
+    access::check_origin(&headers)?;
+    let now = clock::now();
+    let visit = visit(&app, &headers, from.as_deref(), now)?;
+    let Some(begun) = app.auth.log_in(&new.code, &visit, now).await? else {
         let detail = "the login code is wrong, used, or older than five minutes";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "auth.code", detail)
             .help("`fleet-server login-link` prints a new link"));
     };
-    let cookie = cookie(&begun.secret, SESSION_LIFE_MS / 1_000, app.has_tls)?;
-    let session = begun.session;
-    let mut response = Json(view(&session.operator, Some(&session))).into_response();
-    response.headers_mut().insert(header::SET_COOKIE, cookie);
-    Ok(response)
+    entered(&app, begun)
+}
+
+/// Logs a local account in: with a cookie, or with a token for `fleetctl`.
+#[utoipa::path(post, path = "/api/v1/session/password", tag = "session", request_body = PasswordLogin,
+    responses((status = 200, body = SessionView, description = "The session, and its cookie"),
+        (status = 201, body = LoginToken, description = "The token, if one was asked for"),
+        (status = 401, body = Problem), (status = 429, body = Problem)))]
+pub(super) async fn with_password(
+    State(app): State<App>,
+    from: From,
+    headers: HeaderMap,
+    Json(login): Json<PasswordLogin>,
+) -> Result<Response, ApiError> {
+    access::check_origin(&headers)?;
+    let now = clock::now();
+    let visit = visit(&app, &headers, from.as_deref(), now)?;
+    if login.wants_token {
+        let token = app.auth.token_with_password(login, &visit, now).await?;
+        return Ok((StatusCode::CREATED, Json(token)).into_response());
+    }
+    entered(&app, app.auth.log_in_with_password(login, &visit, now).await?)
 }
 
 /// Shows who is asking.
 #[utoipa::path(get, path = "/api/v1/session", tag = "session",
     responses((status = 200, body = SessionView), (status = 401, body = Problem)))]
-async fn get(caller: Caller) -> Json<SessionView> {
-    let operator = Operator { name: caller.name().to_owned(), role: caller.role() };
-    Json(view(&operator, caller.session()))
+async fn get_session(caller: Caller) -> Json<SessionView> {
+    Json(SessionView {
+        operator: caller.name().to_owned(),
+        roles: vec![caller.role()],
+        scope: caller.reach().text().to_owned(),
+        method: caller.session().map_or(LoginMethod::Token, |session| session.method),
+        csrf_token: caller.session().map(|session| session.csrf.clone()).unwrap_or_default(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
 }
 
-/// Ends the session.
+/// Ends the session, or the token of `fleetctl login`.
 #[utoipa::path(delete, path = "/api/v1/session", tag = "session", responses((status = 204)))]
-async fn end(State(app): State<App>, headers: HeaderMap) -> Result<Response, ApiError> {
-    if let Some(secret) = access::cookie(&headers) {
-        let mut change = app.store.begin().await?;
-        change.end_session(auth::hash(secret)).await?;
-        change.commit().await?;
+async fn end(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
+    let mut change = app.store.begin().await?;
+    let ended = if caller.session().is_some() {
+        change.end_session(caller.hash()).await?
+    } else {
+        // A token that a program was given is not ended by mistake: it is revoked by its name.
+        caller.is_account() && change.forget_api_token(caller.hash()).await?
+    };
+    if ended {
+        let name = caller.name();
+        let deed =
+            Deed { actor: name, action: "session.end", subject: name, reason: None, detail: "" };
+        change.audit(&deed, clock::now()).await?;
     }
+    change.commit().await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    response.headers_mut().insert(header::SET_COOKIE, cookie("", 0, app.has_tls)?);
+    response.headers_mut().insert(header::SET_COOKIE, session_cookie(&app, "", 0)?);
     Ok(response)
 }
 
-fn view(operator: &Operator, session: Option<&Session>) -> SessionView {
+/// Confirms that it is still the same person: what does most harm can be done for five minutes.
+#[utoipa::path(post, path = "/api/v1/session/step-up", tag = "session", request_body = StepUp,
+    responses((status = 204), (status = 401, body = Problem), (status = 409, body = Problem)))]
+async fn step_up(
+    State(app): State<App>,
+    from: From,
+    headers: HeaderMap,
+    caller: Caller,
+    Json(step_up): Json<StepUp>,
+) -> Result<StatusCode, ApiError> {
+    let now = clock::now();
+    let visit = visit(&app, &headers, from.as_deref(), now)?;
+    let name = caller.name();
+    if !caller.is_account() {
+        let detail = "there is no account to confirm with";
+        return Err(ApiError::new(StatusCode::CONFLICT, "operator.not-local", detail)
+            .help("log in with an account, or with a new link"));
+    }
+    app.auth.confirms(name, step_up.secret, &visit, now).await?;
+    let mut change = app.store.begin().await?;
+    let by = if caller.session().is_some() {
+        change.step_session_up(caller.hash(), now).await?;
+        "in the console"
+    } else {
+        change.step_token_up(caller.hash(), now).await?;
+        "with fleetctl"
+    };
+    let deed =
+        Deed { actor: name, action: "session.step-up", subject: name, reason: None, detail: by };
+    change.audit(&deed, now).await?;
+    change.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lists sessions, newest first: one's own, or everybody's.
+#[utoipa::path(get, path = "/api/v1/sessions", tag = "session", params(Whose),
+    responses((status = 200, body = Page<SessionEntry>), (status = 403, body = Problem)))]
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(whose): Query<Whose>,
+) -> Result<Json<Page<SessionEntry>>, ApiError> {
+    let of = whose.of(&caller)?;
+    let mut items = app.store.sessions(of, clock::now(), app.auth.rules.idle_ms).await?;
+    let own = crate::store::tokens::id_of(&caller.hash().to_string());
+    for entry in &mut items {
+        entry.is_own = entry.id == own;
+    }
+    let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
+    Ok(Json(Page { items, total, next_cursor: None }))
+}
+
+/// Ends a session: one's own, or, with the permission, somebody else's.
+#[utoipa::path(delete, path = "/api/v1/sessions/{id}", tag = "session",
+    params(("id" = String, Path, description = "As `GET /sessions` names it")),
+    responses((status = 204), (status = 404, body = Problem)))]
+async fn end_named(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let of = caller.may(Permission::Access).is_err().then(|| caller.name());
+    let now = clock::now();
+    let mut change = app.store.begin().await?;
+    let Some(operator) = change.end_session_named(&id, of).await? else {
+        return Err(ApiError::not_found("session.not-found", format!("there is no session {id}")));
+    };
+    let deed = Deed {
+        actor: caller.name(),
+        action: "session.end",
+        subject: &operator,
+        reason: None,
+        detail: &id,
+    };
+    change.audit(&deed, now).await?;
+    change.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The answer to a login: who it is, and the cookie.
+fn entered(app: &App, begun: NewSession) -> Result<Response, ApiError> {
+    let cookie = cookie_of(app, &begun)?;
+    let mut response = Json(view(&begun.session)).into_response();
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+fn cookie_of(app: &App, begun: &NewSession) -> Result<HeaderValue, ApiError> {
+    session_cookie(app, &begun.secret, app.auth.rules.life_ms / 1_000)
+}
+
+fn view(session: &Session) -> SessionView {
     SessionView {
-        operator: operator.name.clone(),
-        roles: vec![operator.role],
-        csrf_token: session.map(|session| session.csrf.clone()).unwrap_or_default(),
+        operator: session.operator.name.clone(),
+        roles: vec![session.operator.role],
+        scope: session.operator.scope.clone(),
+        method: session.method,
+        csrf_token: session.csrf.clone(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 
 /// Not readable by scripts, not sent when another site links here.
-fn cookie(secret: &str, life_s: i64, has_tls: bool) -> Result<HeaderValue, ApiError> {
-    let name = access::COOKIE;
-    let secure = if has_tls { "; Secure" } else { "" };
+fn session_cookie(app: &App, secret: &str, life_s: i64) -> Result<HeaderValue, ApiError> {
+    let name = access::cookie_name(app.auth.rules.has_tls);
+    cookie(app, (name, secret), life_s, "Strict")
+}
+
+fn cookie(
+    app: &App,
+    (name, value): (&str, &str),
+    life_s: i64,
+    same_site: &str,
+) -> Result<HeaderValue, ApiError> {
+    let secure = if app.auth.rules.has_tls { "; Secure" } else { "" };
     let cookie =
-        format!("{name}={secret}; Path=/; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}");
+        format!("{name}={value}; Path=/; Max-Age={life_s}; HttpOnly; SameSite={same_site}{secure}");
     HeaderValue::try_from(cookie).map_err(ApiError::internal)
+}
+
+/// The hash of the session that a request comes with, if any.
+fn own_session(app: &App, headers: &HeaderMap) -> Option<sealift_protocol::digest::Digest> {
+    access::cookie(headers, app.auth.rules.has_tls).map(auth::hash)
 }

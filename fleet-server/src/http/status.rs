@@ -5,14 +5,17 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use sealift_protocol::api::{AttentionItem, DeviceState, RolloutState, Status};
+use sealift_protocol::api::{AlertState, AttentionItem, DeviceState, RolloutState, Status};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::App;
+use super::access::Caller;
 use super::error::ApiError;
+use super::{App, reach};
 use crate::clock;
+use crate::limits::PAGE_MAX;
 use crate::metrics::Gauges;
+use crate::reach::Reach;
 use crate::rollout::Stage;
 use crate::store::StoreError;
 use crate::store::matching::Presence;
@@ -28,38 +31,57 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// Shows the fleet in a few numbers, and what needs a person.
 #[utoipa::path(get, path = "/api/v1/status", tag = "status",
     responses((status = 200, body = Status)))]
-async fn status(State(app): State<App>) -> Result<Json<Status>, ApiError> {
-    Ok(Json(read(&app).await?))
+async fn status(State(app): State<App>, caller: Caller) -> Result<Json<Status>, ApiError> {
+    Ok(Json(read(&app, caller.reach()).await?))
 }
 
-pub(super) async fn read(app: &App) -> Result<Status, StoreError> {
+/// The overview of what is in scope.
+pub(super) async fn read(app: &App, reach: &Reach) -> Result<Status, StoreError> {
     let now = clock::now();
     let presence = app.patience.presence(now);
-    let states = app.store.devices_by_state(presence).await?;
+    let states = app.store.devices_by_state(reach.filter(), presence).await?;
     let of = |state| states.get(&state).copied().unwrap_or_default();
-    let live = app.store.live_rollouts().await?;
+    let mut live = Vec::new();
+    for row in app.store.live_rollouts().await? {
+        if reach::sees_rollout(app, reach, &row, presence).await? {
+            live.push(row);
+        }
+    }
+    let alerts_open = open_alerts(app, reach, presence).await?;
     Ok(Status {
         at: now,
-        attention: attention(app, &live, presence).await?,
+        attention: attention(app, reach, (&live, alerts_open), presence).await?,
         devices_online: of(DeviceState::Online),
         devices_offline: of(DeviceState::Offline),
         devices_unhealthy: of(DeviceState::Unhealthy),
-        adoption: app.store.adoption().await?,
+        adoption: app.store.adoption(reach.filter(), presence).await?,
         rollouts_running: u64::try_from(live.len()).unwrap_or(u64::MAX),
-        alerts_open: app.store.open_alerts().await?,
-        requests_per_s: app.store.requests_per_s(presence).await?,
+        alerts_open,
+        requests_per_s: app.store.requests_per_s(reach.filter(), presence).await?,
     })
+}
+
+/// Alerts that nobody looks after, about what is in scope.
+async fn open_alerts(app: &App, reach: &Reach, presence: Presence) -> Result<u64, StoreError> {
+    if reach.is_whole() {
+        return app.store.open_alerts().await;
+    }
+    let mut count = 0;
+    for alert in app.store.alerts(&[AlertState::Open].into(), None, PAGE_MAX).await? {
+        count += u64::from(reach::sees_alert(app, reach, &alert, presence).await?);
+    }
+    Ok(count)
 }
 
 /// Worst first.
 async fn attention(
     app: &App,
-    live: &[RolloutRow],
+    reach: &Reach,
+    (live, alerts): (&[RolloutRow], u64),
     presence: Presence,
 ) -> Result<Vec<AttentionItem>, StoreError> {
     let mut items: Vec<_> =
         live.iter().filter(|row| row.stage == Stage::Halted).map(halted).collect();
-    let alerts = app.store.open_alerts().await?;
     if alerts > 0 {
         items.push(AttentionItem {
             severity: "warning".to_owned(),
@@ -68,10 +90,12 @@ async fn attention(
             href: "/alerts?state=open".to_owned(),
         });
     }
-    if let Some(item) = keys_left_here(app).await {
+    if reach.is_whole()
+        && let Some(item) = keys_left_here(app).await
+    {
         items.push(item);
     }
-    let troubled = app.store.troubled_devices(presence, TROUBLED_MAX).await?;
+    let troubled = app.store.troubled_devices(reach.filter(), presence, TROUBLED_MAX).await?;
     items.extend(troubled.into_iter().map(|(device, trouble)| AttentionItem {
         severity: "warning".to_owned(),
         title: format!("device {device} is unhealthy"),
@@ -103,8 +127,8 @@ async fn keys_left_here(app: &App) -> Option<AttentionItem> {
 }
 
 /// What Prometheus reads.
-async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
-    let status = read(&app).await?;
+async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
+    let status = read(&app, caller.reach()).await?;
     let moving = |state: RolloutState| state == RolloutState::Halted;
     let live = app.store.live_rollouts().await?;
     let halted =

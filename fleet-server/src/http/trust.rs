@@ -22,15 +22,20 @@ use utoipa_axum::routes;
 
 use super::access::Caller;
 use super::error::ApiError;
+use crate::auth::Auth;
 use crate::broker::courier::Courier;
 use crate::clock;
 use crate::limits::REASON_CHARS_MAX;
+use crate::permission::Permission;
 use crate::signals::Signals;
 use crate::trust::deny::Because;
 use crate::trust::{Trust, TrustError};
 
 /// Targets metadata of 5 MiB in base64, and a deny list.
 const UPLOAD_BYTES_MAX: usize = 10 << 20;
+
+/// The role whose metadata takes something back.
+const REVOCATIONS: &str = "revocations";
 
 /// Metadata with target files.
 const UPLOAD_TYPE: &str = "application/vnd.sealift.trust-upload+json";
@@ -66,6 +71,8 @@ pub(crate) struct Roles {
     pub(crate) courier: Courier,
     /// Ends connections of revoked devices, and wakes rollouts.
     pub(crate) signals: Signals,
+    /// Knows who has confirmed.
+    pub(crate) auth: Arc<Auth>,
 }
 
 /// `/api/v1/trust/roles`.
@@ -139,7 +146,12 @@ async fn publish(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
-    let by = caller.may_publish()?;
+    let by = if role == REVOCATIONS {
+        caller.has_stepped_up(&roles.auth, clock::now())?;
+        caller.name()
+    } else {
+        caller.may(Permission::Publish)?
+    };
     let is_bundle = headers.get(CONTENT_TYPE).is_some_and(|it| it == UPLOAD_TYPE);
     let (upload, reason) = if is_bundle {
         read_upload(&body)?

@@ -1,4 +1,4 @@
-//! Pause, resume, promote, abort, retry.
+//! Pause, resume, promote, abort, retry, approve, reject.
 
 use sealift_protocol::api::{Action, DeviceProgress};
 use sealift_protocol::id::{DeviceId, RolloutId, UnixMillis};
@@ -34,6 +34,10 @@ async fn try_take(
 ) -> Result<(), OrderError> {
     let store = reconciler.store();
     let mut row = store.rollout(id).await?.ok_or(OrderError::NoRollout(id))?;
+    // NIST SP 800-53, AC-5, separation of duties. Rule: who asked for a rollout is not who approves it, whatever their role.
+    if action == Action::Approve && row.order.created_by == asker.name {
+        return Err(OrderError::OwnOrder { rollout: id, by: row.order.created_by });
+    }
     let effect = action::apply(action, &reconciler.rollout(&row), asker.now)
         .map_err(|why| OrderError::NotNow { rollout: id, why })?;
     if matches!(action, Action::Resume | Action::Promote | Action::Retry) {
@@ -43,6 +47,9 @@ async fn try_take(
     row.stage = effect.stage;
     for (wave, &standing) in row.waves.iter_mut().zip(&effect.waves) {
         wave.set_standing(standing);
+    }
+    if action == Action::Approve {
+        (row.held_from, row.approved_by) = (None, Some(asker.name.to_owned()));
     }
     let verb = word("action", &action)?;
     row.why = format!("{verb} by {}", asker.name);

@@ -38,7 +38,21 @@ pub enum AtWork {
     TurnBack,
 }
 
-/// Why `action` cannot be taken on a rollout in `stage`; none if it can.
+/// As [`refusal`], of a rollout that may wait for approval.
+pub const fn refusal_now(
+    action: Action,
+    stage: Stage,
+    awaits_approval: bool,
+) -> Option<&'static str> {
+    match (action, awaits_approval) {
+        (Action::Approve | Action::Reject, true) => None,
+        // The wave that it would pass over was not begun.
+        (Action::Promote, true) => Some("it waits for approval"),
+        (_, true | false) => refusal(action, stage),
+    }
+}
+
+/// Why `action` cannot be taken on a rollout in `stage`, of which nothing waits for approval; none if it can.
 pub const fn refusal(action: Action, stage: Stage) -> Option<&'static str> {
     use Stage as S;
     match (action, stage) {
@@ -49,6 +63,7 @@ pub const fn refusal(action: Action, stage: Stage) -> Option<&'static str> {
         | (Action::Promote, S::Running | S::Halted)
         | (Action::Abort, S::Running | S::Paused | S::Halted | S::Completing { .. })
         | (Action::Retry, S::Running | S::Halted | S::Completing { .. }) => None,
+        (Action::Approve | Action::Reject, _) => Some("nothing waits for approval"),
         (_, S::Succeeded | S::Aborted | S::Superseded) => Some("the rollout is over"),
         (Action::Pause, S::Paused) => Some("it is paused already"),
         (Action::Pause, S::Halted) => Some("it is halted already"),
@@ -60,7 +75,7 @@ pub const fn refusal(action: Action, stage: Stage) -> Option<&'static str> {
 
 /// What `action` changes. Going back changes nothing here: it is a rollout of its own.
 pub fn apply(action: Action, rollout: &Rollout, now: UnixMillis) -> Result<Effect, &'static str> {
-    if let Some(refusal) = refusal(action, rollout.stage) {
+    if let Some(refusal) = refusal_now(action, rollout.stage, rollout.awaits_approval()) {
         return Err(refusal);
     }
     let waves: Vec<_> = rollout.waves.iter().map(|wave| wave.standing).collect();
@@ -73,7 +88,8 @@ pub fn apply(action: Action, rollout: &Rollout, now: UnixMillis) -> Result<Effec
     };
     let reopened = || waves.iter().map(|&wave| reopen(wave)).collect();
     Ok(match action {
-        Action::Rollback => unchanged,
+        // Who approves is written down beside the rollout; from then on no wave is held.
+        Action::Rollback | Action::Approve => unchanged,
         Action::Pause => Effect { stage: Stage::Paused, ..unchanged },
         Action::Resume => Effect {
             stage: Stage::Running,
@@ -87,7 +103,7 @@ pub fn apply(action: Action, rollout: &Rollout, now: UnixMillis) -> Result<Effec
             bad_devices: BadDevices::Excuse,
             ..unchanged
         },
-        Action::Abort => {
+        Action::Abort | Action::Reject => {
             Effect { stage: Stage::Aborted, devices_at_work: AtWork::TurnBack, ..unchanged }
         }
         Action::Retry => Effect {

@@ -3,6 +3,7 @@ use sealift_protocol::api::Action;
 use super::*;
 use crate::rollout::action::{AtWork, BadDevices};
 
+mod approval;
 mod laws;
 
 const OLD: Digest = Digest::from_bytes([1; 32]);
@@ -30,6 +31,7 @@ fn wave(percent: f64, soak_s: u32) -> Wave {
 
 fn rollout(waves: Vec<Wave>) -> Rollout {
     Rollout {
+        held_from: None,
         id: THIS,
         image: NEW,
         waves,

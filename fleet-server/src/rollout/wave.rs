@@ -118,6 +118,10 @@ impl<'a> Census<'a> {
     ) -> Step {
         for (number, standing) in standings.iter_mut().enumerate() {
             if *standing == Standing::Pending {
+                if self.rollout.held_from.is_some_and(|held| number >= held) {
+                    let why = format!("wave {}: waits for approval", number + 1);
+                    return Step { stage: Stage::Running, tell: Vec::new(), why };
+                }
                 *standing = Standing::Open { since: now };
             }
             if let Standing::Open { since } = *standing {

@@ -26,6 +26,8 @@ impl Change {
             ("DELETE FROM alerts WHERE tenant = $1 AND closed_at < $2", before(ALERTS_KEPT_MS)),
             ("DELETE FROM login_codes WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM sessions WHERE tenant = $1 AND expires_at < $2", now.0),
+            ("DELETE FROM api_tokens WHERE tenant = $1 AND expires_at < $2", now.0),
+            ("DELETE FROM oidc_logins WHERE tenant = $1 AND expires_at < $2", now.0),
         ] {
             gone += self.run(statement, |it| it.bind(moment)).await?;
         }

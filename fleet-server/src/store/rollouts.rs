@@ -41,6 +41,10 @@ pub(crate) struct RolloutRow {
     pub(crate) is_cosigned: bool,
     /// Rises with each change.
     pub(crate) revision: i64,
+    /// The first wave, from 0, that waits for approval.
+    pub(crate) held_from: Option<usize>,
+    /// Who approved it.
+    pub(crate) approved_by: Option<String>,
 }
 
 /// What an operator has asked for.
@@ -174,6 +178,8 @@ struct Raw {
     campaign: String,
     cosignature: String,
     revision: i64,
+    held_from: Option<i64>,
+    approved_by: Option<String>,
 }
 
 impl TenantStore {
@@ -267,6 +273,18 @@ impl Change {
         Ok(RolloutId(id))
     }
 
+    /// Holds the waves of a new rollout, from one on, until somebody approves.
+    pub(crate) async fn hold_rollout(
+        &mut self,
+        id: RolloutId,
+        from: u32,
+    ) -> Result<(), StoreError> {
+        let number = signed("rollout", id.0)?;
+        let statement = "UPDATE rollouts SET held_from = $3 WHERE tenant = $1 AND number = $2";
+        self.run(statement, |it| it.bind(number).bind(i64::from(from))).await?;
+        Ok(())
+    }
+
     /// Writes where a rollout is now, if nobody else did since `row` was read. Whoever is late looks again.
     pub(crate) async fn save_rollout(
         &mut self,
@@ -279,14 +297,17 @@ impl Change {
             (to_json("waves", &row.waves)?, to_json("progress", &row.progress)?);
         let finished_at = row.stage.is_over().then_some(row.finished_at.unwrap_or(now).0);
         let (number, revision, why) = (signed("rollout", row.id.0)?, row.revision, row.why.clone());
+        let held_from = row.held_from.and_then(|wave| i64::try_from(wave).ok());
+        let approved_by = row.approved_by.clone();
         let saved = self
             .run(
                 "UPDATE rollouts SET state = $4, since = $5, waves = $6, progress = $7, why = $8,
-                 finished_at = $9, revision = revision + 1
+                 finished_at = $9, held_from = $10, approved_by = $11, revision = revision + 1
                  WHERE tenant = $1 AND number = $2 AND revision = $3",
                 |it| {
                     let it = it.bind(number).bind(revision).bind(state).bind(since.0).bind(waves);
-                    it.bind(progress).bind(why).bind(finished_at)
+                    let it = it.bind(progress).bind(why).bind(finished_at);
+                    it.bind(held_from).bind(approved_by)
                 },
             )
             .await?;
@@ -362,6 +383,8 @@ fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
         campaign: digest_of(&raw.campaign)?,
         is_cosigned: !raw.cosignature.is_empty(),
         revision: raw.revision,
+        held_from: raw.held_from.and_then(|wave| usize::try_from(wave).ok()),
+        approved_by: raw.approved_by,
     })
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::matching::Presence;
 use super::{StoreError, TenantStore, from_word, parsed, unsigned};
+use crate::filter::Filter;
 
 /// Heartbeats older than this say nothing of the present load.
 const LOAD_WINDOW_MS: i64 = 5 * 60 * 1_000;
@@ -15,17 +16,18 @@ impl TenantStore {
     /// How many devices are in which state.
     pub(crate) async fn devices_by_state(
         &self,
+        filter: &Filter,
         presence: Presence,
     ) -> Result<BTreeMap<DeviceState, u64>, StoreError> {
+        let matching = self.matching(filter, presence).await?;
         let text = format!(
-            "SELECT x.state, COUNT(*) FROM (SELECT {} AS state FROM devices d WHERE d.tenant = $1) x
+            "SELECT x.state, COUNT(*) FROM (SELECT {} AS state FROM devices d WHERE {}) x
              GROUP BY x.state",
-            presence.state()
+            presence.state(),
+            matching.text
         );
-        let rows: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(text))
-            .bind(self.id().to_owned())
-            .fetch_all(self.readers())
-            .await?;
+        let query = matching.bind_as(sqlx::query_as(AssertSqlSafe(text)));
+        let rows: Vec<(String, i64)> = query.fetch_all(self.readers()).await?;
         let count = |(state, count): (String, _)| {
             Ok((from_word("device state", &state)?, unsigned("count", count)?))
         };
@@ -33,25 +35,29 @@ impl TenantStore {
     }
 
     /// Which version of each model is served, or only desired, on how many devices.
-    pub(crate) async fn adoption(&self) -> Result<Vec<ModelAdoption>, StoreError> {
-        let served: Vec<(String, Option<String>, i64)> = sqlx::query_as(
+    pub(crate) async fn adoption(
+        &self,
+        filter: &Filter,
+        presence: Presence,
+    ) -> Result<Vec<ModelAdoption>, StoreError> {
+        let matching = self.matching(filter, presence).await?;
+        let served = format!(
             "SELECT s.model, s.serving_version, COUNT(*) FROM slots s
              JOIN devices d ON d.tenant = s.tenant AND d.id = s.device AND d.revoked_at IS NULL
-             WHERE s.tenant = $1 GROUP BY s.model, s.serving_version
-             ORDER BY s.model, s.serving_version",
-        )
-        .bind(self.id().to_owned())
-        .fetch_all(self.readers())
-        .await?;
-        let waiting: Vec<(String, i64)> = sqlx::query_as(
+             WHERE {} GROUP BY s.model, s.serving_version ORDER BY s.model, s.serving_version",
+            matching.text
+        );
+        let served = matching.bind_as(sqlx::query_as(AssertSqlSafe(served)));
+        let served: Vec<(String, Option<String>, i64)> = served.fetch_all(self.readers()).await?;
+        let waiting = format!(
             "SELECT w.model, COUNT(*) FROM desired w
              JOIN devices d ON d.tenant = w.tenant AND d.id = w.device AND d.revoked_at IS NULL
-             WHERE w.tenant = $1 AND NOT EXISTS (SELECT 1 FROM slots s WHERE s.tenant = w.tenant
+             WHERE {} AND NOT EXISTS (SELECT 1 FROM slots s WHERE s.tenant = w.tenant
              AND s.device = w.device AND s.model = w.model) GROUP BY w.model",
-        )
-        .bind(self.id().to_owned())
-        .fetch_all(self.readers())
-        .await?;
+            matching.text
+        );
+        let waiting = matching.bind_as(sqlx::query_as(AssertSqlSafe(waiting)));
+        let waiting: Vec<(String, i64)> = waiting.fetch_all(self.readers()).await?;
         let waiting = waiting.into_iter().map(|(model, count)| (model, None, count));
         let mut adoption: BTreeMap<(ModelName, Option<Version>), u64> = BTreeMap::new();
         for (model, version, count) in served.into_iter().chain(waiting) {
@@ -64,14 +70,25 @@ impl TenantStore {
     }
 
     /// Inference requests per second over the fleet.
-    pub(crate) async fn requests_per_s(&self, presence: Presence) -> Result<f64, StoreError> {
-        let sum: Option<f64> = sqlx::query_scalar(
-            "SELECT SUM(requests_per_s) FROM beats WHERE tenant = $1 AND at > $2",
-        )
-        .bind(self.id().to_owned())
-        .bind(presence.now.plus(-LOAD_WINDOW_MS).0)
-        .fetch_one(self.readers())
-        .await?;
+    pub(crate) async fn requests_per_s(
+        &self,
+        filter: &Filter,
+        presence: Presence,
+    ) -> Result<f64, StoreError> {
+        let matching = self.matching(filter, presence).await?;
+        let since = presence.now.plus(-LOAD_WINDOW_MS).0;
+        let text = if filter.terms().is_empty() {
+            format!("SELECT SUM(requests_per_s) FROM beats WHERE tenant = $1 AND at > {since}")
+        } else {
+            format!(
+                "SELECT SUM(b.requests_per_s) FROM beats b
+                 JOIN devices d ON d.tenant = b.tenant AND d.id = b.device
+                 WHERE {} AND b.at > {since}",
+                matching.text
+            )
+        };
+        let query = matching.bind_scalar(sqlx::query_scalar(AssertSqlSafe(text)));
+        let sum: Option<f64> = query.fetch_one(self.readers()).await?;
         Ok(sum.unwrap_or(0.0))
     }
 
@@ -88,18 +105,19 @@ impl TenantStore {
     /// Devices with something wrong, and what, a few of them.
     pub(crate) async fn troubled_devices(
         &self,
+        filter: &Filter,
         presence: Presence,
         limit: u32,
     ) -> Result<Vec<(DeviceId, String)>, StoreError> {
+        let matching = self.matching(filter, presence).await?;
         let text = format!(
-            "SELECT d.id, d.trouble FROM devices d WHERE d.tenant = $1 AND {} = 'unhealthy'
+            "SELECT d.id, d.trouble FROM devices d WHERE {} AND {} = 'unhealthy'
              ORDER BY d.id LIMIT {limit}",
+            matching.text,
             presence.state()
         );
-        let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(text))
-            .bind(self.id().to_owned())
-            .fetch_all(self.readers())
-            .await?;
+        let query = matching.bind_as(sqlx::query_as(AssertSqlSafe(text)));
+        let rows: Vec<(String, String)> = query.fetch_all(self.readers()).await?;
         let device = |(id, trouble): (String, String)| Ok((parsed("device", &id)?, trouble));
         rows.into_iter().map(device).collect()
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use reqwest::Method;
 use sealift_protocol::api::{DeviceView, LabelsChange, SlotView, TimelineEntry};
 use sealift_protocol::id::DeviceId;
 
@@ -22,7 +23,9 @@ pub(crate) async fn run(client: &Client, output: Output, device: Device) -> anyh
         Device::Timeline { device } => timeline(client, output, &device).await,
         Device::Revoke { device, reason } => {
             let body = BTreeMap::from([("reason", reason)]);
-            let view: DeviceView = client.post(&format!("devices/{device}/revoke"), &body).await?;
+            let path = format!("/api/v1/devices/{device}/revoke");
+            client.send(client.request(Method::POST, &path)?.json(&body)).await?;
+            let view: DeviceView = client.get(&format!("devices/{device}"), &[]).await?;
             output.text(&view, text)
         }
     }

@@ -32,6 +32,8 @@ pub(crate) async fn run(client: &Client, output: Output, rollout: Rollout) -> an
             let device = device.map(|device| device.to_string()).unwrap_or_default();
             why(client, output, rollout, &device).await
         }
+        Rollout::Approve(action) => act(client, output, "approve", action).await,
+        Rollout::Reject(action) => act(client, output, "reject", action).await,
         Rollout::Pause(action) => act(client, output, "pause", action).await,
         Rollout::Resume(action) => act(client, output, "resume", action).await,
         Rollout::Promote(action) => act(client, output, "promote", action).await,

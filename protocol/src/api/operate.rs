@@ -1,4 +1,4 @@
-//! Pages, problems, sessions, the overview, the audit log.
+//! Pages, problems, the overview, the audit log.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,43 +38,6 @@ pub struct Problem {
     /// Names the request in the server's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-}
-
-/// What an operator may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum Role {
-    /// Read.
-    Viewer,
-    /// Roll out, roll back, acknowledge, label.
-    Operator,
-    /// Push images and signed metadata.
-    Publisher,
-    /// Everything, and tokens.
-    Admin,
-}
-
-/// `POST /session`: a one-time login becomes a session cookie.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct SessionNew {
-    /// The one-time code, as printed by `fleet-server login-link`.
-    pub code: String,
-}
-
-/// `GET /session`: who is asking.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct SessionView {
-    /// The operator.
-    pub operator: String,
-    /// What they may do.
-    pub roles: Vec<Role>,
-    /// To be sent back as `X-Csrf-Token` with every change made through a cookie.
-    pub csrf_token: String,
-    /// The server's version.
-    pub server_version: String,
 }
 
 /// `GET /status`: the overview.

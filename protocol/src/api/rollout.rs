@@ -140,6 +140,10 @@ pub enum Action {
     Retry,
     /// Go back.
     Rollback,
+    /// Let it go on; somebody else than its maker.
+    Approve,
+    /// Do not let it go on; it ends.
+    Reject,
 }
 
 /// An action, and whether it can be taken now.
@@ -181,6 +185,9 @@ pub struct RolloutView {
     /// Whether an operator has put a second signature under it.
     #[serde(default)]
     pub is_cosigned: bool,
+    /// Who approved it, where that was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
     /// When it was made.
     pub created_at: UnixMillis,
     /// When it ended.

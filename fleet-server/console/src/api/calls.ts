@@ -31,6 +31,21 @@ export async function openSession(code: string): Promise<SessionView> {
   return session;
 }
 
+export async function logIn(operator: string, password: string, code: string): Promise<SessionView> {
+  const body = { operator, password, code, wants_token: false };
+  const session = await answerAs<SessionView>(http.POST("/api/v1/session/password", { body }));
+  takeCsrfToken(session.csrf_token);
+  return session;
+}
+
+export const readLoginWays = () => answer(http.GET("/api/v1/session/ways"));
+
+export const stepUp = (secret: string) => answer(http.POST("/api/v1/session/step-up", { body: { secret } }));
+
+export const listSessions = () => answer(http.GET("/api/v1/sessions"));
+
+export const endSession = (id: string) => answer(http.DELETE("/api/v1/sessions/{id}", { params: { path: { id } } }));
+
 export const closeSession = () => answer(http.DELETE("/api/v1/session"));
 
 export const readStatus = (signal?: AbortSignal) => answer(http.GET("/api/v1/status", { ...given(signal) }));
@@ -66,8 +81,12 @@ export const explainRollout = (id: string) =>
 export const createRollout = (rollout: RolloutNew) =>
   answer(http.POST("/api/v1/rollouts", { body: rollout as components["schemas"]["RolloutNew"] }));
 
-export const actOnRollout = (id: string, action: Exclude<Action, "rollback">, reason: string) =>
-  answer(http.POST("/api/v1/rollouts/{id}/{action}", { params: { path: { id, action } }, body: { reason } }));
+export function actOnRollout(id: string, action: Exclude<Action, "rollback">, reason: string) {
+  const body = { reason };
+  if (action === "approve") return answer(http.POST("/api/v1/rollouts/{id}/approve", { params: { path: { id } }, body }));
+  if (action === "reject") return answer(http.POST("/api/v1/rollouts/{id}/reject", { params: { path: { id } }, body }));
+  return answer(http.POST("/api/v1/rollouts/{id}/{action}", { params: { path: { id, action } }, body }));
+}
 
 export const rollBack = (request: RollbackRequest) => answer(http.POST("/api/v1/rollback", { body: request }));
 

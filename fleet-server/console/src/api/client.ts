@@ -39,11 +39,36 @@ export function takeCsrfToken(token: string): void {
 export const http = createClient<paths>({
   baseUrl: window.location.origin,
   credentials: "same-origin",
-  fetch: (request) => {
-    const signal = AbortSignal.any([request.signal, AbortSignal.timeout(ANSWER_WITHIN_MS)]);
-    return fetch(request, { signal });
+  fetch: async (request) => {
+    const again = request.method === "GET" ? undefined : request.clone();
+    const response = await send(request);
+    // What does most harm is confirmed by the person once more, and then asked for again.
+    if (again === undefined || !(await wantsConfirmation(response))) return response;
+    return (await confirm()) ? send(again) : response;
   },
 });
+
+function send(request: Request): Promise<Response> {
+  const signal = AbortSignal.any([request.signal, AbortSignal.timeout(ANSWER_WITHIN_MS)]);
+  return fetch(request, { signal });
+}
+
+async function wantsConfirmation(response: Response): Promise<boolean> {
+  if (response.status !== 403) return false;
+  const problem: unknown = await response.clone().json().catch(() => undefined);
+  return (problem as Partial<Problem> | undefined)?.code === "auth.step-up";
+}
+
+/** Asks the person to confirm; resolves to whether they did. */
+let confirm: () => Promise<boolean> = () => Promise.resolve(false);
+
+/** Says who asks the person to confirm; the returned function takes it back. */
+export function confirmThrough(asker: () => Promise<boolean>): () => void {
+  confirm = asker;
+  return () => {
+    confirm = () => Promise.resolve(false);
+  };
+}
 
 http.use({
   onRequest: ({ request }) => {

@@ -26,6 +26,10 @@ export const sessionQuery = queryOptions({
   staleTime: Number.POSITIVE_INFINITY,
 });
 
+export const loginWaysQuery = queryOptions({ queryKey: ["login-ways"], queryFn: calls.readLoginWays });
+
+export const sessionsQuery = queryOptions({ queryKey: ["sessions"], queryFn: calls.listSessions });
+
 export const statusQuery = queryOptions({
   queryKey: ["status"],
   queryFn: ({ signal }) => calls.readStatus(signal),

@@ -12,6 +12,7 @@ export interface Page<T> {
 
 export type Problem = Schemas["Problem"];
 export type SessionView = Schemas["SessionView"];
+export type SessionEntry = Schemas["SessionEntry"];
 export type Status = Schemas["Status"];
 export type AttentionItem = Schemas["AttentionItem"];
 export type ModelAdoption = Schemas["ModelAdoption"];

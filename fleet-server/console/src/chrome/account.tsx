@@ -24,6 +24,7 @@ export function AccountMenu() {
       <div className="account-box">
         <p><strong>{session?.operator}</strong></p>
         <p className="muted small">{session?.roles.join(", ")}</p>
+        {session?.scope && <p className="muted small"><code>{session.scope}</code></p>}
         <p className="muted small">{say("account.server", { version: session?.server_version ?? "" })}</p>
         <button type="button" className="button button-plain" onClick={() => void leave()}>{say("account.leave")}</button>
       </div>

@@ -7,11 +7,13 @@ import { openStream } from "../live/connection";
 import { useRollbackWish } from "../rollback/wish";
 import { Icon, type IconName } from "../ui/icon";
 import { Header } from "./header";
+import { useConfirmation } from "./confirmation";
 
 const loadPalette = () => import("./palette").then((module) => ({ default: module.Palette }));
 const loadRollback = () => import("../rollback/dialog").then((module) => ({ default: module.RollbackDialog }));
 const Palette = lazy(loadPalette);
 const RollbackDialog = lazy(loadRollback);
+const StepUpDialog = lazy(() => import("./step-up").then((module) => ({ default: module.StepUpDialog })));
 
 /** The first page goes first. */
 const LOAD_DIALOGS_AFTER_MS = 500;
@@ -31,6 +33,7 @@ export function Shell() {
   const { say } = useLocale();
   const [isPaletteOpen, setIsPaletteOpen] = useState(false);
   const wish = useRollbackWish();
+  const confirmation = useConfirmation();
   useEffect(openStream, []);
   useEffect(loadDialogs, []);
   useEffect(() => onPaletteKeys(() => setIsPaletteOpen(true)), []);
@@ -45,6 +48,7 @@ export function Shell() {
       <Suspense fallback={null}>
         {isPaletteOpen && <Palette onClose={() => setIsPaletteOpen(false)} />}
         {wish && <RollbackDialog wish={wish} />}
+        {confirmation && <StepUpDialog onEnd={confirmation} />}
       </Suspense>
     </div>
   );

@@ -82,6 +82,7 @@ function About({ rollout }: { rollout: RolloutView }) {
         [say("rollout.reason"), rollout.reason || "—"],
         [say("rollout.by"), rollout.created_by],
         [say("rollout.campaign"), rollout.campaign ? <code key="campaign">{rollout.campaign}</code> : "—"],
+        ...(rollout.approved_by ? [[say("rollout.approvedBy"), rollout.approved_by] as [string, string]] : []),
         [say("rollout.created"), <Age key="created" at={rollout.created_at} />],
         [say("rollout.finished"), rollout.finished_at ? <Age key="finished" at={rollout.finished_at} /> : say("rollout.notFinished")],
       ]}

@@ -6,6 +6,7 @@ import { useLocale } from "../i18n/language";
 import { Age, PageHeader, Panel, TableScroll } from "../ui/basics";
 import { Loaded } from "../ui/loaded";
 import { EnrolTokens } from "./settings/enrol-tokens";
+import { Sessions } from "./settings/sessions";
 import { Webhooks } from "./settings/webhooks";
 
 export function SettingsPage() {
@@ -15,6 +16,9 @@ export function SettingsPage() {
       <PageHeader title={say("settings.title")} />
       <Panel title={say("settings.tokens")}>
         <EnrolTokens />
+      </Panel>
+      <Panel title={say("settings.sessions")}>
+        <Sessions />
       </Panel>
       <Panel title={say("settings.roles")}>
         <Roles />

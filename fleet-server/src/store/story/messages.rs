@@ -4,6 +4,7 @@ use sealift_protocol::api::DeviceState;
 use sealift_protocol::telemetry::{Beat, Birth, Event, Facts, ProfileWindow, Severity};
 
 use super::*;
+use crate::filter::Filter;
 use crate::store::timeline::DeviceEvent;
 
 fn event(text: &str) -> Vec<u8> {
@@ -217,7 +218,7 @@ pub(super) async fn heartbeats_become_a_load(ground: Ground) {
         ground.accept(&cam.id, Up::Beat, &payload, at).await.unwrap();
     }
     let presence = ground.presence(NOW.plus(60_000));
-    let load = ground.store.requests_per_s(presence).await.unwrap();
+    let load = ground.store.requests_per_s(&Filter::default(), presence).await.unwrap();
     assert!((load - 10.0).abs() < 1e-9, "{load}");
 
     let view = ground.store.device(&cam.id, presence).await.unwrap().unwrap();
@@ -227,7 +228,8 @@ pub(super) async fn heartbeats_become_a_load(ground: Ground) {
 
     let (payload, at) = beat(5, 120);
     ground.accept(&cam.id, Up::Beat, &payload, at).await.unwrap();
-    let restarted = ground.store.requests_per_s(ground.presence(at)).await.unwrap();
+    let restarted =
+        ground.store.requests_per_s(&Filter::default(), ground.presence(at)).await.unwrap();
     assert!(restarted.abs() < 1e-9, "an agent that has started again counts from nothing");
 }
 

@@ -3,6 +3,7 @@
 use sealift_protocol::api::{Action, RollbackRequest, RollbackTarget, RolloutState, WaveState};
 
 use super::*;
+use crate::filter::Filter;
 use crate::order::OrderError;
 use crate::rollback;
 use crate::rollout::Stage;
@@ -57,7 +58,7 @@ pub(super) async fn a_rollout_reaches_its_devices_with_signed_directives(ground:
         assert_eq!((slots[0].epoch, slots[0].rollout), (Epoch(1), Some(id)));
     }
     assert_eq!(other.directive(&ground).await, None, "it does not match the filter");
-    let adoption = ground.store.adoption().await.unwrap();
+    let adoption = ground.store.adoption(&Filter::default(), ground.presence(NOW)).await.unwrap();
     assert_eq!((adoption.len(), adoption[0].devices), (1, 3));
     assert_eq!(adoption[0].version, Some(version("1")));
     let deeds = ground.store.audit_log(&AuditFilter::default(), None, 10).await.unwrap();

@@ -19,10 +19,10 @@ async fn a_hundred_thousand_devices() {
 
     let all = Filter::default();
     let timed = Timed::begin("overview: devices by state");
-    ground.store.devices_by_state(presence).await.unwrap();
+    ground.store.devices_by_state(&Filter::default(), presence).await.unwrap();
     timed.end(300);
     let timed = Timed::begin("overview: adoption");
-    ground.store.adoption().await.unwrap();
+    ground.store.adoption(&Filter::default(), presence).await.unwrap();
     timed.end(300);
     let timed = Timed::begin("first page of 100 devices");
     ground.store.devices(&all, presence, None, 100).await.unwrap();

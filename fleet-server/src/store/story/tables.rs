@@ -6,7 +6,7 @@ use sealift_protocol::api::{Role, TimelineEntry};
 use sealift_protocol::report::OutcomeKind;
 
 use super::*;
-use crate::auth;
+use crate::auth::{self, Auth, Rules, Visit};
 use crate::store::housekeeping::KEPT_MS;
 
 pub(super) async fn tenants_do_not_see_each_other(ground: Ground) {
@@ -106,25 +106,30 @@ pub(super) async fn a_login_code_works_once(ground: Ground) {
     let code = auth::create_login_code(store, "ann", Role::Operator, NOW).await.unwrap();
     let late = auth::create_login_code(store, "ann", Role::Operator, NOW).await.unwrap();
 
-    let first = auth::log_in(store, &code, NOW).await.unwrap().unwrap();
-    let second = auth::log_in(store, &code, NOW).await.unwrap();
-    let expired = auth::log_in(store, &late, NOW.plus(5 * 60_000)).await.unwrap();
+    let doors = Auth::new(store.clone(), Rules::default(), None);
+    let log_in = async |code: &str, at| doors.log_in(code, &Visit::default(), at).await.unwrap();
+    let first = log_in(&code, NOW).await.unwrap();
+    let second = log_in(&code, NOW).await;
+    let expired = log_in(&late, NOW.plus(5 * 60_000)).await;
 
     assert!(second.is_none() && expired.is_none());
     let hash = auth::hash(&first.secret);
-    let session = store.session(hash, NOW).await.unwrap().unwrap();
+    let idle_ms = auth::SESSION_LIFE_MS * 2;
+    let session = store.session(hash, NOW, idle_ms).await.unwrap().unwrap();
     assert_eq!((session.operator.name.as_str(), session.operator.role), ("ann", Role::Operator));
-    assert!(store.session(hash, NOW.plus(auth::SESSION_LIFE_MS)).await.unwrap().is_none());
-    assert!(store.session(auth::hash("guess"), NOW).await.unwrap().is_none());
+    let over = NOW.plus(auth::SESSION_LIFE_MS);
+    assert!(store.session(hash, over, idle_ms).await.unwrap().is_none());
+    assert!(store.session(hash, NOW.plus(1_000), 1_000).await.unwrap().is_none(), "idle");
+    assert!(store.session(auth::hash("guess"), NOW, idle_ms).await.unwrap().is_none());
 }
 
 pub(super) async fn a_new_token_takes_the_place_of_the_old_one(ground: Ground) {
     let old = auth::create_token(&ground.store, "ci", Role::Viewer, NOW).await.unwrap();
     let new = auth::create_token(&ground.store, "ci", Role::Admin, NOW).await.unwrap();
 
-    assert!(ground.store.api_token(auth::hash(&old)).await.unwrap().is_none());
-    let operator = ground.store.api_token(auth::hash(&new)).await.unwrap().unwrap();
-    assert_eq!((operator.name.as_str(), operator.role), ("ci", Role::Admin));
+    assert!(ground.store.api_token(auth::hash(&old), NOW).await.unwrap().is_none());
+    let token = ground.store.api_token(auth::hash(&new), NOW).await.unwrap().unwrap();
+    assert_eq!((token.operator.name.as_str(), token.operator.role), ("ci", Role::Admin));
 }
 
 pub(super) async fn labels_are_set_and_removed(ground: Ground) {

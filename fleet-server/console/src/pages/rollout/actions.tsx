@@ -19,6 +19,8 @@ const icons: Record<Action, IconName> = {
   abort: "close",
   retry: "running",
   rollback: "back",
+  approve: "check",
+  reject: "close",
 };
 
 export type PlainAction = Exclude<Action, "rollback">;
