@@ -49,6 +49,9 @@ enum Command {
         /// Id that the device would like
         #[arg(long)]
         device: DeviceId,
+        /// Gives a device that was enrolled before a new certificate, by a token made for its id
+        #[arg(long)]
+        replace: bool,
     },
     /// Runs the agent until it is told to stop
     Run {
@@ -120,9 +123,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
     // Only an earlier provider could be in the way, and there is none.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match command {
-        Command::Enrol { store, url, token, device } => {
+        Command::Enrol { store, url, token, device, replace } => {
             std::fs::create_dir_all(&store).context("cannot create the store")?;
-            let enrolment = Enrolment { url, token, device };
+            let enrolment = Enrolment { url, token, device, is_replacement: replace };
             Ok(runtime()?.block_on(enrol::enrol(&store, &enrolment))?)
         }
         Command::Run { store, config } => {

@@ -46,6 +46,8 @@ enum Command {
     Token(TokenCommand),
     /// Print the access list for an external mosquitto: make it anew, and reload mosquitto, when devices come or go
     MqttAcl(Place),
+    /// Print the list of certificates that ended before their time, signed, for an external broker that asks nobody
+    MqttCrl(Place),
     /// Print a link that logs one person into the console, once, within five minutes
     LoginLink(LoginLink),
 }
@@ -191,6 +193,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Run(place) => Server::start(place.read()?).await?.run().await.map_err(Into::into),
         Command::Token(TokenCommand::Create(create)) => create_token(create).await,
         Command::MqttAcl(place) => mqtt_acl(&place.read()?).await,
+        Command::MqttCrl(place) => mqtt_crl(&place.read()?).await,
         Command::LoginLink(link) => login_link(link).await,
     }
 }
@@ -250,6 +253,14 @@ async fn mqtt_acl(config: &Config) -> Result<()> {
     let store = Store::open(&config.store_url()).await?.tenant(&config.tenant);
     let devices = store.good_devices().await?;
     write_answer(&access::mosquitto_list(&config.tenant, &devices));
+    Ok(())
+}
+
+async fn mqtt_crl(config: &Config) -> Result<()> {
+    let store = Store::open(&config.store_url()).await?.tenant(&config.tenant);
+    let now = clock::now();
+    let ended = store.ended_certificates(now).await?;
+    write_answer(server::authority(config)?.revocation_list(&ended, now)?.trim_end());
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sealift_protocol::id::TenantId;
 use serde::{Deserialize, Serialize};
 
+use crate::certificate;
 use crate::drift::Policy;
 use crate::reconcile::Patience;
 
@@ -91,6 +92,8 @@ pub struct Devices {
     pub listen: SocketAddr,
     /// Names and addresses under which devices reach the server; the first is what they are told.
     pub hosts: Vec<String>,
+    /// Days that a device's certificate lives; it is renewed at two thirds.
+    pub certificate_days: u16,
 }
 
 /// The broker: the embedded one, unless another is named.
@@ -194,7 +197,8 @@ impl Default for Operators {
 impl Default for Devices {
     fn default() -> Self {
         let hosts = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
-        Self { listen: loopback(8443), hosts }
+        let certificate_days = *certificate::DEVICE_LIFE_DAYS.end();
+        Self { listen: loopback(8443), hosts, certificate_days }
     }
 }
 
@@ -358,6 +362,12 @@ impl Config {
                 "name the host under which devices reach this server",
             );
         }
+        if !certificate::DEVICE_LIFE_DAYS.contains(&self.devices.certificate_days) {
+            return rule(
+                format!("devices.certificate_days is {}", self.devices.certificate_days),
+                "give 30 to 90 days, or leave it out for 90",
+            );
+        }
         if self.timing.reconcile_ms < 10 || self.timing.drift_interval_s == 0 {
             return rule(
                 "timing.reconcile_ms is below 10, or timing.drift_interval_s is 0".to_owned(),
@@ -406,6 +416,14 @@ mod tests {
             let text = format!("data = 'd'\n{text}");
             assert!(matches!(read(&text), Err(ConfigError::Form(..))), "{text}");
         }
+    }
+
+    #[test]
+    fn devices_certificates_live_a_month_to_a_season() {
+        let days = |days: u16| read(&format!("data = 'd'\n[devices]\ncertificate_days = {days}"));
+        assert!(days(30).is_ok() && days(90).is_ok());
+        assert!(matches!(days(29), Err(ConfigError::Rule(..))));
+        assert!(matches!(days(91), Err(ConfigError::Rule(..))));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod metrics;
 mod order;
 mod reconcile;
 mod registry;
+mod renewal;
 mod rollback;
 mod signals;
 mod store;

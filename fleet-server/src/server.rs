@@ -31,9 +31,10 @@ use crate::http::registry::Registry;
 use crate::http::trust::Roles;
 use crate::http::{self, App};
 use crate::ingest::Ingest;
-use crate::listen;
+use crate::listen::{self, Until};
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
+use crate::renewal::Renewal;
 use crate::signals::Signals;
 use crate::store::{Store, StoreError, TenantStore};
 use crate::tls::{self, TlsError};
@@ -137,9 +138,7 @@ impl Opened {
         let trust = Trust::open(tenant, &keys).await?;
         let director = Director::open(&keys, &config.tenant, config.timing.directive_valid_s)?;
         trust.check_director(&director.public()).await?;
-        let certificate = keys::read_secret(&keys.join(keys::CA_CERTIFICATE))?;
-        let authority =
-            Authority::open(&certificate, &keys::read_secret(&keys.join(keys::CA_KEY))?)?;
+        let authority = authority(&config)?;
         let own = OwnCertificate::ensure(&config, &authority, now)?;
         let blobs = Blobs::open(config.blobs.url.as_deref(), &config.data).await?;
         Ok(Self { config, store, trust: Arc::new(trust), director, authority, blobs, own })
@@ -252,14 +251,15 @@ impl Server {
         let device_router = http::device::router(DevicePort {
             store: parts.tenant.clone(),
             enrolment: Arc::clone(&parts.enrolment),
+            renewal: parts.renewal.clone(),
             trust: Arc::clone(&parts.trust),
             registry: parts.registry.clone(),
         });
         let operator_router = http::router(parts.app(), edge(&parts));
-        let stop = self.stop.clone();
-        let serve = listen::serve(devices, Some(devices_tls), device_router, stop.clone());
+        let until = Until { stop: self.stop.clone(), signals: parts.signals.clone() };
+        let serve = listen::serve(devices, Some(devices_tls), device_router, until.clone());
         self.spawn_graceful("devices' port", serve);
-        let serve = listen::serve(operators, operators_tls, operator_router, stop);
+        let serve = listen::serve(operators, operators_tls, operator_router, until);
         self.spawn_graceful("operators' port", serve);
 
         self.spawn("browsers", http::tell_browsers(parts.app()));
@@ -306,12 +306,21 @@ impl Server {
     }
 }
 
+/// The device CA, from the key folder.
+pub(crate) fn authority(config: &Config) -> Result<Authority, ServerError> {
+    let folder = config.keys();
+    let certificate = keys::read_secret(&folder.join(keys::CA_CERTIFICATE))?;
+    let key = keys::read_secret(&folder.join(keys::CA_KEY))?;
+    Ok(Authority::open(&certificate, &key)?.for_days(config.devices.certificate_days))
+}
+
 /// Everything that runs, before its tasks are started.
 struct Parts {
     config: Config,
     tenant: TenantStore,
     trust: Arc<Trust>,
     enrolment: Arc<Enrolment>,
+    renewal: Renewal,
     registry: Registry,
     own: OwnCertificate,
     broker: Broker,
@@ -337,6 +346,8 @@ impl Parts {
         let (signals, hub, metrics) = (Signals::default(), Hub::default(), Metrics::default());
         let (ingest, ingest_task) = Ingest::start(store.clone(), signals.clone(), hub.clone());
         let gate = Gate::new(store.clone(), ingest, metrics.clone());
+        let authority = Arc::new(authority);
+        let renewal = Renewal::new(tenant.clone(), Arc::clone(&authority), gate.clone());
         let (broker, broker_task) = Broker::start(settings, gate, config.device_host()).await?;
         let courier = Courier::new(tenant.clone(), broker.clone(), signals.clone());
         let places = Places {
@@ -371,6 +382,7 @@ impl Parts {
             tenant,
             trust,
             enrolment,
+            renewal,
             registry,
             own,
             broker,

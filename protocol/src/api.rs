@@ -13,8 +13,9 @@ mod schema;
 
 pub use alert::{Acknowledge, AlertState, AlertView, WebhookNew, WebhookView};
 pub use device::{
-    DeviceState, DeviceView, EnrolRequest, EnrolResponse, EnrolTokenCreated, EnrolTokenNew,
-    EnrolTokenView, HealthView, LabelsChange, SlotView, TimelineEntry,
+    DeviceRevoke, DeviceState, DeviceView, EnrolRequest, EnrolResponse, EnrolTokenCreated,
+    EnrolTokenNew, EnrolTokenView, HealthView, LabelsChange, RenewRequest, RenewResponse, SlotView,
+    TimelineEntry,
 };
 pub use drift::{DriftPoint, DriftQuery, DriftState, DriftView, HistogramView};
 pub use model::{ModelView, VersionState, VersionView};

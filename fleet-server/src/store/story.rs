@@ -32,6 +32,7 @@ use crate::order::{self, Asker};
 use crate::reconcile::{Patience, Reconciler};
 use crate::registry::ImageFacts;
 use crate::signals::Signals;
+use crate::store::enrol::{Given, Taken};
 
 mod messages;
 mod rollouts;
@@ -139,7 +140,10 @@ impl Ground {
             labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let id = device(name);
         let mut change = self.store.begin().await.unwrap();
-        change.enrol_device(&id, &certificate, &labels, NOW).await.unwrap();
+        change
+            .enrol_device(&id, &certificate, Given { labels: &labels, taken: Taken::Replaced }, NOW)
+            .await
+            .unwrap();
         change.commit().await.unwrap();
         Device { id, spool: SpoolId(7), sequence: 0 }
     }

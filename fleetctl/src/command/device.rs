@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
-use sealift_protocol::api::{DeviceView, LabelsChange, SlotView, TimelineEntry};
+use sealift_protocol::api::{DeviceRevoke, DeviceView, LabelsChange, SlotView, TimelineEntry};
 use sealift_protocol::id::DeviceId;
 
 use super::labels;
@@ -21,8 +21,8 @@ pub(crate) async fn run(client: &Client, output: Output, device: Device) -> anyh
         Device::Label { device, changes } => label(client, output, &device, &changes).await,
         Device::Timeline { device } => timeline(client, output, &device).await,
         Device::Revoke { device, reason } => {
-            let body = BTreeMap::from([("reason", reason)]);
-            let view: DeviceView = client.post(&format!("devices/{device}/revoke"), &body).await?;
+            let path = format!("devices/{device}/revoke");
+            let view: DeviceView = client.post(&path, &DeviceRevoke { reason }).await?;
             output.text(&view, text)
         }
     }
