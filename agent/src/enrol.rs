@@ -5,10 +5,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sealift_protocol::api::{EnrolRequest, EnrolResponse};
@@ -48,6 +48,14 @@ pub enum EnrolError {
     /// A store holds one device for ever.
     #[error("the store holds {0}, which is replaced only under its own id")]
     AnotherDevice(DeviceId),
+    /// Not the file of a claim.
+    #[error(
+        "{0} is not the file of a claim\nhelp: `fleetctl enrol claim create --out FILE` makes one"
+    )]
+    NoClaim(std::path::PathBuf),
+    /// Told to stop before somebody approved the device.
+    #[error("the device waits for its approval; started again, it goes on")]
+    Stopped,
     /// Not a token of ours.
     #[error("token has not the form `sle1.<secret>.<digest>.<digest>`")]
     Token,
@@ -70,9 +78,9 @@ pub enum EnrolError {
 
 /// The digests that a token promises.
 #[derive(Debug, Clone, Copy)]
-struct Promise {
-    authority: Digest,
-    root: Digest,
+pub(crate) struct Promise {
+    pub(crate) authority: Digest,
+    pub(crate) root: Digest,
 }
 
 impl Promise {
@@ -90,32 +98,41 @@ impl Promise {
 
 /// Enrols the device whose store is `store`.
 pub async fn enrol(store: &Path, enrolment: &Enrolment) -> Result<(), EnrolError> {
-    let before = Identity::load(store).ok();
-    match &before {
+    match Identity::load(store).ok() {
         Some(_) if !enrolment.is_replacement => {
             return Err(EnrolError::AlreadyEnrolled(store.to_owned()));
         }
         Some(before) if before.device != enrolment.device => {
-            return Err(EnrolError::AnotherDevice(before.device.clone()));
+            return Err(EnrolError::AnotherDevice(before.device));
         }
         Some(_) | None => (),
     }
     let promise = Promise::parse(&enrolment.token)?;
     let key = Key::make(store)?;
     let response = ask(enrolment, promise, &key).await?;
-    check(&response, promise)?;
+    keep(store, enrolment.url.trim_end_matches('/'), promise, response, &key)
+}
 
+/// Keeps what the server has given to this device, if it is what was promised.
+pub(crate) fn keep(
+    store: &Path,
+    url: &str,
+    promise: Promise,
+    response: EnrolResponse,
+    key: &Key,
+) -> Result<(), EnrolError> {
+    check(&response, promise)?;
     disk::private_dir(&store.join("tuf")).map_err(EnrolError::Root)?;
     let root = store.join("tuf").join("root.json");
     // A device that comes back has followed the root's rotations; the first one would take it back.
-    if before.is_none() || !root.exists() {
+    if Identity::load(store).is_err() || !root.exists() {
         disk::replace(&root, response.tuf_root.as_bytes(), Secrecy::Private)
             .map_err(EnrolError::Root)?;
     }
     let identity = Identity {
         tenant: response.tenant,
         device: response.device,
-        url: enrolment.url.trim_end_matches('/').to_owned(),
+        url: url.to_owned(),
         mqtt: response.mqtt,
         certificate_pem: response.certificate_pem,
         key: key.name().to_owned(),
@@ -136,7 +153,8 @@ async fn ask(
     let request = key.request()?;
     let token = enrolment.token.trim().to_owned();
     let body = EnrolRequest { token, device: enrolment.device.clone(), csr_pem: request };
-    let origin = Origin::new(&enrolment.url, tls(promise.authority));
+    let tls = Arc::new(pinned(promise.authority).with_no_client_auth());
+    let origin = Origin::new(&enrolment.url, tls);
     let refused = |error: OriginError| EnrolError::Server(error.to_string());
     let bytes = origin
         .map_err(refused)?
@@ -159,12 +177,13 @@ fn check(response: &EnrolResponse, promise: Promise) -> Result<(), EnrolError> {
     Ok(())
 }
 
-fn tls(authority: Digest) -> Arc<ClientConfig> {
+/// TLS to a server of the authority with this digest.
+pub(crate) fn pinned(authority: Digest) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let builder = ClientConfig::builder();
     let provider = builder.crypto_provider().clone();
     let pinned = Arc::new(Pinned { authority, provider });
     // Not less than the usual checks, but more: the pinned authority must be in the chain, and then they run with it alone.
-    Arc::new(builder.dangerous().with_custom_certificate_verifier(pinned).with_no_client_auth())
+    builder.dangerous().with_custom_certificate_verifier(pinned)
 }
 
 /// Accepts a server whose chain ends in the authority of this digest, and no other.

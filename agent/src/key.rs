@@ -113,8 +113,13 @@ pub(crate) fn tidy(store: &Path, kept: &str) {
 
 /// Rule: a private key that anybody else may read is refused, as ssh does it: it may have been copied.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
+    read_secret(path, BYTES_MAX)
+}
+
+/// Reads a file with a private key, by the rule above; none if it is not there.
+pub(crate) fn read_secret(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, KeyError> {
     let at = |source| KeyError::Disk { path: path.to_owned(), source };
-    let Some(bytes) = disk::read(path, BYTES_MAX).map_err(at)? else { return Ok(None) };
+    let Some(bytes) = disk::read(path, bytes_max).map_err(at)? else { return Ok(None) };
     let mode = path.metadata().map_err(at)?.permissions().mode();
     if mode & OTHERS != 0 {
         return Err(KeyError::Exposed(path.to_owned()));

@@ -122,7 +122,8 @@ impl Broker {
                 Ok((Self { kind: Kind::Embedded(broker), address }, task))
             }
             BrokerSettings::External(settings) => {
-                let address = format!("{}:{}", settings.host, settings.port).into();
+                let own = || format!("{}:{}", settings.host, settings.port);
+                let address = settings.devices.clone().unwrap_or_else(own).into();
                 let (broker, task) = external::External::start(&settings, gate)?;
                 Ok((Self { kind: Kind::External(broker), address }, task))
             }

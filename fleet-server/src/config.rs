@@ -110,10 +110,13 @@ pub struct Mqtt {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct External {
-    /// Its host, for the server and for devices.
+    /// Its host, for the server and, unless they are told another, for devices.
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// `host:port` for devices, where they come in by another listener.
+    #[serde(default)]
+    pub devices: Option<String>,
     /// Distinguishes servers that share one broker.
     #[serde(default = "fleet_server")]
     pub client_id: String,

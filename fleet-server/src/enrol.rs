@@ -20,6 +20,7 @@ use crate::filter;
 use crate::store::enrol::{Given, NewToken, Taken, Token};
 use crate::store::{StoreError, TenantStore};
 
+pub(crate) mod claims;
 mod limiter;
 
 use limiter::Limiter;
@@ -247,8 +248,11 @@ impl Enrolment {
         if !change.use_enrol_token(&token.id, now).await? {
             return Err(EnrolError::Used);
         }
-        let taken = if token.device.is_some() { Taken::Replaced } else { Taken::LeftAlone };
-        let given = Given { labels: &token.labels, taken };
+        let is_bound = token.device.is_some();
+        let given = Given {
+            labels: &token.labels,
+            taken: if is_bound { Taken::Replaced } else { Taken::LeftAlone },
+        };
         if !change.enrol_device(&device, &certificate, given, now).await? {
             return Err(EnrolError::Taken(device)); // by another token, at the same moment
         }

@@ -23,6 +23,7 @@ use crate::certificate::{Authority, CertificateError, is_server_certificate_stal
 use crate::clock;
 use crate::config::{Config, ConfigError, Operators};
 use crate::directive::Director;
+use crate::enrol::claims::Claims;
 use crate::enrol::{Enrolment, Places};
 use crate::events::Hub;
 use crate::http::device::DevicePort;
@@ -156,6 +157,7 @@ impl Opened {
             Some(external) => BrokerSettings::External(ExternalSettings {
                 host: external.host.clone(),
                 port: external.port,
+                devices: external.devices.clone(),
                 client_id: external.client_id.clone(),
                 ca: external.ca.as_ref().unwrap_or(device_ca).clone(),
                 certificate: external.certificate.as_ref().unwrap_or(certificate).clone(),
@@ -251,6 +253,7 @@ impl Server {
         let device_router = http::device::router(DevicePort {
             store: parts.tenant.clone(),
             enrolment: Arc::clone(&parts.enrolment),
+            claims: Arc::clone(&parts.claims),
             renewal: parts.renewal.clone(),
             trust: Arc::clone(&parts.trust),
             registry: parts.registry.clone(),
@@ -320,6 +323,7 @@ struct Parts {
     tenant: TenantStore,
     trust: Arc<Trust>,
     enrolment: Arc<Enrolment>,
+    claims: Arc<Claims>,
     renewal: Renewal,
     registry: Registry,
     own: OwnCertificate,
@@ -355,6 +359,8 @@ impl Parts {
             mqtt: broker.address().to_owned(),
             first_root: trust.first_root().await?,
         };
+        let claims = Claims::new(tenant.clone(), Arc::clone(&authority), places.clone());
+        let claims = Arc::new(claims);
         let enrolment = Arc::new(Enrolment::new(tenant.clone(), authority, places));
         let registry = Registry::new(tenant.clone(), blobs);
         let director = Arc::new(director);
@@ -382,6 +388,7 @@ impl Parts {
             tenant,
             trust,
             enrolment,
+            claims,
             renewal,
             registry,
             own,
@@ -471,6 +478,7 @@ fn edge(parts: &Parts) -> OpenApiRouter {
         .merge(http::trust::metadata_router(Arc::clone(&parts.trust)));
     http::models::router(models)
         .merge(http::enrol::router(Arc::clone(&parts.enrolment)))
+        .merge(http::claims::router(Arc::clone(&parts.claims)))
         .merge(http::trust::router(roles))
         .merge(OpenApiRouter::from(files))
 }

@@ -5,6 +5,7 @@
 mod alert;
 mod device;
 mod drift;
+mod enrol;
 mod model;
 mod operate;
 mod rollout;
@@ -18,6 +19,11 @@ pub use device::{
     TimelineEntry,
 };
 pub use drift::{DriftPoint, DriftQuery, DriftState, DriftView, HistogramView};
+pub use enrol::{
+    ClaimAnswer, ClaimFile, ClaimRequest, EnrolClaimCreated, EnrolClaimNew, EnrolClaimView,
+    EnrolDeny, EnrolRequestState, EnrolRequestView, EnrolSerial, EnrolSerialView,
+    EnrolSerialsAdded, EnrolSerialsNew,
+};
 pub use model::{ModelView, VersionState, VersionView};
 pub use operate::{
     AttentionItem, AuditEntry, ModelAdoption, Page, Problem, Role, SessionNew, SessionView, Status,

@@ -49,6 +49,8 @@ pub(crate) struct ExternalSettings {
     pub(crate) host: String,
     /// Its port.
     pub(crate) port: u16,
+    /// `host:port` for devices; none if it is the same.
+    pub(crate) devices: Option<String>,
     /// Distinguishes servers that share one broker.
     pub(crate) client_id: String,
     /// The CA that signed its certificate.

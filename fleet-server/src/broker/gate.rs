@@ -191,12 +191,17 @@ impl Gate {
         if !self.is_news(identity, code, now) {
             return;
         }
-        tracing::warn!(device = %identity.device, code, "device refused");
         let device = &identity.device;
+        tracing::warn!(%device, code, text, "device refused");
+        match self.store.tenant(&identity.tenant).papers(device).await {
+            Ok(Some(_)) => (),
+            // A device that was never enrolled has no timeline; the log has it.
+            Ok(None) => return,
+            Err(error) => return tracing::error!(%error, "cannot look up a device"),
+        }
         let recorded = self.ingest.security_event(identity, code, text, now).await;
         if let Err(error) = recorded {
-            // A device that was never enrolled has no timeline; the log has it.
-            tracing::warn!(%device, code, %error, "security event not stored");
+            tracing::error!(%device, code, %error, "security event not stored");
         }
     }
 

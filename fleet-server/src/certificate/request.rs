@@ -75,9 +75,10 @@ impl Request {
         check_key(&request)?;
         // RFC 2986, section 3: the signature is by the subject's private key, so that nobody gets a certificate for another's key.
         let signed = CertificateSigningRequestParams::from_der(&der);
-        let signed = signed.map_err(|error| match error {
-            rcgen::Error::UnsupportedExtension => RequestError::Extensions,
-            _ => RequestError::Signature, // its form and its key were looked at above
+        let signed = signed.map_err(|error| {
+            // Its form and its key were looked at above, so that all other errors are about the signature.
+            let is_extension = matches!(error, rcgen::Error::UnsupportedExtension);
+            if is_extension { RequestError::Extensions } else { RequestError::Signature }
         })?;
         check_name(&request, own)?;
         // RFC 2986, section 4.1: attributes carry what the asker would like in the certificate. Rule: there are none.

@@ -10,7 +10,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use sealift_protocol::api::{EnrolRequest, EnrolResponse, RenewRequest, RenewResponse};
+use sealift_protocol::api::{
+    ClaimAnswer, ClaimRequest, EnrolRequest, EnrolResponse, RenewRequest, RenewResponse,
+};
 use sealift_protocol::digest::Digest;
 
 use super::error::ApiError;
@@ -19,6 +21,7 @@ use super::trust;
 use crate::certificate::Identity;
 use crate::clock;
 use crate::enrol::Enrolment;
+use crate::enrol::claims::Claims;
 use crate::listen::Peer;
 use crate::renewal::{Refused, Renewal};
 use crate::store::TenantStore;
@@ -33,6 +36,8 @@ pub(crate) struct DevicePort {
     pub(crate) store: TenantStore,
     /// Lets devices in.
     pub(crate) enrolment: Arc<Enrolment>,
+    /// Lets batches of devices in.
+    pub(crate) claims: Arc<Claims>,
     /// Knows what their certificates are good for.
     pub(crate) renewal: Renewal,
     /// Trust metadata.
@@ -66,7 +71,7 @@ impl From<Refused> for ApiError {
 
 /// All routes of the port.
 pub(crate) fn router(port: DevicePort) -> Router {
-    let DevicePort { store, enrolment, renewal, trust, registry } = port;
+    let DevicePort { store, enrolment, claims, renewal, trust, registry } = port;
     let devices = Router::new()
         .route("/directive", get(directive))
         .with_state(store)
@@ -81,7 +86,11 @@ pub(crate) fn router(port: DevicePort) -> Router {
         .route("/enrol", post(enrol))
         .layer(DefaultBodyLimit::max(ENROL_BODY_BYTES_MAX))
         .with_state(enrolment);
-    devices.merge(renewal).merge(enrolment)
+    let claims = Router::new()
+        .route("/claim", post(claim))
+        .layer(DefaultBodyLimit::max(ENROL_BODY_BYTES_MAX))
+        .with_state(claims);
+    devices.merge(renewal).merge(enrolment).merge(claims)
 }
 
 async fn admit(
@@ -101,6 +110,16 @@ async fn renew(
     Json(request): Json<RenewRequest>,
 ) -> Result<Json<RenewResponse>, ApiError> {
     Ok(Json(renewal.renew(peer.certificate.as_ref(), &request, clock::now()).await?))
+}
+
+async fn claim(
+    State(claims): State<Arc<Claims>>,
+    Extension(peer): Extension<Peer>,
+    Json(request): Json<ClaimRequest>,
+) -> Result<Json<ClaimAnswer>, ApiError> {
+    let from = peer.address.ip();
+    let answer = claims.ask(peer.certificate.as_ref(), &request, from, clock::now()).await?;
+    Ok(Json(answer))
 }
 
 async fn directive(
