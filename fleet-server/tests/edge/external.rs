@@ -74,7 +74,10 @@ fn section(ports: Ports) -> String {
 }
 
 fn free_ports() -> Ports {
-    Ports { devices: free_port(), servers: free_port() }
+    // Both at a time, so that they are two.
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [devices, servers] = listeners.each_ref().map(|it| it.local_addr().unwrap().port());
+    Ports { devices, servers }
 }
 
 impl Drop for Mosquitto {
@@ -82,10 +85,6 @@ impl Drop for Mosquitto {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]

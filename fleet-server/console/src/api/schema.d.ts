@@ -132,7 +132,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Revokes a device's certificate and ends its connection. */
+        /**
+         * Revokes a device: its certificates are good no more, and its connections end. There is no way back but to enrol it anew, with a token
+         *     made for its id: whoever had the key may still have it.
+         */
         post: operations["post-devices-id-revoke"];
         delete?: never;
         options?: never;
@@ -202,6 +205,110 @@ export interface paths {
         get: operations["get-drift-series"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/enrol-claims": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists claims, newest first. */
+        get: operations["get-enrol-claims"];
+        put?: never;
+        /** Makes a claim for a batch of devices, by a certificate request for the claim's key. */
+        post: operations["post-enrol-claims"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/enrol-claims/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revokes a claim; devices that it has let in stay. */
+        delete: operations["delete-enrol-claims-id"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/enrol-requests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists devices that asked to be enrolled, oldest first. */
+        get: operations["get-enrol-requests"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/enrol-requests/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a device in; it fetches its certificate when it asks next. */
+        post: operations["post-enrol-requests-id-approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/enrol-requests/{id}/deny": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Refuses a device; it is told why. */
+        post: operations["post-enrol-requests-id-deny"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/enrol-serials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists serial numbers by name. */
+        get: operations["get-enrol-serials"];
+        put?: never;
+        /** Registers serial numbers, all or none: their devices need no approval. */
+        post: operations["post-enrol-serials"];
         delete?: never;
         options?: never;
         head?: never;
@@ -640,6 +747,11 @@ export interface components {
          * @enum {string}
          */
         DeviceProgress: "queued" | "offered" | "in-progress" | "probation" | "succeeded" | "failed" | "rejected" | "not-applicable" | "rolled-back" | "silent" | "offline" | "superseded";
+        /** @description `POST /devices/{id}/revoke`. */
+        DeviceRevoke: {
+            /** @description Why; kept in the audit log. */
+            reason: string;
+        };
         /**
          * @description How a device does, in one word.
          * @enum {string}
@@ -737,6 +849,142 @@ export interface components {
             version: components["schemas"]["Version"];
             /** @description Why, in a sentence. */
             why: string;
+        };
+        /** @description A new claim. */
+        EnrolClaimCreated: {
+            /** @description SHA-256 of the device CA, which devices pin. */
+            ca_sha256: components["schemas"]["Digest"];
+            /** @description Its certificate and the issuing CA, PEM. */
+            certificate_pem: string;
+            /** @description When it expires. */
+            expires_at: components["schemas"]["UnixMillis"];
+            /** @description Names the claim. */
+            id: string;
+            /** @description SHA-256 of the first TUF root, which devices pin. */
+            tuf_root_sha256: components["schemas"]["Digest"];
+            /** @description The devices' HTTPS URL to enrol at. */
+            url: string;
+        };
+        /** @description `POST /enrol-claims`: a certificate for a batch of devices, with which they may ask to be enrolled. */
+        EnrolClaimNew: {
+            /** @description What people call the batch. */
+            batch: string;
+            /** @description PKCS #10, PEM, for the claim's key, which the server never sees. */
+            csr_pem: string;
+            /**
+             * Format: int32
+             * @description Seconds until it expires, at most two years; 90 days if not given.
+             */
+            expires_in_s?: number | null;
+            /** @description Labels that the devices get. */
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * Format: int32
+             * @description How many devices may be enrolled by it, at most 100,000.
+             */
+            places: number;
+        };
+        /** @description A claim in a list. */
+        EnrolClaimView: {
+            /** @description What people call the batch. */
+            batch: string;
+            /** @description Who made it. */
+            created_by: string;
+            /** @description When it expires. */
+            expires_at: components["schemas"]["UnixMillis"];
+            /** @description Names the claim. */
+            id: string;
+            /** @description Labels that it gives. */
+            labels: {
+                [key: string]: string;
+            };
+            /**
+             * Format: int32
+             * @description How many devices it is for.
+             */
+            places: number;
+            /**
+             * Format: int32
+             * @description How many may still be enrolled by it.
+             */
+            places_left: number;
+            revoked_at?: components["schemas"]["UnixMillis"] | null;
+        };
+        /** @description `POST /enrol-requests/{id}/deny`. */
+        EnrolDeny: {
+            /** @description Why; the device is told. */
+            reason: string;
+        };
+        /**
+         * @description How far a request by a claim is.
+         * @enum {string}
+         */
+        EnrolRequestState: "waiting" | "approved" | "denied" | "enrolled";
+        /** @description A device that asked to be enrolled. */
+        EnrolRequestView: {
+            /** @description From where it asked. */
+            address: string;
+            /** @description When it asked first. */
+            asked_at: components["schemas"]["UnixMillis"];
+            /** @description The batch by whose claim it asked. */
+            batch: string;
+            /** @description The id that it would get. */
+            device: components["schemas"]["DeviceId"];
+            /** @description Names the request. */
+            id: string;
+            /** @description SHA-256 of its public key: what the device shows as well. */
+            key: components["schemas"]["Digest"];
+            /** @description Labels that it would get. */
+            labels: {
+                [key: string]: string;
+            };
+            /** @description Why it was denied. */
+            reason?: string | null;
+            /** @description Its serial number, by its own word. */
+            serial?: string | null;
+            /** @description How far it is. */
+            state: components["schemas"]["EnrolRequestState"];
+        };
+        /** @description A serial number that was registered beforehand. */
+        EnrolSerial: {
+            device?: components["schemas"]["DeviceId"] | null;
+            /** @description Labels that the device gets, beside those of the claim. */
+            labels?: {
+                [key: string]: string;
+            };
+            /** @description As the device gives it. */
+            serial: string;
+        };
+        /** @description A serial number in a list. */
+        EnrolSerialView: {
+            /** @description Only by claims of this batch. */
+            batch?: string | null;
+            device?: components["schemas"]["DeviceId"] | null;
+            /** @description Labels that the device gets. */
+            labels: {
+                [key: string]: string;
+            };
+            /** @description As the device gives it. */
+            serial: string;
+            used_at?: components["schemas"]["UnixMillis"] | null;
+            used_by?: components["schemas"]["DeviceId"] | null;
+        };
+        /** @description How many serial numbers were added. */
+        EnrolSerialsAdded: {
+            /**
+             * Format: int64
+             * @description All that were given.
+             */
+            added: number;
+        };
+        /** @description `POST /enrol-serials`: all of them, or none if one is not good. */
+        EnrolSerialsNew: {
+            /** @description Only by claims of this batch; by any if not given. */
+            batch?: string | null;
+            /** @description At most 10,000 at a time. */
+            serials: components["schemas"]["EnrolSerial"][];
         };
         /** @description A new token; the only time that it is shown. */
         EnrolTokenCreated: {
@@ -1119,6 +1367,101 @@ export interface components {
                 version: components["schemas"]["Version"];
                 /** @description Why, in a sentence. */
                 why: string;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_EnrolClaimView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description What people call the batch. */
+                batch: string;
+                /** @description Who made it. */
+                created_by: string;
+                /** @description When it expires. */
+                expires_at: components["schemas"]["UnixMillis"];
+                /** @description Names the claim. */
+                id: string;
+                /** @description Labels that it gives. */
+                labels: {
+                    [key: string]: string;
+                };
+                /**
+                 * Format: int32
+                 * @description How many devices it is for.
+                 */
+                places: number;
+                /**
+                 * Format: int32
+                 * @description How many may still be enrolled by it.
+                 */
+                places_left: number;
+                revoked_at?: components["schemas"]["UnixMillis"] | null;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_EnrolRequestView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description From where it asked. */
+                address: string;
+                /** @description When it asked first. */
+                asked_at: components["schemas"]["UnixMillis"];
+                /** @description The batch by whose claim it asked. */
+                batch: string;
+                /** @description The id that it would get. */
+                device: components["schemas"]["DeviceId"];
+                /** @description Names the request. */
+                id: string;
+                /** @description SHA-256 of its public key: what the device shows as well. */
+                key: components["schemas"]["Digest"];
+                /** @description Labels that it would get. */
+                labels: {
+                    [key: string]: string;
+                };
+                /** @description Why it was denied. */
+                reason?: string | null;
+                /** @description Its serial number, by its own word. */
+                serial?: string | null;
+                /** @description How far it is. */
+                state: components["schemas"]["EnrolRequestState"];
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_EnrolSerialView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description Only by claims of this batch. */
+                batch?: string | null;
+                device?: components["schemas"]["DeviceId"] | null;
+                /** @description Labels that the device gets. */
+                labels: {
+                    [key: string]: string;
+                };
+                /** @description As the device gives it. */
+                serial: string;
+                used_at?: components["schemas"]["UnixMillis"] | null;
+                used_by?: components["schemas"]["DeviceId"] | null;
             }[];
             /** @description Where the next page starts; none on the last. */
             next_cursor?: string | null;
@@ -1949,13 +2292,19 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeviceRevoke"];
+            };
+        };
         responses: {
-            204: {
+            200: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DeviceView"];
+                };
             };
             404: {
                 headers: {
@@ -1966,6 +2315,14 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2086,6 +2443,237 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DriftPoint"][];
+                };
+            };
+        };
+    };
+    "get-enrol-claims": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_EnrolClaimView"];
+                };
+            };
+        };
+    };
+    "post-enrol-claims": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EnrolClaimNew"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EnrolClaimCreated"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-enrol-claims-id": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As `GET /enrol-claims` names it */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-enrol-requests": {
+        parameters: {
+            query?: {
+                /** @description Only requests in this state; those that wait if not given. */
+                state?: components["schemas"]["EnrolRequestState"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_EnrolRequestView"];
+                };
+            };
+        };
+    };
+    "post-enrol-requests-id-approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As `GET /enrol-requests` names it */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-enrol-requests-id-deny": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As `GET /enrol-requests` names it */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EnrolDeny"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-enrol-serials": {
+        parameters: {
+            query?: {
+                /** @description Entries on the page; 100 if not given, at most 1,000. */
+                limit?: number;
+                /** @description Where the page starts: `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_EnrolSerialView"];
+                };
+            };
+        };
+    };
+    "post-enrol-serials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EnrolSerialsNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EnrolSerialsAdded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
