@@ -148,7 +148,8 @@ impl TenantStore {
             "SELECT r.id, c.batch, r.device, r.serial, r.key, r.address, r.labels, r.state,
              r.asked_at, r.reason
              FROM enrol_requests r JOIN enrol_claims c ON c.tenant = r.tenant AND c.id = r.claim
-             WHERE r.tenant = $1 AND r.state = $2 ORDER BY r.asked_at, r.id LIMIT $3",
+             WHERE r.tenant = $1 AND r.state = $2
+             AND (c.revoked_at IS NULL OR r.state <> 'waiting') ORDER BY r.asked_at, r.id LIMIT $3",
         )
         .bind(self.id().to_owned())
         .bind(word("request", &state)?)

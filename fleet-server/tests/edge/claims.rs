@@ -215,6 +215,7 @@ async fn attack_a_claim_that_is_revoked_or_takes_an_id_that_is_taken() {
     let path = format!("/api/v1/enrol-claims/{}", batch.id);
     assert_eq!(fleet.api(Method::DELETE, &path).send().await.unwrap().status(), 204);
 
+    assert!(fleet.pending().await.is_empty());
     // Not even one that was approved before.
     let refused = fleet.ask(&batch, who("cam-2", &key)).await;
     assert_eq!(code(refused).await, "enrol.claim-revoked");

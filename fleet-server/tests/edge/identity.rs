@@ -1,5 +1,6 @@
 //! Certificates over their life: renewed, expired, lapsed, from the future, revoked.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcgen::{
@@ -7,14 +8,20 @@ use rcgen::{
     KeyUsagePurpose, SanType, SerialNumber,
 };
 use reqwest::{Client, Response};
-use rustls_pki_types::CertificateDer;
+use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
 use sealift_protocol::api::{EnrolTokenNew, RenewRequest, RenewResponse};
+use sealift_protocol::codec;
+use sealift_protocol::telemetry::Conn;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::mqtt::{Link, options, security_codes};
-use crate::support::{Device, Fleet, code, device_id, https, request, terms};
+use crate::support::{Device, Fleet, code, device_id, https, request, terms, text};
 
 const DAY: i64 = 24 * 3_600;
 
@@ -281,4 +288,41 @@ async fn a_revoked_device_comes_back_only_by_a_token_for_its_id() {
     assert_eq!(fleet.directive(&back.https()).await.status(), 204);
     assert_eq!(fleet.directive(&device.https()).await.status(), 403);
     drop(Link::of(&fleet, &back).await);
+}
+
+#[tokio::test]
+async fn a_revoked_devices_request_that_is_under_way_is_ended() {
+    let fleet = Fleet::start();
+    let device = fleet.enrol("cam-1").await;
+    let (host, port) = fleet.endpoints.device_url["https://".len()..].split_once(':').unwrap();
+    let stream = TcpStream::connect((host, port.parse::<u16>().unwrap())).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(device.tls()));
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    // A request that never ends: the server would wait for its head for 20 seconds.
+    stream.write_all(b"GET /directive HTTP/1.1\r\n").await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(fleet.directive(&device.https()).await.status(), 204);
+
+    let at = Instant::now();
+    revoke(&fleet, "cam-1").await;
+    let mut rest = Vec::new();
+    // Ended without a word, so TLS may call it an error.
+    let _ = tokio::time::timeout(DROPPED_WITHIN, stream.read_to_end(&mut rest)).await.unwrap();
+    println!("dropped from the devices' port after {:?}", at.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_does_not_outlive_its_certificate() {
+    let fleet = Fleet::start();
+    let device = fleet.enrol("cam-1").await;
+    let mut link = Link::of(&fleet, &device).await;
+    let online = codec::encode(&Conn { online: true, epoch: 1 }).unwrap();
+    assert_eq!(link.publish("sl/1/main/u/cam-1/conn", online).await, PubAckReason::Success);
+    let file = fleet.data().join("fleet.db");
+    let database = sqlx::SqlitePool::connect(&format!("sqlite://{}", text(&file))).await.unwrap();
+
+    sqlx::query("UPDATE devices SET certificate_expires_at = 1").execute(&database).await.unwrap();
+
+    assert!(link.next(|_| false).await.is_err());
 }
