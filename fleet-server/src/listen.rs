@@ -144,7 +144,7 @@ async fn connection(
             let certificate = chain.and_then(|chain| Presented::read(chain.first()?));
             exchange(stream, Peer { address, certificate }, router, until).await;
         }
-        Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake refused"),
+        Ok(Err(error)) => tracing::info!(%address, %error, "TLS handshake refused"),
         Err(_) => tracing::debug!(%address, "TLS handshake too slow"),
     }
 }
