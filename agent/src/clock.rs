@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
+use rustls_pki_types::UnixTime;
 use sealift_protocol::id::UnixMillis;
 
 use crate::limits::BUILT_AT;
@@ -66,4 +69,21 @@ impl Clock {
     pub(crate) fn raise_floor(&self, at: UnixMillis) {
         self.floor.fetch_max(at.0, Ordering::Relaxed);
     }
+}
+
+/// Certificates are checked for the device's best idea of the time: a device without a battery wakes up in 1970.
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.now().0 / 1_000).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+/// Begins TLS by this clock, with the one crypto provider of the process.
+pub(crate) fn tls(
+    clock: &Clock,
+) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
+    let provider = ClientConfig::builder().crypto_provider().clone();
+    ClientConfig::builder_with_details(provider, Arc::new(clock.clone()))
+        .with_safe_default_protocol_versions()
 }

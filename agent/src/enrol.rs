@@ -5,11 +5,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, KeyPair};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sealift_protocol::api::{EnrolRequest, EnrolResponse};
@@ -18,6 +17,7 @@ use sealift_protocol::id::DeviceId;
 
 use crate::disk::{self, Secrecy};
 use crate::identity::{self, Identity, IdentityError};
+use crate::key::{self, Key, KeyError};
 use crate::origin::{Origin, OriginError};
 
 /// The first word of a token: its form.
@@ -35,20 +35,33 @@ pub struct Enrolment {
     pub token: String,
     /// The id that the device would like.
     pub device: DeviceId,
+    /// Whether the device has an identity already, and gets another one: it was revoked, or offline for too long.
+    pub is_replacement: bool,
 }
 
 /// Why a device was not enrolled.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
-    /// A store holds one device for ever.
-    #[error("{0} holds an enrolled device already")]
+    /// It has an identity.
+    #[error("{0} holds an enrolled device already\nhelp: `--replace` gives it a new certificate")]
     AlreadyEnrolled(std::path::PathBuf),
+    /// A store holds one device for ever.
+    #[error("the store holds {0}, which is replaced only under its own id")]
+    AnotherDevice(DeviceId),
+    /// Not the file of a claim.
+    #[error(
+        "{0} is not the file of a claim\nhelp: `fleetctl enrol claim create --out FILE` makes one"
+    )]
+    NoClaim(std::path::PathBuf),
+    /// Told to stop before somebody approved the device.
+    #[error("the device waits for its approval; started again, it goes on")]
+    Stopped,
     /// Not a token of ours.
     #[error("token has not the form `sle1.<secret>.<digest>.<digest>`")]
     Token,
     /// The key or the request for a certificate could not be made.
-    #[error("cannot make a key and a request for its certificate")]
-    Key(#[source] rcgen::Error),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The server cannot be reached, is not the one of the token, or refuses.
     #[error("fleet server does not enrol the device: {0}")]
     Server(String),
@@ -65,9 +78,9 @@ pub enum EnrolError {
 
 /// The digests that a token promises.
 #[derive(Debug, Clone, Copy)]
-struct Promise {
-    authority: Digest,
-    root: Digest,
+pub(crate) struct Promise {
+    pub(crate) authority: Digest,
+    pub(crate) root: Digest,
 }
 
 impl Promise {
@@ -85,28 +98,49 @@ impl Promise {
 
 /// Enrols the device whose store is `store`.
 pub async fn enrol(store: &Path, enrolment: &Enrolment) -> Result<(), EnrolError> {
-    if Identity::load(store).is_ok() {
-        return Err(EnrolError::AlreadyEnrolled(store.to_owned()));
+    match Identity::load(store).ok() {
+        Some(_) if !enrolment.is_replacement => {
+            return Err(EnrolError::AlreadyEnrolled(store.to_owned()));
+        }
+        Some(before) if before.device != enrolment.device => {
+            return Err(EnrolError::AnotherDevice(before.device));
+        }
+        Some(_) | None => (),
     }
     let promise = Promise::parse(&enrolment.token)?;
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(EnrolError::Key)?;
+    let key = Key::make(store)?;
     let response = ask(enrolment, promise, &key).await?;
-    check(&response, promise)?;
+    keep(store, enrolment.url.trim_end_matches('/'), promise, response, &key)
+}
 
+/// Keeps what the server has given to this device, if it is what was promised.
+pub(crate) fn keep(
+    store: &Path,
+    url: &str,
+    promise: Promise,
+    response: EnrolResponse,
+    key: &Key,
+) -> Result<(), EnrolError> {
+    check(&response, promise)?;
     disk::private_dir(&store.join("tuf")).map_err(EnrolError::Root)?;
     let root = store.join("tuf").join("root.json");
-    disk::replace(&root, response.tuf_root.as_bytes(), Secrecy::Private)
-        .map_err(EnrolError::Root)?;
+    // A device that comes back has followed the root's rotations; the first one would take it back.
+    if Identity::load(store).is_err() || !root.exists() {
+        disk::replace(&root, response.tuf_root.as_bytes(), Secrecy::Private)
+            .map_err(EnrolError::Root)?;
+    }
     let identity = Identity {
         tenant: response.tenant,
         device: response.device,
-        url: enrolment.url.trim_end_matches('/').to_owned(),
+        url: url.to_owned(),
         mqtt: response.mqtt,
         certificate_pem: response.certificate_pem,
+        key: key.name().to_owned(),
         ca_pem: response.ca_pem,
         labels: response.labels,
     };
-    identity.save(store, &key.serialize_pem())?;
+    identity.save(store)?;
+    key::tidy(store, key.name());
     tracing::info!(tenant = %identity.tenant, device = %identity.device, "device enrolled");
     Ok(())
 }
@@ -114,15 +148,13 @@ pub async fn enrol(store: &Path, enrolment: &Enrolment) -> Result<(), EnrolError
 async fn ask(
     enrolment: &Enrolment,
     promise: Promise,
-    key: &KeyPair,
+    key: &Key,
 ) -> Result<EnrolResponse, EnrolError> {
-    let request = CertificateParams::default()
-        .serialize_request(key)
-        .and_then(|request| request.pem())
-        .map_err(EnrolError::Key)?;
+    let request = key.request()?;
     let token = enrolment.token.trim().to_owned();
     let body = EnrolRequest { token, device: enrolment.device.clone(), csr_pem: request };
-    let origin = Origin::new(&enrolment.url, tls(promise.authority));
+    let tls = Arc::new(pinned(promise.authority).with_no_client_auth());
+    let origin = Origin::new(&enrolment.url, tls);
     let refused = |error: OriginError| EnrolError::Server(error.to_string());
     let bytes = origin
         .map_err(refused)?
@@ -145,12 +177,13 @@ fn check(response: &EnrolResponse, promise: Promise) -> Result<(), EnrolError> {
     Ok(())
 }
 
-fn tls(authority: Digest) -> Arc<ClientConfig> {
+/// TLS to a server of the authority with this digest.
+pub(crate) fn pinned(authority: Digest) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let builder = ClientConfig::builder();
     let provider = builder.crypto_provider().clone();
     let pinned = Arc::new(Pinned { authority, provider });
     // Not less than the usual checks, but more: the pinned authority must be in the chain, and then they run with it alone.
-    Arc::new(builder.dangerous().with_custom_certificate_verifier(pinned).with_no_client_auth())
+    builder.dangerous().with_custom_certificate_verifier(pinned)
 }
 
 /// Accepts a server whose chain ends in the authority of this digest, and no other.

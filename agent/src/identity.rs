@@ -1,20 +1,25 @@
-//! Who the device is: its names, its certificate and key, whom it trusts on the wire. Written once, by enrolment.
+//! Who the device is: its names, its certificate and key, whom it trusts on the wire. Written by enrolment, and by each renewal.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sealift_protocol::id::{DeviceId, TenantId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{self, Clock};
 use crate::disk::{self, Secrecy};
+use crate::key::{self, KeyError};
 
 const FILE: &str = "identity.json";
-const KEY_FILE: &str = "key.pem";
+
+/// The key's name where none is given.
+const FIRST_KEY: &str = "key.pem";
 
 /// Two certificates and a few names.
 const BYTES_MAX: u64 = 256 << 10;
@@ -29,9 +34,24 @@ pub(crate) struct Identity {
     /// `host:port` of the broker.
     pub(crate) mqtt: String,
     pub(crate) certificate_pem: String,
+    /// The file of the certificate's key, in the same directory. It is named here so that both change in one step.
+    #[serde(default = "first_key")]
+    pub(crate) key: String,
     /// The authority behind the server's and the broker's certificates.
     pub(crate) ca_pem: String,
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// What the device's certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) common_name: String,
+    pub(crate) public_key: Vec<u8>,
+    pub(crate) valid: RangeInclusive<UnixMillis>,
+}
+
+fn first_key() -> String {
+    FIRST_KEY.to_owned()
 }
 
 /// Why there is no identity.
@@ -52,6 +72,9 @@ pub enum IdentityError {
     /// A file is not what it should be.
     #[error("{0} cannot be read as what it should be")]
     Form(PathBuf),
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Certificate, key or authority are refused by the TLS library.
     #[error("certificate, key or authority cannot be used")]
     Tls(#[source] rustls::Error),
@@ -66,16 +89,13 @@ impl Identity {
         serde_json::from_slice(&bytes).map_err(|_| IdentityError::Form(path))
     }
 
-    /// Writes the key first: an identity without its key is none.
-    pub(crate) fn save(&self, store: &Path, key_pem: &str) -> Result<(), IdentityError> {
+    /// Replaces the identity in one step. Its key is on disk already: an identity without its key is none.
+    pub(crate) fn save(&self, store: &Path) -> Result<(), IdentityError> {
+        let path = store.join(FILE);
         let text =
-            serde_json::to_vec_pretty(self).map_err(|_| IdentityError::Form(store.join(FILE)))?;
-        for (name, bytes) in [(KEY_FILE, key_pem.as_bytes()), (FILE, &text)] {
-            let path = store.join(name);
-            disk::replace(&path, bytes, Secrecy::Private)
-                .map_err(|source| IdentityError::Disk { path, source })?;
-        }
-        Ok(())
+            serde_json::to_vec_pretty(self).map_err(|_| IdentityError::Form(path.clone()))?;
+        disk::replace(&path, &text, Secrecy::Private)
+            .map_err(|source| IdentityError::Disk { path, source })
     }
 
     /// TLS as this device: the authority of enrolment and those of the trust bundle count, and the device shows its certificate.
@@ -83,31 +103,48 @@ impl Identity {
         &self,
         store: &Path,
         authorities: &[String],
+        clock: &Clock,
     ) -> Result<Arc<ClientConfig>, IdentityError> {
-        let path = store.join(KEY_FILE);
-        let unreadable = |_| IdentityError::Form(path.clone());
-        let key = PrivateKeyDer::from_pem_file(&path).map_err(unreadable)?;
+        let key = key::private(store, &self.key)?;
         let chain = certificates(&self.certificate_pem, store)?;
         let mut trusted = certificates(&self.ca_pem, store)?;
         for authority in authorities {
             trusted.extend(certificates(authority, store)?);
         }
         let roots = roots(&trusted).map_err(IdentityError::Tls)?;
-        let config = ClientConfig::builder().with_root_certificates(roots);
+        let config = clock::tls(clock).map_err(IdentityError::Tls)?.with_root_certificates(roots);
         config.with_client_auth_cert(chain, key).map(Arc::new).map_err(IdentityError::Tls)
     }
 
-    /// Days until the device's certificate expires; negative afterwards, 0 if it cannot be read.
+    /// The name that the server gives: `<tenant>:<device>`.
+    pub(crate) fn common_name(&self) -> String {
+        format!("{}:{}", self.tenant, self.device)
+    }
+
+    /// What the certificate says; none if it cannot be read.
+    pub(crate) fn shown(&self) -> Option<Shown> {
+        let der = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes()).next()?.ok()?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+        let millis = |seconds: i64| UnixMillis(seconds.saturating_mul(1_000));
+        let validity = certificate.validity();
+        let (start, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        Some(Shown {
+            common_name: certificate.subject().iter_common_name().next()?.as_str().ok()?.to_owned(),
+            public_key: certificate.public_key().subject_public_key.data.to_vec(),
+            valid: millis(start)..=millis(end),
+        })
+    }
+
+    /// When the certificate is valid; never, if it cannot be read.
+    pub(crate) fn valid(&self) -> RangeInclusive<UnixMillis> {
+        let never = UnixMillis(0)..=UnixMillis(0);
+        self.shown().map_or(never, |shown| shown.valid)
+    }
+
+    /// Days until the device's certificate expires; negative afterwards.
     pub(crate) fn certificate_days(&self, now: UnixMillis) -> i16 {
         const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
-        let expires_at = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes())
-            .next()
-            .and_then(Result::ok)
-            .and_then(|der| {
-                let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
-                Some(certificate.validity().not_after.timestamp().saturating_mul(1_000))
-            });
-        let days = expires_at.map_or(0, |at| UnixMillis(at).since(now).div_euclid(DAY_MS));
+        let days = self.valid().end().since(now).div_euclid(DAY_MS);
         i16::try_from(days).unwrap_or(if days > 0 { i16::MAX } else { i16::MIN })
     }
 }

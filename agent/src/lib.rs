@@ -7,6 +7,7 @@
 //!      └── link (MQTT: directives in, spool out), origin (HTTPS: metadata, blobs, the directive again)
 //! ```
 
+pub mod claim;
 pub mod config;
 pub mod enrol;
 pub mod observe;
@@ -25,10 +26,12 @@ mod engine;
 mod health;
 mod identity;
 mod journal;
+mod key;
 mod limits;
 mod link;
 mod origin;
 mod record;
+mod renewal;
 mod slots;
 mod spool;
 mod trust;

@@ -17,7 +17,7 @@ use sealift_protocol::id::{DeviceId, TenantId};
 use sealift_protocol::limits::MESSAGE_BYTES_MAX;
 use sealift_protocol::telemetry::Conn;
 use sealift_protocol::topic::{Topic, Up};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::device::pause_ms;
@@ -49,7 +49,8 @@ pub(crate) struct Link {
     pub(crate) device: DeviceId,
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) tls: Arc<ClientConfig>,
+    /// Changes when the certificate was renewed: the connection is then made anew.
+    pub(crate) tls: watch::Receiver<Arc<ClientConfig>>,
     pub(crate) will_delay_s: u32,
     /// Holds the number of the last connection.
     pub(crate) epoch_file: PathBuf,
@@ -92,6 +93,16 @@ impl Session {
     }
 }
 
+/// Why a connection is no more.
+#[derive(Debug)]
+enum Ended {
+    /// The agent stops.
+    Unheard,
+    /// There is a new certificate.
+    Renewed,
+    Failed(String),
+}
+
 /// `host:port`, with 8883 where no port is given.
 pub(crate) fn address(text: &str) -> Option<(String, u16)> {
     const MQTT_TLS_PORT: u16 = 8883;
@@ -103,15 +114,21 @@ pub(crate) fn address(text: &str) -> Option<(String, u16)> {
 
 impl Link {
     /// Connects, and connects again, for as long as somebody listens.
-    pub(crate) async fn run(self, events: mpsc::Sender<LinkEvent>) {
+    pub(crate) async fn run(mut self, events: mpsc::Sender<LinkEvent>) {
         let mut tries = 0;
         while !events.is_closed() {
             let begun = self.clock.uptime();
-            if let Err(reason) = self.connection(&events).await {
-                tracing::info!(reason, "connection to the broker ended");
-            }
+            let ended = self.connection(&events).await;
             if events.send(LinkEvent::Disconnected).await.is_err() {
                 return;
+            }
+            match ended {
+                Ended::Unheard => return,
+                Ended::Renewed => {
+                    tracing::info!("connection to the broker is made anew, as the certificate is");
+                    continue;
+                }
+                Ended::Failed(reason) => tracing::info!(reason, "connection to the broker ended"),
             }
             let was_good = self.clock.uptime().saturating_sub(begun) >= GOOD_AFTER;
             tries = if was_good { 0 } else { tries + 1 };
@@ -124,9 +141,14 @@ impl Link {
         }
     }
 
-    async fn connection(&self, events: &mpsc::Sender<LinkEvent>) -> Result<(), String> {
+    async fn connection(&mut self, events: &mpsc::Sender<LinkEvent>) -> Ended {
+        self.try_connection(events).await.unwrap_or_else(Ended::Failed)
+    }
+
+    async fn try_connection(&mut self, events: &mpsc::Sender<LinkEvent>) -> Result<Ended, String> {
         let epoch = self.next_epoch();
-        let options = self.options(epoch).ok_or("presence cannot be encoded")?;
+        let tls = Arc::clone(&self.tls.borrow_and_update());
+        let options = self.options(epoch, tls).ok_or("presence cannot be encoded")?;
         let (client, mut connection) = AsyncClient::new(options, REQUESTS_MAX);
         let session =
             Session { client, tenant: self.tenant.clone(), device: self.device.clone(), epoch };
@@ -134,7 +156,9 @@ impl Link {
             let polled = tokio::select! {
                 polled = next(&mut connection) => polled,
                 // Nobody listens any more; the connection is given up with its loop.
-                () = events.closed() => return Ok(()),
+                () = events.closed() => return Ok(Ended::Unheard),
+                // No goodbye: the next connection takes this one's place before the last will is due.
+                Ok(()) = self.tls.changed() => return Ok(Ended::Renewed),
             };
             let packet = polled?;
             let event = if let Packet::ConnAck(_) = packet {
@@ -148,7 +172,7 @@ impl Link {
                 continue; // receipts and pings are the library's business
             };
             if events.send(event).await.is_err() {
-                return Ok(());
+                return Ok(Ended::Unheard);
             }
         }
     }
@@ -164,7 +188,7 @@ impl Link {
         Ok(())
     }
 
-    fn options(&self, epoch: u64) -> Option<MqttOptions> {
+    fn options(&self, epoch: u64, tls: Arc<ClientConfig>) -> Option<MqttOptions> {
         // The client id and the user name are the two names in the certificate's common name.
         let name = format!("{}:{}", self.tenant, self.device);
         let mut options = MqttOptions::new(&name, &self.host, self.port);
@@ -173,7 +197,7 @@ impl Link {
         options.set_clean_start(false);
         // The library keeps a place of 200 bytes for each, and would keep 65,536.
         options.set_outgoing_inflight_upper_limit(PUBLISHED_MAX);
-        let tls = TlsConfiguration::Rustls(Arc::clone(&self.tls));
+        let tls = TlsConfiguration::Rustls(tls);
         options.set_transport(Transport::tls_with_config(tls));
         let mut properties = ConnectProperties::new();
         properties.session_expiry_interval = Some(SESSION_EXPIRY_S);

@@ -1,11 +1,12 @@
 //! `fleet-agent`: enrols a device, runs its agent, says how it does.
 
 use std::io::{IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use sealift_agent::claim::{self, Claim};
 use sealift_agent::config::Config;
 use sealift_agent::enrol::{self, Enrolment};
 use sealift_agent::simulate::Simulation;
@@ -40,15 +41,14 @@ enum Command {
         /// Directory of the device
         #[arg(long)]
         store: PathBuf,
-        /// Devices' port of the fleet server, as https://host:port
+        #[command(flatten)]
+        by: EnrolBy,
+        /// Id that the device would like; with a claim, it may come from the serial number
         #[arg(long)]
-        url: String,
-        /// Token that the fleet server has shown
-        #[arg(long, env = "SEALIFT_ENROL_TOKEN", hide_env_values = true)]
-        token: String,
-        /// Id that the device would like
-        #[arg(long)]
-        device: DeviceId,
+        device: Option<DeviceId>,
+        /// Gives a device that was enrolled before a new certificate, by a token made for its id
+        #[arg(long, conflicts_with = "claim")]
+        replace: bool,
     },
     /// Runs the agent until it is told to stop
     Run {
@@ -96,6 +96,27 @@ enum Command {
     Worker,
 }
 
+#[derive(Debug, clap::Args)]
+struct EnrolBy {
+    /// Devices' port of the fleet server, as https://host:port
+    #[arg(long, required_unless_present = "claim")]
+    url: Option<String>,
+    /// Token that the fleet server has shown
+    #[arg(
+        long,
+        env = "SEALIFT_ENROL_TOKEN",
+        hide_env_values = true,
+        required_unless_present = "claim"
+    )]
+    token: Option<String>,
+    /// The file of a claim: the device then waits until it is approved
+    #[arg(long, conflicts_with_all = ["url", "token"])]
+    claim: Option<PathBuf>,
+    /// Serial number of the device, for a claim
+    #[arg(long, requires = "claim")]
+    serial: Option<String>,
+}
+
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
     if matches!(command, Command::Worker) {
@@ -122,15 +143,20 @@ fn execute(command: Command) -> anyhow::Result<()> {
     // Only an earlier provider could be in the way, and there is none.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match command {
-        Command::Enrol { store, url, token, device } => {
+        Command::Enrol { store, by, device, replace } => {
             std::fs::create_dir_all(&store).context("cannot create the store")?;
-            let enrolment = Enrolment { url, token, device };
-            Ok(runtime()?.block_on(enrol::enrol(&store, &enrolment))?)
+            enrol_device(&store, by, device, replace)
         }
         Command::Run { store, config } => {
             let config = Config::read(&store, config.as_deref())?;
-            let setup = Setup { store, config, is_simulated: false };
-            runtime()?.block_on(async { Ok(supervisor::run(setup, stop_signal()?).await?) })
+            runtime()?.block_on(async {
+                let stop = stop_signal()?;
+                if claim::is_pending(&store) {
+                    claim::wait(&store, stop.clone()).await?;
+                }
+                let setup = Setup { store, config, is_simulated: false };
+                Ok(supervisor::run(setup, stop).await?)
+            })
         }
         Command::Status { store, json } => {
             let status = status::read(&store)?;
@@ -146,6 +172,23 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Tuf(arguments) => Ok(runtime()?.block_on(tuf::run(arguments))?),
         Command::Worker => Ok(()), // taken by the caller, before anything is set up
     }
+}
+
+fn enrol_device(
+    store: &Path,
+    by: EnrolBy,
+    device: Option<DeviceId>,
+    is_replacement: bool,
+) -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    if let Some(file) = by.claim {
+        let claim = Claim { file, device, serial: by.serial };
+        return runtime.block_on(async { Ok(claim::enrol(store, &claim, stop_signal()?).await?) });
+    }
+    let (url, token) = by.url.zip(by.token).context("neither a token nor a claim is given")?;
+    let device = device.context("--device is needed with a token")?;
+    let enrolment = Enrolment { url, token, device, is_replacement };
+    Ok(runtime.block_on(enrol::enrol(store, &enrolment))?)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

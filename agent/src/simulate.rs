@@ -108,7 +108,8 @@ impl Simulation {
             .map_err(|source| SimulateError::Store { path: store.clone(), source })?;
         if Identity::load(&store).is_err() {
             let Self { url, token, .. } = self.clone();
-            let enrolment = Enrolment { url, token, device: device.clone() };
+            let is_replacement = false;
+            let enrolment = Enrolment { url, token, device: device.clone(), is_replacement };
             let enrolled = enrol::enrol(&store, &enrolment).await;
             enrolled.map_err(|source| SimulateError::Enrol { device: device.clone(), source })?;
         }

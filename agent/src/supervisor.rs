@@ -5,6 +5,7 @@
 
 mod keeper;
 mod open;
+mod renew;
 mod revoked;
 mod swap;
 mod telemetry;
@@ -19,11 +20,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::topic::{Broadcast, Down, Topic};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,7 @@ use crate::journal::{Journal, JournalError};
 use crate::limits::IN_FLIGHT_MAX;
 use crate::link::{LinkEvent, Session};
 use crate::origin::{Origin, OriginError};
+use crate::renewal::{RenewError, Schedule};
 use crate::serve::{Live, Switchboard};
 use crate::slots::{SlotError, Slots};
 use crate::spool::{Spool, SpoolError};
@@ -144,6 +147,9 @@ enum Input {
         purpose: Purpose,
         ready: Result<Ready, Fault>,
     },
+    /// The server takes nothing from this device but a renewal of its certificate.
+    MustRenew,
+    Renewed(Result<Box<Identity>, RenewError>),
     /// A worker ended by itself.
     Exited {
         model: ModelName,
@@ -208,6 +214,9 @@ struct Supervisor {
     origin: Origin,
     endpoint: Option<String>,
     certificate: Identity,
+    renewal: Schedule,
+    /// Where the link looks for its TLS settings.
+    tls: watch::Sender<Arc<ClientConfig>>,
     health: Health,
 
     inputs: mpsc::Sender<Input>,
@@ -346,6 +355,8 @@ impl Supervisor {
                 return self.enforce();
             }
             Input::Refreshed(refreshed) => return self.on_refreshed(refreshed),
+            Input::MustRenew => self.renewal.ask_now(),
+            Input::Renewed(renewed) => self.on_renewed(renewed),
             Input::Exited { model, image, reason } => return self.on_exited(model, image, reason),
         }
         Ok(())
@@ -377,6 +388,7 @@ impl Supervisor {
         self.retire_kept(now);
         self.judge()?;
         self.enforce()?;
+        self.renew_if_due(now);
         if self.next_poll <= now {
             self.poll(now);
         }
@@ -422,7 +434,12 @@ impl Supervisor {
                 // The supervisor may have gone meanwhile.
                 Ok(Some(message)) => drop(inputs.send(Input::Message(message)).await),
                 Ok(None) => tracing::debug!("no directive for this device"),
-                Err(error) => tracing::info!(%error, "directive cannot be fetched"),
+                Err(error) => {
+                    tracing::info!(%error, "directive cannot be fetched");
+                    if renew::is_asked_for(&error) {
+                        drop(inputs.send(Input::MustRenew).await);
+                    }
+                }
             }
         });
     }

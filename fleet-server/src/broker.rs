@@ -21,6 +21,7 @@ use crate::certificate::Identity;
 use crate::tls::TlsError;
 
 pub(crate) mod access;
+mod budget;
 pub(crate) mod courier;
 mod embedded;
 mod external;
@@ -81,6 +82,9 @@ pub(crate) enum BrokerError {
     /// The certificates for the connection to an external broker.
     #[error("cannot set up TLS to the external broker")]
     Tls(#[from] TlsError),
+    /// The broker did not let the server take a device's place.
+    #[error("the external broker does not end the connection of {0}: {1}")]
+    NotEnded(String, String),
     /// The connection to an external broker is gone, or its queue is full.
     #[error("the external broker does not take messages now")]
     Disconnected,
@@ -118,7 +122,8 @@ impl Broker {
                 Ok((Self { kind: Kind::Embedded(broker), address }, task))
             }
             BrokerSettings::External(settings) => {
-                let address = format!("{}:{}", settings.host, settings.port).into();
+                let own = || format!("{}:{}", settings.host, settings.port);
+                let address = settings.devices.clone().unwrap_or_else(own).into();
                 let (broker, task) = external::External::start(&settings, gate)?;
                 Ok((Self { kind: Kind::External(broker), address }, task))
             }
@@ -146,19 +151,16 @@ impl Broker {
         }
     }
 
-    /// Ends the connection of a device whose certificate was revoked. An external broker drops devices by its own revocation list;
-    /// what they still send through it is refused here.
+    /// Ends the connection of a device that may have none.
     pub(crate) async fn kick(
         &self,
         tenant: &TenantId,
         device: &DeviceId,
     ) -> Result<(), BrokerError> {
+        let identity = Identity { tenant: tenant.clone(), device: device.clone() };
         match &self.kind {
-            Kind::Embedded(broker) => {
-                let identity = Identity { tenant: tenant.clone(), device: device.clone() };
-                broker.kick(&identity).await
-            }
-            Kind::External(_) => Ok(()),
+            Kind::Embedded(broker) => broker.kick(&identity).await,
+            Kind::External(broker) => broker.kick(&identity).await,
         }
     }
 }

@@ -1,27 +1,37 @@
 //! The device certification authority. Every field of a certificate is the server's own; a request gives only its public key.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
-    SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevocationReason, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use sealift_protocol::digest::{Digest, encode_hex};
-use sealift_protocol::id::{DeviceId, TenantId, UnixMillis};
+use sealift_protocol::digest::{Digest, decode_hex, encode_hex};
+use sealift_protocol::id::{TenantId, UnixMillis};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::store::certificates::Ended;
+
+mod presented;
+mod request;
+
+pub(crate) use presented::{Claim, Identity, Presented, Timeliness, Whose, validity};
+pub(crate) use request::{Request, RequestError};
 
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 /// The authority is replaced together with the trust bundle, by people; ten years leave time for that.
 const AUTHORITY_LIFE_MS: i64 = 10 * 365 * DAY_MS;
 
-/// A device that was offline for a season still has its identity; a stolen one is revoked, not waited for.
-pub(crate) const DEVICE_LIFE_MS: i64 = 90 * DAY_MS;
+/// Days that a device's certificate may live: long enough to be offline for a month and still renew, short enough that a stolen one
+/// that nobody missed ends.
+pub(crate) const DEVICE_LIFE_DAYS: RangeInclusive<u16> = 30..=90;
 
 /// The server issues its own certificate anew when it starts with less than a third of this left.
 const SERVER_LIFE_MS: i64 = 397 * DAY_MS;
@@ -32,30 +42,27 @@ pub(crate) const SERVER_NAME: &str = "fleet-server";
 /// Devices' clocks may be behind the server's by an hour.
 const BACKDATED_MS: i64 = 3_600 * 1_000;
 
-/// A PKCS #10 request with a P-256 key is 500 bytes; with names and extensions a few thousand.
-const REQUEST_BYTES_MAX: usize = 16 << 10;
-
-/// An uncompressed point on P-256 (SEC 1, section 2.3.3).
-const P256_POINT_BYTES: usize = 65;
+/// A revocation list is good for this long; brokers read a new one whenever devices are revoked.
+const REVOCATION_LIST_LIFE_MS: i64 = 7 * DAY_MS;
 
 /// Why a certificate was not made or not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
-    /// Not PKCS #10, a wrong signature, or extensions that no device needs.
+    /// The request.
     #[error("certificate request is refused")]
-    Request(#[source] rcgen::Error),
-    /// Larger than any request of ours.
-    #[error("certificate request has {0} bytes, at most {REQUEST_BYTES_MAX} are allowed")]
-    RequestSize(usize),
-    /// RSA, another curve, another signature algorithm.
-    #[error("certificate request is not for a P-256 key")]
-    RequestKey,
+    Request(#[from] RequestError),
+    /// The clock shows a time outside the authority's own life: nothing that is signed now would be good.
+    #[error("the device CA is not valid at {0}, which is what this server's clock shows")]
+    Clock(UnixMillis),
     /// The authority's own certificate or key.
     #[error("the device CA cannot be used")]
     Authority(#[source] rcgen::Error),
     /// The authority's certificate is not PEM.
     #[error("the device CA is not a PEM certificate")]
     AuthorityForm(#[source] rustls_pki_types::pem::Error),
+    /// The authority's certificate is not X.509.
+    #[error("the device CA is not an X.509 certificate")]
+    NotOne,
     /// A certificate could not be signed.
     #[error("cannot issue a certificate for {0}")]
     Issue(String, #[source] rcgen::Error),
@@ -72,6 +79,8 @@ pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
     certificate_der: CertificateDer<'static>,
+    device_life_ms: i64,
+    valid: RangeInclusive<UnixMillis>,
 }
 
 /// A certificate made for one device.
@@ -114,9 +123,17 @@ impl Authority {
         let key = KeyPair::from_pem(key_pem).map_err(CertificateError::Authority)?;
         let certificate_der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(CertificateError::AuthorityForm)?;
+        let valid = presented::validity(&certificate_der).ok_or(CertificateError::NotOne)?;
         let issuer =
             Issuer::from_ca_cert_der(&certificate_der, key).map_err(CertificateError::Authority)?;
-        Ok(Self { issuer, certificate_pem: certificate_pem.to_owned(), certificate_der })
+        let certificate_pem = certificate_pem.to_owned();
+        let device_life_ms = i64::from(*DEVICE_LIFE_DAYS.end()) * DAY_MS;
+        Ok(Self { issuer, certificate_pem, certificate_der, device_life_ms, valid })
+    }
+
+    /// The same, for devices' certificates of another life.
+    pub(crate) fn for_days(self, days: u16) -> Self {
+        Self { device_life_ms: i64::from(days) * DAY_MS, ..self }
     }
 
     /// Its certificate, PEM.
@@ -129,30 +146,89 @@ impl Authority {
         Digest::of(&self.certificate_der)
     }
 
-    /// Issues a certificate for `identity` and the public key of a request whose signature proves possession of the private one.
+    /// Issues a certificate for `identity` and the public key of a request, whose signature proved possession of the private one.
+    ///
+    /// RFC 5280, section 4.2, and RFC 2986, section 3: an authority may change or refuse what a request asks for. Rule: name,
+    /// alternative name, usages, serial number and validity are the server's own; the request gives the public key and nothing else.
     pub(crate) fn issue_device(
         &self,
         identity: &Identity,
-        request_pem: &str,
+        request: &Request,
         now: UnixMillis,
     ) -> Result<DeviceCertificate, CertificateError> {
-        let request = read_request(request_pem)?;
+        let expires_at = now.plus(self.device_life_ms);
+        let names = (identity.common_name(), identity.uri());
+        self.issue_client(names, request, now, expires_at)
+    }
+
+    /// Issues the certificate of a claim, with which devices may ask to be enrolled and nothing else.
+    pub(crate) fn issue_claim(
+        &self,
+        claim: &Claim,
+        request: &Request,
+        now: UnixMillis,
+        expires_at: UnixMillis,
+    ) -> Result<DeviceCertificate, CertificateError> {
+        self.issue_client((claim.common_name(), claim.uri()), request, now, expires_at)
+    }
+
+    fn issue_client(
+        &self,
+        (name, uri): (String, String),
+        request: &Request,
+        now: UnixMillis,
+        expires_at: UnixMillis,
+    ) -> Result<DeviceCertificate, CertificateError> {
+        self.check_clock(now)?;
         let serial = random_serial()?;
-        let mut params = params(&identity.common_name(), now, DEVICE_LIFE_MS);
-        let uri = Ia5String::try_from(identity.uri()).map_err(CertificateError::Authority)?;
+        let mut params = params(&name, now, expires_at.since(now));
+        let uri = Ia5String::try_from(uri).map_err(CertificateError::Authority)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.serial_number = Some(serial.clone());
         let certificate = params
-            .signed_by(&request.public_key, &self.issuer)
-            .map_err(|source| CertificateError::Issue(identity.common_name(), source))?;
+            .signed_by(request.public_key(), &self.issuer)
+            .map_err(|source| CertificateError::Issue(name, source))?;
         Ok(DeviceCertificate {
             chain_pem: self.chain(&certificate.pem()),
             serial: encode_hex(&serial.to_bytes()).trim_start_matches('0').to_owned(),
-            expires_at: now.plus(DEVICE_LIFE_MS),
+            expires_at,
         })
+    }
+
+    /// RFC 5280, section 6.1.3 (a)(2): a certificate counts only while its issuer's is valid. Rule: a clock of 1970 or 2099 signs nothing.
+    fn check_clock(&self, now: UnixMillis) -> Result<(), CertificateError> {
+        if self.valid.contains(&now) { Ok(()) } else { Err(CertificateError::Clock(now)) }
+    }
+
+    /// Signs a list of certificates that are not good any more (RFC 5280, section 5), PEM: for brokers that ask nobody.
+    pub(crate) fn revocation_list(
+        &self,
+        ended: &[Ended],
+        now: UnixMillis,
+    ) -> Result<String, CertificateError> {
+        let revoked = ended.iter().filter_map(|Ended { serial, at }| {
+            // Serial numbers have 16 bytes, and the first of them is not 0.
+            let serial = decode_hex(serial)?;
+            Some(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&serial),
+                revocation_time: date_time_ymd(1970, 1, 1) + since_1970(*at),
+                reason_code: Some(RevocationReason::Unspecified),
+                invalidity_date: None,
+            })
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(1970, 1, 1) + since_1970(now.plus(-BACKDATED_MS)),
+            next_update: date_time_ymd(1970, 1, 1) + since_1970(now.plus(REVOCATION_LIST_LIFE_MS)),
+            crl_number: SerialNumber::from(u64::try_from(now.0).unwrap_or(0)),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let signed = list.signed_by(&self.issuer).map_err(CertificateError::Authority)?;
+        signed.pem().map_err(CertificateError::Authority)
     }
 
     /// Issues a certificate for the server itself, with a new key: valid for `hosts`, and as a client of an external broker.
@@ -207,67 +283,6 @@ fn names_host(name: &GeneralName<'_>, host: &str) -> bool {
     }
 }
 
-/// Which device a certificate names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Identity {
-    /// Whose device.
-    pub(crate) tenant: TenantId,
-    /// The device.
-    pub(crate) device: DeviceId,
-}
-
-/// A device's certificate as it was presented; the handshake has checked its signature.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Presented {
-    /// Which device it names.
-    pub(crate) identity: Identity,
-    /// Its serial number, lower-case hex without leading zeros.
-    pub(crate) serial: String,
-}
-
-impl Identity {
-    /// `<tenant>:<device>`: the common name, the MQTT client id and the MQTT user name.
-    pub(crate) fn common_name(&self) -> String {
-        format!("{}:{}", self.tenant, self.device)
-    }
-
-    /// Parses `<tenant>:<device>`.
-    pub(crate) fn parse(common_name: &str) -> Option<Self> {
-        let (tenant, device) = common_name.split_once(':')?;
-        Some(Self { tenant: TenantId::parse(tenant).ok()?, device: DeviceId::parse(device).ok()? })
-    }
-
-    fn uri(&self) -> String {
-        format!("urn:sealift:{}:{}", self.tenant, self.device)
-    }
-}
-
-impl Presented {
-    /// Reads the identity from a certificate; none if its name and its URI are not those of one device.
-    pub(crate) fn read(certificate_der: &[u8]) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(certificate_der).ok()?;
-        let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
-        let identity = Identity::parse(name)?;
-        let names = certificate.subject_alternative_name().ok()??;
-        let [GeneralName::URI(uri)] = names.value.general_names.as_slice() else { return None };
-        let serial = certificate.tbs_certificate.serial.to_str_radix(16);
-        (*uri == identity.uri()).then_some(Self { identity, serial })
-    }
-}
-
-fn read_request(pem: &str) -> Result<CertificateSigningRequestParams, CertificateError> {
-    if pem.len() > REQUEST_BYTES_MAX {
-        return Err(CertificateError::RequestSize(pem.len()));
-    }
-    let request =
-        CertificateSigningRequestParams::from_pem(pem).map_err(CertificateError::Request)?;
-    // The library names the algorithm by the signature alone, so the point's length is looked at as well.
-    let key = &request.public_key;
-    let is_p256 = *key.algorithm() == rcgen::PKCS_ECDSA_P256_SHA256
-        && key.der_bytes().len() == P256_POINT_BYTES;
-    if is_p256 { Ok(request) } else { Err(CertificateError::RequestKey) }
-}
-
 fn params(common_name: &str, now: UnixMillis, life_ms: i64) -> CertificateParams {
     let mut params = CertificateParams::default();
     let mut name = DistinguishedName::new();
@@ -306,8 +321,6 @@ fn host_name(host: &str) -> Result<SanType, CertificateError> {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
-
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
@@ -320,14 +333,13 @@ mod tests {
         Identity::parse("main:cam-1").unwrap()
     }
 
-    fn request(edit: impl Fn(&mut CertificateParams), key: &KeyPair) -> String {
+    fn issue(now: UnixMillis) -> Result<DeviceCertificate, CertificateError> {
+        let key = p256_key().unwrap();
         let mut params = CertificateParams::default();
-        edit(&mut params);
-        params.serialize_request(key).unwrap().pem().unwrap()
-    }
-
-    fn issue(request: &str) -> Result<DeviceCertificate, CertificateError> {
-        authority().issue_device(&identity(), request, NOW)
+        params.distinguished_name = DistinguishedName::new();
+        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+        let request = Request::read(&pem, &[]).unwrap();
+        authority().for_days(30).issue_device(&identity(), &request, now)
     }
 
     fn read(issued: &DeviceCertificate) -> (CertificateDer<'static>, Presented) {
@@ -337,52 +349,76 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_names_the_device_and_nothing_of_the_request() {
-        let key = p256_key().unwrap();
-        let greedy = request(
-            |params| {
-                params.distinguished_name.push(DnType::CommonName, "main:cam-2");
-                params.subject_alt_names =
-                    vec![SanType::URI("urn:sealift:main:cam-2".try_into().unwrap())];
-                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            },
-            &key,
-        );
-
-        let issued = issue(&greedy).unwrap();
+    fn every_field_of_a_devices_certificate_is_the_servers() {
+        let issued = issue(NOW).unwrap();
 
         let (der, presented) = read(&issued);
-        assert_eq!(presented, Presented { identity: identity(), serial: issued.serial.clone() });
+        assert_eq!(presented.whose, Whose::Device(identity()));
+        assert_eq!(presented.serial, issued.serial);
         let (_, certificate) = X509Certificate::from_der(&der).unwrap();
         assert!(!certificate.is_ca());
         let usage = certificate.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth);
+        assert_eq!(issued.expires_at, NOW.plus(30 * DAY_MS));
     }
 
     #[test]
-    fn a_request_signed_by_another_key_is_refused() {
-        let (own, foreign) = (p256_key().unwrap(), p256_key().unwrap());
-        let pem = request(|_| (), &own);
-        let der = rustls_pki_types::CertificateSigningRequestDer::from_pem_slice(pem.as_bytes());
-        let mut der = der.unwrap().to_vec();
-        let point = own.public_key_raw().to_vec();
-        let at = der.windows(point.len()).position(|window| window == point).unwrap();
-        der[at..at + point.len()].copy_from_slice(foreign.public_key_raw());
-        let body = base64::engine::general_purpose::STANDARD.encode(&der);
-        let forged = format!(
-            "-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n"
-        );
-
-        assert!(matches!(issue(&forged), Err(CertificateError::Request(_))));
+    fn time_makes_a_certificate_early_timely_expired_and_lapsed() {
+        let (_, presented) = read(&issue(NOW).unwrap());
+        let (day, end) = (DAY_MS, NOW.plus(30 * DAY_MS));
+        for (at, timeliness) in [
+            (UnixMillis(0), Timeliness::Early),
+            (NOW.plus(-BACKDATED_MS - 1_000), Timeliness::Early),
+            (NOW.plus(-BACKDATED_MS), Timeliness::Timely),
+            (end, Timeliness::Timely),
+            (end.plus(1_000), Timeliness::Expired),
+            (end.plus(30 * day), Timeliness::Expired),
+            (end.plus(30 * day + 1_000), Timeliness::Lapsed),
+            (UnixMillis(4_070_908_800_000), Timeliness::Lapsed),
+        ] {
+            assert_eq!(presented.timeliness(at), timeliness, "{at}");
+        }
     }
 
     #[test]
-    fn keys_on_other_curves_and_large_requests_are_refused() {
-        let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        assert!(matches!(issue(&request(|_| (), &p384)), Err(CertificateError::RequestKey)));
-        let large = "x".repeat(REQUEST_BYTES_MAX + 1);
-        assert!(matches!(issue(&large), Err(CertificateError::RequestSize(_))));
+    fn a_clock_of_1970_or_2099_signs_nothing() {
+        for wrong in [UnixMillis(0), NOW.plus(-2 * DAY_MS), UnixMillis(4_070_908_800_000)] {
+            assert!(matches!(issue(wrong), Err(CertificateError::Clock(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_claim_is_no_device() {
+        let key = p256_key().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+        let request = Request::read(&pem, &[]).unwrap();
+        let claim = Claim { tenant: identity().tenant, id: "c-1".to_owned() };
+
+        let issued = authority().issue_claim(&claim, &request, NOW, NOW.plus(DAY_MS)).unwrap();
+
+        let (der, presented) = read(&issued);
+        assert_eq!(presented.whose, Whose::Claim(claim));
+        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        let name = certificate.subject().iter_common_name().next().unwrap().as_str().unwrap();
+        assert_eq!(Identity::parse(name), None);
+    }
+
+    #[test]
+    fn a_revocation_list_names_what_ended() {
+        use x509_parser::revocation_list::CertificateRevocationList;
+        let issued = issue(NOW).unwrap();
+        let ended = [Ended { serial: issued.serial.clone(), at: NOW }];
+
+        let pem = authority().revocation_list(&ended, NOW).unwrap();
+
+        let der = rustls_pki_types::CertificateRevocationListDer::from_pem_slice(pem.as_bytes());
+        let der = der.unwrap();
+        let (_, list) = CertificateRevocationList::from_der(&der).unwrap();
+        let serials: Vec<_> =
+            list.iter_revoked_certificates().map(|it| it.serial().to_str_radix(16)).collect();
+        assert_eq!(serials, [issued.serial]);
     }
 
     #[test]

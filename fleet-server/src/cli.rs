@@ -53,6 +53,8 @@ enum Command {
     Token(TokenCommand),
     /// Print the access list for an external mosquitto: make it anew, and reload mosquitto, when devices come or go
     MqttAcl(Place),
+    /// Print the list of certificates that ended before their time, signed, for an external broker that asks nobody
+    MqttCrl(Place),
     /// Print a link that logs one person into the console, once, within five minutes
     LoginLink(LoginLink),
 }
@@ -214,6 +216,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Operator(command) => operator::run(command).await,
         Command::Token(TokenCommand::Create(create)) => create_token(create).await,
         Command::MqttAcl(place) => mqtt_acl(&place.read()?).await,
+        Command::MqttCrl(place) => mqtt_crl(&place.read()?).await,
         Command::LoginLink(link) => login_link(link).await,
     }
 }
@@ -282,6 +285,14 @@ async fn mqtt_acl(config: &Config) -> Result<()> {
     let store = Store::open(&config.store_url()).await?.tenant(&config.tenant);
     let devices = store.good_devices().await?;
     write_answer(&access::mosquitto_list(&config.tenant, &devices));
+    Ok(())
+}
+
+async fn mqtt_crl(config: &Config) -> Result<()> {
+    let store = Store::open(&config.store_url()).await?.tenant(&config.tenant);
+    let now = clock::now();
+    let ended = store.ended_certificates(now).await?;
+    write_answer(server::authority(config)?.revocation_list(&ended, now)?.trim_end());
     Ok(())
 }
 

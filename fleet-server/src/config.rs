@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sealift_protocol::id::TenantId;
 use serde::{Deserialize, Serialize};
 
+use crate::certificate;
 use crate::drift::Policy;
 pub use access::{Access, Approval, Approvals, Oidc};
 
@@ -106,6 +107,8 @@ pub struct Devices {
     pub listen: SocketAddr,
     /// Names and addresses under which devices reach the server; the first is what they are told.
     pub hosts: Vec<String>,
+    /// Days that a device's certificate lives; it is renewed at two thirds.
+    pub certificate_days: u16,
 }
 
 /// The broker: the embedded one, unless another is named.
@@ -122,10 +125,13 @@ pub struct Mqtt {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct External {
-    /// Its host, for the server and for devices.
+    /// Its host, for the server and, unless they are told another, for devices.
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// `host:port` for devices, where they come in by another listener.
+    #[serde(default)]
+    pub devices: Option<String>,
     /// Distinguishes servers that share one broker.
     #[serde(default = "fleet_server")]
     pub client_id: String,
@@ -218,7 +224,8 @@ impl Operators {
 impl Default for Devices {
     fn default() -> Self {
         let hosts = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
-        Self { listen: loopback(8443), hosts }
+        let certificate_days = *certificate::DEVICE_LIFE_DAYS.end();
+        Self { listen: loopback(8443), hosts, certificate_days }
     }
 }
 
@@ -395,6 +402,12 @@ impl Config {
                 "name the host under which devices reach this server",
             );
         }
+        if !certificate::DEVICE_LIFE_DAYS.contains(&self.devices.certificate_days) {
+            return rule(
+                format!("devices.certificate_days is {}", self.devices.certificate_days),
+                "give 30 to 90 days, or leave it out for 90",
+            );
+        }
         if self.timing.reconcile_ms < 10 || self.timing.drift_interval_s == 0 {
             return rule(
                 "timing.reconcile_ms is below 10, or timing.drift_interval_s is 0".to_owned(),
@@ -447,6 +460,14 @@ mod tests {
             let text = format!("data = 'd'\n{text}");
             assert!(matches!(read(&text), Err(ConfigError::Form(..))), "{text}");
         }
+    }
+
+    #[test]
+    fn devices_certificates_live_a_month_to_a_season() {
+        let days = |days: u16| read(&format!("data = 'd'\n[devices]\ncertificate_days = {days}"));
+        assert!(days(30).is_ok() && days(90).is_ok());
+        assert!(matches!(days(29), Err(ConfigError::Rule(..))));
+        assert!(matches!(days(91), Err(ConfigError::Rule(..))));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,10 +15,15 @@ use sealift_protocol::limits::LABELS_MAX;
 use subtle::ConstantTimeEq as _;
 
 use crate::audit::Deed;
-use crate::certificate::{Authority, CertificateError, Identity};
+use crate::certificate::{Authority, CertificateError, Identity, Request, RequestError};
 use crate::filter;
-use crate::store::enrol::{NewToken, Token};
+use crate::store::enrol::{Given, NewToken, Taken, Token};
 use crate::store::{StoreError, TenantStore};
+
+pub(crate) mod claims;
+mod limiter;
+
+use limiter::Limiter;
 
 /// Names the form of the token; another form gets another name.
 const TOKEN_FORM: &str = "sle1";
@@ -34,14 +39,6 @@ const LIFE_DEFAULT_S: u32 = 3_600;
 
 /// A token for a factory batch lives a year at most.
 const LIFE_MAX_S: u32 = 365 * 24 * 3_600;
-
-/// Refusals that one address may cause a minute before it has to wait.
-const REFUSALS_A_MINUTE: u32 = 20;
-
-/// Addresses remembered for that.
-const ADDRESSES_MAX: usize = 10_000;
-
-const MINUTE_MS: i64 = 60_000;
 
 /// Why a device was not enrolled, or a token not made.
 #[derive(Debug, thiserror::Error)]
@@ -62,14 +59,17 @@ pub(crate) enum EnrolError {
     #[error("a device {0} is enrolled already")]
     Taken(DeviceId),
     /// The certificate request.
-    #[error("the certificate request of {device} is refused")]
+    #[error("the certificate request of {device} is refused: {source}")]
     Request {
         /// Who asked.
         device: DeviceId,
         /// Why.
         #[source]
-        source: CertificateError,
+        source: RequestError,
     },
+    /// The authority does not sign.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// Too many refusals.
     #[error("too many refused enrolments from {0}")]
     TooMany(IpAddr),
@@ -93,10 +93,10 @@ impl EnrolError {
             Self::Used => Some("enrol.token-used"),
             Self::Bound(_) => Some("enrol.token-bound"),
             Self::Taken(_) => Some("enrol.device-taken"),
-            Self::Request { .. } => Some("enrol.request"),
+            Self::Request { source, .. } => Some(source.code()),
             Self::TooMany(_) => Some("enrol.too-many"),
             Self::Terms(_) => Some("enrol.terms"),
-            Self::Random(_) | Self::Store(_) => None,
+            Self::Certificate(_) | Self::Random(_) | Self::Store(_) => None,
         }
     }
 
@@ -111,7 +111,11 @@ impl EnrolError {
                 Some("take another id, or make a token with `--device` to replace the device")
             }
             Self::TooMany(_) => Some("wait a minute"),
-            Self::Request { .. } | Self::Terms(_) | Self::Random(_) | Self::Store(_) => None,
+            Self::Request { .. }
+            | Self::Certificate(_)
+            | Self::Terms(_)
+            | Self::Random(_)
+            | Self::Store(_) => None,
         }
     }
 }
@@ -119,9 +123,9 @@ impl EnrolError {
 /// Makes tokens and lets devices in.
 pub(crate) struct Enrolment {
     store: TenantStore,
-    authority: Authority,
+    authority: Arc<Authority>,
     places: Places,
-    refusals: Mutex<BTreeMap<IpAddr, (UnixMillis, u32)>>,
+    limiter: Limiter,
 }
 
 /// What a device is told of the server.
@@ -137,8 +141,8 @@ pub(crate) struct Places {
 
 impl Enrolment {
     /// Enrols devices of the store's tenant.
-    pub(crate) fn new(store: TenantStore, authority: Authority, places: Places) -> Self {
-        Self { store, authority, places, refusals: Mutex::default() }
+    pub(crate) fn new(store: TenantStore, authority: Arc<Authority>, places: Places) -> Self {
+        Self { store, authority, places, limiter: Limiter::default() }
     }
 
     /// The devices' HTTPS URL.
@@ -195,21 +199,33 @@ impl Enrolment {
         from: IpAddr,
         now: UnixMillis,
     ) -> Result<EnrolResponse, EnrolError> {
-        self.check_refusals(from, now)?;
+        let attempt = self.limiter.begin(from, now).ok_or(EnrolError::TooMany(from))?;
         let device = request.device.clone();
         let outcome = self.try_enrol(request, now).await;
         if let Err(error) = &outcome
             && let Some(code) = error.code()
         {
-            self.count_refusal(from, now);
-            tracing::warn!(%device, %from, code, "enrolment refused");
-            let detail = format!("{code} from {from}");
-            let deed = deed(("unknown", "device.enrol-refused"), device.as_str(), &detail);
-            let mut change = self.store.begin().await?;
-            change.audit(&deed, now).await?;
-            change.commit().await?;
+            attempt.refuse();
+            tracing::warn!(%device, %from, code, help = error.help(), "enrolment refused");
+            self.note_refusal((&device, code), from, now).await?;
         }
         outcome
+    }
+
+    async fn note_refusal(
+        &self,
+        (device, code): (&DeviceId, &str),
+        from: IpAddr,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        if !self.limiter.is_audited(now) {
+            return Ok(());
+        }
+        let detail = format!("{code} from {from}");
+        let mut change = self.store.begin().await?;
+        let deed = deed(("unknown", "device.enrol-refused"), device.as_str(), &detail);
+        change.audit(&deed, now).await?;
+        change.commit().await
     }
 
     async fn try_enrol(
@@ -223,16 +239,23 @@ impl Enrolment {
         let is_known = self.store.is_device_known(&device).await?;
         check(&token, hash, &device, is_known, now)?;
         let identity = Identity { tenant: self.store.tenant().clone(), device: device.clone() };
-        let certificate = self
-            .authority
-            .issue_device(&identity, &request.csr_pem, now)
+        let own = [device.as_str(), &identity.common_name()];
+        let request = Request::read(&request.csr_pem, &own)
             .map_err(|source| EnrolError::Request { device: device.clone(), source })?;
+        let certificate = self.authority.issue_device(&identity, &request, now)?;
 
         let mut change = self.store.begin().await?;
         if !change.use_enrol_token(&token.id, now).await? {
             return Err(EnrolError::Used);
         }
-        change.enrol_device(&device, &certificate, &token.labels, now).await?;
+        let is_bound = token.device.is_some();
+        let given = Given {
+            labels: &token.labels,
+            taken: if is_bound { Taken::Replaced } else { Taken::LeftAlone },
+        };
+        if !change.enrol_device(&device, &certificate, given, now).await? {
+            return Err(EnrolError::Taken(device)); // by another token, at the same moment
+        }
         let actor = format!("device:{device}");
         let detail = format!("token {}, certificate {}", token.id, certificate.serial);
         change.audit(&deed((&actor, "device.enrol"), device.as_str(), &detail), now).await?;
@@ -253,28 +276,6 @@ impl Enrolment {
         let ca = self.authority.digest().hex();
         let root = Digest::of(&self.places.first_root).hex();
         format!("{TOKEN_FORM}.{}.{ca}.{root}", URL_SAFE_NO_PAD.encode(secret))
-    }
-
-    fn check_refusals(&self, from: IpAddr, now: UnixMillis) -> Result<(), EnrolError> {
-        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        match refusals.get(&from) {
-            Some(&(since, count)) if now.since(since) < MINUTE_MS && count >= REFUSALS_A_MINUTE => {
-                Err(EnrolError::TooMany(from))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn count_refusal(&self, from: IpAddr, now: UnixMillis) {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        if refusals.len() >= ADDRESSES_MAX {
-            refusals.retain(|_, (since, _)| now.since(*since) < MINUTE_MS);
-        }
-        let entry = refusals.entry(from).or_insert((now, 0));
-        if now.since(entry.0) >= MINUTE_MS {
-            *entry = (now, 0);
-        }
-        entry.1 = entry.1.saturating_add(1);
     }
 }
 

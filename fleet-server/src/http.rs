@@ -40,6 +40,7 @@ mod console;
 pub(crate) mod device;
 mod devices;
 mod drift;
+pub(crate) mod claims;
 pub(crate) mod enrol;
 pub(crate) mod error;
 mod events;

@@ -3,7 +3,7 @@
 //! Messages of many devices are committed together: one wait for the disk serves all that came in the meantime.
 
 use sealift_protocol::id::{DeviceId, TenantId, UnixMillis};
-use sealift_protocol::telemetry::{Ack, Severity};
+use sealift_protocol::telemetry::Ack;
 use sealift_protocol::topic::Up;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -109,7 +109,7 @@ impl Ingest {
         text: &str,
         now: UnixMillis,
     ) -> Result<(), IngestError> {
-        let message = Message::event(Severity::Security, code, text, now);
+        let message = Message::security(code, text, now);
         self.queue(of, message, now).await.map(|_| ())
     }
 

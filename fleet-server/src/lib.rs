@@ -27,6 +27,7 @@ mod permission;
 mod reach;
 mod reconcile;
 mod registry;
+mod renewal;
 mod rollback;
 mod signals;
 mod store;

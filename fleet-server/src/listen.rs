@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -23,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 use tower::util::MapRequestLayer;
 
-use crate::certificate::Presented;
+use crate::certificate::{Presented, Whose};
+use crate::signals::Signals;
 
 /// Connections to one port at a time, about 30 KB each. Devices connect for a request or a download, not for ever.
 const CONNECTIONS_MAX: usize = 8_192;
@@ -46,6 +48,32 @@ pub(crate) struct Peer {
     pub(crate) certificate: Option<Presented>,
 }
 
+/// What ends connections early.
+#[derive(Debug, Clone)]
+pub(crate) struct Until {
+    /// The server stops.
+    pub(crate) stop: CancellationToken,
+    /// The device at the other end is revoked.
+    pub(crate) signals: Signals,
+}
+
+impl Until {
+    /// Waits for the device to be revoked; for ever, if it is none.
+    async fn revoked(&self, peer: &Peer) {
+        let mut revoked = self.signals.revoked();
+        let Some(Presented { whose: Whose::Device(identity), .. }) = &peer.certificate else {
+            return std::future::pending().await;
+        };
+        loop {
+            match revoked.recv().await {
+                Ok(device) if device != identity.device => (),
+                // With signals lost it may have been this one: it connects again, if it may.
+                Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => return,
+            }
+        }
+    }
+}
+
 /// Binds a port.
 pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
@@ -56,8 +84,9 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
-    stop: CancellationToken,
+    until: Until,
 ) {
+    let Until { stop, signals } = until;
     let acceptor = tls.map(TlsAcceptor::from);
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -68,9 +97,10 @@ pub(crate) async fn serve(
             accepted = accept(&listener, &room) => accepted,
         };
         let Some((stream, address, permit)) = accepted else { continue };
-        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        let (acceptor, router) = (acceptor.clone(), router.clone());
+        let until = Until { stop: stop.clone(), signals: signals.clone() };
         connections.spawn(async move {
-            connection(stream, address, acceptor, router, stop).await;
+            connection(stream, address, acceptor, router, until).await;
             drop(permit);
         });
     }
@@ -100,21 +130,21 @@ async fn connection(
     address: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     router: Router,
-    stop: CancellationToken,
+    until: Until,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let Some(acceptor) = acceptor else {
-        return exchange(stream, Peer { address, certificate: None }, router, stop).await;
+        return exchange(stream, Peer { address, certificate: None }, router, until).await;
     };
     match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates();
             let certificate = chain.and_then(|chain| Presented::read(chain.first()?));
-            exchange(stream, Peer { address, certificate }, router, stop).await;
+            exchange(stream, Peer { address, certificate }, router, until).await;
         }
-        Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake refused"),
+        Ok(Err(error)) => tracing::info!(%address, %error, "TLS handshake refused"),
         Err(_) => tracing::debug!(%address, "TLS handshake too slow"),
     }
 }
@@ -123,10 +153,11 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     peer: Peer,
     router: Router,
-    stop: CancellationToken,
+    until: Until,
 ) {
+    let shown = peer.clone();
     let with_peer = MapRequestLayer::new(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(shown.clone());
         request.map(Body::new)
     });
     let service = with_peer.layer(router);
@@ -138,7 +169,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     tokio::pin!(exchange);
     let ended = tokio::select! {
         ended = &mut exchange => ended,
-        () = stop.cancelled() => {
+        () = until.revoked(&peer) => return, // and a download that is under way with it
+        () = until.stop.cancelled() => {
             exchange.as_mut().graceful_shutdown();
             exchange.await
         }

@@ -26,6 +26,7 @@ use crate::certificate::{Authority, CertificateError, is_server_certificate_stal
 use crate::clock;
 use crate::config::{Config, ConfigError, Operators};
 use crate::directive::Director;
+use crate::enrol::claims::Claims;
 use crate::enrol::{Enrolment, Places};
 use crate::events::Hub;
 use crate::http::device::DevicePort;
@@ -35,9 +36,10 @@ use crate::http::registry::Registry;
 use crate::http::trust::Roles;
 use crate::http::{self, App};
 use crate::ingest::Ingest;
-use crate::listen;
+use crate::listen::{self, Until};
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
+use crate::renewal::Renewal;
 use crate::signals::Signals;
 use crate::store::{Store, StoreError, TenantStore};
 use crate::tls::{self, TlsError};
@@ -143,9 +145,7 @@ impl Opened {
         let director = Director::open(&keys, &config.tenant, config.timing.directive_valid_s)?;
         trust.check_director(&director.public()).await?;
         let notary = Notary::open(&keys, &config.tenant)?;
-        let certificate = keys::read_secret(&keys.join(keys::CA_CERTIFICATE))?;
-        let authority =
-            Authority::open(&certificate, &keys::read_secret(&keys.join(keys::CA_KEY))?)?;
+        let authority = authority(&config)?;
         let own = OwnCertificate::ensure(&config, &authority, now)?;
         let tenant = store.tenant(&config.tenant);
         audit::note_start(&tenant, &notary, &director.public(), now).await?;
@@ -165,6 +165,7 @@ impl Opened {
             Some(external) => BrokerSettings::External(ExternalSettings {
                 host: external.host.clone(),
                 port: external.port,
+                devices: external.devices.clone(),
                 client_id: external.client_id.clone(),
                 ca: external.ca.as_ref().unwrap_or(device_ca).clone(),
                 certificate: external.certificate.as_ref().unwrap_or(certificate).clone(),
@@ -261,14 +262,16 @@ impl Server {
         let device_router = http::device::router(DevicePort {
             store: parts.tenant.clone(),
             enrolment: Arc::clone(&parts.enrolment),
+            claims: Arc::clone(&parts.claims),
+            renewal: parts.renewal.clone(),
             trust: Arc::clone(&parts.trust),
             registry: parts.registry.clone(),
         });
         let operator_router = http::router(parts.app(), edge(&parts));
-        let stop = self.stop.clone();
-        let serve = listen::serve(devices, Some(devices_tls), device_router, stop.clone());
+        let until = Until { stop: self.stop.clone(), signals: parts.signals.clone() };
+        let serve = listen::serve(devices, Some(devices_tls), device_router, until.clone());
         self.spawn_graceful("devices' port", serve);
-        let serve = listen::serve(operators, operators_tls, operator_router, stop);
+        let serve = listen::serve(operators, operators_tls, operator_router, until);
         self.spawn_graceful("operators' port", serve);
 
         self.spawn("browsers", http::tell_browsers(parts.app()));
@@ -316,12 +319,22 @@ impl Server {
     }
 }
 
+/// The device CA, from the key folder.
+pub(crate) fn authority(config: &Config) -> Result<Authority, ServerError> {
+    let folder = config.keys();
+    let certificate = keys::read_secret(&folder.join(keys::CA_CERTIFICATE))?;
+    let key = keys::read_secret(&folder.join(keys::CA_KEY))?;
+    Ok(Authority::open(&certificate, &key)?.for_days(config.devices.certificate_days))
+}
+
 /// Everything that runs, before its tasks are started.
 struct Parts {
     config: Config,
     tenant: TenantStore,
     trust: Arc<Trust>,
     enrolment: Arc<Enrolment>,
+    claims: Arc<Claims>,
+    renewal: Renewal,
     registry: Registry,
     own: OwnCertificate,
     broker: Broker,
@@ -350,6 +363,8 @@ impl Parts {
         let (signals, hub, metrics) = (Signals::default(), Hub::default(), Metrics::default());
         let (ingest, ingest_task) = Ingest::start(store.clone(), signals.clone(), hub.clone());
         let gate = Gate::new(store.clone(), ingest, metrics.clone());
+        let authority = Arc::new(authority);
+        let renewal = Renewal::new(tenant.clone(), Arc::clone(&authority), gate.clone());
         let (broker, broker_task) = Broker::start(settings, gate, config.device_host()).await?;
         let courier = Courier::new(tenant.clone(), broker.clone(), signals.clone());
         let places = Places {
@@ -357,6 +372,8 @@ impl Parts {
             mqtt: broker.address().to_owned(),
             first_root: trust.first_root().await?,
         };
+        let claims = Claims::new(tenant.clone(), Arc::clone(&authority), places.clone());
+        let claims = Arc::new(claims);
         let enrolment = Arc::new(Enrolment::new(tenant.clone(), authority, places));
         let registry = Registry::new(tenant.clone(), blobs);
         let (director, notary) = (Arc::new(director), Arc::new(notary));
@@ -385,6 +402,8 @@ impl Parts {
             tenant,
             trust,
             enrolment,
+            claims,
+            renewal,
             registry,
             own,
             broker,
@@ -503,6 +522,7 @@ fn edge(parts: &Parts) -> OpenApiRouter {
         .merge(http::trust::metadata_router(Arc::clone(&parts.trust)));
     http::models::router(models)
         .merge(http::enrol::router(Arc::clone(&parts.enrolment)))
+        .merge(http::claims::router(Arc::clone(&parts.claims)))
         .merge(http::trust::router(roles))
         .merge(OpenApiRouter::from(files))
 }

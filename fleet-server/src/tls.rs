@@ -3,11 +3,20 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    ServerConfig, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use sealift_protocol::id::UnixMillis;
+
+use crate::certificate;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +35,8 @@ pub(crate) enum TlsError {
     Key(std::path::PathBuf, #[source] rustls::Error),
 }
 
-/// The devices' port: a certificate of the device CA is checked if one comes, and its absence is left to the routes to refuse.
+/// The devices' port: a certificate of the device CA is checked if one comes. Its absence, and a time that is not its own, are left to
+/// the routes to refuse: those who may renew it have to be told apart, and the others to be told why.
 pub(crate) fn devices_config(
     certificate: &Path,
     key: &Path,
@@ -38,7 +48,7 @@ pub(crate) fn devices_config(
         .build()
         .map_err(|error| unusable(error.into()))?;
     let config = ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(AtItsTime(verifier)))
         .with_single_cert(certificates(certificate)?, private_key(key)?)
         .map_err(|error| TlsError::Key(key.to_owned(), error))?;
     Ok(with_http(config))
@@ -66,6 +76,79 @@ pub(crate) fn client_config(
         .with_root_certificates(roots(ca)?)
         .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
         .map_err(|error| TlsError::Key(key.to_owned(), error))
+}
+
+/// RFC 5280, section 6.1: the path is checked for one moment in time. Rule: if a certificate is good for everything but the time, it is
+/// checked for the nearest moment of its own validity instead. Nobody gets in by that alone: [`crate::renewal`] asks for the time.
+#[derive(Debug)]
+struct AtItsTime(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for AtItsTime {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let refused = match self.0.verify_client_cert(end_entity, intermediates, now) {
+            Err(Error::InvalidCertificate(reason)) if is_of_time(&reason) => reason,
+            other => return other,
+        };
+        let moment = nearest_moment(end_entity, now).ok_or(Error::InvalidCertificate(refused))?;
+        self.0.verify_client_cert(end_entity, intermediates, moment)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+const fn is_of_time(reason: &CertificateError) -> bool {
+    matches!(
+        reason,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+    )
+}
+
+fn nearest_moment(certificate: &[u8], now: UnixTime) -> Option<UnixTime> {
+    let valid = certificate::validity(certificate)?;
+    let seconds = |at: UnixMillis| u64::try_from(at.0 / 1_000).ok();
+    let (first, last) = (seconds(*valid.start())?, seconds(*valid.end())?);
+    let nearest = now.as_secs().max(first).min(last);
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(nearest)))
 }
 
 fn with_http(mut config: ServerConfig) -> Arc<ServerConfig> {

@@ -83,6 +83,16 @@ impl Client {
         Ok(self.send(self.request(Method::POST, &api(path))?.json(body)).await?.json().await?)
     }
 
+    /// Posts what has no answer.
+    pub(crate) async fn order<B: Serialize + Sync>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<()> {
+        send(self.request(Method::POST, &api(path))?.json(body)).await?;
+        Ok(())
+    }
+
     pub(crate) async fn patch<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
         path: &str,

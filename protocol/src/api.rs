@@ -6,6 +6,7 @@ mod alert;
 mod campaign;
 mod device;
 mod drift;
+mod enrol;
 mod model;
 mod operate;
 mod revocation;
@@ -17,10 +18,16 @@ mod schema;
 pub use alert::{Acknowledge, AlertState, AlertView, WebhookNew, WebhookView};
 pub use campaign::Campaign;
 pub use device::{
-    DeviceState, DeviceView, EnrolRequest, EnrolResponse, EnrolTokenCreated, EnrolTokenNew,
-    EnrolTokenView, HealthView, LabelsChange, SlotView, TimelineEntry,
+    DeviceRevoke, DeviceState, DeviceView, EnrolRequest, EnrolResponse, EnrolTokenCreated,
+    EnrolTokenNew, EnrolTokenView, HealthView, LabelsChange, RenewRequest, RenewResponse, SlotView,
+    TimelineEntry,
 };
 pub use drift::{DriftPoint, DriftQuery, DriftState, DriftView, HistogramView};
+pub use enrol::{
+    ClaimAnswer, ClaimFile, ClaimRequest, EnrolClaimCreated, EnrolClaimNew, EnrolClaimView,
+    EnrolDeny, EnrolRequestState, EnrolRequestView, EnrolSerial, EnrolSerialView,
+    EnrolSerialsAdded, EnrolSerialsNew,
+};
 pub use model::{ModelView, VersionState, VersionView};
 pub use operate::{
     AttentionItem, AuditCheckpoint, AuditEntry, AuditKeyView, AuditProof, ModelAdoption, Page,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sealift_protocol::telemetry::SpoolId;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::keeper;
@@ -20,9 +20,11 @@ use crate::disk::{self, Secrecy};
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::journal::Journal;
+use crate::key;
 use crate::limits::SPOOL_BYTES_MAX;
 use crate::link::{self, Link, LinkEvent};
 use crate::origin::Origin;
+use crate::renewal::{self, Schedule};
 use crate::serve::{self, Switchboard};
 use crate::slots::Slots;
 use crate::spool::Spool;
@@ -51,11 +53,13 @@ pub(super) fn lock(store: &Path) -> Result<std::fs::File, SupervisorError> {
 pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
     let store = setup.store.clone();
     let identity = Identity::load(&store)?;
-    let tls = identity.tls(&store, &trust::authorities(&store.join("tuf")))?;
+    key::tidy(&store, &identity.key);
     let (journal, entries) = Journal::open(&store.join("journal"))?;
     let slots = Slots::open(&store)?;
     let device = restore(entries, &slots)?;
-    let clock = Clock::new(device.issued_at());
+    // The fleet's authority signed the certificate at that time, or the server its newest directive.
+    let clock = Clock::new(device.issued_at().max(*identity.valid().start()));
+    let tls = identity.tls(&store, &trust::authorities(&store.join("tuf")), &clock)?;
     let fresh = SpoolId(getrandom::u64().unwrap_or_else(|_| clock.now().0.unsigned_abs()));
     let spool = Spool::open(&store.join("spool"), SPOOL_BYTES_MAX, fresh)?;
     let origin = Origin::new(&identity.url, Arc::clone(&tls))?;
@@ -81,7 +85,8 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         clock: clock.clone(),
         inputs: inputs.clone(),
     };
-    let link = open_link(&setup, &identity, tls, clock.clone())?;
+    let (tls, tls_of_link) = watch::channel(tls);
+    let link = open_link(&setup, &identity, tls_of_link, clock.clone())?;
     reserve(&store)?;
     let now = clock.steady();
     let supervisor = Supervisor {
@@ -97,7 +102,9 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         switchboard,
         origin,
         endpoint,
+        renewal: Schedule::new(&identity.valid(), renewal::own_spread_permille(&identity)),
         certificate: identity,
+        tls,
         health: Health::default(),
         inputs,
         keeper: keeper.start(),
@@ -134,7 +141,7 @@ fn restore(entries: Vec<Entry>, slots: &Slots) -> Result<Device, SupervisorError
 fn open_link(
     setup: &Setup,
     identity: &Identity,
-    tls: Arc<rustls::ClientConfig>,
+    tls: watch::Receiver<Arc<rustls::ClientConfig>>,
     clock: Clock,
 ) -> Result<mpsc::Receiver<LinkEvent>, SupervisorError> {
     let refused = || SupervisorError::Broker(identity.mqtt.clone());

@@ -33,7 +33,12 @@ impl Agent {
     async fn enrolled(fleet: &Fleet) -> Self {
         let store = tempfile::tempdir().unwrap();
         let device = DeviceId::parse("cam-1").unwrap();
-        let enrolment = Enrolment { url: fleet.url.clone(), token: fleet.token(), device };
+        let enrolment = Enrolment {
+            url: fleet.url.clone(),
+            token: fleet.token(),
+            device,
+            is_replacement: false,
+        };
         enrol(store.path(), &enrolment).await.unwrap();
         Self { store, stop: CancellationToken::new(), running: None }
     }
@@ -379,13 +384,18 @@ async fn enrolment_believes_only_what_the_token_promises() {
         let good = std::mem::replace(&mut parts[part], &wrong);
         let store = tempfile::tempdir().unwrap();
         let token = parts.join(".");
-        let enrolment = Enrolment { url: fleet.url.clone(), token, device: device.clone() };
+        let enrolment = Enrolment {
+            url: fleet.url.clone(),
+            token,
+            device: device.clone(),
+            is_replacement: false,
+        };
         assert!(enrol(store.path(), &enrolment).await.is_err());
         assert!(!store.path().join("identity.json").exists());
         parts[part] = good;
     }
     let agent = Agent::enrolled(&fleet).await;
-    let enrolment = Enrolment { url: fleet.url.clone(), token, device };
+    let enrolment = Enrolment { url: fleet.url.clone(), token, device, is_replacement: false };
     let twice = enrol(agent.store.path(), &enrolment).await;
     assert!(matches!(twice, Err(crate::enrol::EnrolError::AlreadyEnrolled(_))));
 }

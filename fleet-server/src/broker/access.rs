@@ -20,6 +20,12 @@ pub(crate) enum Refusal {
     /// A last will on a topic that is not the device's own presence.
     #[error("a device tried to leave a last will on `{0}`")]
     Will(String),
+    /// A last will that is larger than presence.
+    #[error("a device tried to leave a last will of {0} bytes")]
+    WillSize(usize),
+    /// A message to be kept by the broker where none is.
+    #[error("a device tried to have `{0}` retained")]
+    Retain(String),
     /// A message on a topic that is not the device's own.
     #[error("a device tried to publish on `{0}`")]
     Publish(String),
@@ -27,6 +33,9 @@ pub(crate) enum Refusal {
     #[error("a device tried to subscribe to `{0}`")]
     Subscribe(String),
 }
+
+/// Presence takes 30 bytes.
+const WILL_BYTES_MAX: usize = 64;
 
 /// A refusal quotes at most this much of what was tried.
 const QUOTED_CHARS_MAX: usize = 120;
@@ -39,6 +48,8 @@ impl Refusal {
             Self::Name(_) => "mqtt.foreign-name",
             Self::Standing => "mqtt.revoked",
             Self::Will(_) => "mqtt.foreign-will",
+            Self::WillSize(_) => "mqtt.large-will",
+            Self::Retain(_) => "mqtt.foreign-retain",
             Self::Publish(_) => "mqtt.foreign-publish",
             Self::Subscribe(_) => "mqtt.foreign-subscribe",
         }
@@ -54,8 +65,17 @@ pub(crate) struct Connect<'a> {
     pub(crate) client_id: &'a str,
     /// Its user name.
     pub(crate) username: Option<&'a str>,
-    /// The topic of its last will.
-    pub(crate) will_topic: Option<&'a str>,
+    /// Its last will.
+    pub(crate) will: Option<Will<'a>>,
+}
+
+/// What a client leaves to be said when its connection is lost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Will<'a> {
+    /// Where.
+    pub(crate) topic: &'a str,
+    /// How much.
+    pub(crate) bytes: usize,
 }
 
 /// Finds out who connects. Rule: the certificate's name, the client id and the user name are one, and the will is the device's own.
@@ -70,13 +90,26 @@ pub(crate) fn identify(connect: Connect<'_>) -> Result<Identity, (Option<Identit
     if let Some(given) = foreign {
         return Err((Some(identity), Refusal::Name(quote(given))));
     }
-    let Some(will) = connect.will_topic else { return Ok(identity) };
-    match may_publish(&identity, will) {
-        Ok(Up::Conn) => Ok(identity),
+    match connect.will.map_or(Ok(()), |will| may_leave(&identity, will)) {
+        Ok(()) => Ok(identity),
+        Err(refusal) => Err((Some(identity), refusal)),
+    }
+}
+
+/// MQTT 5, section 3.1.2.5: the broker publishes a will in the client's name. Rule: it is the device's own presence, and no larger.
+fn may_leave(identity: &Identity, will: Will<'_>) -> Result<(), Refusal> {
+    match may_publish(identity, will.topic) {
+        Ok(Up::Conn) if will.bytes <= WILL_BYTES_MAX => Ok(()),
+        Ok(Up::Conn) => Err(Refusal::WillSize(will.bytes)),
         Ok(Up::Birth | Up::Report | Up::Beat | Up::Profile | Up::Event | Up::Result) | Err(_) => {
-            Err((Some(identity), Refusal::Will(quote(will))))
+            Err(Refusal::Will(quote(will.topic)))
         }
     }
+}
+
+/// MQTT 5, section 3.3.1.3: a retained message is kept for whoever subscribes later. Rule: presence may ask for it, nothing else may.
+pub(crate) fn may_retain(channel: Up, topic: &str) -> Result<(), Refusal> {
+    if channel == Up::Conn { Ok(()) } else { Err(Refusal::Retain(quote(topic))) }
 }
 
 /// Rule: a device publishes below `u/{device}/` of its own tenant, on the channels that exist, and nowhere else.
@@ -138,7 +171,8 @@ mod tests {
 
     fn connect<'a>(client_id: &'a str, will_topic: Option<&'a str>) -> Connect<'a> {
         let common_name = Some("main:cam-1");
-        Connect { common_name, client_id, username: common_name, will_topic }
+        let will = will_topic.map(|topic| Will { topic, bytes: 30 });
+        Connect { common_name, client_id, username: common_name, will }
     }
 
     #[test]
@@ -198,5 +232,8 @@ mod tests {
             let (_, refusal) = identify(connect("main:cam-1", Some(will))).unwrap_err();
             assert_eq!(refusal.code(), "mqtt.foreign-will", "{will}");
         }
+        let large = Will { topic: "sl/1/main/u/cam-1/conn", bytes: 65 };
+        let large = Connect { will: Some(large), ..connect("main:cam-1", None) };
+        assert_eq!(identify(large).unwrap_err().1, Refusal::WillSize(65));
     }
 }

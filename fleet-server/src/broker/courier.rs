@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use sealift_protocol::codec;
-use sealift_protocol::id::DeviceId;
+use sealift_protocol::id::{DeviceId, UnixMillis};
 use sealift_protocol::topic::{Broadcast, Down, Topic};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 
 use super::{Broker, BrokerError, Message};
+use crate::clock;
 use crate::signals::Signals;
 use crate::store::{StoreError, TenantStore};
 
 /// A lost signal delays a directive by this at most.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Devices that were revoked this lately are looked for again and again.
+const REVOKED_LATELY_MS: i64 = 2 * 60_000;
 
 /// Directives published between two commits.
 const PAGE: u32 = 500;
@@ -50,6 +54,9 @@ impl Courier {
                 tracing::warn!(error = &error as &dyn std::error::Error, "directives wait");
             } else {
                 known = memory;
+            }
+            if let Err(error) = self.end_unwelcome(clock::now()).await {
+                tracing::error!(%error, "cannot look up whose connections must end");
             }
             tokio::select! {
                 () = self.signals.directives().notified() => (),
@@ -103,15 +110,28 @@ impl Courier {
 
     async fn end(&self, device: Result<DeviceId, RecvError>) {
         match device {
-            Ok(device) => match self.broker.kick(self.store.tenant(), &device).await {
-                Ok(()) => tracing::info!(%device, "connection of a revoked device ended"),
-                Err(error) => tracing::error!(%device, %error, "revoked device still connected"),
-            },
+            Ok(device) => self.kick(&device).await,
             Err(RecvError::Lagged(missed)) => {
-                tracing::error!(missed, "revoked devices may still be connected");
+                tracing::warn!(missed, "connections of revoked devices end at the next look");
             }
             // The signals live as long as this task.
             Err(RecvError::Closed) => (),
+        }
+    }
+
+    /// Looks again: a signal may have been lost, a device may have come back through a broker that does not know yet, and certificates
+    /// expire while their connections last.
+    async fn end_unwelcome(&self, now: UnixMillis) -> Result<(), StoreError> {
+        for device in self.store.unwelcome_devices(now.plus(-REVOKED_LATELY_MS), now).await? {
+            self.kick(&device).await;
+        }
+        Ok(())
+    }
+
+    async fn kick(&self, device: &DeviceId) {
+        match self.broker.kick(self.store.tenant(), device).await {
+            Ok(()) => tracing::info!(%device, "connection ended, if there was one"),
+            Err(error) => tracing::error!(%device, %error, "device may still be connected"),
         }
     }
 }

@@ -22,11 +22,11 @@ use rmqtt::types::{
     AuthResult, ConnectInfo, From as Origin, FromType, Id, LastWill, Publish, PublishAclResult,
     PublishResult, Subscribe, SubscribeAclResult,
 };
-use sealift_protocol::topic::{Down, Topic};
+use sealift_protocol::topic::{Down, Topic, Up};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::access::Connect;
+use super::access::{Connect, Will};
 use super::gate::{Gate, Verdict};
 use super::{BrokerError, Message, PACKET_BYTES_MAX};
 use crate::certificate::Identity;
@@ -55,7 +55,7 @@ const CONNECTIONS_MAX: usize = 100_000;
 /// `<tenant>:<device>` has at most 61 characters.
 const CLIENT_ID_BYTES_MAX: usize = 64;
 
-/// A device has two filters; a few more while it changes.
+/// A device has two filters; seven single topics are all that it may subscribe to.
 const SUBSCRIPTIONS_MAX: usize = 8;
 
 /// Node number of the only node.
@@ -235,9 +235,9 @@ impl Hooks {
             common_name: certificate.and_then(|certificate| certificate.common_name.as_deref()),
             client_id: connect.client_id(),
             username: connect.username().map(|name| &**name),
-            will_topic: will.as_ref().map(|will| match will {
-                LastWill::V3(will) => &*will.topic,
-                LastWill::V5(will) => &*will.topic,
+            will: will.as_ref().map(|will| match will {
+                LastWill::V3(will) => Will { topic: &will.topic, bytes: will.message.len() },
+                LastWill::V5(will) => Will { topic: &will.topic, bytes: will.message.len() },
             }),
         };
         let serial = certificate.and_then(|certificate| certificate.serial.as_deref());
@@ -267,7 +267,8 @@ impl Hooks {
         let Some(identity) = Identity::parse(&session.id.client_id) else {
             return refused(PublishAckReason::NotAuthorized, true);
         };
-        match self.gate.publish(&identity, &publish.topic, &publish.payload).await {
+        let (topic, is_retained) = (&publish.topic, publish.retain);
+        match self.gate.publish(&identity, topic, &publish.payload, is_retained).await {
             Verdict::Stored(ack) => {
                 if let Some(payload) = ack {
                     let topic = Topic::Down(identity.tenant, identity.device, Down::Ack);
@@ -294,10 +295,13 @@ impl Hooks {
         if let (FromType::LastWill, Some(session)) = (origin.typ(), session)
             && let Some(identity) = Identity::parse(&session.id.client_id)
         {
-            self.gate.publish(&identity, &publish.topic, &publish.payload).await;
+            // Its topic and its size were looked at when the device connected.
+            self.gate.publish(&identity, &publish.topic, &publish.payload, false).await;
         }
         let is_device = matches!(origin.typ(), FromType::Custom | FromType::LastWill);
-        (is_device && publish.retain).then(|| {
+        // What may not be retained is left as it is, for the access hook to refuse.
+        let is_presence = matches!(Topic::parse(&publish.topic), Ok(Topic::Up(_, _, Up::Conn)));
+        (is_device && is_presence && publish.retain).then(|| {
             let mut packet = publish.clone();
             packet.inner.retain = false;
             packet

@@ -36,6 +36,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Longest wait before the next connection; each wait is a random share of a doubling limit.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// Time to end a device's connection.
+const KICK_MAX: Duration = Duration::from_secs(3);
+
 /// What the broker keeps for us while we are away.
 const SESSION_LIFE_S: u32 = 3_600;
 
@@ -46,6 +49,8 @@ pub(crate) struct ExternalSettings {
     pub(crate) host: String,
     /// Its port.
     pub(crate) port: u16,
+    /// `host:port` for devices; none if it is the same.
+    pub(crate) devices: Option<String>,
     /// Distinguishes servers that share one broker.
     pub(crate) client_id: String,
     /// The CA that signed its certificate.
@@ -59,6 +64,7 @@ pub(crate) struct ExternalSettings {
 /// The connection; cheap to clone.
 #[derive(Clone)]
 pub(super) struct External {
+    settings: Arc<ExternalSettings>,
     queue: mpsc::Sender<Message>,
     connections: watch::Receiver<u64>,
 }
@@ -73,12 +79,39 @@ impl External {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let (connected, connections) = watch::channel(0);
         let task = tokio::spawn(Link { options, gate, waiting, connected }.run());
-        Ok((Self { queue, connections }, task))
+        let settings = Arc::new(settings.clone());
+        Ok((Self { settings, queue, connections }, task))
     }
 
     /// Queues a message for the broker.
     pub(super) fn publish(&self, message: Message) -> Result<(), BrokerError> {
         self.queue.try_send(message).map_err(|_| BrokerError::Disconnected)
+    }
+
+    /// Ends a device's connection by taking its place for a moment (MQTT 5, section 3.1.4: a server that accepts a client id ends the
+    /// connection that has it). The broker has to let the server use any client id.
+    pub(super) async fn kick(&self, identity: &Identity) -> Result<(), BrokerError> {
+        let name = identity.common_name();
+        let settings = ExternalSettings { client_id: name.clone(), ..(*self.settings).clone() };
+        let mut options = options(&settings)?;
+        options.set_clean_start(true).set_session_expiry_interval(Some(0));
+        let (client, mut events) = AsyncClient::new(options, 1);
+        let take_place = async {
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => break,
+                    Ok(Event::Incoming(_) | Event::Outgoing(_)) => (),
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+            client.disconnect().await.map_err(|error| error.to_string())?;
+            // Ends with the connection.
+            while events.poll().await.is_ok() {}
+            Ok(())
+        };
+        let ended = tokio::time::timeout(KICK_MAX, take_place).await;
+        let ended = ended.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        ended.map_err(|reason| BrokerError::NotEnded(name, reason))
     }
 
     /// Rises with each connection: whatever the broker should retain is then to be published anew.

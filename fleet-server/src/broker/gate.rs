@@ -8,10 +8,12 @@ use sealift_protocol::id::UnixMillis;
 use sealift_protocol::topic::Up;
 
 use super::access::{self, Connect, Refusal};
+use super::budget::Budget;
 use crate::certificate::Identity;
 use crate::clock;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
+use crate::store::certificates::Worth;
 use crate::store::{Store, StoreError};
 
 /// One security event of a kind and device in this time: a device that tries a thousand times a second is one event a minute.
@@ -37,13 +39,15 @@ pub(crate) struct Gate {
     store: Store,
     ingest: Ingest,
     metrics: Metrics,
+    budget: Arc<Budget>,
     quiet: Arc<Mutex<BTreeMap<(Identity, &'static str), UnixMillis>>>,
 }
 
 impl Gate {
     /// A gate in front of `store`.
     pub(crate) fn new(store: Store, ingest: Ingest, metrics: Metrics) -> Self {
-        Self { store, ingest, metrics, quiet: Arc::default() }
+        let (budget, quiet) = Default::default();
+        Self { store, ingest, metrics, budget, quiet }
     }
 
     /// Whether a client may connect: it is who its certificate says, and the certificate is the device's present one.
@@ -59,10 +63,10 @@ impl Gate {
                 return false;
             }
         };
-        match self.is_good(&identity, serial).await {
-            Ok(true) => true,
-            Ok(false) => {
-                self.report(&identity, &Refusal::Standing).await;
+        match self.stands(&identity, serial).await {
+            Ok(Ok(())) => true,
+            Ok(Err(refusal)) => {
+                self.report(&identity, &refusal).await;
                 false
             }
             Err(error) => {
@@ -83,14 +87,26 @@ impl Gate {
         }
     }
 
-    /// Stores a message that a device sent.
+    /// Stores a message that a device sent; one that comes too fast waits first.
     pub(super) async fn publish(
         &self,
         identity: &Identity,
         topic: &str,
         payload: &[u8],
+        is_retained: bool,
     ) -> Verdict {
-        match access::may_publish(identity, topic) {
+        let wait = self.budget.take(identity, payload.len(), clock::now());
+        if !wait.is_zero() {
+            self.metrics.count_message("slowed");
+            tokio::time::sleep(wait).await;
+        }
+        let allowed = access::may_publish(identity, topic).and_then(|channel| {
+            if is_retained {
+                access::may_retain(channel, topic)?;
+            }
+            Ok(channel)
+        });
+        match allowed {
             Ok(channel) => self.take(identity, channel, payload).await,
             Err(refusal) => {
                 self.report(identity, &refusal).await;
@@ -106,7 +122,7 @@ impl Gate {
         channel: Up,
         payload: &[u8],
     ) -> Verdict {
-        match self.is_good(identity, None).await {
+        match self.is_good(identity).await {
             Ok(true) => self.take(identity, channel, payload).await,
             Ok(false) => {
                 self.report(identity, &Refusal::Standing).await;
@@ -140,21 +156,52 @@ impl Gate {
         }
     }
 
-    async fn is_good(&self, identity: &Identity, serial: Option<&str>) -> Result<bool, StoreError> {
-        self.store.tenant(&identity.tenant).is_certificate_good(&identity.device, serial).await
+    async fn is_good(&self, identity: &Identity) -> Result<bool, StoreError> {
+        let papers = self.store.tenant(&identity.tenant).papers(&identity.device).await?;
+        Ok(papers.is_some_and(|papers| !papers.is_revoked()))
+    }
+
+    /// Rule: the certificate is the device's present one, or the next one, which thereby becomes the present one.
+    async fn stands(
+        &self,
+        Identity { tenant, device }: &Identity,
+        serial: Option<&str>,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        let store = self.store.tenant(tenant);
+        let (Some(serial), Some(papers)) = (serial, store.papers(device).await?) else {
+            return Ok(Err(Refusal::Standing));
+        };
+        match papers.worth(serial) {
+            Worth::Present => Ok(Ok(())),
+            Worth::Next => {
+                let taken = store.take_into_use(device, serial, clock::now()).await?;
+                Ok(if taken { Ok(()) } else { Err(Refusal::Standing) })
+            }
+            Worth::Superseded | Worth::Revoked => Ok(Err(Refusal::Standing)),
+        }
     }
 
     async fn report(&self, identity: &Identity, refusal: &Refusal) {
-        let (now, code) = (clock::now(), refusal.code());
+        self.note(identity, refusal.code(), &refusal.to_string()).await;
+    }
+
+    /// Writes a security event about a device, once a minute for each code.
+    pub(crate) async fn note(&self, identity: &Identity, code: &'static str, text: &str) {
+        let now = clock::now();
         if !self.is_news(identity, code, now) {
             return;
         }
-        tracing::warn!(device = %identity.device, code, "device refused");
         let device = &identity.device;
-        let recorded = self.ingest.security_event(identity, code, &refusal.to_string(), now).await;
-        if let Err(error) = recorded {
+        tracing::warn!(%device, code, text, "device refused");
+        match self.store.tenant(&identity.tenant).papers(device).await {
+            Ok(Some(_)) => (),
             // A device that was never enrolled has no timeline; the log has it.
-            tracing::warn!(%device, code, %error, "security event not stored");
+            Ok(None) => return,
+            Err(error) => return tracing::error!(%error, "cannot look up a device"),
+        }
+        let recorded = self.ingest.security_event(identity, code, text, now).await;
+        if let Err(error) = recorded {
+            tracing::error!(%device, code, %error, "security event not stored");
         }
     }
 

@@ -8,9 +8,11 @@ use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use sealift_protocol::api::{EnrolRequest, EnrolResponse};
+use sealift_protocol::api::{
+    ClaimAnswer, ClaimRequest, EnrolRequest, EnrolResponse, RenewRequest, RenewResponse,
+};
 use sealift_protocol::digest::Digest;
 
 use super::error::ApiError;
@@ -19,7 +21,9 @@ use super::trust;
 use crate::certificate::Identity;
 use crate::clock;
 use crate::enrol::Enrolment;
+use crate::enrol::claims::Claims;
 use crate::listen::Peer;
+use crate::renewal::{Refused, Renewal};
 use crate::store::TenantStore;
 use crate::trust::Trust;
 
@@ -32,48 +36,90 @@ pub(crate) struct DevicePort {
     pub(crate) store: TenantStore,
     /// Lets devices in.
     pub(crate) enrolment: Arc<Enrolment>,
+    /// Lets batches of devices in.
+    pub(crate) claims: Arc<Claims>,
+    /// Knows what their certificates are good for.
+    pub(crate) renewal: Renewal,
     /// Trust metadata.
     pub(crate) trust: Arc<Trust>,
     /// Model images.
     pub(crate) registry: Registry,
 }
 
-/// All routes of the port.
-pub(crate) fn router(port: DevicePort) -> Router {
-    let DevicePort { store, enrolment, trust, registry } = port;
-    let devices = Router::new()
-        .route("/directive", get(directive))
-        .with_state(store.clone())
-        .merge(trust::metadata_router(trust))
-        .merge(registry::device_router(registry))
-        .layer(from_fn_with_state(store, admit));
-    let enrolment = Router::new()
-        .route("/enrol", axum::routing::post(enrol))
-        .layer(DefaultBodyLimit::max(ENROL_BODY_BYTES_MAX))
-        .with_state(enrolment);
-    devices.merge(enrolment)
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        let status = match &refused {
+            Refused::NoCertificate => StatusCode::UNAUTHORIZED,
+            Refused::SameKey(_) | Refused::Request { .. } => StatusCode::BAD_REQUEST,
+            Refused::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refused::Unknown(_)
+            | Refused::Revoked(_)
+            | Refused::Superseded(_)
+            | Refused::Expired(_)
+            | Refused::Early(_)
+            | Refused::Lapsed(_) => StatusCode::FORBIDDEN,
+            Refused::Certificate(_) | Refused::Store(_) => return Self::internal(refused),
+        };
+        let (code, help) = (refused.code().unwrap_or("internal"), refused.help());
+        let error = Self::new(status, code, refused.to_string());
+        match help {
+            Some(help) => error.help(help),
+            None => error,
+        }
+    }
 }
 
-/// Rule: a device is who its certificate says, and the certificate is its newest and not revoked.
+/// All routes of the port.
+pub(crate) fn router(port: DevicePort) -> Router {
+    let DevicePort { store, enrolment, claims, renewal, trust, registry } = port;
+    let devices = Router::new()
+        .route("/directive", get(directive))
+        .with_state(store)
+        .merge(trust::metadata_router(trust))
+        .merge(registry::device_router(registry))
+        .layer(from_fn_with_state(renewal.clone(), admit));
+    let renewal = Router::new()
+        .route("/renew", post(renew))
+        .layer(DefaultBodyLimit::max(ENROL_BODY_BYTES_MAX))
+        .with_state(renewal);
+    let enrolment = Router::new()
+        .route("/enrol", post(enrol))
+        .layer(DefaultBodyLimit::max(ENROL_BODY_BYTES_MAX))
+        .with_state(enrolment);
+    let claims = Router::new()
+        .route("/claim", post(claim))
+        .layer(DefaultBodyLimit::max(ENROL_BODY_BYTES_MAX))
+        .with_state(claims);
+    devices.merge(renewal).merge(enrolment).merge(claims)
+}
+
 async fn admit(
-    State(store): State<TenantStore>,
+    State(renewal): State<Renewal>,
     Extension(peer): Extension<Peer>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let Some(presented) = peer.certificate else {
-        let detail = "a device certificate is needed";
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, "device.no-certificate", detail));
-    };
-    let Identity { tenant, device } = &presented.identity;
-    let is_good = tenant == store.tenant()
-        && store.is_certificate_good(device, Some(&presented.serial)).await?;
-    if !is_good {
-        let detail = format!("the certificate of {device} is revoked, superseded or unknown");
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "device.revoked", detail));
-    }
-    request.extensions_mut().insert(presented.identity);
+    let identity = renewal.admit(peer.certificate.as_ref(), clock::now()).await?;
+    request.extensions_mut().insert(identity);
     Ok(next.run(request).await)
+}
+
+async fn renew(
+    State(renewal): State<Renewal>,
+    Extension(peer): Extension<Peer>,
+    Json(request): Json<RenewRequest>,
+) -> Result<Json<RenewResponse>, ApiError> {
+    Ok(Json(renewal.renew(peer.certificate.as_ref(), &request, clock::now()).await?))
+}
+
+async fn claim(
+    State(claims): State<Arc<Claims>>,
+    Extension(peer): Extension<Peer>,
+    Json(request): Json<ClaimRequest>,
+) -> Result<Json<ClaimAnswer>, ApiError> {
+    let from = peer.address.ip();
+    let answer = claims.ask(peer.certificate.as_ref(), &request, from, clock::now()).await?;
+    Ok(Json(answer))
 }
 
 async fn directive(

@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use sealift_protocol::api::{DeviceView, LabelsChange, Page, Problem, TimelineEntry};
+use sealift_protocol::api::{DeviceRevoke, DeviceView, LabelsChange, Page, Problem, TimelineEntry};
 use sealift_protocol::id::DeviceId;
-use sealift_protocol::limits::LABELS_MAX;
+use sealift_protocol::limits::{LABELS_MAX, REASON_CHARS_MAX};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -136,20 +136,27 @@ async fn change_labels(
     device.map(Json).ok_or_else(|| unknown(&id))
 }
 
-/// Revokes a device's certificate and ends its connection.
+/// Revokes a device: its certificates are good no more, and its connections end. There is no way back but to enrol it anew, with a token
+/// made for its id: whoever had the key may still have it.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/revoke", tag = "devices",
-    params(("id" = String, Path, description = "The device")),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    params(("id" = String, Path, description = "The device")), request_body = DeviceRevoke,
+    responses((status = 200, body = DeviceView), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn revoke(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
+    Json(order): Json<DeviceRevoke>,
+) -> Result<Json<DeviceView>, ApiError> {
     let id = device_id(&id)?;
     find(&app, &caller, &id).await?;
+    let reason = order.reason.trim();
+    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+        return Err(ApiError::invalid("reason.invalid", "a reason has 1 to 400 characters"));
+    }
     let now = clock::now();
     let mut change = app.store.begin().await?;
-    if !change.revoke_device(&id, now).await? {
+    if !change.revoke_device(&id, reason, now).await? {
         let detail = format!("device {id} is revoked already");
         return Err(ApiError::new(StatusCode::CONFLICT, "device.revoked", detail));
     }
@@ -157,15 +164,16 @@ async fn revoke(
         actor: caller.name(),
         action: "device.revoke",
         subject: id.as_str(),
-        reason: None,
+        reason: Some(reason),
         detail: "",
     };
     change.audit(&deed, now).await?;
     change.commit().await?;
     app.signals.revoke(id.clone());
     app.signals.rollouts().notify_one();
-    app.hub.touch_device(id);
-    Ok(StatusCode::NO_CONTENT)
+    app.hub.touch_device(id.clone());
+    let device = app.store.device(&id, app.patience.presence(now)).await?;
+    device.map(Json).ok_or_else(|| unknown(&id))
 }
 
 /// A device that is there for the caller.

@@ -26,6 +26,7 @@ impl From<EnrolError> for ApiError {
             | EnrolError::Expired
             | EnrolError::Used
             | EnrolError::Bound(_)
+            | EnrolError::Certificate(_)
             | EnrolError::Random(_)
             | EnrolError::Store(_) => StatusCode::FORBIDDEN,
         };

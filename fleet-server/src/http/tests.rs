@@ -14,6 +14,7 @@ use crate::certificate::DeviceCertificate;
 use crate::drift::Policy;
 use crate::permission::{Entry, Permission};
 use crate::store::Store;
+use crate::store::enrol::{Given, Taken};
 use crate::watch::Outlook;
 
 mod alerts;
@@ -95,7 +96,12 @@ impl Port {
         let mut change = self.app.store.begin().await.unwrap();
         let labels = [("site".to_owned(), "tokyo".to_owned())].into();
         change
-            .enrol_device(&name.parse().unwrap(), &certificate, &labels, clock::now())
+            .enrol_device(
+                &name.parse().unwrap(),
+                &certificate,
+                Given { labels: &labels, taken: Taken::Replaced },
+                clock::now(),
+            )
             .await
             .unwrap();
         change.commit().await.unwrap();
@@ -160,7 +166,7 @@ async fn viewers_change_nothing_and_operators_do_not_revoke() {
     let back = json!({"model": "vision/digits", "to": "previous", "reason": "r"});
     for (method, path, body) in [
         ("PATCH", "/api/v1/devices/cam-1/labels", json!({"labels": {"site": "osaka"}})),
-        ("POST", "/api/v1/devices/cam-1/revoke", Value::Null),
+        ("POST", "/api/v1/devices/cam-1/revoke", json!({"reason": "stolen"})),
         ("POST", "/api/v1/rollouts", rollout),
         ("POST", "/api/v1/rollouts/r-1/abort", Value::Null),
         ("POST", "/api/v1/rollback", back),
@@ -171,9 +177,13 @@ async fn viewers_change_nothing_and_operators_do_not_revoke() {
         }
     }
     let path = "/api/v1/devices/cam-1/revoke";
-    assert_eq!(port.ask(&operator, "POST", path, Value::Null).await.0, 403);
-    assert_eq!(port.ask(&port.admin, "POST", path, Value::Null).await.0, 204);
-    let (status, problem) = port.ask(&port.admin, "POST", path, Value::Null).await;
+    let order = json!({"reason": "stolen"});
+    assert_eq!(port.ask(&operator, "POST", path, order.clone()).await.0, 403);
+    let empty = json!({"reason": " "});
+    assert_eq!(port.ask(&port.admin, "POST", path, empty).await.0, 422);
+    let (status, device) = port.ask(&port.admin, "POST", path, order.clone()).await;
+    assert_eq!((status, &device["state"]), (200, &json!("revoked")));
+    let (status, problem) = port.ask(&port.admin, "POST", path, order).await;
     assert_eq!((status, &problem["code"]), (409, &json!("device.revoked")));
     assert_eq!(port.get("/api/v1/devices/cam-1").await.1["state"], "revoked");
 }

@@ -49,11 +49,17 @@ pub(super) async fn apply(
     let Job { device, message, now, .. } = job;
     // Also the lock on the device: two messages of one device are applied one after the other.
     let is_will = matches!(message, Message::Conn(conn) if !conn.online);
-    if !change.see(device, (!is_will).then_some(*now)).await? {
+    // The server's own word about a device is not a sign of life, and is kept of revoked ones as well.
+    let is_of_server = matches!(message, Message::Security(_));
+    if !is_of_server && !change.see(device, (!is_will).then_some(*now)).await? {
         return Err(IngestError::UnknownDevice(device.clone()));
     }
     touched.devices.insert(device.clone());
     match message {
+        Message::Security(event) => {
+            change.note(device, &event_entry(event, *now)).await?;
+            Ok(None)
+        }
         Message::Conn(conn) => {
             change.set_presence(device, *conn, *now).await?;
             touched.has_account = true;
@@ -61,11 +67,6 @@ pub(super) async fn apply(
         }
         Message::Beat(beat) => {
             change.set_beat(device, beat, *now).await?;
-            Ok(None)
-        }
-        Message::Own(body) => {
-            let position = (SpoolId(0), 0);
-            apply_body(change, device, (body, position), *now, touched).await?;
             Ok(None)
         }
         Message::Spooled { spool, sequence, lowest, body } => {

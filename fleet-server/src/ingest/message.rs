@@ -44,8 +44,8 @@ pub(crate) enum InvalidMessage {
 pub(super) enum Message {
     Conn(Conn),
     Beat(Beat),
-    /// A body that the server wrote itself.
-    Own(Body),
+    /// What the server says of a device: it was refused something.
+    Security(Event),
     Spooled {
         spool: SpoolId,
         sequence: u64,
@@ -95,9 +95,10 @@ impl Message {
         }
     }
 
-    pub(super) fn event(severity: Severity, code: &str, text: &str, now: UnixMillis) -> Self {
+    pub(super) fn security(code: &str, text: &str, now: UnixMillis) -> Self {
         let (code, text) = (plain(code, CODE_CHARS_MAX), plain(text, REASON_CHARS_MAX));
-        Self::Own(Body::Event(Event { code, severity, text, model: None, image: None, at: now }))
+        let severity = Severity::Security;
+        Self::Security(Event { code, severity, text, model: None, image: None, at: now })
     }
 }
 

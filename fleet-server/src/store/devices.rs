@@ -217,16 +217,18 @@ impl Change {
     pub(crate) async fn revoke_device(
         &mut self,
         device: &DeviceId,
+        reason: &str,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let id = device.to_string();
+        let (id, reason) = (device.to_string(), reason.to_owned());
         let revoked = self
             .run(
-                "UPDATE devices SET revoked_at = $3, online = 0
+                "UPDATE devices SET revoked_at = $3, revoked_reason = $4, online = 0
                  WHERE tenant = $1 AND id = $2 AND revoked_at IS NULL",
-                |it| it.bind(id).bind(now.0),
+                |it| it.bind(id).bind(now.0).bind(reason),
             )
             .await?;
+        self.end_certificates(device, now).await?;
         Ok(revoked == 1)
     }
 }

@@ -43,6 +43,24 @@ pub(crate) struct Token {
     pub(crate) expires_at: UnixMillis,
 }
 
+/// What becomes of a device that has the id already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Its certificates stop being good: whoever enrols was let in for exactly this id.
+    Replaced,
+    /// It stays, and nobody is enrolled.
+    LeftAlone,
+}
+
+/// What enrolment gives beside the certificate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Given<'a> {
+    /// Labels.
+    pub(crate) labels: &'a BTreeMap<String, String>,
+    /// What becomes of a device of the same id.
+    pub(crate) taken: Taken,
+}
+
 type TokenRow = (String, String, String, Option<String>, i64, i64);
 
 impl TenantStore {
@@ -78,23 +96,6 @@ impl TenantStore {
             })
         };
         rows.into_iter().map(view).collect()
-    }
-
-    /// Whether the device is enrolled and not revoked, and `serial`, where given, is that of its newest certificate.
-    pub(crate) async fn is_certificate_good(
-        &self,
-        device: &DeviceId,
-        serial: Option<&str>,
-    ) -> Result<bool, StoreError> {
-        let newest: Option<String> = sqlx::query_scalar(
-            "SELECT certificate_serial FROM devices
-             WHERE tenant = $1 AND id = $2 AND revoked_at IS NULL",
-        )
-        .bind(self.id().to_owned())
-        .bind(device.to_string())
-        .fetch_optional(self.readers())
-        .await?;
-        Ok(newest.is_some_and(|newest| serial.is_none_or(|serial| serial == newest)))
     }
 
     /// Devices that are enrolled and not revoked, by id.
@@ -183,29 +184,44 @@ impl Change {
         Ok(used == 1)
     }
 
-    /// Enrols a device, or gives an enrolled one its new certificate. Earlier certificates stop being good.
+    /// Enrols a device. One of this id that is there already is replaced or left alone; false if it was left alone.
     pub(crate) async fn enrol_device(
         &mut self,
         device: &DeviceId,
         certificate: &DeviceCertificate,
-        labels: &BTreeMap<String, String>,
+        given: Given<'_>,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        if given.taken == Taken::Replaced {
+            self.end_certificates(device, now).await?;
+        }
+        let statement = match given.taken {
+            Taken::Replaced => {
+                "INSERT INTO devices
+                 (tenant, id, enrolled_at, certificate_serial, certificate_expires_at)
+                 VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (tenant, id) DO UPDATE SET
+                 enrolled_at = excluded.enrolled_at,
+                 certificate_serial = excluded.certificate_serial,
+                 certificate_expires_at = excluded.certificate_expires_at,
+                 next_serial = NULL, next_expires_at = NULL,
+                 revoked_at = NULL, revoked_reason = NULL, online = 0, epoch = 0"
+            }
+            Taken::LeftAlone => {
+                "INSERT INTO devices
+                 (tenant, id, enrolled_at, certificate_serial, certificate_expires_at)
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant, id) DO NOTHING"
+            }
+        };
         let (id, serial) = (device.to_string(), certificate.serial.clone());
         let expires_at = certificate.expires_at.0;
-        self.run(
-            "INSERT INTO devices
-             (tenant, id, enrolled_at, certificate_serial, certificate_expires_at)
-             VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (tenant, id) DO UPDATE SET
-             enrolled_at = excluded.enrolled_at,
-             certificate_serial = excluded.certificate_serial,
-             certificate_expires_at = excluded.certificate_expires_at,
-             revoked_at = NULL, online = 0, epoch = 0",
-            |it| it.bind(id).bind(now.0).bind(serial).bind(expires_at),
-        )
-        .await?;
-        for (name, value) in labels {
+        let enrolled =
+            self.run(statement, |it| it.bind(id).bind(now.0).bind(serial).bind(expires_at)).await?;
+        if enrolled == 0 {
+            return Ok(false);
+        }
+        self.keep_certificate(device, certificate, now).await?;
+        for (name, value) in given.labels {
             let (id, name, value) = (device.to_string(), name.clone(), value.clone());
             self.run(
                 "INSERT INTO labels (tenant, device, name, value) VALUES ($1, $2, $3, $4)
@@ -214,7 +230,7 @@ impl Change {
             )
             .await?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -10,6 +10,10 @@ pub(crate) const KEPT_MS: i64 = 30 * DAY_MS;
 pub(crate) const WINDOWS_KEPT_MS: i64 = 2 * DAY_MS;
 /// Alerts that are over are kept for this long.
 const ALERTS_KEPT_MS: i64 = 365 * DAY_MS;
+/// Requests to be enrolled are forgotten after this time; a device that still waits asks again.
+const REQUESTS_KEPT_MS: i64 = 90 * DAY_MS;
+/// Issued certificates are kept this long beyond their end, in which they may still be renewed.
+const CERTIFICATES_KEPT_MS: i64 = 60 * DAY_MS;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 impl Change {
@@ -24,6 +28,14 @@ impl Change {
                 before(WINDOWS_KEPT_MS),
             ),
             ("DELETE FROM alerts WHERE tenant = $1 AND closed_at < $2", before(ALERTS_KEPT_MS)),
+            (
+                "DELETE FROM certificates WHERE tenant = $1 AND expires_at < $2",
+                before(CERTIFICATES_KEPT_MS),
+            ),
+            (
+                "DELETE FROM enrol_requests WHERE tenant = $1 AND asked_at < $2",
+                before(REQUESTS_KEPT_MS),
+            ),
             ("DELETE FROM login_codes WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM sessions WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM api_tokens WHERE tenant = $1 AND expires_at < $2", now.0),

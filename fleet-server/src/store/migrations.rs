@@ -14,6 +14,7 @@ use super::{Dialect, StoreError};
 const STEPS: &[(i64, &str, &str)] = &[
     (1, "core", include_str!("../../migrations/0001_core.sql")),
     (2, "edge", include_str!("../../migrations/0002_edge.sql")),
+    (5, "identity", include_str!("../../migrations/0005_identity.sql")),
     (6, "operators", include_str!("../../migrations/0006_operators.sql")),
     (7, "audit", include_str!("../../migrations/0007_audit.sql")),
     (8, "revocation", include_str!("../../migrations/0008_revocation.sql")),

@@ -32,8 +32,10 @@ use crate::order::{self, Asker};
 use crate::reconcile::{Patience, Reconciler};
 use crate::registry::ImageFacts;
 use crate::signals::Signals;
+use crate::store::enrol::{Given, Taken};
 
 mod audit;
+mod identity;
 mod messages;
 mod rollouts;
 mod scale;
@@ -68,6 +70,10 @@ macro_rules! stories {
 }
 
 stories! {
+    identity: a_certificate_is_followed_by_the_next_at_its_first_use,
+        a_revoked_device_has_no_certificate_that_is_good,
+        the_last_place_and_a_serial_number_are_taken_once,
+        a_request_is_kept_once_and_decided_until_it_is_fulfilled;
     tables: tenants_do_not_see_each_other, a_change_that_is_not_committed_never_was,
         every_term_of_a_filter_is_asked_of_the_database, pages_follow_each_other,
         a_login_code_works_once,
@@ -145,7 +151,10 @@ impl Ground {
             labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let id = device(name);
         let mut change = self.store.begin().await.unwrap();
-        change.enrol_device(&id, &certificate, &labels, NOW).await.unwrap();
+        change
+            .enrol_device(&id, &certificate, Given { labels: &labels, taken: Taken::Replaced }, NOW)
+            .await
+            .unwrap();
         change.commit().await.unwrap();
         Device { id, spool: SpoolId(7), sequence: 0 }
     }

@@ -14,6 +14,7 @@ use super::*;
 use crate::certificate::DeviceCertificate;
 use crate::registry::ImageFacts;
 use crate::store::Store;
+use crate::store::enrol::{Given, Taken};
 use crate::store::registry::ManifestRow;
 use crate::store::reports::Account;
 use crate::store::trust::Endorsement;
@@ -114,7 +115,15 @@ impl Ground {
         };
         let labels = [("site".to_owned(), site.to_owned())].into();
         let mut change = self.store.begin().await.unwrap();
-        change.enrol_device(&device(camera), &certificate, &labels, BEGIN).await.unwrap();
+        change
+            .enrol_device(
+                &device(camera),
+                &certificate,
+                Given { labels: &labels, taken: Taken::Replaced },
+                BEGIN,
+            )
+            .await
+            .unwrap();
         change.commit().await.unwrap();
     }
 

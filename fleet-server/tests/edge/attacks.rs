@@ -1,5 +1,6 @@
 //! Tokens, requests and certificates that must not let anybody in.
 
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
 use sealift_protocol::api::EnrolTokenNew;
 
 use crate::support::{Fleet, code, device_id, https, request, run, terms, text};
@@ -14,6 +15,62 @@ async fn a_token_used_twice_is_refused() {
 
     assert_eq!(second.status(), 403);
     assert_eq!(code(second).await, "enrol.token-used");
+}
+
+#[tokio::test]
+async fn attack_a_token_used_many_times_at_the_same_moment() {
+    let fleet = Fleet::start();
+    let token = fleet.enrol_token(terms()).await.token;
+
+    let names: Vec<_> = (1..=12).map(|number| format!("cam-{number}")).collect();
+    let tries = names.iter().map(|name| fleet.post_enrol(&token, name, request().1));
+    let answers = futures_util::future::join_all(tries).await;
+
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status().as_u16()).collect();
+    assert_eq!(statuses.iter().filter(|&&status| status == 200).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|&&status| status == 403).count(), 11, "{statuses:?}");
+    assert_eq!(fleet.get("/api/v1/devices").await["total"], 1);
+}
+
+#[tokio::test]
+async fn attack_one_id_by_many_tokens_at_the_same_moment() {
+    let fleet = Fleet::start();
+    let uses = EnrolTokenNew { uses: Some(12), ..terms() };
+    let token = fleet.enrol_token(uses).await.token;
+
+    let tries = (0..12).map(|_| fleet.post_enrol(&token, "cam-1", request().1));
+    let answers = futures_util::future::join_all(tries).await;
+
+    let let_in = answers.iter().filter(|answer| answer.status() == 200).count();
+    assert_eq!(let_in, 1);
+    let tokens = fleet.get("/api/v1/enrol-tokens").await;
+    assert_eq!(tokens["items"][0]["uses_left"], 11, "refused tries use nothing up");
+}
+
+#[tokio::test]
+async fn attack_a_request_for_more_than_a_key() {
+    let fleet = Fleet::start();
+    let token = fleet.enrol_token(terms()).await.token;
+    let with = |edit: &dyn Fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        edit(&mut params);
+        params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+    };
+    let foreign = with(&|it| it.distinguished_name.push(DnType::CommonName, "main:cam-2"));
+    let authority = with(&|it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    let weak = include_str!("rsa-1024.csr.pem").to_owned();
+    for (csr, expected) in [(foreign, "csr.name"), (authority, "csr.extensions"), (weak, "csr.key")]
+    {
+        let refused = fleet.post_enrol(&token, "cam-1", csr).await;
+        assert_eq!((refused.status().as_u16(), code(refused).await.as_str()), (400, expected));
+    }
+
+    let audit = fleet.get("/api/v1/audit").await.to_string();
+    for expected in ["csr.name", "csr.extensions", "csr.key"] {
+        assert!(audit.contains(expected), "{audit}");
+    }
+    fleet.enrol_by(&token, "cam-1").await;
 }
 
 #[tokio::test]

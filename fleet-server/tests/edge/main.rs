@@ -9,7 +9,10 @@
 )]
 
 mod attacks;
+mod broker;
+mod claims;
 mod external;
+mod identity;
 mod mqtt;
 mod registry;
 mod support;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnectReturnCode, LastWill, Packet, PubAckReason, SubscribeReasonCode,
+    ConnAck, ConnectReturnCode, LastWill, Packet, PubAckReason, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
 use rumqttc::{TlsConfiguration, Transport};
@@ -50,8 +50,7 @@ impl Link {
     pub(crate) async fn of(fleet: &Fleet, device: &Device) -> Self {
         let name = format!("main:{}", device.id);
         let mut link = Self::open(options(fleet, &name, device.tls()));
-        let packet = link.next(|packet| matches!(packet, Packet::ConnAck(_))).await.unwrap();
-        let Packet::ConnAck(ack) = packet else { unreachable!() };
+        let ack = link.connected().await.unwrap();
         assert_eq!(ack.code, ConnectReturnCode::Success);
         link
     }
@@ -71,6 +70,13 @@ impl Link {
             }
         };
         timeout(PATIENCE, wait).await.expect("an answer on loopback")
+    }
+
+    /// Waits for the broker to take the connection, or to refuse it.
+    pub(crate) async fn connected(&mut self) -> Result<ConnAck, ConnectionError> {
+        let packet = self.next(|packet| matches!(packet, Packet::ConnAck(_))).await?;
+        let Packet::ConnAck(ack) = packet else { unreachable!() };
+        Ok(ack)
     }
 
     pub(crate) async fn publish(&mut self, topic: &str, payload: Vec<u8>) -> PubAckReason {
@@ -111,7 +117,7 @@ pub(crate) fn event(sequence: u64) -> Vec<u8> {
     codec::encode(&Envelope { spool: SpoolId(7), sequence, lowest: 1, body }).unwrap()
 }
 
-async fn security_codes(fleet: &Fleet, device: &str) -> Vec<String> {
+pub(crate) async fn security_codes(fleet: &Fleet, device: &str) -> Vec<String> {
     let page = fleet.get(&format!("/api/v1/devices/{device}/timeline")).await;
     let entries = page["items"].as_array().unwrap().clone();
     let is_security = |entry: &Value| entry["severity"] == "security";
@@ -152,63 +158,6 @@ async fn what_a_device_sends_is_stored_and_acknowledged() {
 }
 
 #[tokio::test]
-async fn another_devices_topic_is_refused_and_noted() {
-    let fleet = Fleet::start();
-    let device = fleet.enrol("cam-1").await;
-    fleet.enrol("cam-2").await;
-    let mut link = Link::of(&fleet, &device).await;
-
-    let reason = link.publish("sl/1/main/u/cam-2/event", event(1)).await;
-
-    assert_eq!(reason, PubAckReason::NotAuthorized);
-    assert_eq!(link.subscribe("#").await, SubscribeReasonCode::NotAuthorized);
-    assert_eq!(link.subscribe("sl/1/main/d/cam-2/+").await, SubscribeReasonCode::NotAuthorized);
-    let codes = security_codes(&fleet, "cam-1").await;
-    assert!(codes.contains(&"mqtt.foreign-publish".to_owned()), "{codes:?}");
-    assert!(codes.contains(&"mqtt.foreign-subscribe".to_owned()), "{codes:?}");
-    assert_eq!(security_codes(&fleet, "cam-2").await, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn the_client_id_of_another_device_is_refused() {
-    let fleet = Fleet::start();
-    let device = fleet.enrol("cam-1").await;
-    fleet.enrol("cam-2").await;
-    let mut link = Link::open(options(&fleet, "main:cam-2", device.tls()));
-
-    let refused = link.next(|packet| matches!(packet, Packet::ConnAck(_))).await;
-
-    assert!(
-        matches!(
-            refused,
-            Err(ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized))
-        ),
-        "{refused:?}"
-    );
-    assert_eq!(security_codes(&fleet, "cam-1").await, ["mqtt.foreign-name"]);
-}
-
-#[tokio::test]
-async fn a_will_on_a_foreign_topic_is_refused() {
-    let fleet = Fleet::start();
-    let device = fleet.enrol("cam-1").await;
-    let mut foreign = options(&fleet, "main:cam-1", device.tls());
-    foreign.set_last_will(LastWill::new(
-        "sl/1/main/u/cam-2/conn",
-        "x",
-        QoS::AtLeastOnce,
-        true,
-        None,
-    ));
-    let mut link = Link::open(foreign);
-
-    let refused = link.next(|packet| matches!(packet, Packet::ConnAck(_))).await;
-
-    assert!(matches!(refused, Err(ConnectionError::ConnectionRefused(_))), "{refused:?}");
-    assert_eq!(security_codes(&fleet, "cam-1").await, ["mqtt.foreign-will"]);
-}
-
-#[tokio::test]
 async fn a_last_will_takes_the_device_offline() {
     let fleet = Fleet::start();
     let device = fleet.enrol("cam-1").await;
@@ -244,23 +193,6 @@ async fn a_connection_without_a_certificate_of_this_ca_is_refused() {
         let mut link = Link::open(options(&fleet, "main:cam-1", tls));
         assert!(link.next(|packet| matches!(packet, Packet::ConnAck(_))).await.is_err());
     }
-}
-
-#[tokio::test]
-async fn a_revoked_device_is_dropped_and_stays_out() {
-    let fleet = Fleet::start();
-    let device = fleet.enrol("cam-1").await;
-    let mut link = Link::of(&fleet, &device).await;
-
-    let revoke = fleet.api(reqwest::Method::POST, "/api/v1/devices/cam-1/revoke");
-    let revoked = revoke.json(&serde_json::json!({ "reason": "stolen" })).send().await.unwrap();
-    assert!(revoked.status().is_success(), "{}", revoked.text().await.unwrap());
-
-    assert!(link.next(|_| false).await.is_err());
-    let mut again = Link::open(options(&fleet, "main:cam-1", device.tls()));
-    assert!(again.next(|packet| matches!(packet, Packet::ConnAck(_))).await.is_err());
-    let https = device.https().get(format!("{}/directive", fleet.endpoints.device_url));
-    assert_eq!(https.send().await.unwrap().status(), 403);
 }
 
 /// Checks a directive as a device does, with the director that the trust bundle names.

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
-use reqwest::Method;
-use sealift_protocol::api::{DeviceView, LabelsChange, SlotView, TimelineEntry};
+use sealift_protocol::api::{DeviceRevoke, DeviceView, LabelsChange, SlotView, TimelineEntry};
 use sealift_protocol::id::DeviceId;
 
 use super::labels;
@@ -22,10 +21,8 @@ pub(crate) async fn run(client: &Client, output: Output, device: Device) -> anyh
         Device::Label { device, changes } => label(client, output, &device, &changes).await,
         Device::Timeline { device } => timeline(client, output, &device).await,
         Device::Revoke { device, reason } => {
-            let body = BTreeMap::from([("reason", reason)]);
-            let path = format!("/api/v1/devices/{device}/revoke");
-            client.send(client.request(Method::POST, &path)?.json(&body)).await?;
-            let view: DeviceView = client.get(&format!("devices/{device}"), &[]).await?;
+            let path = format!("devices/{device}/revoke");
+            let view: DeviceView = client.post(&path, &DeviceRevoke { reason }).await?;
             output.text(&view, text)
         }
     }

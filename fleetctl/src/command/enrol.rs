@@ -1,9 +1,11 @@
-//! `fleetctl enrol`: tokens with which devices enrol.
+//! `fleetctl enrol`: tokens with which devices enrol; claims, approvals and serial numbers for batches of them.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use sealift_protocol::api::{EnrolTokenCreated, EnrolTokenNew, EnrolTokenView};
+
+mod batch;
 
 use super::labels;
 use crate::cli::Enrol;
@@ -20,6 +22,11 @@ pub(crate) async fn run(client: &Client, output: Output, enrol: Enrol) -> anyhow
         }
         Enrol::List => list(client, output).await,
         Enrol::Revoke { id } => client.delete(&format!("enrol-tokens/{id}")).await,
+        Enrol::Claim(claim) => batch::claim(client, output, claim).await,
+        Enrol::Pending => batch::pending(client, output).await,
+        Enrol::Approve(approve) => batch::approve(client, output, approve).await,
+        Enrol::Deny { id, reason } => batch::deny(client, &id, reason).await,
+        Enrol::Serials(serials) => batch::serials(client, output, serials).await,
     }
 }
 

@@ -89,6 +89,24 @@ pub struct EnrolResponse {
     pub labels: BTreeMap<String, String>,
 }
 
+/// `POST /renew` on the devices' port, with the present certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RenewRequest {
+    /// PKCS #10, PEM, for a fresh key; as for an enrolment.
+    pub csr_pem: String,
+}
+
+/// The answer to a renewal. The present certificate stays good until the new one is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RenewResponse {
+    /// The new certificate and the issuing CA, PEM.
+    pub certificate_pem: String,
+    /// When it expires.
+    pub expires_at: UnixMillis,
+}
+
 /// How a device does, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -196,6 +214,14 @@ pub struct HealthView {
 pub struct LabelsChange {
     /// What to change; other labels stay.
     pub labels: BTreeMap<String, Option<String>>,
+}
+
+/// `POST /devices/{id}/revoke`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceRevoke {
+    /// Why; kept in the audit log.
+    pub reason: String,
 }
 
 /// `GET /devices/{id}/timeline`: newest first.

@@ -38,7 +38,7 @@ impl Needs {
         let mut needs = Self {
             environment: vec![("SEALIFT_BIN_DIR", programs)],
             postgres: None,
-            known: Vec::new(),
+            known: vec![("programs".to_owned(), true)],
             missing: Vec::new(),
         };
         needs.fetched("ONNX Runtime", "SEALIFT_ONNXRUNTIME", fetch::obtain_onnxruntime())?;

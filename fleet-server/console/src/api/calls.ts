@@ -115,6 +115,14 @@ export const createEnrolToken = (token: EnrolTokenNew) => answer(http.POST("/api
 export const revokeEnrolToken = (id: string) =>
   answer(http.DELETE("/api/v1/enrol-tokens/{id}", { params: { path: { id } } }));
 
+export const listEnrolRequests = () => answer(http.GET("/api/v1/enrol-requests"));
+
+export const approveEnrolRequest = (id: string) =>
+  answer(http.POST("/api/v1/enrol-requests/{id}/approve", { params: { path: { id } } }));
+
+export const denyEnrolRequest = (id: string, reason: string) =>
+  answer(http.POST("/api/v1/enrol-requests/{id}/deny", { params: { path: { id } }, body: { reason } }));
+
 export const listRoles = () => answer(http.GET("/api/v1/trust/roles"));
 
 export const listWebhooks = () => answer(http.GET("/api/v1/webhooks"));

@@ -100,6 +100,13 @@ export const auditOfQuery = (subject: string) =>
 
 export const enrolTokensQuery = queryOptions({ queryKey: ["enrol-tokens"], queryFn: calls.listEnrolTokens });
 
+/** Devices that wait to be approved. Each page of devices asks for it, so it is asked for seldom. */
+export const enrolRequestsQuery = queryOptions({
+  queryKey: ["enrol-requests"],
+  queryFn: calls.listEnrolRequests,
+  refetchInterval: 15_000,
+});
+
 export const rolesQuery = queryOptions({ queryKey: ["roles"], queryFn: calls.listRoles });
 
 export const webhooksQuery = queryOptions({ queryKey: ["webhooks"], queryFn: calls.listWebhooks });

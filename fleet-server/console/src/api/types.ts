@@ -74,5 +74,6 @@ export type AlertView = Schemas["AlertView"];
 export type EnrolTokenNew = Schemas["EnrolTokenNew"];
 export type EnrolTokenCreated = Schemas["EnrolTokenCreated"];
 export type EnrolTokenView = Schemas["EnrolTokenView"];
+export type EnrolRequestView = Schemas["EnrolRequestView"];
 export type RoleView = Schemas["RoleView"];
 export type WebhookView = Schemas["WebhookView"];

@@ -9,6 +9,7 @@ import { useLocale } from "../i18n/language";
 import { wishRollback } from "../rollback/wish";
 import { Button, Empty, PageHeader } from "../ui/basics";
 import { ProblemNote, Waiting } from "../ui/loaded";
+import { Pending } from "./devices/pending";
 import { QuickFilters } from "./devices/quick-filters";
 import { Selection } from "./devices/selection";
 import { DeviceTable } from "./devices/table";
@@ -42,6 +43,7 @@ export function DevicesPage() {
         </Link>
         <Button look="plain" icon="back" onClick={() => wishRollback({ filter })}>{say("devices.rollBack")}</Button>
       </PageHeader>
+      <Pending />
       <FilterField label={say("filter.label")} filter={filter} onFilter={setFilter} />
       <QuickFilters filter={filter} onFilter={setFilter} />
       {selected.size > 0 && <Selection selected={selected} onDone={() => setSelected(new Set())} />}

@@ -166,8 +166,8 @@ pub(super) async fn strangers_and_revoked_devices_are_refused(ground: Ground) {
 
     ground.accept(&cam.id, Up::Conn, &conn, NOW).await.unwrap();
     let mut change = ground.store.begin().await.unwrap();
-    assert!(change.revoke_device(&cam.id, NOW).await.unwrap());
-    assert!(!change.revoke_device(&cam.id, NOW).await.unwrap());
+    assert!(change.revoke_device(&cam.id, "stolen", NOW).await.unwrap());
+    assert!(!change.revoke_device(&cam.id, "stolen", NOW).await.unwrap());
     change.commit().await.unwrap();
     let revoked = ground.accept(&cam.id, Up::Conn, &conn, NOW).await;
     assert!(matches!(revoked, Err(IngestError::UnknownDevice(_))));

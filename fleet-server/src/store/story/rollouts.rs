@@ -283,7 +283,7 @@ async fn retry_rollout(ground: &Ground) -> RolloutId {
     let action = (Action::Retry, "the sensor was replaced");
     order::act::take(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
     let mut change = ground.store.begin().await.unwrap();
-    change.revoke_device(&device("away-1"), NOW).await.unwrap();
+    change.revoke_device(&device("away-1"), "stolen", NOW).await.unwrap();
     change.commit().await.unwrap();
     id
 }

@@ -26,7 +26,7 @@ pub(super) async fn tenants_do_not_see_each_other(ground: Ground) {
 pub(super) async fn a_change_that_is_not_committed_never_was(ground: Ground) {
     let cam = ground.enrol("cam-1", &[]).await;
     let mut change = ground.store.begin().await.unwrap();
-    change.revoke_device(&cam.id, NOW).await.unwrap();
+    change.revoke_device(&cam.id, "stolen", NOW).await.unwrap();
     super::audit::write(&mut change, "device.revoke").await;
     drop(change);
 
@@ -40,7 +40,7 @@ pub(super) async fn every_term_of_a_filter_is_asked_of_the_database(ground: Grou
     ground.enrol("dock-1", &[("site", "new york"), ("rack_1", "100%")]).await;
     let gone = ground.enrol("gone-1", &[]).await;
     let mut change = ground.store.begin().await.unwrap();
-    change.revoke_device(&gone.id, NOW).await.unwrap();
+    change.revoke_device(&gone.id, "stolen", NOW).await.unwrap();
     change.commit().await.unwrap();
     ground.push("1").await;
     ground.push("2").await;

@@ -1,0 +1,174 @@
+//! The device's private keys: made here, kept in files that nobody else may read, never sent anywhere.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData as _};
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject as _;
+use sealift_protocol::digest::Digest;
+
+use crate::disk::{self, Secrecy};
+
+/// A P-256 key in PKCS #8 is 250 bytes.
+const BYTES_MAX: u64 = 16 << 10;
+
+/// Bits that others must not have on the file: group and everybody.
+const OTHERS: u32 = 0o077;
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("cannot read or write {path}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Others may read it.
+    #[error(
+        "others than its owner may read the key {0}\nhelp: whoever could read it may have it: make \
+         a token for this device and enrol it anew with --replace, or, if nobody could, chmod 600"
+    )]
+    Exposed(PathBuf),
+    /// Not a key in PEM.
+    #[error("{0} holds no private key in PEM")]
+    Form(PathBuf),
+    /// The key or the request for its certificate cannot be made.
+    #[error("cannot make a key and a request for its certificate")]
+    Make(#[source] rcgen::Error),
+}
+
+/// A key of this device, on disk.
+#[derive(Debug)]
+pub(crate) struct Key {
+    name: String,
+    pair: KeyPair,
+}
+
+impl Key {
+    /// Makes a key and keeps it under a name of its own, beside all others.
+    pub(crate) fn make(store: &Path) -> Result<Self, KeyError> {
+        let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(KeyError::Make)?;
+        let name = format!("key-{}.pem", Digest::of(pair.der_bytes()).short());
+        let path = store.join(&name);
+        disk::replace(&path, pair.serialize_pem().as_bytes(), Secrecy::Private)
+            .map_err(|source| KeyError::Disk { path, source })?;
+        Ok(Self { name, pair })
+    }
+
+    /// Reads a key that was kept; none if it is not there.
+    pub(crate) fn open(store: &Path, name: &str) -> Result<Option<Self>, KeyError> {
+        let path = store.join(name);
+        let Some(pem) = read(&path)? else { return Ok(None) };
+        let text = String::from_utf8(pem).map_err(|_| KeyError::Form(path.clone()))?;
+        let pair = KeyPair::from_pem(&text).map_err(|_| KeyError::Form(path))?;
+        Ok(Some(Self { name: name.to_owned(), pair }))
+    }
+
+    /// The name of its file.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its public half, as a certificate holds it.
+    pub(crate) fn public(&self) -> &[u8] {
+        self.pair.der_bytes()
+    }
+
+    /// A request for a certificate, PEM. It names nobody and asks for nothing: the server decides on all of that.
+    pub(crate) fn request(&self) -> Result<String, KeyError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&self.pair).and_then(|request| request.pem());
+        request.map_err(KeyError::Make)
+    }
+}
+
+/// Reads the private key of that name for TLS.
+pub(crate) fn private(store: &Path, name: &str) -> Result<PrivateKeyDer<'static>, KeyError> {
+    let path = store.join(name);
+    let form = || KeyError::Form(path.clone());
+    let pem = read(&path)?.ok_or_else(form)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| form())
+}
+
+/// Removes all keys but the one of that name. What cannot be removed is removed the next time.
+pub(crate) fn tidy(store: &Path, kept: &str) {
+    for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        // With what a power loss left behind: `key-….pem.new`.
+        if !name.starts_with("key") || !name.contains(".pem") || name == kept {
+            continue;
+        }
+        if let Err(error) = disk::remove(&store.join(&name)) {
+            tracing::warn!(%error, name, "old key is not removed");
+        }
+    }
+}
+
+/// Rule: a private key that anybody else may read is refused, as ssh does it: it may have been copied.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
+    read_secret(path, BYTES_MAX)
+}
+
+/// Reads a file with a private key, by the rule above; none if it is not there.
+pub(crate) fn read_secret(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, KeyError> {
+    let at = |source| KeyError::Disk { path: path.to_owned(), source };
+    let Some(bytes) = disk::read(path, bytes_max).map_err(at)? else { return Ok(None) };
+    let mode = path.metadata().map_err(at)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        return Err(KeyError::Exposed(path.to_owned()));
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_kept_for_its_owner_alone_and_read_again() {
+        let store = tempfile::tempdir().unwrap();
+        let key = Key::make(store.path()).unwrap();
+        let path = store.path().join(key.name());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+        let again = Key::open(store.path(), key.name()).unwrap().unwrap();
+
+        assert_eq!(again.public(), key.public());
+        assert!(private(store.path(), key.name()).is_ok());
+        assert!(Key::open(store.path(), "key-none.pem").unwrap().is_none());
+    }
+
+    #[test]
+    fn attack_a_key_that_others_may_read() {
+        let store = tempfile::tempdir().unwrap();
+        let key = Key::make(store.path()).unwrap();
+        let path = store.path().join(key.name());
+        for mode in [0o640, 0o604, 0o620, 0o660, 0o666] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let refused = private(store.path(), key.name()).unwrap_err();
+            assert!(matches!(refused, KeyError::Exposed(_)), "{mode:o}: {refused}");
+        }
+    }
+
+    #[test]
+    fn tidying_leaves_the_key_in_use_and_other_files() {
+        let store = tempfile::tempdir().unwrap();
+        let names = [0; 3].map(|_| Key::make(store.path()).unwrap().name().to_owned());
+        std::fs::write(store.path().join("key-half.pem.new"), "-----BEG").unwrap();
+        std::fs::write(store.path().join("agent.toml"), "").unwrap();
+
+        tidy(store.path(), &names[1]);
+
+        let mut left: Vec<_> =
+            std::fs::read_dir(store.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["agent.toml", &names[1]]);
+    }
+}
