@@ -34,6 +34,7 @@ use crate::ingest::Ingest;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
+use crate::registry::sweep::Sweeper;
 use crate::signals::Signals;
 use crate::store::{Store, StoreError, TenantStore};
 use crate::tls::{self, TlsError};
@@ -142,6 +143,7 @@ impl Opened {
             Authority::open(&certificate, &keys::read_secret(&keys.join(keys::CA_KEY))?)?;
         let own = OwnCertificate::ensure(&config, &authority, now)?;
         let blobs = Blobs::open(config.blobs.url.as_deref(), &config.data).await?;
+        let blobs = blobs.of_tenant(&config.tenant);
         Ok(Self { config, store, trust: Arc::new(trust), director, authority, blobs, own })
     }
 
@@ -263,6 +265,8 @@ impl Server {
         self.spawn_graceful("operators' port", serve);
 
         self.spawn("browsers", http::tell_browsers(parts.app()));
+        let sweeper = Sweeper::new(parts.tenant.clone(), parts.registry.blobs().clone());
+        self.spawn("registry", sweeper.run());
         let Parts { config, tenant, trust, courier, reconciler, watch, tasks, .. } = parts;
         self.spawn("trust", keep_trust_fresh(trust, courier.clone()));
         self.spawn("courier", courier.run());
@@ -345,7 +349,8 @@ impl Parts {
             first_root: trust.first_root().await?,
         };
         let enrolment = Arc::new(Enrolment::new(tenant.clone(), authority, places));
-        let registry = Registry::new(tenant.clone(), blobs);
+        let registry = Registry::new(tenant.clone(), blobs)
+            .mounting_from_anywhere(config.registry.mount_from_anywhere);
         let director = Arc::new(director);
         let reconciler = Reconciler::new(
             tenant.clone(),

@@ -22,6 +22,7 @@ pub(crate) mod devices;
 pub(crate) mod enrol;
 pub(crate) mod fleet;
 pub(crate) mod housekeeping;
+pub(crate) mod loose;
 pub(crate) mod matching;
 mod migrations;
 pub(crate) mod operators;
@@ -29,6 +30,7 @@ pub(crate) mod profiles;
 pub(crate) mod quarantine;
 pub(crate) mod registry;
 pub(crate) mod reports;
+pub(crate) mod repositories;
 pub(crate) mod rollouts;
 pub(crate) mod scope;
 pub(crate) mod spools;
@@ -36,6 +38,7 @@ pub(crate) mod status;
 pub(crate) mod timeline;
 pub(crate) mod told;
 pub(crate) mod trust;
+pub(crate) mod uploads;
 pub(crate) mod webhooks;
 
 /// Connections that read at the same time.

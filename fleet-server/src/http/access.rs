@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -11,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
 use sealift_protocol::api::Role;
 use sealift_protocol::id::UnixMillis;
 use subtle::ConstantTimeEq as _;
@@ -32,6 +35,10 @@ const FAILURES_A_MINUTE: u32 = 30;
 /// Addresses remembered for that.
 const ADDRESSES_MAX: usize = 10_000;
 const MINUTE_MS: i64 = 60_000;
+/// What is read of a body that is refused: the largest manifest, and some.
+const REFUSED_BODY_BYTES_MAX: usize = 5 << 20;
+/// Time for that.
+const REFUSED_BODY_MAX: Duration = Duration::from_secs(5);
 
 /// Whoever asks; only [`guard`] makes one.
 #[derive(Debug, Clone)]
@@ -105,6 +112,9 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     let now = clock::now();
     let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
     if address.is_some_and(|address| app.metrics.failures().is_over(address, now)) {
+        if is_registry(&request) {
+            return OciError::Throttled.into_response();
+        }
         let detail = "too many wrong tokens from this address";
         return ApiError::new(StatusCode::TOO_MANY_REQUESTS, "auth.too-many", detail)
             .help("wait a minute")
@@ -118,14 +128,43 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         Ok(None) => ApiError::unauthenticated(),
         Err(error) => error,
     };
-    if let Some(address) = address {
+    // Registries' clients ask without a secret first, to be told which kind is wanted: that is no attempt to guess one.
+    if let Some(address) = address
+        && has_secret(request.headers())
+    {
         app.metrics.failures().add(address, now);
     }
-    if request.uri().path().starts_with("/v2/") {
-        // Registries' clients expect their own form, and the hint that a password is wanted.
+    if is_registry(&request) {
+        drain(request.into_body()).await;
         return OciError::Unauthorized.into_response();
     }
     refusal.into_response()
+}
+
+fn is_registry(request: &Request) -> bool {
+    let path = request.uri().path();
+    path == "/v2" || path.starts_with("/v2/")
+}
+
+fn has_secret(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || cookie(headers).is_some()
+}
+
+/// Reads a refused body for a moment: many clients hear a refusal only after they have sent everything.
+async fn drain(body: Body) {
+    let mut stream = body.into_data_stream();
+    let mut left = REFUSED_BODY_BYTES_MAX;
+    let read = async {
+        while let Some(Ok(bytes)) = stream.next().await {
+            left = left.saturating_sub(bytes.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    if tokio::time::timeout(REFUSED_BODY_MAX, read).await.is_err() {
+        tracing::debug!("refused body not read to its end");
+    }
 }
 
 async fn caller(

@@ -9,6 +9,7 @@
 )]
 
 mod attacks;
+mod conformance;
 mod external;
 mod mqtt;
 mod registry;
