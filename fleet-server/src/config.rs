@@ -62,6 +62,9 @@ pub struct Config {
     /// The blobs of model images.
     #[serde(default)]
     pub blobs: Location,
+    /// What clients of the registry may do.
+    #[serde(default)]
+    pub registry: RegistryRules,
     /// Times.
     #[serde(default)]
     pub timing: Timing,
@@ -154,6 +157,14 @@ pub struct Location {
     pub url: Option<String>,
 }
 
+/// What clients of the registry may do.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryRules {
+    /// Whether a blob that any repository has is taken over where the client does not say from which; otherwise the client sends it.
+    pub mount_from_anywhere: bool,
+}
+
 /// Times.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -235,6 +246,12 @@ impl Default for Mqtt {
     }
 }
 
+impl Default for RegistryRules {
+    fn default() -> Self {
+        Self { mount_from_anywhere: true }
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
@@ -291,6 +308,7 @@ impl Config {
             mqtt: Mqtt { listen: loopback(0), ..Mqtt::default() },
             store: Location::default(),
             blobs: Location::default(),
+            registry: RegistryRules::default(),
             timing: Timing::default(),
             drift: Policy::default(),
             cohort_labels: cohort_labels(),

@@ -13,6 +13,7 @@ mod blobs;
 mod broker;
 mod certificate;
 mod clock;
+mod content;
 mod directive;
 mod enrol;
 mod events;

@@ -39,6 +39,7 @@ use crate::ingest::Ingest;
 use crate::listen::{self, Until};
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
+use crate::registry::sweep::Sweeper;
 use crate::renewal::Renewal;
 use crate::signals::Signals;
 use crate::store::{Store, StoreError, TenantStore};
@@ -150,6 +151,7 @@ impl Opened {
         let tenant = store.tenant(&config.tenant);
         audit::note_start(&tenant, &notary, &director.public(), now).await?;
         let blobs = Blobs::open(config.blobs.url.as_deref(), &config.data).await?;
+        let blobs = blobs.of_tenant(&config.tenant);
         Ok(Self { config, store, trust: Arc::new(trust), director, notary, authority, blobs, own })
     }
 
@@ -275,6 +277,8 @@ impl Server {
         self.spawn_graceful("operators' port", serve);
 
         self.spawn("browsers", http::tell_browsers(parts.app()));
+        let sweeper = Sweeper::new(parts.tenant.clone(), parts.registry.blobs().clone());
+        self.spawn("registry", sweeper.run());
         let Parts { config, tenant, trust, notary, courier, reconciler, watch, tasks, .. } = parts;
         self.spawn("notary", audit::keep_signed(notary, tenant.clone()));
         self.spawn("trust", keep_trust_fresh(trust, courier.clone()));
@@ -375,7 +379,8 @@ impl Parts {
         let claims = Claims::new(tenant.clone(), Arc::clone(&authority), places.clone());
         let claims = Arc::new(claims);
         let enrolment = Arc::new(Enrolment::new(tenant.clone(), authority, places));
-        let registry = Registry::new(tenant.clone(), blobs);
+        let registry = Registry::new(tenant.clone(), blobs)
+            .mounting_from_anywhere(config.registry.mount_from_anywhere);
         let (director, notary) = (Arc::new(director), Arc::new(notary));
         let reconciler = Reconciler::new(
             tenant.clone(),

@@ -25,6 +25,7 @@ pub(crate) mod devices;
 pub(crate) mod enrol;
 pub(crate) mod fleet;
 pub(crate) mod housekeeping;
+pub(crate) mod loose;
 pub(crate) mod matching;
 mod migrations;
 pub(crate) mod operators;
@@ -32,6 +33,7 @@ pub(crate) mod profiles;
 pub(crate) mod quarantine;
 pub(crate) mod registry;
 pub(crate) mod reports;
+pub(crate) mod repositories;
 pub(crate) mod revocations;
 pub(crate) mod rollouts;
 pub(crate) mod scope;
@@ -42,6 +44,7 @@ pub(crate) mod timeline;
 pub(crate) mod told;
 pub(crate) mod tokens;
 pub(crate) mod trust;
+pub(crate) mod uploads;
 pub(crate) mod webhooks;
 
 /// Connections that read at the same time.

@@ -244,7 +244,9 @@ impl Trust {
         let mut change = self.store.begin().await?;
         change.change_metadata(&changes, head, after).await?;
         for name in images.keys() {
-            change.set_endorsement(name, endorsed.get(name), now).await?;
+            if !change.set_endorsement(name, endorsed.get(name), now).await? {
+                return Err(StoreError::Changed("registry").into()); // deleted in between
+            }
         }
         let detail = format!("timestamp {after}");
         let (action, subject) = ("trust.publish", role);

@@ -57,7 +57,7 @@ fn as_version(directory: &Path, version: &str) -> anyhow::Result<PathBuf> {
 
 fn blob_file(server: &Server, digest: Digest) -> anyhow::Result<PathBuf> {
     let hex = digest.hex();
-    let file = server.data().join("blobs/sha256").join(&hex[..2]).join(&hex);
+    let file = server.data().join("blobs/main/sha256").join(&hex[..2]).join(&hex);
     ensure!(file.exists(), "there is no {}", file.display());
     Ok(file)
 }

@@ -1,5 +1,8 @@
 //! Who asks, and what they may do. Every guarded route passes here and is looked up in the table of permissions; a route cannot forget it.
 
+use std::time::Duration;
+
+use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -7,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
 use sealift_protocol::api::{LoginMethod, Role};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::UnixMillis;
@@ -31,6 +35,10 @@ const COOKIE_OVER_TLS: &str = "__Host-sealift_session";
 /// The header that must come with changes made through a cookie.
 const CSRF_HEADER: &str = "x-csrf-token";
 const BEARER: &str = "bearer";
+/// What is read of a body that is refused: the largest manifest, and some.
+const REFUSED_BODY_BYTES_MAX: usize = 5 << 20;
+/// Time for that.
+const REFUSED_BODY_MAX: Duration = Duration::from_secs(5);
 
 /// Whoever asks; only [`guard`] makes one.
 #[derive(Debug, Clone)]
@@ -169,11 +177,8 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         }
         Err(refusal) => refusal,
     };
-    if request.uri().path().starts_with("/v2/") && refusal.status() != StatusCode::TOO_MANY_REQUESTS
-    {
-        // Registries' clients expect their own form, and the hint that a password is wanted.
-        let is_known = refusal.status() == StatusCode::FORBIDDEN;
-        return if is_known { OciError::Denied } else { OciError::Unauthorized }.into_response();
+    if is_registry(&request) {
+        return refuse_to_registry_client(refusal.status(), request).await;
     }
     refusal.into_response()
 }
@@ -221,6 +226,39 @@ async fn admit(app: &App, asked: &Asked, now: UnixMillis) -> Result<Caller, ApiE
             tracing::error!(route, "a route is not in the table of permissions, and refused");
             Err(ApiError::forbidden("nobody is permitted to do this"))
         }
+    }
+}
+
+/// Registries' clients expect their own form, and the hint that a password is wanted.
+async fn refuse_to_registry_client(status: StatusCode, request: Request) -> Response {
+    let refusal = match status {
+        StatusCode::TOO_MANY_REQUESTS => return OciError::Throttled.into_response(),
+        StatusCode::FORBIDDEN => OciError::Denied,
+        _ => OciError::Unauthorized,
+    };
+    drain(request.into_body()).await;
+    refusal.into_response()
+}
+
+fn is_registry(request: &Request) -> bool {
+    let path = request.uri().path();
+    path == "/v2" || path.starts_with("/v2/")
+}
+
+/// Reads a refused body for a moment: many clients hear a refusal only after they have sent everything.
+async fn drain(body: Body) {
+    let mut stream = body.into_data_stream();
+    let mut left = REFUSED_BODY_BYTES_MAX;
+    let read = async {
+        while let Some(Ok(bytes)) = stream.next().await {
+            left = left.saturating_sub(bytes.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    if tokio::time::timeout(REFUSED_BODY_MAX, read).await.is_err() {
+        tracing::debug!("refused body not read to its end");
     }
 }
 

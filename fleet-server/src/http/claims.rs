@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::page::{PageQuery, page};
 use crate::clock;
 use crate::enrol::claims::{ClaimError, Claims};
+use crate::permission::Permission;
 
 /// 10,000 serial numbers with a few labels each.
 const SERIALS_BODY_BYTES_MAX: usize = 4 << 20;
@@ -72,7 +73,7 @@ async fn create(
     caller: Caller,
     Json(new): Json<EnrolClaimNew>,
 ) -> Result<(StatusCode, Json<EnrolClaimCreated>), ApiError> {
-    let by = caller.may_operate()?;
+    let by = whole_fleet(&caller)?;
     Ok((StatusCode::CREATED, Json(claims.create(new, by, clock::now()).await?)))
 }
 
@@ -95,7 +96,7 @@ async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let by = caller.may_operate()?;
+    let by = whole_fleet(&caller)?;
     if claims.revoke(&id, by, clock::now()).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
@@ -132,7 +133,7 @@ async fn approve(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    decide(&claims, caller.may_operate()?, &id, None).await
+    decide(&claims, whole_fleet(&caller)?, &id, None).await
 }
 
 /// Refuses a device; it is told why.
@@ -146,7 +147,17 @@ async fn deny(
     Path(id): Path<String>,
     Json(order): Json<EnrolDeny>,
 ) -> Result<StatusCode, ApiError> {
-    decide(&claims, caller.may_operate()?, &id, Some(&order.reason)).await
+    decide(&claims, whole_fleet(&caller)?, &id, Some(&order.reason)).await
+}
+
+/// Rule: a claim lets devices in that nobody has labelled yet, so it is nothing for somebody whose scope is a part of the fleet.
+fn whole_fleet(caller: &Caller) -> Result<&str, ApiError> {
+    let by = caller.may(Permission::Enrol)?;
+    if caller.reach().is_whole() {
+        return Ok(by);
+    }
+    let detail = format!("this is about the whole fleet, and your scope is `{}`", caller.reach());
+    Err(ApiError::beyond_scope(detail))
 }
 
 async fn decide(
@@ -172,7 +183,7 @@ async fn add_serials(
     caller: Caller,
     Json(new): Json<EnrolSerialsNew>,
 ) -> Result<Json<EnrolSerialsAdded>, ApiError> {
-    let added = claims.add_serials(&new, caller.may_operate()?, clock::now()).await?;
+    let added = claims.add_serials(&new, whole_fleet(&caller)?, clock::now()).await?;
     Ok(Json(EnrolSerialsAdded { added }))
 }
 

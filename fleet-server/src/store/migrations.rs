@@ -14,6 +14,7 @@ use super::{Dialect, StoreError};
 const STEPS: &[(i64, &str, &str)] = &[
     (1, "core", include_str!("../../migrations/0001_core.sql")),
     (2, "edge", include_str!("../../migrations/0002_edge.sql")),
+    (4, "registry", include_str!("../../migrations/0004_registry.sql")),
     (5, "identity", include_str!("../../migrations/0005_identity.sql")),
     (6, "operators", include_str!("../../migrations/0006_operators.sql")),
     (7, "audit", include_str!("../../migrations/0007_audit.sql")),
@@ -34,13 +35,13 @@ impl MigrationSource<'static> for Steps {
     }
 }
 
-/// The two words in which the databases differ.
+/// The words in which the databases differ. `{ascii}` is text in the order of its bytes, which PostgreSQL otherwise sorts as people do.
 fn in_dialect(text: &str, dialect: Dialect) -> String {
-    let (bytes, serial) = match dialect {
-        Dialect::Sqlite => ("BLOB", "INTEGER PRIMARY KEY AUTOINCREMENT"),
-        Dialect::Postgres => ("BYTEA", "BIGSERIAL PRIMARY KEY"),
+    let (bytes, serial, ascii) = match dialect {
+        Dialect::Sqlite => ("BLOB", "INTEGER PRIMARY KEY AUTOINCREMENT", "TEXT"),
+        Dialect::Postgres => ("BYTEA", "BIGSERIAL PRIMARY KEY", "TEXT COLLATE \"C\""),
     };
-    text.replace("{bytes}", bytes).replace("{serial}", serial)
+    text.replace("{bytes}", bytes).replace("{serial}", serial).replace("{ascii}", ascii)
 }
 
 pub(super) async fn run(pool: &AnyPool, dialect: Dialect) -> Result<(), StoreError> {

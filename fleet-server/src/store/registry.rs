@@ -1,4 +1,4 @@
-//! Repositories, manifests, tags, and the versions of models.
+//! Versions of models, and who uses them.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use sealift_protocol::id::{Epoch, ModelName, RolloutId, UnixMillis, Version};
 use sealift_protocol::image::IoContract;
 
 use super::{Change, StoreError, TenantStore, from_json, parsed, signed, to_json, unsigned};
-use crate::registry::{ImageFacts, Reference};
+use crate::registry::ImageFacts;
 
 /// Versions of one model, and models of one tenant, that are listed.
 const LISTED_MAX: i64 = 1_000;
 
-/// A manifest in a repository.
+/// The index of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ManifestRow {
     /// Its digest.
@@ -88,76 +88,6 @@ struct RawVersion {
 }
 
 impl TenantStore {
-    /// Whether a repository has a blob.
-    pub(crate) async fn has_blob(
-        &self,
-        repository: &ModelName,
-        digest: Digest,
-    ) -> Result<bool, StoreError> {
-        let size: Option<i64> = sqlx::query_scalar(
-            "SELECT size FROM repository_blobs
-             WHERE tenant = $1 AND repository = $2 AND digest = $3",
-        )
-        .bind(self.id().to_owned())
-        .bind(repository.to_string())
-        .bind(digest.to_string())
-        .fetch_optional(self.readers())
-        .await?;
-        Ok(size.is_some())
-    }
-
-    /// A manifest by tag or digest.
-    pub(crate) async fn manifest(
-        &self,
-        repository: &ModelName,
-        reference: &Reference,
-    ) -> Result<Option<ManifestRow>, StoreError> {
-        let (statement, name) = match reference {
-            Reference::Digest(digest) => (
-                "SELECT digest, media_type, size FROM manifests
-                 WHERE tenant = $1 AND repository = $2 AND digest = $3",
-                digest.to_string(),
-            ),
-            Reference::Tag(tag) => (
-                "SELECT m.digest, m.media_type, m.size FROM tags t JOIN manifests m
-                 ON m.tenant = t.tenant AND m.repository = t.repository AND m.digest = t.digest
-                 WHERE t.tenant = $1 AND t.repository = $2 AND t.tag = $3",
-                tag.clone(),
-            ),
-        };
-        let row: Option<(String, String, i64)> = sqlx::query_as(statement)
-            .bind(self.id().to_owned())
-            .bind(repository.to_string())
-            .bind(name)
-            .fetch_optional(self.readers())
-            .await?;
-        let manifest = |(digest, media_type, size): (String, _, _)| {
-            let digest = parsed("digest", &digest)?;
-            Ok(ManifestRow { digest, media_type, size: unsigned("manifest length", size)? })
-        };
-        row.map(manifest).transpose()
-    }
-
-    /// Tags of a repository after `last`, in order.
-    pub(crate) async fn tags(
-        &self,
-        repository: &ModelName,
-        last: &str,
-        limit: i64,
-    ) -> Result<Vec<String>, StoreError> {
-        let tags = sqlx::query_scalar(
-            "SELECT tag FROM tags WHERE tenant = $1 AND repository = $2 AND tag > $3
-             ORDER BY tag LIMIT $4",
-        )
-        .bind(self.id().to_owned())
-        .bind(repository.to_string())
-        .bind(last.to_owned())
-        .bind(limit.min(LISTED_MAX))
-        .fetch_all(self.readers())
-        .await?;
-        Ok(tags)
-    }
-
     /// One version of a model.
     pub(crate) async fn version(
         &self,
@@ -243,60 +173,21 @@ impl TenantStore {
 }
 
 impl Change {
-    /// Notes that a blob was pushed to a repository.
-    pub(crate) async fn add_blob(
+    /// The digest that is listed as a version, if the text is the name of one that is.
+    pub(crate) async fn listed(
         &mut self,
-        repository: &ModelName,
-        digest: Digest,
-        size: u64,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let (repository, digest) = (repository.to_string(), digest.to_string());
-        let size = signed("blob length", size)?;
-        self.run(
-            "INSERT INTO repository_blobs (tenant, repository, digest, size, pushed_at)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            |it| it.bind(repository).bind(digest).bind(size).bind(now.0),
+        model: &ModelName,
+        version: &str,
+    ) -> Result<Option<Digest>, StoreError> {
+        let digest: Option<String> = sqlx::query_scalar(
+            "SELECT digest FROM versions WHERE tenant = $1 AND model = $2 AND version = $3",
         )
+        .bind(self.tenant().as_str().to_owned())
+        .bind(model.to_string())
+        .bind(version.to_owned())
+        .fetch_optional(self.connection())
         .await?;
-        Ok(())
-    }
-
-    /// Adds a manifest to a repository.
-    pub(crate) async fn add_manifest(
-        &mut self,
-        repository: &ModelName,
-        manifest: &ManifestRow,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let (repository, digest) = (repository.to_string(), manifest.digest.to_string());
-        let media_type = manifest.media_type.clone();
-        let size = signed("manifest length", manifest.size)?;
-        self.run(
-            "INSERT INTO manifests (tenant, repository, digest, media_type, size, pushed_at)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-            |it| it.bind(repository).bind(digest).bind(media_type).bind(size).bind(now.0),
-        )
-        .await?;
-        Ok(())
-    }
-
-    /// Points a tag at a manifest of the repository.
-    pub(crate) async fn set_tag(
-        &mut self,
-        repository: &ModelName,
-        tag: &str,
-        digest: Digest,
-    ) -> Result<(), StoreError> {
-        let (repository, tag, digest) =
-            (repository.to_string(), tag.to_owned(), digest.to_string());
-        self.run(
-            "INSERT INTO tags (tenant, repository, tag, digest) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (tenant, repository, tag) DO UPDATE SET digest = excluded.digest",
-            |it| it.bind(repository).bind(tag).bind(digest),
-        )
-        .await?;
-        Ok(())
+        digest.map(|digest| parsed("digest", &digest)).transpose()
     }
 
     /// Lists an image as a version, unsigned. Returns whether it is new; one that is there stays as it is.

@@ -130,13 +130,13 @@ impl Change {
         Ok(())
     }
 
-    /// Marks a version as endorsed, or as endorsed by nobody.
+    /// Marks a version as endorsed, or as endorsed by nobody. Returns whether there is such a version to mark.
     pub(crate) async fn set_endorsement(
         &mut self,
         (model, version): &VersionName,
         endorsement: Option<&Endorsement>,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (model, version) = (model.to_string(), version.to_string());
         let Some(Endorsement { epoch, by }) = endorsement else {
             self.run(
@@ -145,16 +145,17 @@ impl Change {
                 |it| it.bind(model).bind(version),
             )
             .await?;
-            return Ok(());
+            return Ok(true);
         };
         let (epoch, by) = (signed("epoch", epoch.0)?, to_json("signers", by)?);
-        self.run(
-            "UPDATE versions SET signed_at = COALESCE(signed_at, $4), signed_by = $5, epoch = $6
-             WHERE tenant = $1 AND model = $2 AND version = $3",
-            |it| it.bind(model).bind(version).bind(now.0).bind(by).bind(epoch),
-        )
-        .await?;
-        Ok(())
+        let marked = self
+            .run(
+                "UPDATE versions SET signed_at = COALESCE(signed_at, $4), signed_by = $5, epoch = $6
+                 WHERE tenant = $1 AND model = $2 AND version = $3",
+                |it| it.bind(model).bind(version).bind(now.0).bind(by).bind(epoch),
+            )
+            .await?;
+        Ok(marked == 1)
     }
 
     async fn write_metadata(&mut self, name: &str, body: &[u8]) -> Result<(), StoreError> {

@@ -49,7 +49,7 @@ pub(super) async fn follow(
     let halted = halt(store, change, &versions, because).await?;
     let devices = store.devices_with_serials(&list.devices).await?;
     for device in &devices {
-        change.revoke_device(device, because.now).await?;
+        change.revoke_device(device, because.reason, because.now).await?;
         audit(change, ("device.revoke", device.as_str()), "", because).await?;
     }
     Ok(Fallout { halted, devices })

@@ -11,6 +11,7 @@
 mod attacks;
 mod broker;
 mod claims;
+mod conformance;
 mod external;
 mod identity;
 mod mqtt;

@@ -197,7 +197,14 @@ async fn a_version_never_changes_and_carries_its_own_name() {
     let taken = other.push(&fleet, "vision/digits", "2").await;
     assert_eq!((taken.status(), oci_code(taken).await.as_str()), (StatusCode::CONFLICT, "DENIED"));
     let renamed = other.push(&fleet, "vision/digits", "3").await;
-    assert_eq!(oci_code(renamed).await, "MANIFEST_INVALID");
+    assert_eq!(renamed.status(), StatusCode::CREATED);
+    let warning = renamed.headers()["warning"].to_str().unwrap();
+    assert!(warning.starts_with("299 - ") && warning.contains("its tag is `3`"), "{warning}");
+    let mirrored = other.push(&fleet, "mirror/vision/digits", "2").await;
+    assert!(mirrored.headers().contains_key("warning"));
+    let models = fleet.get("/api/v1/models").await;
+    assert_eq!(models["items"][0]["versions"].as_array().unwrap().len(), 1);
+    assert_eq!(models["total"], 1);
 }
 
 #[tokio::test]
@@ -207,7 +214,7 @@ async fn an_image_whose_layer_is_missing_is_refused() {
     let digest = Digest::of(&image.manifest).to_string();
     let refused =
         put_manifest(&fleet, "vision/digits", &digest, media_type::MANIFEST, &image.manifest).await;
-    assert_eq!(oci_code(refused).await, "MANIFEST_INVALID");
+    assert_eq!(oci_code(refused).await, "MANIFEST_BLOB_UNKNOWN");
 }
 
 #[tokio::test]

@@ -110,7 +110,15 @@ impl Fleet {
         self.process = start_process(&self.data());
     }
 
-    /// The same, with more configuration.
+    /// Ends the server as a power cut does, and starts it again on the same data.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = start_process(&self.data());
+        self.endpoints = read_endpoints(&self.data());
+    }
+
+    /// The same as [`Fleet::restart`], with more configuration.
     pub(crate) fn restart_with(&mut self, more: &str) {
         self.restart_edited(|config| format!("{config}\n{more}"));
     }

@@ -1,14 +1,19 @@
 //! Errors of the registry, in the form of the OCI distribution specification.
 
 use axum::Json;
-use axum::http::StatusCode;
-use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::header::{CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::insert;
+use super::upload::received;
 use crate::blobs::BlobError;
-use crate::registry::PushRefused;
+use crate::registry::document::InvalidDocument;
+use crate::registry::name::Repository;
 use crate::store::StoreError;
+use crate::store::loose::InUse;
+use crate::store::repositories::LinkFault;
 
 /// Why the registry refused a request.
 #[derive(Debug, thiserror::Error)]
@@ -17,15 +22,36 @@ pub(crate) enum OciError {
     #[error("a token is needed: as bearer token, or as password of any user")]
     Unauthorized,
     /// A token that may not push.
-    #[error("pushing needs the role publisher or admin")]
+    #[error("pushing and deleting need the role publisher or admin")]
     Denied,
-    /// A repository that is not `team/name`.
+    /// Too many wrong tokens.
+    #[error("too many wrong tokens from this address; wait a minute")]
+    Throttled,
+    /// A signed or deployed version needs it.
+    #[error("{0}")]
+    InUse(String),
+    /// A version that is there with other bytes.
+    #[error("{0} is a version with another digest; a version never changes, push a new one")]
+    VersionTaken(String),
+    /// A path that is none of the specification.
+    #[error("there is no such path below /v2/")]
+    NoRoute,
+    /// A method that the path does not have.
+    #[error("the registry does not do this")]
+    Unsupported,
+    /// A name that is none of a repository.
     #[error("{0}")]
     Name(String),
+    /// A repository where nothing was ever pushed.
+    #[error("there is no such repository")]
+    NameUnknown,
     /// A tag that is not one.
-    #[error("`{0}` is neither a tag nor a sha256 digest")]
+    #[error("`{0}` is neither a tag nor a digest")]
     Tag(String),
-    /// A digest that is not SHA-256, or not that of the bytes.
+    /// A page that cannot be had.
+    #[error("`n` is not a number of tags")]
+    PageSize,
+    /// A digest that is none, or not that of the bytes.
     #[error("{0}")]
     Digest(String),
     /// No such blob in the repository.
@@ -34,51 +60,100 @@ pub(crate) enum OciError {
     /// No such manifest in the repository.
     #[error("the manifest is not in this repository")]
     ManifestUnknown,
+    /// Bytes that are no manifest.
+    #[error(transparent)]
+    Document(InvalidDocument),
+    /// What a manifest names is not as it says.
+    #[error(transparent)]
+    Link(LinkFault),
     /// No such upload, or one that has ended.
     #[error("the upload is not known; begin again")]
     UploadUnknown,
-    /// A chunk out of order, or a range beyond the blob.
-    #[error("the range cannot be had")]
-    Range,
-    /// Too many uploads at a time.
-    #[error("too many uploads are under way")]
+    /// A chunk out of order.
+    #[error("the upload has {bytes} bytes; go on there")]
+    UploadRange {
+        /// Where the upload goes on.
+        location: String,
+        /// How much has come.
+        bytes: u64,
+    },
+    /// A chunk that is longer or shorter than its range.
+    #[error("the chunk's range is not as long as its content")]
+    ChunkSize,
+    /// A range beyond the blob, which has so many bytes.
+    #[error("the blob has {0} bytes, the range is beyond them")]
+    BlobRange(u64),
+    /// Too much under way.
+    #[error("too many uploads are under way; try again later")]
     TooMany,
     /// More bytes than allowed.
     #[error("more than {0} bytes")]
     TooLarge(u64),
     /// The connection broke in an upload.
-    #[error("the upload broke off")]
+    #[error("the upload broke off; what came is kept, ask where to go on")]
     Broken,
-    /// A version that is there with other bytes.
-    #[error(
-        "version {0} is in the registry with another digest; a version never changes, push a new one"
-    )]
-    VersionTaken(String),
-    /// The manifest was refused.
-    #[error(transparent)]
-    Refused(PushRefused),
     /// Blob store or database failed.
-    #[error("the registry failed")]
+    #[error("the registry failed; its log says why")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl OciError {
+    /// Refuses to remove what a version needs.
+    pub(super) fn in_use(repository: &Repository, InUse { version, is_signed }: InUse) -> Self {
+        let why = if is_signed {
+            "is signed: its publisher's metadata must stop naming it first"
+        } else {
+            "is deployed: roll its devices to another version first"
+        };
+        Self::InUse(format!("version {version} of {repository} needs this and {why}"))
+    }
+
     const fn kind(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
-            Self::Denied => (StatusCode::FORBIDDEN, "DENIED"),
+            Self::Denied | Self::InUse(_) => (StatusCode::FORBIDDEN, "DENIED"),
+            Self::VersionTaken(_) => (StatusCode::CONFLICT, "DENIED"),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "UNSUPPORTED"),
+            Self::Unsupported => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
+            Self::PageSize => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
             Self::Name(_) => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
-            Self::Tag(_) | Self::Refused(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
+            Self::NameUnknown => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+            Self::Document(InvalidDocument::TooLarge(_)) | Self::TooLarge(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID")
+            }
+            Self::Tag(_) | Self::Document(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
+            Self::Link(LinkFault::Missing(_)) => (StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN"),
+            Self::Link(LinkFault::Size { .. }) | Self::ChunkSize => {
+                (StatusCode::BAD_REQUEST, "SIZE_INVALID")
+            }
             Self::Digest(_) => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
             Self::BlobUnknown => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
             Self::ManifestUnknown => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             Self::UploadUnknown => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
-            Self::Range => (StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID"),
-            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
-            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
+            Self::UploadRange { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID"),
+            Self::BlobRange(_) => (StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID"),
+            Self::TooMany | Self::Throttled => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             Self::Broken => (StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID"),
-            Self::VersionTaken(_) => (StatusCode::CONFLICT, "DENIED"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
+        }
+    }
+
+    fn log(&self, status: StatusCode, code: &'static str) {
+        let status = status.as_u16();
+        match self {
+            Self::Internal(error) => {
+                let error = error.as_ref() as &dyn std::error::Error;
+                tracing::error!(error, "registry failed");
+            }
+            // What clients ask in the normal course of a push or a pull.
+            Self::Unauthorized
+            | Self::BlobUnknown
+            | Self::ManifestUnknown
+            | Self::NameUnknown
+            | Self::NoRoute
+            | Self::UploadRange { .. }
+            | Self::BlobRange(_) => tracing::debug!(status, code, why = %self, "registry answered"),
+            _ => tracing::info!(status, code, why = %self, "registry refused"), // the rest is somebody's mistake
         }
     }
 }
@@ -94,28 +169,10 @@ impl From<BlobError> for OciError {
         match error {
             BlobError::Digest { .. } => Self::Digest(error.to_string()),
             BlobError::TooLarge(max) => Self::TooLarge(max),
-            BlobError::Missing(_) => Self::BlobUnknown,
-            BlobError::Place(..) | BlobError::Staging(_) | BlobError::Store(_) => {
-                Self::Internal(error.into())
-            }
-        }
-    }
-}
-
-impl From<PushRefused> for OciError {
-    fn from(refused: PushRefused) -> Self {
-        match refused {
-            PushRefused::Blobs(error) => error.into(),
-            PushRefused::TooLarge(_)
-            | PushRefused::Form(_)
-            | PushRefused::Image(_)
-            | PushRefused::Contract(_)
-            | PushRefused::Layer(..)
-            | PushRefused::Baseline(_)
-            | PushRefused::Missing { .. }
-            | PushRefused::Model { .. }
-            | PushRefused::Versions(..)
-            | PushRefused::Tag { .. } => Self::Refused(refused),
+            BlobError::Missing(_)
+            | BlobError::Place(..)
+            | BlobError::Hash(_)
+            | BlobError::Store(_) => Self::Internal(error.into()),
         }
     }
 }
@@ -123,30 +180,25 @@ impl From<PushRefused> for OciError {
 impl IntoResponse for OciError {
     fn into_response(self) -> Response {
         let (status, code) = self.kind();
-        if let Self::Internal(error) = &self {
-            tracing::error!(error = %Chain(error.as_ref()), "registry failed");
-        }
+        self.log(status, code);
         let body = json!({ "errors": [{ "code": code, "message": self.to_string() }] });
         let mut response = (status, Json(body)).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            let realm = axum::http::HeaderValue::from_static("Basic realm=\"sealift\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, realm);
+        let headers = response.headers_mut();
+        match &self {
+            Self::Unauthorized => {
+                let realm = HeaderValue::from_static("Basic realm=\"sealift\"");
+                headers.insert(WWW_AUTHENTICATE, realm);
+            }
+            Self::Throttled | Self::TooMany => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            }
+            Self::UploadRange { location, bytes } => {
+                insert(headers, LOCATION, location);
+                insert(headers, RANGE, &received(*bytes));
+            }
+            Self::BlobRange(size) => insert(headers, CONTENT_RANGE, &format!("bytes */{size}")),
+            _ => (), // the body says it all
         }
         response
-    }
-}
-
-/// An error with its causes, for the log.
-struct Chain<'a>(&'a (dyn std::error::Error + Send + Sync));
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }
