@@ -20,8 +20,6 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, WriteMultipart};
-#[cfg(test)]
-use sealift_protocol::digest::Digest;
 use sealift_protocol::id::TenantId;
 use tokio::fs;
 use tokio::task::{JoinError, spawn_blocking};
@@ -50,9 +48,9 @@ pub(crate) enum BlobError {
     #[error("blob has digest {given}, not {promised}")]
     Digest {
         /// What came.
-        given: ContentDigest,
+        given: Box<ContentDigest>,
         /// What was announced.
-        promised: ContentDigest,
+        promised: Box<ContentDigest>,
     },
     /// More bytes than allowed.
     #[error("blob is larger than {0} bytes")]
@@ -96,8 +94,11 @@ impl Blobs {
 
     /// Takes small bytes in, under their own digest.
     #[cfg(test)]
-    pub(crate) async fn put(&self, bytes: Vec<u8>) -> Result<Digest, BlobError> {
-        let digest = Digest::of(&bytes);
+    pub(crate) async fn put(
+        &self,
+        bytes: Vec<u8>,
+    ) -> Result<sealift_protocol::digest::Digest, BlobError> {
+        let digest = sealift_protocol::digest::Digest::of(&bytes);
         self.write(&self.location(digest.into()), bytes.into()).await?;
         Ok(digest)
     }
@@ -110,7 +111,7 @@ impl Blobs {
     ) -> Result<(), BlobError> {
         let given = digest_of(promised.hasher(), bytes.clone()).await?.finish();
         if given != promised {
-            return Err(BlobError::Digest { given, promised });
+            return Err(mismatch(given, promised));
         }
         self.write(&self.location(promised), bytes).await
     }
@@ -202,7 +203,7 @@ impl Blobs {
                 target.finish().await.map_err(BlobError::Store)?;
                 return Ok(bytes);
             }
-            Ok((given, _)) => BlobError::Digest { given, promised },
+            Ok((given, _)) => mismatch(given, promised),
             Err(error) => error,
         };
         target.abort().await.map_err(BlobError::Store)?;
@@ -275,11 +276,15 @@ const UPLOADS: &str = "uploads";
 
 /// Hashes up to [`PART_BYTES`] on a thread of its own: that is milliseconds, too long between two requests.
 async fn digest_of(mut hasher: ContentHasher, bytes: Bytes) -> Result<ContentHasher, BlobError> {
-    let hashed = spawn_blocking(move || {
+    let work = spawn_blocking(move || {
         hasher.update(&bytes);
         hasher
     });
-    hashed.await.map_err(BlobError::Hash)
+    work.await.map_err(BlobError::Hash)
+}
+
+fn mismatch(given: ContentDigest, promised: ContentDigest) -> BlobError {
+    BlobError::Digest { given: Box::new(given), promised: Box::new(promised) }
 }
 
 async fn local(folder: &FilePath) -> Result<Arc<dyn ObjectStore>, BlobError> {
@@ -303,6 +308,8 @@ fn remote(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), BlobError> {
 
 #[cfg(test)]
 mod tests {
+    use sealift_protocol::digest::Digest;
+
     use super::*;
 
     async fn blobs() -> (tempfile::TempDir, Blobs) {

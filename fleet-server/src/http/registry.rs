@@ -33,7 +33,7 @@ use path::{Place, What};
 const RECEIVERS_MAX: usize = 12;
 
 /// Time that a push waits for its turn.
-const TURN_MAX: Duration = Duration::from_secs(60);
+const TURN_MAX: Duration = Duration::from_mins(1);
 
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -123,8 +123,10 @@ async fn operator(
             let by = caller.may_push()?;
             upload::serve(ask, what, body, by).await
         }
-        _ if is_reading(&method) => read(&ask, what, &caller).await,
-        _ => {
+        What::Tags | What::Referrers(_) | What::Manifest(_) | What::Blob(_) => {
+            if is_reading(&method) {
+                return read(&ask, what, &caller).await;
+            }
             let by = caller.may_push()?;
             write(ask, what, body, by).await
         }

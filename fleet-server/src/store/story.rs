@@ -37,6 +37,7 @@ use crate::store::enrol::{Given, Taken};
 mod audit;
 mod identity;
 mod messages;
+mod registry;
 mod rollouts;
 mod scale;
 mod tables;
@@ -88,6 +89,13 @@ stories! {
         a_last_will_of_an_older_connection_is_ignored, senseless_messages_are_noted_and_acknowledged,
         messages_far_beyond_a_gap_are_refused, strangers_and_revoked_devices_are_refused,
         a_profile_window_is_kept_once, heartbeats_become_a_load, many_devices_at_once;
+    registry: tags_come_in_the_order_of_their_bytes, a_manifest_needs_what_it_names,
+        referrers_are_found_by_subject_and_kind, an_upload_goes_on_only_where_it_is,
+        abandoned_uploads_are_removed, only_what_nothing_names_is_cleaned_up,
+        a_deleted_manifest_frees_what_it_named, cleaning_up_takes_nothing_from_a_push,
+        manifests_of_an_older_server_are_read_before_anything_goes,
+        what_a_signed_or_deployed_version_needs_stays, contents_of_a_signed_version_stay,
+        a_signed_version_is_not_taken_off_the_list;
     rollouts: a_rollout_reaches_its_devices_with_signed_directives,
         a_bad_canary_halts_and_rollback_brings_everybody_home,
         going_back_concerns_only_devices_with_a_bad_version, two_servers_do_not_both_act, abort_gives_devices_back_what_they_had,

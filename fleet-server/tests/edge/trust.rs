@@ -115,6 +115,42 @@ async fn a_signed_version_is_what_devices_verify() {
 }
 
 #[tokio::test]
+async fn a_signed_version_cannot_be_deleted_and_an_unsigned_one_can() {
+    let fleet = Fleet::start();
+    let images = [
+        Image::of("vision/digits", "2", b"weights"),
+        Image::of("vision/digits", "3", b"weights of 3"),
+    ];
+    for (image, version) in images.iter().zip(["2", "3"]) {
+        image.push(&fleet, "vision/digits", version).await;
+    }
+    let draft = draft(&fleet, 1, &[("2", &images[0])]).await;
+    assert_eq!(upload(&fleet, sign(draft, &publisher(&fleet))).await.status(), 204);
+    let delete = async |what: &str| {
+        let path = format!("/v2/vision/digits/{what}");
+        let response = fleet.api(Method::DELETE, &path).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+
+    let index = Digest::of(&images[0].index);
+    let weights = Digest::of(b"weights");
+    for what in ["manifests/2", &format!("manifests/{index}"), &format!("blobs/{weights}")] {
+        let (status, text) = delete(what).await;
+        assert_eq!(status, 403, "{what}");
+        assert!(text.contains("DENIED") && text.contains("version 2"), "{text}");
+        assert!(text.contains("is signed"), "{text}");
+    }
+    assert_eq!(delete("manifests/3").await.0, 202);
+
+    let model = fleet.get("/api/v1/models/vision/digits").await;
+    assert_eq!(model["versions"].as_array().unwrap().len(), 1);
+    let tags = fleet.get("/v2/vision/digits/tags/list").await;
+    assert_eq!(tags["tags"], serde_json::json!(["2"]));
+    let audit = fleet.get("/api/v1/audit").await;
+    assert!(audit.to_string().contains("registry.manifest-delete"), "{audit}");
+}
+
+#[tokio::test]
 async fn the_trust_bundle_reaches_devices() {
     let fleet = Fleet::start();
     let device = fleet.enrol("cam-1").await;

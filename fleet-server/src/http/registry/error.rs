@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::http::header::{CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -138,22 +138,45 @@ impl OciError {
         }
     }
 
+    /// Whether clients hear it in the normal course of a push or a pull.
+    const fn is_usual(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthorized
+                | Self::BlobUnknown
+                | Self::ManifestUnknown
+                | Self::NameUnknown
+                | Self::NoRoute
+                | Self::UploadRange { .. }
+                | Self::BlobRange(_)
+        )
+    }
+
     fn log(&self, status: StatusCode, code: &'static str) {
         let status = status.as_u16();
-        match self {
-            Self::Internal(error) => {
-                let error = error.as_ref() as &dyn std::error::Error;
-                tracing::error!(error, "registry failed");
-            }
-            // What clients ask in the normal course of a push or a pull.
-            Self::Unauthorized
-            | Self::BlobUnknown
-            | Self::ManifestUnknown
-            | Self::NameUnknown
-            | Self::NoRoute
-            | Self::UploadRange { .. }
-            | Self::BlobRange(_) => tracing::debug!(status, code, why = %self, "registry answered"),
-            _ => tracing::info!(status, code, why = %self, "registry refused"), // the rest is somebody's mistake
+        if let Self::Internal(error) = self {
+            let error = error.as_ref() as &dyn std::error::Error;
+            tracing::error!(error, "registry failed");
+        } else if self.is_usual() {
+            tracing::debug!(status, code, why = %self, "registry answered");
+        } else {
+            tracing::info!(status, code, why = %self, "registry refused");
+        }
+    }
+
+    fn add_headers(&self, headers: &mut HeaderMap) {
+        if matches!(self, Self::Unauthorized) {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"sealift\""));
+        }
+        if matches!(self, Self::Throttled | Self::TooMany) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        if let Self::UploadRange { location, bytes } = self {
+            insert(headers, LOCATION, location);
+            insert(headers, RANGE, &received(*bytes));
+        }
+        if let Self::BlobRange(size) = self {
+            insert(headers, CONTENT_RANGE, &format!("bytes */{size}"));
         }
     }
 }
@@ -183,22 +206,7 @@ impl IntoResponse for OciError {
         self.log(status, code);
         let body = json!({ "errors": [{ "code": code, "message": self.to_string() }] });
         let mut response = (status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        match &self {
-            Self::Unauthorized => {
-                let realm = HeaderValue::from_static("Basic realm=\"sealift\"");
-                headers.insert(WWW_AUTHENTICATE, realm);
-            }
-            Self::Throttled | Self::TooMany => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("60"));
-            }
-            Self::UploadRange { location, bytes } => {
-                insert(headers, LOCATION, location);
-                insert(headers, RANGE, &received(*bytes));
-            }
-            Self::BlobRange(size) => insert(headers, CONTENT_RANGE, &format!("bytes */{size}")),
-            _ => (), // the body says it all
-        }
+        self.add_headers(response.headers_mut());
         response
     }
 }

@@ -39,7 +39,7 @@ const UNFINISHED_BYTES_MAX: u64 = 4 * WEIGHTS_BYTES_MAX;
 const UPLOAD_PARTS_MAX: i64 = 10_000;
 
 /// A client that sends nothing for this long in the middle of a body has gone.
-const READ_MAX: Duration = Duration::from_secs(60);
+const READ_MAX: Duration = Duration::from_mins(1);
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -133,9 +133,9 @@ async fn append(ask: Ask, id: String, body: Body) -> Result<Response, OciError> 
     let upload = find(&ask, &id).await?;
     check_range(&ask, &upload)?;
     let mut receiver = Receiver::begin(ask, upload).await?;
-    let received = receiver.receive(body).await;
+    let ended = receiver.receive(body).await;
     receiver.flush().await?;
-    received?;
+    ended?;
     Ok(accepted(&receiver.ask.repository, &id, receiver.upload.bytes))
 }
 

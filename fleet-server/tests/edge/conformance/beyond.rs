@@ -1,7 +1,8 @@
 //! What the suite asks beyond its four workflows, and what the specification says besides: digests of SHA-512, ranges, wrong digests, other
 //! shapes of manifests, roles, paths.
 
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
+use sealift_protocol::digest::encode_hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
@@ -11,27 +12,44 @@ use super::{
 };
 
 fn sha512(bytes: &[u8]) -> String {
-    let digits = Sha512::digest(bytes);
-    let digits: String = digits.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha512:{digits}")
+    format!("sha512:{}", encode_hex(&Sha512::digest(bytes)))
 }
 
-/// Pushes `bytes` in each way that there is; the answer to the last request is returned for each.
-async fn push_every_way(suite: &Suite, digest: &str, bytes: &[u8]) -> Vec<reqwest::Response> {
-    let single = format!("/v2/{NAMESPACE}/blobs/uploads/?digest={digest}");
-    let single = suite.send(Method::POST, &single, Extra::of(OCTETS, bytes)).await;
-    let whole = suite.put_blob(&suite.begin(NAMESPACE).await, digest, bytes).await;
-    let streamed = suite.begin(NAMESPACE).await;
-    suite.patch(&streamed, bytes, None).await;
-    let streamed = suite.put_blob(&streamed, digest, b"").await;
-    let chunked = suite.begin(NAMESPACE).await;
-    let (first, last) = bytes.split_at(bytes.len() / 2);
-    suite.patch(&chunked, first, Some(format!("0-{}", first.len() - 1))).await;
-    let range = format!("{}-{}", first.len(), bytes.len() - 1);
-    let path = format!("{chunked}?digest={digest}");
-    let last_chunk = Extra::of(OCTETS, last).with("content-range", range);
-    let chunked = suite.send(Method::PUT, &path, last_chunk).await;
-    vec![single, whole, streamed, chunked]
+/// How a blob is pushed.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Single,
+    PostPut,
+    Streamed,
+    ChunkedToTheEnd,
+}
+
+const WAYS: [Way; 4] = [Way::Single, Way::PostPut, Way::Streamed, Way::ChunkedToTheEnd];
+
+impl Way {
+    /// Pushes; the answer is the one to the last request.
+    async fn push(self, suite: &Suite, digest: &str, bytes: &[u8]) -> Response {
+        match self {
+            Self::Single => {
+                let path = format!("/v2/{NAMESPACE}/blobs/uploads/?digest={digest}");
+                suite.send(Method::POST, &path, Extra::of(OCTETS, bytes)).await
+            }
+            Self::PostPut => suite.put_blob(&suite.begin(NAMESPACE).await, digest, bytes).await,
+            Self::Streamed => {
+                let place = suite.begin(NAMESPACE).await;
+                suite.patch(&place, bytes, None).await;
+                suite.put_blob(&place, digest, b"").await
+            }
+            Self::ChunkedToTheEnd => {
+                let place = suite.begin(NAMESPACE).await;
+                let (first, last) = bytes.split_at(bytes.len() / 2);
+                suite.patch(&place, first, Some(format!("0-{}", first.len() - 1))).await;
+                let range = format!("{}-{}", first.len(), bytes.len() - 1);
+                let chunk = Extra::of(OCTETS, last).with("content-range", range);
+                suite.send(Method::PUT, &format!("{place}?digest={digest}"), chunk).await
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -40,8 +58,9 @@ async fn blobs_go_by_either_digest_and_come_in_every_way() {
     let bytes = b"a blob of some length";
     for digest in [sha256(bytes), sha512(bytes)] {
         let path = format!("/v2/{NAMESPACE}/blobs/{digest}");
-        for pushed in push_every_way(&suite, &digest, bytes).await {
-            assert_eq!(pushed.status(), StatusCode::CREATED);
+        for way in WAYS {
+            let pushed = way.push(&suite, &digest, bytes).await;
+            assert_eq!(pushed.status(), StatusCode::CREATED, "{way:?}");
             assert_eq!(header(&pushed, "docker-content-digest"), digest);
             let head = suite.head(&location(&pushed)).await;
             assert_eq!((head.status(), length(&head)), (StatusCode::OK, bytes.len() as u64));
@@ -57,7 +76,8 @@ async fn blobs_go_by_either_digest_and_come_in_every_way() {
 async fn a_wrong_digest_is_refused_in_every_way_and_nothing_is_kept() {
     let suite = Suite::start();
     for promised in [sha256(b"promised"), sha512(b"promised")] {
-        for refused in push_every_way(&suite, &promised, b"something else").await {
+        for way in WAYS {
+            let refused = way.push(&suite, &promised, b"something else").await;
             assert_eq!(code(refused).await, refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID"));
         }
         let path = format!("/v2/{NAMESPACE}/blobs/{promised}");
