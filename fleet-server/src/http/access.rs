@@ -361,7 +361,7 @@ mod tests {
             let pairs = pairs.iter().map(|(name, value)| {
                 (header::HeaderName::from_static(name), value.parse().unwrap())
             });
-            check_origin(&HeaderMap::from_iter(pairs)).is_ok()
+            check_origin(&pairs.collect()).is_ok()
         };
         let host = ("host", "fleet.example:8080");
         assert!(check(&[host]) && check(&[host, ("sec-fetch-site", "same-origin")]));

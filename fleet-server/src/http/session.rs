@@ -94,7 +94,7 @@ pub(super) async fn begin(
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "auth.code", detail)
             .help("`fleet-server login-link` prints a new link"));
     };
-    entered(&app, begun)
+    entered(&app, &begun)
 }
 
 /// Logs a local account in: with a cookie, or with a token for `fleetctl`.
@@ -115,7 +115,7 @@ pub(super) async fn with_password(
         let token = app.auth.token_with_password(login, &visit, now).await?;
         return Ok((StatusCode::CREATED, Json(token)).into_response());
     }
-    entered(&app, app.auth.log_in_with_password(login, &visit, now).await?)
+    entered(&app, &app.auth.log_in_with_password(login, &visit, now).await?)
 }
 
 /// Shows who is asking.
@@ -234,8 +234,8 @@ async fn end_named(
 }
 
 /// The answer to a login: who it is, and the cookie.
-fn entered(app: &App, begun: NewSession) -> Result<Response, ApiError> {
-    let cookie = cookie_of(app, &begun)?;
+fn entered(app: &App, begun: &NewSession) -> Result<Response, ApiError> {
+    let cookie = cookie_of(app, begun)?;
     let mut response = Json(view(&begun.session)).into_response();
     response.headers_mut().insert(header::SET_COOKIE, cookie);
     Ok(response)
