@@ -5,9 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use reqwest::header::{COOKIE, SET_COOKIE};
 use reqwest::{Method, Response, StatusCode, Url};
+use sealift_protocol::api::{Action, RolloutState, RolloutView};
+use sealift_tests::digits::directory as model_directory;
 use sealift_tests::fleet::{Api, Options, Server, Simulated};
 use sealift_tests::oidc::{Browser, Provider};
 use sealift_tests::process::{run, run_to_end, write};
+use sealift_tests::story::{self, TIMING};
 use sealift_tests::wait::{Look, until};
 use serde_json::{Value, json};
 
@@ -114,6 +117,7 @@ async fn every_route_is_closed_to_every_role_that_it_is_not_for() -> anyhow::Res
             for method in operations.as_object().unwrap().keys() {
                 let method = method.to_uppercase();
                 let concrete = path.replace("{id}", "r-9").replace("{action}", "pause");
+                let concrete = concrete.replace("{role}", "revocations");
                 let request = api.request(method.parse()?, &concrete.replace(['{', '}'], ""));
                 let (_, code) = code_of(request.json(&json!({})).send().await?).await?;
                 let limited = LIMITED.iter().find(|it| it.0 == method && it.1 == path);
@@ -280,8 +284,8 @@ async fn fleetctl_logs_a_person_in_makes_a_token_and_keeps_it_to_itself() -> any
         &["login", &server.endpoints.operator_url, "--api-token", token],
         &environment,
     )?;
-    let mode = std::fs::metadata(&context)?.permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let permissions = std::fs::metadata(&context)?.permissions();
+    assert_eq!(permissions.mode() & 0o777, 0o600);
     let ci = run("fleetctl", &["token", "create", "ci", "--role", "viewer"], &environment)?;
     let ci = Api::new(&server.endpoints.operator_url, ci.trim())?;
     let session: Value = ci.get("session").await?;
@@ -362,6 +366,45 @@ async fn fleetctl_logs_in_with_a_code_that_somebody_confirms_in_a_browser() -> a
     let token = login["token"].as_str().context("no token")?;
     let session: Value = Api::new(&server.endpoints.operator_url, token)?.get("session").await?;
     assert_eq!((&session["operator"], &session["roles"]), (&json!("ann"), &json!(["admin"])));
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_asks_for_a_rollout_is_not_who_approves_it() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let extra = format!("{TIMING}[approval]\nrollouts = \"always\"\n");
+    let server = Server::start(directory.path(), &Options { extra, ..Options::default() }).await?;
+    let _simulated = Simulated::start(&server, directory.path(), 2, &["site=tokyo".to_owned()])?;
+    let api = server.api()?;
+    until("both devices are online", SOON, || async {
+        let page: Value = api.get("devices?filter=state:online").await?;
+        ensure!(page["total"] == 2, "{}", page["total"]);
+        Ok(Look::Done(()))
+    })
+    .await?;
+    server.publish(&model_directory("v1"), "1")?;
+
+    let rollout = story::begin(&server, "1")?;
+    let waiting = until("the rollout waits", SOON, || async {
+        let view = api.rollout(rollout).await?;
+        ensure!(view.why == "wave 1: waits for approval", "{}", view.why);
+        Ok(Look::Done(view))
+    })
+    .await?;
+    let allowed = |wanted| waiting.allowed_actions.iter().find(|it| it.action == wanted).unwrap();
+    assert_eq!(allowed(Action::Approve).refused, None);
+    assert!(allowed(Action::Promote).refused.is_some(), "no way around");
+    let name = rollout.to_string();
+    let (status, _, said) = server.ctl_to_end(&["rollout", "approve", &name])?;
+    assert_eq!(status.code(), Some(4), "{said}");
+    assert!(said.contains("approval.own"), "{said}");
+
+    let approver = token(directory.path(), "approver", &[])?;
+    let approver = Api::new(&server.endpoints.operator_url, &approver)?;
+    let path = format!("rollouts/{rollout}/approve");
+    let view: RolloutView = approver.post(&path, &json!({"reason": "seen"})).await?;
+    assert_eq!(view.approved_by.as_deref(), Some("approver"));
+    story::ended(&api, rollout, RolloutState::Succeeded).await?;
     Ok(())
 }
 

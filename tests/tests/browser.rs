@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use sealift_tests::digits::directory as model_directory;
 use sealift_tests::fleet::{Device, DeviceOptions, Options, Server, Simulated};
 use sealift_tests::needs::{onnxruntime, variable};
-use sealift_tests::process::root;
+use sealift_tests::process::{root, write};
 use sealift_tests::story::{self, TIMING, answers_with};
 use tokio::process::Command;
 
@@ -29,6 +29,15 @@ async fn an_operator_finds_every_page_and_goes_back_by_keyboard() -> anyhow::Res
         story::roll_out(&server, version).await?;
     }
     answers_with(&device, "2").await?;
+
+    // What a device or an operator writes must stay text, whatever it says.
+    let note = "note=<img src=x onerror=window.stolen=1>";
+    server.ctl(&["device", "label", "cam-1", note])?;
+    let password = directory.path().join("password");
+    write(&password, "a quiet harbour at dawn")?;
+    let password = password.display().to_string();
+    let account = ["operator", "create", "kei", "--role", "viewer", "--without-totp"];
+    server.ctl(&[&account[..], &["--password-file", &password]].concat())?;
 
     let link = server.login_link()?;
     let journeys = Command::new("npm")

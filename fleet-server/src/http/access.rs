@@ -169,6 +169,8 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         }
         Err(refusal) => refusal,
     };
+    let (method, path) = (request.method(), request.uri().path());
+    tracing::info!(%method, path, code = refusal.code(), "request refused");
     if request.uri().path().starts_with("/v2/") && refusal.status() != StatusCode::TOO_MANY_REQUESTS
     {
         // Registries' clients expect their own form, and the hint that a password is wanted.
