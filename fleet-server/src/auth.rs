@@ -50,6 +50,9 @@ const FAILURES_OF_ACCOUNT: u32 = 10;
 /// Failures written into the audit log a minute; beyond that they are only in the server's log, so that nobody fills the disk.
 const FAILURES_WRITTEN: u32 = 120;
 
+/// Logins through the provider that one address may begin a minute: of all that are on their way there is room for a thousand.
+const DEPARTURES_OF_ADDRESS: u32 = 30;
+
 /// Why somebody does not come in, or a secret was not made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthError {
@@ -121,6 +124,7 @@ pub(crate) struct Auth {
     of_address: Throttle<IpAddr>,
     of_account: Throttle<String>,
     written: Throttle<()>,
+    departures: Throttle<IpAddr>,
 }
 
 /// From where somebody comes.
@@ -161,6 +165,7 @@ impl Auth {
             of_address: Throttle::new(FAILURES_OF_ADDRESS, MINUTE_MS),
             of_account: Throttle::new(FAILURES_OF_ACCOUNT, 5 * MINUTE_MS),
             written: Throttle::new(FAILURES_WRITTEN, MINUTE_MS),
+            departures: Throttle::new(DEPARTURES_OF_ADDRESS, MINUTE_MS),
         }
     }
 
@@ -174,6 +179,11 @@ impl Auth {
         if let Some(address) = visit.address {
             self.of_address.add(&address, now);
         }
+    }
+
+    /// Whether an address may begin one more login through the provider.
+    pub(crate) fn may_depart(&self, visit: &Visit, now: UnixMillis) -> bool {
+        visit.address.is_none_or(|address| self.departures.add(&address, now))
     }
 
     /// Whether a confirmation at `at` still counts.

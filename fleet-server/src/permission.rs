@@ -220,9 +220,9 @@ impl Permission {
     }
 }
 
-/// Whether `giver` may give `given`: only an admin makes admins.
-pub(crate) fn may_give(giver: Role, given: Role) -> bool {
-    giver == Role::Admin || (giver == Role::SecurityAdmin && given != Role::Admin)
+/// Whether `giver` may give `role`: only an admin makes admins.
+pub(crate) fn may_give(giver: Role, role: Role) -> bool {
+    giver == Role::Admin || (giver == Role::SecurityAdmin && role != Role::Admin)
 }
 
 /// Whether a token of `role` may be made by somebody of role `maker` for themselves: what they are, or less.

@@ -305,14 +305,14 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
 
 impl Rollout {
     /// Whether nothing more is told before somebody approves.
-    pub fn awaits_approval(&self) -> bool {
+    pub fn waits_for_approval(&self) -> bool {
         let standings = self.waves.iter().map(|wave| wave.standing);
-        awaits_approval(self.stage, self.held_from, standings)
+        waits_for_approval(self.stage, self.held_from, standings)
     }
 }
 
 /// Whether the next wave of a rollout is held, and not begun.
-pub fn awaits_approval(
+pub fn waits_for_approval(
     stage: Stage,
     held_from: Option<usize>,
     mut waves: impl Iterator<Item = Standing>,

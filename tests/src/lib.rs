@@ -7,6 +7,7 @@ pub mod digits;
 pub mod fleet;
 pub mod mosquitto;
 pub mod needs;
+pub mod oidc;
 pub mod process;
 pub mod story;
 pub mod thief;

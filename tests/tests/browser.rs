@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use sealift_tests::digits::{Rows, directory as model_directory};
 use sealift_tests::fleet::{Caller, Device, DeviceOptions, Options, Server, Simulated};
 use sealift_tests::needs::{onnxruntime, variable};
-use sealift_tests::process::root;
+use sealift_tests::process::{root, write};
 use sealift_tests::story::{self, TIMING, answers_with};
 use tokio::process::Command;
 
@@ -33,6 +33,15 @@ async fn an_operator_finds_every_page_and_goes_back_by_keyboard() -> anyhow::Res
     // The pages have something to show: requests, and an alert about the digits of one site.
     let application = tokio::spawn(ask_for_ever(device.caller(), Rows::drifted()?));
     story::drift_alert(&server.api()?, "site=osaka").await?;
+
+    // What a device or an operator writes must stay text, whatever it says.
+    let note = "note=<img src=x onerror=window.stolen=1>";
+    server.ctl(&["device", "label", "cam-1", note])?;
+    let password = directory.path().join("password");
+    write(&password, "a quiet harbour at dawn")?;
+    let password = password.display().to_string();
+    let account = ["operator", "create", "kei", "--role", "viewer", "--without-totp"];
+    server.ctl(&[&account[..], &["--password-file", &password]].concat())?;
 
     let link = server.login_link()?;
     let journeys = Command::new("npm")

@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What decides from values alone: files, and directories with everything in them.
-const PURE: [&str; 9] = [
+const PURE: [&str; 13] = [
     "protocol/src",
     "agent/src/device.rs",
     "agent/src/device",
@@ -28,6 +28,10 @@ const PURE: [&str; 9] = [
     "fleet-server/src/drift",
     "fleet-server/src/alert.rs",
     "fleet-server/src/alert/finding.rs",
+    "fleet-server/src/permission.rs",
+    "fleet-server/src/reach.rs",
+    "fleet-server/src/auth/totp.rs",
+    "fleet-server/src/auth/oidc/id_token.rs",
 ];
 
 /// What lies below a pure module by its noun, and acts: it sends alerts that were decided on.

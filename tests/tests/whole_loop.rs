@@ -48,6 +48,7 @@ async fn the_loop_passes_with_mosquitto_and_postgresql() -> anyhow::Result<()> {
         store: Store::Postgres(variable("SEALIFT_POSTGRES_URL")?),
         mqtt: Some(format!("[mqtt.external]\nhost = \"localhost\"\nport = {}\n", broker.port)),
         extra: TIMING.to_owned(),
+        ..Options::default()
     };
     let server = Server::start(directory.path(), &options).await?;
     let tokyo =

@@ -51,6 +51,11 @@ pub(crate) fn console_packages() -> anyhow::Result<Obtained> {
     console::obtain_packages(&fetched()?)
 }
 
+/// Installs the packages of the tests' OpenID provider.
+pub(crate) fn oidc_provider() -> anyhow::Result<Obtained> {
+    console::obtain_provider(&fetched()?)
+}
+
 /// Makes a Python environment with the pinned requirements of the model fixtures; returns its interpreter.
 pub(crate) fn venv() -> anyhow::Result<Obtained> {
     python::obtain_venv(&workspace::target()?)
@@ -74,6 +79,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     let found = [
         ("ONNX Runtime", obtain_onnxruntime()?),
         ("web console", console()?),
+        ("OpenID provider", oidc_provider()?),
         ("Python environment", venv()?),
     ];
     for (name, obtained) in found {

@@ -42,6 +42,34 @@ describe("the way in", () => {
     await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
   });
 
+  it("lets somebody in with a name and a password, and out again", async () => {
+    const other = await session.browser.newContext({ locale: "en" });
+    const place = await other.newPage();
+    await place.goto(new URL("/login", page.url()).href);
+    await place.getByLabel("Operator").fill("kei");
+    await place.getByLabel("Password").fill("not the password");
+    await place.getByRole("button", { name: "Log in" }).click();
+    await place.getByText("auth.wrong").waitFor();
+    expect(await violationsOf(place)).toEqual([]);
+
+    await place.getByLabel("Password").fill("a quiet harbour at dawn");
+    await place.getByRole("button", { name: "Log in" }).click();
+    await place.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+    await place.getByLabel("Account of kei").click();
+    await place.getByRole("button", { name: "Log out" }).click();
+    await place.getByRole("heading", { level: 1, name: "Log in to Sealift" }).waitFor();
+    await other.close();
+  });
+
+  it("shows a label as text, whatever markup it holds", async () => {
+    await page.goto(new URL("/devices?filter=" + encodeURIComponent("note:*"), page.url()).href);
+    await settled(page);
+    await page.getByText("<img src=x onerror=window.stolen=1>").first().waitFor();
+    expect(await page.evaluate(() => "stolen" in window)).toBe(false);
+    await page.goto(new URL("/", page.url()).href);
+    await settled(page);
+  });
+
   it("shows the fleet that the server tells of, live", async () => {
     const status = await read<Status>(session, "status");
     const online = page.getByRole("list", { name: "The fleet in numbers" }).getByRole("listitem").first();

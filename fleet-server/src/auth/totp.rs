@@ -50,24 +50,36 @@ fn code_at(key: &[u8], step: i64) -> Option<String> {
 
 /// RFC 4648, 6, without padding, as authenticators take keys.
 pub(crate) fn base32(bytes: &[u8]) -> String {
-    let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
-    let digit = |bits: &[u8]| {
-        let value = bits.iter().fold(0_usize, |value, bit| value * 2 + usize::from(bit - b'0'));
-        let value = value << (5 - bits.len());
-        BASE_32.get(value).map_or('A', |&digit| char::from(digit))
+    let digit = |bits: u32| {
+        let digit = usize::try_from(bits & 31).ok().and_then(|value| BASE_32.get(value));
+        digit.map_or('A', |&digit| char::from(digit))
     };
-    bits.as_bytes().chunks(5).map(digit).collect()
+    let (mut text, mut bits, mut held) = (String::new(), 0_u32, 0_u32);
+    for &byte in bytes {
+        (bits, held) = ((bits << 8) | u32::from(byte), held + 8);
+        while held >= 5 {
+            held -= 5;
+            text.push(digit(bits >> held));
+        }
+    }
+    if held > 0 {
+        text.push(digit(bits << (5 - held)));
+    }
+    text
 }
 
 /// Reads what [`base32`] has written.
 pub(crate) fn from_base32(text: &str) -> Option<Vec<u8>> {
-    let mut bits = String::new();
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0_u32);
     for digit in text.bytes() {
         let value = BASE_32.iter().position(|&it| it == digit)?;
-        bits.push_str(&format!("{value:05b}"));
+        (bits, held) = ((bits << 5) | u32::try_from(value).ok()?, held + 5);
+        if held >= 8 {
+            held -= 8;
+            bytes.push(u8::try_from((bits >> held) & 0xff).ok()?);
+        }
     }
-    let byte = |bits: &[u8]| u8::from_str_radix(std::str::from_utf8(bits).ok()?, 2).ok();
-    bits.as_bytes().chunks_exact(8).map(byte).collect()
+    Some(bytes)
 }
 
 /// The key as an authenticator scans or takes it.

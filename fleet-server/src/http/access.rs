@@ -177,6 +177,8 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         }
         Err(refusal) => refusal,
     };
+    let (method, path) = (request.method(), request.uri().path());
+    tracing::info!(%method, path, code = refusal.code(), "request refused");
     if is_registry(&request) {
         return refuse_to_registry_client(refusal.status(), request).await;
     }
@@ -405,7 +407,7 @@ mod tests {
             let pairs = pairs.iter().map(|(name, value)| {
                 (header::HeaderName::from_static(name), value.parse().unwrap())
             });
-            check_origin(&HeaderMap::from_iter(pairs)).is_ok()
+            check_origin(&pairs.collect()).is_ok()
         };
         let host = ("host", "fleet.example:8080");
         assert!(check(&[host]) && check(&[host, ("sec-fetch-site", "same-origin")]));

@@ -20,7 +20,7 @@ use crate::auth::{self, AuthError, TokenTerms};
 use crate::clock;
 use crate::permission::{self, Permission};
 use crate::reach::Reach;
-use crate::store::operators::Operator;
+use crate::store::operators::{Account, Operator};
 use crate::store::tokens::id_of;
 
 /// How long a token lasts that says nothing else.
@@ -62,7 +62,7 @@ impl Whose {
 #[utoipa::path(get, path = "/api/v1/operators", tag = "operators",
     responses((status = 200, body = Page<OperatorView>), (status = 403, body = Problem)))]
 async fn list(State(app): State<App>) -> Result<Json<Page<OperatorView>>, ApiError> {
-    let items: Vec<_> = app.store.accounts().await?.iter().map(|it| it.view()).collect();
+    let items: Vec<_> = app.store.accounts().await?.iter().map(Account::view).collect();
     let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
     Ok(Json(Page { items, total, next_cursor: None }))
 }

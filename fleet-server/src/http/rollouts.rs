@@ -52,7 +52,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// A rollout as people see it.
 pub(super) fn view(row: RolloutRow) -> RolloutView {
     let standings = row.waves.iter().map(WaveRow::standing);
-    let awaits = rollout::awaits_approval(row.stage, row.held_from, standings);
+    let awaits = rollout::waits_for_approval(row.stage, row.held_from, standings);
     let allowed = |&action: &Action| AllowedAction {
         action,
         refused: action::refusal_now(action, row.stage, awaits).map(str::to_owned),

@@ -11,6 +11,10 @@ use sealift_protocol::api::{
     SessionView, StepUp,
 };
 use sealift_protocol::id::UnixMillis;
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -21,6 +25,7 @@ use super::operators::Whose;
 use crate::audit::Deed;
 use crate::auth::{self, NewSession, Visit};
 use crate::clock;
+use crate::limits::API_REQUEST_MAX;
 use crate::listen::Peer;
 use crate::permission::Permission;
 use crate::store::sessions::Session;
@@ -29,6 +34,8 @@ pub(super) mod oidc;
 
 /// A name, a password, a code.
 const LOGIN_BODY_BYTES_MAX: usize = 16 << 10;
+/// Logins worked on at a time; passwords among them wait in turn for two processors.
+const LOGINS_MAX: usize = 64;
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -48,7 +55,19 @@ pub(super) fn open_router() -> Router<App> {
         .route("/api/v1/session/oidc/callback", get(oidc::callback))
         .route("/api/v1/session/oidc/device", post(oidc::device))
         .route("/api/v1/session/oidc/device/poll", post(oidc::poll))
-        .layer(DefaultBodyLimit::max(LOGIN_BODY_BYTES_MAX))
+        .layer(
+            ServiceBuilder::new()
+                .layer(GlobalConcurrencyLimitLayer::new(LOGINS_MAX))
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    API_REQUEST_MAX,
+                ))
+                .layer(DefaultBodyLimit::max(LOGIN_BODY_BYTES_MAX))
+                .layer(SetResponseHeaderLayer::overriding(
+                    header::CACHE_CONTROL,
+                    HeaderValue::from_static("no-store"),
+                )),
+        )
 }
 
 /// From where somebody comes who is not known yet; refused where they come too often, or another site sends them.
@@ -94,7 +113,7 @@ pub(super) async fn begin(
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "auth.code", detail)
             .help("`fleet-server login-link` prints a new link"));
     };
-    entered(&app, begun)
+    entered(&app, &begun)
 }
 
 /// Logs a local account in: with a cookie, or with a token for `fleetctl`.
@@ -115,7 +134,7 @@ pub(super) async fn with_password(
         let token = app.auth.token_with_password(login, &visit, now).await?;
         return Ok((StatusCode::CREATED, Json(token)).into_response());
     }
-    entered(&app, app.auth.log_in_with_password(login, &visit, now).await?)
+    entered(&app, &app.auth.log_in_with_password(login, &visit, now).await?)
 }
 
 /// Shows who is asking.
@@ -234,8 +253,8 @@ async fn end_named(
 }
 
 /// The answer to a login: who it is, and the cookie.
-fn entered(app: &App, begun: NewSession) -> Result<Response, ApiError> {
-    let cookie = cookie_of(app, &begun)?;
+fn entered(app: &App, begun: &NewSession) -> Result<Response, ApiError> {
+    let cookie = cookie_of(app, begun)?;
     let mut response = Json(view(&begun.session)).into_response();
     response.headers_mut().insert(header::SET_COOKIE, cookie);
     Ok(response)

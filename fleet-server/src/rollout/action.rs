@@ -42,9 +42,9 @@ pub enum AtWork {
 pub const fn refusal_now(
     action: Action,
     stage: Stage,
-    awaits_approval: bool,
+    waits_for_approval: bool,
 ) -> Option<&'static str> {
-    match (action, awaits_approval) {
+    match (action, waits_for_approval) {
         (Action::Approve | Action::Reject, true) => None,
         // The wave that it would pass over was not begun.
         (Action::Promote, true) => Some("it waits for approval"),
@@ -75,7 +75,7 @@ pub const fn refusal(action: Action, stage: Stage) -> Option<&'static str> {
 
 /// What `action` changes. Going back changes nothing here: it is a rollout of its own.
 pub fn apply(action: Action, rollout: &Rollout, now: UnixMillis) -> Result<Effect, &'static str> {
-    if let Some(refusal) = refusal_now(action, rollout.stage, rollout.awaits_approval()) {
+    if let Some(refusal) = refusal_now(action, rollout.stage, rollout.waits_for_approval()) {
         return Err(refusal);
     }
     let waves: Vec<_> = rollout.waves.iter().map(|wave| wave.standing).collect();

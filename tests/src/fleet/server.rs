@@ -25,6 +25,8 @@ pub struct Options {
     pub extra: String,
     /// An external MQTT broker's section; the embedded one if empty.
     pub mqtt: Option<String>,
+    /// The operators' port; any free one if not given.
+    pub operators: Option<u16>,
 }
 
 /// Which database a server uses.
@@ -183,7 +185,7 @@ fn configuration(data: &str, offline: &str, options: &Options) -> anyhow::Result
         Some(section) => section.clone(),
         None => format!("[mqtt]\nlisten = \"127.0.0.1:{}\"\n", free_port()?),
     };
-    let (operators, devices) = (free_port()?, free_port()?);
+    let (operators, devices) = (options.operators.map_or_else(free_port, Ok)?, free_port()?);
     Ok(format!(
         "data = \"{data}\"\noffline_keys = \"{offline}\"\n\
          [operators]\nlisten = \"127.0.0.1:{operators}\"\n\

@@ -1,4 +1,4 @@
-//! The web console: its packages, and what is built from its sources.
+//! The web console: its packages, and what is built from its sources. And the packages of the tests' OpenID provider.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,23 +43,35 @@ pub(super) fn obtain(fetched: &Path) -> anyhow::Result<Obtained> {
 
 /// Returns the directory of the installed packages.
 pub(super) fn obtain_packages(fetched: &Path) -> anyhow::Result<Obtained> {
-    let lock = directory().join("package-lock.json");
+    install_packages(&directory(), "console", fetched)
+}
+
+/// Returns the directory of the packages of an OpenID provider, on which the tests log in.
+pub(super) fn obtain_provider(fetched: &Path) -> anyhow::Result<Obtained> {
+    install_packages(&workspace::root().join("tests/oidc"), "provider", fetched)
+}
+
+fn install_packages(directory: &Path, what: &str, fetched: &Path) -> anyhow::Result<Obtained> {
+    let lock = directory.join("package-lock.json");
     if !lock.is_file() {
-        return Ok(Obtained::Missing("fleet-server/console has no package-lock.json".to_owned()));
+        let why = format!("{} has no package-lock.json", directory.display());
+        return Ok(Obtained::Missing(why));
     }
     if let Some(why) = node_missing() {
         return Ok(Obtained::Missing(why));
     }
-    let packages = directory().join("node_modules");
+    let packages = directory.join("node_modules");
     let stamp = packages.join(".installed-from");
     let locked = Digest::of(&fs::read(lock)?).hex();
     if is_stamped(&stamp, &locked) {
         return Ok(Obtained::Ready(packages));
     }
-    let log = fetched.join("console-packages.log");
+    let log = fetched.join(format!("{what}-packages.log"));
     let mut install = npm();
-    install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
-    if !child::run("fetching the console's packages", &mut install, &log, NPM_LIMIT)?.success() {
+    install.current_dir(directory).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+    if !child::run(&format!("fetching the {what}'s packages"), &mut install, &log, NPM_LIMIT)?
+        .success()
+    {
         let reason = child::tail(&log, 3).replace('\n', "; ");
         return Ok(Obtained::Missing(format!("`npm ci`: {reason} (see {})", log.display())));
     }

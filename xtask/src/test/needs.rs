@@ -44,6 +44,7 @@ impl Needs {
         needs.fetched("ONNX Runtime", "SEALIFT_ONNXRUNTIME", fetch::obtain_onnxruntime())?;
         needs.fetched("Python packages", "SEALIFT_PYTHON", fetch::venv())?;
         needs.fetched("console", "SEALIFT_CONSOLE", fetch::console())?;
+        needs.fetched("OpenID provider", "SEALIFT_OIDC_PROVIDER", fetch::oidc_provider())?;
         for (variable, tool) in TOOLS {
             let obtained = tool.obtain().map_or_else(Obtained::Missing, Obtained::Ready);
             needs.fetched(tool.program, variable, Ok(obtained))?;

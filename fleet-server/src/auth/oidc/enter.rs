@@ -169,12 +169,12 @@ impl Auth {
             return Err(OidcError::State.into());
         }
         let mut wait_ms: i64 = login.nonce.parse().unwrap_or(SLOWER_MS);
-        let asked = if now < login.due_at {
-            Err(OidcError::Pending { slower: false })
-        } else {
-            provider.with_device_code(&login.secret, now).await
-        };
-        match asked {
+        if now < login.due_at {
+            // Asking too soon puts the next question off no further.
+            self.keep(&login, handle, now).await?;
+            return Ok(DeviceProgressed::Pending { interval_s: seconds(wait_ms) });
+        }
+        match provider.with_device_code(&login.secret, now).await {
             Ok(claims) => {
                 let entry = self.admit(provider, &claims, now).await?;
                 Ok(DeviceProgressed::LoggedIn(self.begin_token(entry, visit, now).await?))
@@ -183,8 +183,7 @@ impl Auth {
                 wait_ms += if slower { SLOWER_MS } else { 0 };
                 (login.nonce, login.due_at) = (wait_ms.to_string(), now.plus(wait_ms));
                 self.keep(&login, handle, now).await?;
-                let interval_s = u32::try_from(wait_ms / 1_000).unwrap_or(60);
-                Ok(DeviceProgressed::Pending { interval_s })
+                Ok(DeviceProgressed::Pending { interval_s: seconds(wait_ms) })
             }
             Err(error) => {
                 self.refused(visit, "oidc", &error.to_string(), now).await?;
@@ -216,19 +215,17 @@ impl Auth {
         if !put.map_err(AuthError::from)? {
             return Err(OidcError::NameTaken(name).into());
         }
+        let is_new = before.is_none();
         if before.is_none_or(|account| account.operator != operator) {
-            // What was made under another role ends with it.
-            change.end_everything_of(&operator.name).await.map_err(AuthError::from)?;
+            if !is_new {
+                // What was made under another role ends with it.
+                change.end_everything_of(&operator.name).await.map_err(AuthError::from)?;
+            }
+            let action = if is_new { "operator.create" } else { "operator.change" };
             let Operator { name, scope, .. } = &operator;
             let detail =
                 format!("role {:?}, scope `{scope}`, group {}", operator.role, grant.group);
-            let deed = Deed {
-                actor: "oidc",
-                action: "operator.change",
-                subject: name,
-                reason: None,
-                detail: &detail,
-            };
+            let deed = Deed { actor: "oidc", action, subject: name, reason: None, detail: &detail };
             change.audit(&deed, now).await.map_err(AuthError::from)?;
         }
         change.commit().await.map_err(AuthError::from)?;
@@ -274,6 +271,10 @@ impl Auth {
         change.audit(&deed, now).await.map_err(AuthError::from)?;
         Ok(change.commit().await.map_err(AuthError::from)?)
     }
+}
+
+fn seconds(ms: i64) -> u32 {
+    u32::try_from(ms / 1_000).unwrap_or(60)
 }
 
 fn subject_of(provider: &Provider, claims: &Claims) -> String {

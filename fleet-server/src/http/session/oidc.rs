@@ -5,6 +5,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use sealift_protocol::api::{DeviceLogin, DevicePoll, DeviceProgressed, Problem};
+use sealift_protocol::id::UnixMillis;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -39,13 +40,26 @@ pub(crate) async fn begin(
     Query(query): Query<BeginQuery>,
 ) -> Result<Response, ApiError> {
     let now = clock::now();
-    visit(&app, &headers, from.as_deref(), now)?;
+    may_depart(&app, &from, &headers, now)?;
     let session = own_session(&app, &headers).filter(|_| query.step_up);
     let departure = app.auth.depart(session, now).await?;
     let mut response = Redirect::to(&departure.address).into_response();
     let value = cookie(&app, (login_cookie(&app), &departure.browser), COOKIE_LIFE_S, "Lax")?;
     response.headers_mut().insert(header::SET_COOKIE, value);
     Ok(response)
+}
+
+fn may_depart(
+    app: &App,
+    from: &From,
+    headers: &HeaderMap,
+    now: UnixMillis,
+) -> Result<(), ApiError> {
+    let visit = visit(app, headers, from.as_deref(), now)?;
+    if app.auth.may_depart(&visit, now) {
+        return Ok(());
+    }
+    Err(ApiError::too_many("too many logins were begun from this address"))
 }
 
 /// What the provider answers with.
@@ -122,7 +136,7 @@ pub(crate) async fn device(
 ) -> Result<Json<DeviceLogin>, ApiError> {
     access::check_origin(&headers)?;
     let now = clock::now();
-    visit(&app, &headers, from.as_deref(), now)?;
+    may_depart(&app, &from, &headers, now)?;
     Ok(Json(app.auth.begin_device(now).await?))
 }
 

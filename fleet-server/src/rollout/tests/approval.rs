@@ -13,11 +13,11 @@ fn a_held_rollout_tells_nobody_before_somebody_approves() {
     let plan = turn(&mut held, &mut fleet, NOW);
     assert_eq!((plan.stage, plan.tell.len()), (Stage::Running, 0));
     assert_eq!(plan.why, "wave 1: waits for approval");
-    assert!(held.awaits_approval());
+    assert!(held.waits_for_approval());
 
     held.held_from = None;
     assert_eq!(turn(&mut held, &mut fleet, NOW).tell.len(), 1);
-    assert!(!held.awaits_approval());
+    assert!(!held.waits_for_approval());
 }
 
 #[test]
@@ -25,12 +25,12 @@ fn the_canary_goes_ahead_and_the_rest_waits() {
     let (mut held, mut fleet) = (held(1), fleet(4));
 
     assert_eq!(turn(&mut held, &mut fleet, NOW).tell.len(), 1);
-    assert!(!held.awaits_approval(), "the canary is at work");
+    assert!(!held.waits_for_approval(), "the canary is at work");
     end_all(&mut fleet, OutcomeKind::Committed);
     let plan = turn(&mut held, &mut fleet, NOW);
 
     assert_eq!((plan.tell.len(), plan.why.as_str()), (0, "wave 2: waits for approval"));
-    assert!(held.awaits_approval());
+    assert!(held.waits_for_approval());
     held.held_from = None;
     assert_eq!(turn(&mut held, &mut fleet, NOW).tell.len(), 3);
 }
@@ -52,5 +52,5 @@ fn what_does_not_wait_is_neither_approved_nor_rejected() {
         assert_eq!(action::apply(action, &free, NOW), Err("nothing waits for approval"));
     }
     let over = Rollout { stage: Stage::Aborted, ..held(0) };
-    assert!(!over.awaits_approval());
+    assert!(!over.waits_for_approval());
 }
