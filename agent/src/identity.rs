@@ -11,7 +11,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sealift_protocol::id::{DeviceId, TenantId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::disk::{self, Secrecy};
+use crate::tls_clock::Verifier;
 
 const FILE: &str = "identity.json";
 const KEY_FILE: &str = "key.pem";
@@ -83,6 +85,7 @@ impl Identity {
         &self,
         store: &Path,
         authorities: &[String],
+        clock: &Clock,
     ) -> Result<Arc<ClientConfig>, IdentityError> {
         let path = store.join(KEY_FILE);
         let unreadable = |_| IdentityError::Form(path.clone());
@@ -93,7 +96,9 @@ impl Identity {
             trusted.extend(certificates(authority, store)?);
         }
         let roots = roots(&trusted).map_err(IdentityError::Tls)?;
-        let config = ClientConfig::builder().with_root_certificates(roots);
+        let verifier = Verifier::new(roots, clock.clone()).map_err(IdentityError::Tls)?;
+        let config = ClientConfig::builder().dangerous();
+        let config = config.with_custom_certificate_verifier(verifier);
         config.with_client_auth_cert(chain, key).map(Arc::new).map_err(IdentityError::Tls)
     }
 

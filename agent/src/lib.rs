@@ -7,6 +7,7 @@
 //!      └── link (MQTT: directives in, spool out), origin (HTTPS: metadata, blobs, the directive again)
 //! ```
 
+pub mod clock;
 pub mod config;
 pub mod enrol;
 pub mod observe;
@@ -16,7 +17,6 @@ pub mod status;
 pub mod supervisor;
 pub mod worker;
 
-mod clock;
 mod device;
 mod disk;
 mod download;
@@ -30,5 +30,6 @@ mod origin;
 mod record;
 mod slots;
 mod spool;
+mod tls_clock;
 mod trust;
 mod verify;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use sealift_agent::clock::system_time;
 use sealift_agent::config::Config;
 use sealift_agent::enrol::{self, Enrolment};
 use sealift_agent::simulate::Simulation;
@@ -127,7 +128,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         }
         Command::Run { store, config } => {
             let config = Config::read(&store, config.as_deref())?;
-            let setup = Setup { store, config, is_simulated: false };
+            let setup = Setup { store, config, is_simulated: false, wall: system_time };
             runtime()?.block_on(async { Ok(supervisor::run(setup, stop_signal()?).await?) })
         }
         Command::Status { store, json } => {

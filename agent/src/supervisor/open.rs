@@ -51,11 +51,11 @@ pub(super) fn lock(store: &Path) -> Result<std::fs::File, SupervisorError> {
 pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
     let store = setup.store.clone();
     let identity = Identity::load(&store)?;
-    let tls = identity.tls(&store, &trust::authorities(&store.join("tuf")))?;
     let (journal, entries) = Journal::open(&store.join("journal"))?;
     let slots = Slots::open(&store)?;
     let device = restore(entries, &slots)?;
-    let clock = Clock::new(device.issued_at());
+    let clock = Clock::new(device.issued_at(), setup.wall);
+    let tls = identity.tls(&store, &trust::authorities(&store.join("tuf")), &clock)?;
     let fresh = SpoolId(getrandom::u64().unwrap_or_else(|_| clock.now().0.unsigned_abs()));
     let spool = Spool::open(&store.join("spool"), SPOOL_BYTES_MAX, fresh)?;
     let origin = Origin::new(&identity.url, Arc::clone(&tls))?;
@@ -65,6 +65,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         device: identity.device.clone(),
         facts: health::facts(&store, &setup.config, setup.is_simulated),
         accelerators: health::accelerators(&setup.config),
+        require_cosign: setup.config.require_cosign,
     };
     let denied = Denied::new(trust.denied());
     let switchboard = Switchboard::new();

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod revocation;
+mod time;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use sealift_protocol::topic::Up;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::system_time;
 use crate::config::EngineName;
-use crate::device::FaultKind;
 use crate::enrol::{Enrolment, enrol};
 use crate::limits::SPOOL_BYTES_MAX;
 use crate::spool::Keep;
@@ -27,6 +28,7 @@ struct Agent {
     store: TempDir,
     stop: CancellationToken,
     running: Option<JoinHandle<Result<(), SupervisorError>>>,
+    wall: Wall,
 }
 
 impl Agent {
@@ -35,7 +37,7 @@ impl Agent {
         let device = DeviceId::parse("cam-1").unwrap();
         let enrolment = Enrolment { url: fleet.url.clone(), token: fleet.token(), device };
         enrol(store.path(), &enrolment).await.unwrap();
-        Self { store, stop: CancellationToken::new(), running: None }
+        Self { store, stop: CancellationToken::new(), running: None, wall: system_time }
     }
 
     /// An agent that serves version 1 and has kept it.
@@ -55,7 +57,7 @@ impl Agent {
             poll_s: 1,
             ..Config::default()
         };
-        let setup = Setup { store: self.path(), config, is_simulated: false };
+        let setup = Setup { store: self.path(), config, is_simulated: false, wall: self.wall };
         self.stop = CancellationToken::new();
         self.running = Some(tokio::spawn(run(setup, self.stop.clone())));
     }
@@ -394,7 +396,12 @@ async fn enrolment_believes_only_what_the_token_promises() {
 async fn two_agents_do_not_share_a_store() {
     let mut fleet = Fleet::start().await;
     let agent = Agent::serving_1(&mut fleet).await;
-    let setup = Setup { store: agent.path(), config: Config::default(), is_simulated: true };
+    let setup = Setup {
+        store: agent.path(),
+        config: Config::default(),
+        is_simulated: true,
+        wall: system_time,
+    };
     let second = run(setup, CancellationToken::new()).await;
     assert!(matches!(second, Err(SupervisorError::InUse(_))));
 }
@@ -417,7 +424,12 @@ async fn a_stopped_agent_keeps_everything_it_had_to_say() {
 /// An agent that is open and does nothing by itself.
 async fn opened(fleet: &Fleet) -> (Supervisor, Agent) {
     let agent = Agent::enrolled(fleet).await;
-    let setup = Setup { store: agent.path(), config: Config::default(), is_simulated: true };
+    let setup = Setup {
+        store: agent.path(),
+        config: Config::default(),
+        is_simulated: true,
+        wall: system_time,
+    };
     let (supervisor, _) = open::open(setup).await.unwrap();
     (supervisor, agent)
 }

@@ -70,7 +70,7 @@ struct Authority {
 }
 
 pub(super) fn now() -> UnixMillis {
-    crate::clock::Clock::new(UnixMillis::default()).now()
+    crate::clock::system_time()
 }
 
 pub(super) fn model() -> ModelName {
@@ -285,8 +285,18 @@ impl Fleet {
         generation: u64,
         slots: Vec<DesiredSlot>,
     ) -> Vec<u8> {
-        let whom = (TenantId::parse("main").unwrap(), DeviceId::parse(device).unwrap());
         let window = (now().plus(-1_000), now().plus(86_400_000));
+        self.directive_at(device, generation, slots, window)
+    }
+
+    pub(super) fn directive_at(
+        &self,
+        device: &str,
+        generation: u64,
+        slots: Vec<DesiredSlot>,
+        window: (UnixMillis, UnixMillis),
+    ) -> Vec<u8> {
+        let whom = (TenantId::parse("main").unwrap(), DeviceId::parse(device).unwrap());
         let directive = Directive::new(whom, Generation(generation), window, slots);
         directive.sign(&self.director).unwrap()
     }
