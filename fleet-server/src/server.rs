@@ -458,6 +458,8 @@ fn edge(parts: &Parts) -> OpenApiRouter {
         trust: Arc::clone(&parts.trust),
         courier: parts.courier.clone(),
         signals: parts.signals.clone(),
+        store: parts.tenant.clone(),
+        director: Arc::clone(&parts.director),
     };
     let files = http::registry::router(parts.registry.clone())
         .merge(http::trust::metadata_router(Arc::clone(&parts.trust)));

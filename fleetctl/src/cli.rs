@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sealift_protocol::api::RollbackTarget;
-use sealift_protocol::id::{AlertId, DeviceId, ModelName, RolloutId, Version};
+use sealift_protocol::id::{AlertId, DeviceId, ModelName, RolloutId, TenantId, Version};
 
 /// Steers a Sealift fleet.
 #[derive(Debug, Parser)]
@@ -327,6 +327,24 @@ pub(crate) enum Rollout {
     Abort(RolloutAction),
     /// Offers it again to devices that failed.
     Retry(RolloutAction),
+    /// Puts an operator's second signature under it, for devices that demand one.
+    Cosign {
+        /// Such as `r-3`.
+        rollout: RolloutId,
+        /// PKCS#8 PEM of an operator's key; it never leaves this machine.
+        #[arg(long)]
+        key: PathBuf,
+        /// The fleet's tenant.
+        #[arg(long, default_value = "main", value_parser = tenant)]
+        tenant: TenantId,
+        /// The first root of this fleet's trust, as for `model sign`.
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
+}
+
+fn tenant(text: &str) -> Result<TenantId, String> {
+    TenantId::parse(text).map_err(|error| error.to_string())
 }
 
 #[derive(Debug, Args)]

@@ -29,6 +29,7 @@ struct Agent {
     stop: CancellationToken,
     running: Option<JoinHandle<Result<(), SupervisorError>>>,
     wall: Wall,
+    require_cosign: bool,
 }
 
 impl Agent {
@@ -37,7 +38,13 @@ impl Agent {
         let device = DeviceId::parse("cam-1").unwrap();
         let enrolment = Enrolment { url: fleet.url.clone(), token: fleet.token(), device };
         enrol(store.path(), &enrolment).await.unwrap();
-        Self { store, stop: CancellationToken::new(), running: None, wall: system_time }
+        Self {
+            store,
+            stop: CancellationToken::new(),
+            running: None,
+            wall: system_time,
+            require_cosign: false,
+        }
     }
 
     /// An agent that serves version 1 and has kept it.
@@ -55,6 +62,7 @@ impl Agent {
             serve_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             engine: EngineName::Fake,
             poll_s: 1,
+            require_cosign: self.require_cosign,
             ..Config::default()
         };
         let setup = Setup { store: self.path(), config, is_simulated: false, wall: self.wall };
@@ -358,7 +366,7 @@ async fn an_image_that_is_revoked_while_it_is_live_gives_way_and_does_not_come_b
 #[tokio::test]
 async fn an_image_below_the_epoch_floor_is_rejected() {
     let mut fleet = Fleet::start().await;
-    let agent = Agent::serving_1(&mut fleet).await;
+    let mut agent = Agent::serving_1(&mut fleet).await;
     let second = fleet.publish("2", 5);
     fleet.direct(2, "2", second);
     agent.until(|slot| slot.phase == Phase::Watch && serves(slot, "2")).await;
@@ -368,6 +376,15 @@ async fn an_image_below_the_epoch_floor_is_rejected() {
 
     agent.until_alarm("image.epoch").await;
     assert_eq!(agent.answering().await, "2");
+    agent.kill().await;
+    agent.start();
+    fleet.direct(4, "3", third);
+    let is_rejected = |slot: &SlotReport| {
+        let outcome = slot.outcome.as_ref().unwrap();
+        outcome.generation.0 == 4 && outcome.code == "image.epoch"
+    };
+    agent.until(is_rejected).await;
+    assert_eq!(agent.answering().await, "2", "the floor outlives the agent");
 }
 
 #[tokio::test]
