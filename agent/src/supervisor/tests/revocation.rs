@@ -135,6 +135,7 @@ async fn a_device_that_demands_an_operators_signature_runs_nothing_without_one()
     agent.require_cosign = true;
     fleet.direct(1, "1", first);
     agent.start();
+    agent.until(|_| true).await;
     agent.until_alarm("cosign.missing").await;
 
     // The director cannot be the second person.
