@@ -32,6 +32,8 @@ pub struct Config {
     pub poll_s: u32,
     /// Seconds of silence before the broker sends the last will.
     pub will_delay_s: u32,
+    /// Whether a directive's image is run only with an operator's signature under its rollout, besides publisher's and director's.
+    pub require_cosign: bool,
 }
 
 /// The engines there are.
@@ -77,6 +79,7 @@ impl Default for Config {
             window_s: 60,
             poll_s: 900,
             will_delay_s: 30,
+            require_cosign: false,
         }
     }
 }

@@ -16,8 +16,12 @@ pub(crate) enum Secrecy {
 pub(crate) fn replace(path: &Path, bytes: &[u8], secrecy: Secrecy) -> io::Result<()> {
     let fresh = path.with_added_extension("new");
     let mode = if secrecy == Secrecy::Private { 0o600 } else { 0o644 };
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+    // What lies there is a leftover, or a link that somebody planted: it is not written through.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
@@ -82,6 +86,21 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_that_was_planted_beside_a_file_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, outside) = (dir.path().join("pointer"), dir.path().join("outside"));
+        fs::write(&outside, b"precious").unwrap();
+        std::os::unix::fs::symlink(&outside, dir.path().join("pointer.new")).unwrap();
+
+        replace(&path, b"new", Secrecy::Private).unwrap();
+
+        assert_eq!(
+            (fs::read(&outside).unwrap(), fs::read(&path).unwrap()),
+            (b"precious".to_vec(), b"new".to_vec())
+        );
     }
 
     #[test]

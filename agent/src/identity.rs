@@ -12,9 +12,10 @@ use rustls_pki_types::pem::PemObject;
 use sealift_protocol::id::{DeviceId, TenantId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::disk::{self, Secrecy};
 use crate::key::{self, KeyError};
+use crate::tls_clock::Verifier;
 
 const FILE: &str = "identity.json";
 
@@ -112,7 +113,9 @@ impl Identity {
             trusted.extend(certificates(authority, store)?);
         }
         let roots = roots(&trusted).map_err(IdentityError::Tls)?;
-        let config = clock::tls(clock).map_err(IdentityError::Tls)?.with_root_certificates(roots);
+        let verifier = Verifier::new(roots, clock.clone()).map_err(IdentityError::Tls)?;
+        let config = ClientConfig::builder().dangerous();
+        let config = config.with_custom_certificate_verifier(verifier);
         config.with_client_auth_cert(chain, key).map(Arc::new).map_err(IdentityError::Tls)
     }
 

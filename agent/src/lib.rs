@@ -8,6 +8,7 @@
 //! ```
 
 pub mod claim;
+pub mod clock;
 pub mod config;
 pub mod enrol;
 pub mod observe;
@@ -18,7 +19,6 @@ pub mod supervisor;
 pub mod tuf;
 pub mod worker;
 
-mod clock;
 mod device;
 mod disk;
 mod download;
@@ -34,5 +34,6 @@ mod record;
 mod renewal;
 mod slots;
 mod spool;
+mod tls_clock;
 mod trust;
 mod verify;

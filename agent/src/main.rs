@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sealift_agent::claim::{self, Claim};
+use sealift_agent::clock::system_time;
 use sealift_agent::config::Config;
 use sealift_agent::enrol::{self, Enrolment};
 use sealift_agent::simulate::Simulation;
@@ -154,7 +155,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 if claim::is_pending(&store) {
                     claim::wait(&store, stop.clone()).await?;
                 }
-                let setup = Setup { store, config, is_simulated: false };
+                let setup = Setup { store, config, is_simulated: false, wall: system_time };
                 Ok(supervisor::run(setup, stop).await?)
             })
         }

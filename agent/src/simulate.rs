@@ -7,6 +7,7 @@ use sealift_protocol::id::{DeviceId, InvalidName};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::system_time;
 use crate::config::{Config, EngineName};
 use crate::disk;
 use crate::enrol::{self, EnrolError, Enrolment};
@@ -114,7 +115,7 @@ impl Simulation {
             enrolled.map_err(|source| SimulateError::Enrol { device: device.clone(), source })?;
         }
         let config = Config { engine: EngineName::Fake, ..self.config };
-        let setup = Setup { store, config, is_simulated: true };
+        let setup = Setup { store, config, is_simulated: true, wall: system_time };
         let ran = supervisor::run(setup, stop).await;
         ran.map_err(|source| SimulateError::Agent { device, source })
     }

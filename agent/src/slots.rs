@@ -90,6 +90,11 @@ impl Slots {
         self.path(index).join(MANIFEST_FILE).is_file()
     }
 
+    /// The digest of a complete image's manifest: which of its variants is here.
+    pub(crate) fn manifest_digest(&self, index: Digest) -> Result<Digest, SlotError> {
+        Ok(Digest::of(&read_document(&self.path(index).join(MANIFEST_FILE))?))
+    }
+
     /// Bytes that an ordinary user may still write.
     pub(crate) fn free_bytes(&self) -> Result<u64, SlotError> {
         let stat = rustix::fs::statvfs(&self.slots)
@@ -132,9 +137,11 @@ impl Slots {
         let dir = self.path(index);
         let manifest = read_manifest(&dir)?;
         let path = |kind| manifest.layer(kind).map(|layer| dir.join(&layer.name));
-        let needed = |kind| path(kind).ok_or_else(|| SlotError::Form { path: dir.clone() });
+        let absent = || SlotError::Form { path: dir.clone() };
+        let needed = |kind| path(kind).ok_or_else(absent);
         Ok(SlotFiles {
             weights: needed(LayerKind::Weights)?,
+            weights_digest: manifest.layer(LayerKind::Weights).ok_or_else(absent)?.blob.digest,
             contract: needed(LayerKind::Contract)?,
             golden: needed(LayerKind::Golden)?,
             baseline: path(LayerKind::Baseline),
@@ -225,10 +232,14 @@ pub(crate) fn check_files(dir: &Path, index: Digest) -> Result<ImageManifest, Sl
 
 /// Hashes a regular file; a link is refused.
 fn digest_of(path: &Path) -> Result<Digest, SlotError> {
-    let file = open_plain(path).map_err(at(path))?;
+    let mut file = open_plain(path).map_err(at(path))?;
+    digest_of_file(&mut file).map_err(at(path))
+}
+
+/// Hashes what is left of an open file.
+pub(crate) fn digest_of_file(file: &mut File) -> io::Result<Digest> {
     let mut hasher = Hasher::default();
-    io::copy(&mut io::BufReader::with_capacity(64 << 10, file), &mut Hashing(&mut hasher))
-        .map_err(at(path))?;
+    io::copy(&mut io::BufReader::with_capacity(64 << 10, file), &mut Hashing(&mut hasher))?;
     Ok(hasher.finish())
 }
 

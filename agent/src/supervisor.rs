@@ -24,15 +24,16 @@ use rustls::ClientConfig;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
+use sealift_protocol::telemetry::Severity;
 use sealift_protocol::topic::{Broadcast, Down, Topic};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Wall};
 use crate::config::Config;
-use crate::device::{Answer, Device, Effect, Entry, Event, Fault, Ticket};
+use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Ticket};
 use crate::health::Health;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError};
@@ -65,6 +66,8 @@ pub struct Setup {
     pub config: Config,
     /// Whether it is one of many simulated devices: without local endpoints.
     pub is_simulated: bool,
+    /// What tells the time of day.
+    pub wall: Wall,
 }
 
 /// Why an agent does not run, or stopped.
@@ -386,6 +389,7 @@ impl Supervisor {
         self.feed(Event::Tick)?;
         let now = self.clock.steady();
         self.retire_kept(now);
+        self.doubt_the_clock()?;
         self.judge()?;
         self.enforce()?;
         self.renew_if_due(now);
@@ -393,6 +397,18 @@ impl Supervisor {
             self.poll(now);
         }
         self.observe(now)
+    }
+
+    /// Says once that the device's clock cannot be right: what is signed is then believed by its version alone.
+    fn doubt_the_clock(&mut self) -> Result<(), SupervisorError> {
+        if self.clock.read().is_trusted
+            || !self.told.insert(("clock.behind".to_owned(), Digest::of(&[])))
+        {
+            return Ok(());
+        }
+        tracing::warn!("the clock shows a time before what was verified here; set it");
+        let reason = "the device's clock shows a time that is over; newest versions count, whatever their date";
+        self.tell(&Fault::new(FaultKind::Failed, "clock.behind", reason), Severity::Warning, None)
     }
 
     /// Sends what has become due.

@@ -156,6 +156,13 @@ impl Trust {
         trusted.map(|key| (cose::KeyId::of(key.public()), *key.public())).collect()
     }
 
+    /// The keys of operators whose second signature counts, by their COSE key id.
+    pub(crate) fn operators(&self) -> BTreeMap<cose::KeyId, VerifyingKey> {
+        let operators = self.current.iter().flat_map(|current| &current.bundle.operators);
+        let trusted = operators.filter(|key| !self.denied.directors.contains(key.keyid()));
+        trusted.map(|key| (cose::KeyId::of(key.public()), *key.public())).collect()
+    }
+
     /// Whether an image may not be run although it is signed.
     pub(crate) fn is_revoked(&self, image: Digest) -> bool {
         self.denied.images.contains(&image)
@@ -164,6 +171,11 @@ impl Trust {
     /// All images that may not be run although they are signed; the same value until that changes.
     pub(crate) fn denied(&self) -> Arc<BTreeSet<Digest>> {
         Arc::clone(&self.denied.images)
+    }
+
+    /// When the first of the metadata expires that the last update ended with.
+    pub(crate) fn earliest_expiry(&self) -> UnixMillis {
+        self.client.earliest_expiry()
     }
 
     async fn carry_out(&mut self) -> Result<(), TrustError> {

@@ -1,6 +1,8 @@
 //! What stands between a message and a running model, in this order: metadata, deny list, directive; then for each image the
 //! publisher's digest, epoch, index, variant, manifest, configuration, room; then every blob; then a look into the graph.
 
+#[cfg(test)]
+mod attacks;
 mod onnx_scan;
 
 use std::path::Path;
@@ -17,6 +19,7 @@ use sealift_protocol::profile::Baseline;
 use sealift_protocol::telemetry::Facts;
 use sealift_protocol::tuf::metadata::TargetFile;
 
+use crate::clock::Reading;
 use crate::device::{Fault, FaultKind};
 use crate::disk::{self, Secrecy};
 use crate::limits::DISK_RESERVE_BYTES;
@@ -32,6 +35,8 @@ pub(crate) struct Me {
     pub(crate) facts: Facts,
     /// What can compute here, best first; the processor always can.
     pub(crate) accelerators: Vec<Accelerator>,
+    /// Whether an operator must have signed, too.
+    pub(crate) require_cosign: bool,
 }
 
 /// What a check of an image found.
@@ -55,14 +60,23 @@ pub(crate) async fn directive(
     trust: &mut Trust,
     me: &Me,
     message: &[u8],
-    (newest, now): (Generation, UnixMillis),
+    (newest, clock): (Generation, Reading),
 ) -> Result<VerifiedDirective, NotAccepted> {
+    let now = clock.now;
     trust
         .refresh_now(now)
         .await
         .map_err(|error| NotAccepted::Refused(error.fault(spread_permille())))?;
     let audience = Audience { tenant: &me.tenant, device: &me.device, newest, now };
-    Directive::verify(message, &trust.directors(), &audience).map_err(|refused| {
+    let directors = trust.directors();
+    let verified = if clock.is_trusted {
+        Directive::verify(message, &directors, &audience)
+    } else {
+        // Without a clock nobody knows whether a directive is from the future. Metadata of offline keys bound what a director can claim,
+        // and with it how far a stolen director's key could push the time floor.
+        Directive::verify_until(message, &directors, &audience, trust.earliest_expiry())
+    };
+    verified.map_err(|refused| {
         if !refused.is_security_event() {
             return NotAccepted::Stale;
         }
@@ -82,18 +96,19 @@ pub(crate) async fn image(
     let target = trust.target(&desired.target()).await;
     let target = target.map_err(|error| error.fault(spread_permille()))?;
     let epoch = check_target(trust, desired, &target, floor)?;
+    check_approval(trust, me, desired)?;
     let fetch = Fetch { origin, model: &desired.model };
     if slots.has(desired.index) {
         let manifest = slots::read_manifest(&slots.path(desired.index)).map_err(|e| on_disk(&e))?;
+        let digest = slots.manifest_digest(desired.index).map_err(|error| on_disk(&error))?;
+        check_manifest(trust, desired, digest)?;
         return Ok(Checked { epoch, total_bytes: manifest.size_bytes() });
     }
     let length = usize::try_from(target.length).unwrap_or(usize::MAX);
     let index_bytes = fetch.document(desired.index, length.min(MANIFEST_BYTES_MAX)).await?;
     let index = ModelIndex::parse(&index_bytes).map_err(|error| refused_image(&error))?;
     let variant = choose(&index, me)?;
-    if trust.is_revoked(variant.manifest.digest) {
-        return Err(revoked(desired));
-    }
+    check_manifest(trust, desired, variant.manifest.digest)?;
     let manifest_bytes = fetch.described(&variant.manifest.digest, variant.manifest.size).await?;
     let manifest = ImageManifest::parse(&manifest_bytes).map_err(|error| refused_image(&error))?;
     let config = manifest.config();
@@ -132,6 +147,33 @@ fn check_target(
         return untrusted("image.epoch", reason);
     }
     Ok(epoch)
+}
+
+/// trust.md, 8: where the device's owner demands it, an operator has approved this rollout of this image.
+fn check_approval(trust: &Trust, me: &Me, desired: &DesiredSlot) -> Result<(), Fault> {
+    if !me.require_cosign {
+        return Ok(());
+    }
+    let approved = desired.check_approval(&me.tenant, &trust.operators());
+    let refused = |code, reason: &str| Fault::new(FaultKind::Untrusted, code, reason);
+    let operator = approved.map_err(|error| refused(error.code(), &with_cause(&error)))?;
+    tracing::info!(%operator, model = %desired.model, "rollout is approved");
+    Ok(())
+}
+
+/// trust.md, 9: the variant is the one that the director names, if it names one, and is not revoked.
+fn check_manifest(trust: &Trust, desired: &DesiredSlot, manifest: Digest) -> Result<(), Fault> {
+    if trust.is_revoked(manifest) {
+        return Err(revoked(desired));
+    }
+    match desired.manifest {
+        Some(named) if named != manifest => {
+            let reason =
+                format!("directive names variant {named}, the one for this device is {manifest}");
+            Err(Fault::new(FaultKind::Untrusted, "image.manifest", &reason))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn revoked(desired: &DesiredSlot) -> Fault {

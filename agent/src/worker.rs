@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sealift_protocol::digest::Digest;
 use sealift_protocol::image::{Golden, IoContract, Policy};
 use sealift_protocol::limits::{CONTRACT_BYTES_MAX, GOLDEN_BYTES_MAX, POLICY_BYTES_MAX};
 use sealift_protocol::tensor::Tensor;
@@ -57,6 +58,8 @@ pub struct WorkerSpec {
 pub struct SlotFiles {
     /// The graph.
     pub weights: PathBuf,
+    /// What was signed for it: the worker hashes the very file that it then loads.
+    pub weights_digest: Digest,
     /// The I/O contract, JSON.
     pub contract: PathBuf,
     /// The golden tests, CBOR.

@@ -115,7 +115,20 @@ async fn a_model_that_is_not_what_its_contract_says_is_refused() {
 async fn weights_that_are_no_model_are_refused() {
     let slot = Slot::digits("v1");
     std::fs::write(&slot.spec.files.weights, b"not a model").unwrap();
+    let mut slot = slot;
+    slot.spec.files.weights_digest = sealift_protocol::digest::Digest::of(b"not a model");
     assert_eq!(slot.refusal().await.code(), "self-test.load");
+}
+
+#[tokio::test]
+async fn weights_that_were_swapped_after_their_check_are_not_loaded() {
+    let (slot, other) = (Slot::digits("v1"), Slot::digits("v2"));
+    std::fs::rename(&other.spec.files.weights, &slot.spec.files.weights).unwrap();
+
+    let refused = slot.refusal().await;
+
+    assert_eq!(refused.code(), "self-test.load");
+    assert!(refused.to_string().contains("not those that were signed"), "{refused}");
 }
 
 #[tokio::test]

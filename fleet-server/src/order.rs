@@ -16,6 +16,7 @@ use crate::store::rollouts::{Order, RolloutRow};
 use crate::store::{Change, StoreError, TenantStore};
 
 pub(crate) mod act;
+pub(crate) mod cosign;
 
 /// How often an order is tried anew when the reconciler was quicker.
 const TRIES: usize = 8;

@@ -100,6 +100,7 @@ pub(crate) const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET", "/api/v1/rollouts/{id}/why", P::Read),
     ("POST", "/api/v1/rollouts/{id}/approve", P::Approve),
     ("POST", "/api/v1/rollouts/{id}/reject", P::Approve),
+    ("POST", "/api/v1/rollouts/{id}/cosign", P::Approve),
     ("POST", "/api/v1/rollouts/{id}/{action}", P::Operate),
     ("POST", "/api/v1/rollback", P::Operate),
     ("GET", "/api/v1/drift", P::Read),

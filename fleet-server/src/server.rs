@@ -522,6 +522,8 @@ fn edge(parts: &Parts) -> OpenApiRouter {
         courier: parts.courier.clone(),
         signals: parts.signals.clone(),
         auth: Arc::clone(&parts.auth),
+        store: parts.tenant.clone(),
+        director: Arc::clone(&parts.director),
     };
     let files = http::registry::router(parts.registry.clone())
         .merge(http::trust::metadata_router(Arc::clone(&parts.trust)));

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
 use sealift_protocol::api::{RevocationKind, RevocationView, RevokedVersion};
+use sealift_protocol::cose;
 use sealift_protocol::id::{ModelName, UnixMillis, Version};
 use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
 use sealift_protocol::tuf::client::TARGETS_FOLDER;
@@ -159,14 +160,20 @@ impl Trust {
         self.file("1.root.json").await?.ok_or(TrustError::NoCeremony)
     }
 
+    /// The keys of operators whose signature under a rollout counts, by their COSE key id.
+    pub(crate) async fn operators(
+        &self,
+    ) -> Result<BTreeMap<cose::KeyId, VerifyingKey>, TrustError> {
+        let Opened { repository, .. } = self.load().await?;
+        let keys = bundle(&repository)?.operators;
+        Ok(keys.iter().map(|key| (cose::KeyId::of(key.public()), *key.public())).collect())
+    }
+
     /// Rule: directives are signed by a key that the trust bundle names.
     pub(crate) async fn check_director(&self, key: &VerifyingKey) -> Result<(), TrustError> {
         let Opened { repository, .. } = self.load().await?;
-        let entry = repository.targets().targets.get(BUNDLE_PATH).ok_or(TrustError::Director)?;
-        let name = format!("{TARGETS_FOLDER}{}", entry.location(BUNDLE_PATH, true));
-        let bytes = repository.files().get(&name).ok_or(TrustError::Director)?;
-        let bundle = TrustBundle::parse(bytes).map_err(|_| TrustError::Director)?;
-        let is_named = bundle.directors.iter().any(|director| director.public() == key);
+        let is_named =
+            bundle(&repository)?.directors.iter().any(|director| director.public() == key);
         if is_named { Ok(()) } else { Err(TrustError::Director) }
     }
 
@@ -289,6 +296,14 @@ impl Trust {
     const fn online(&self) -> OnlineKeys<'_> {
         OnlineKeys { snapshot: &self.snapshot, timestamp: &self.timestamp }
     }
+}
+
+/// The trust bundle that the repository now names.
+fn bundle(repository: &Repository) -> Result<TrustBundle, TrustError> {
+    let entry = repository.targets().targets.get(BUNDLE_PATH).ok_or(TrustError::Director)?;
+    let name = format!("{TARGETS_FOLDER}{}", entry.location(BUNDLE_PATH, true));
+    let bytes = repository.files().get(&name).ok_or(TrustError::Director)?;
+    TrustBundle::parse(bytes).map_err(|_| TrustError::Director)
 }
 
 /// The deny list that the repository now names; none before its role has signed anything.

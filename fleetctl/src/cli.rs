@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use sealift_protocol::api::{Role, RollbackTarget};
 use sealift_protocol::audit::AuditKey;
-use sealift_protocol::id::{AlertId, DeviceId, ModelName, RolloutId, Version};
+use sealift_protocol::id::{AlertId, DeviceId, ModelName, RolloutId, TenantId, Version};
 
 /// Steers a Sealift fleet.
 #[derive(Debug, Parser)]
@@ -434,6 +434,24 @@ pub(crate) enum Rollout {
     Approve(RolloutAction),
     /// Ends a rollout that waits for approval.
     Reject(RolloutAction),
+    /// Puts an operator's second signature under it, for devices that demand one.
+    Cosign {
+        /// Such as `r-3`.
+        rollout: RolloutId,
+        /// PKCS#8 PEM of an operator's key; it never leaves this machine.
+        #[arg(long)]
+        key: PathBuf,
+        /// The fleet's tenant.
+        #[arg(long, default_value = "main", value_parser = tenant)]
+        tenant: TenantId,
+        /// The first root of this fleet's trust, as for `model sign`.
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
+}
+
+fn tenant(text: &str) -> Result<TenantId, String> {
+    TenantId::parse(text).map_err(|error| error.to_string())
 }
 
 #[derive(Debug, Args)]

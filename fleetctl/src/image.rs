@@ -9,13 +9,15 @@ use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, Version};
 use sealift_protocol::image::{
-    Accelerator, Descriptor, Golden, GoldenCase, ImageManifest, IoContract, Layer, LayerKind,
-    ModelConfig, ModelDescriptor, ModelIndex, Platform, Policy, Tolerance, Variant, media_type,
+    Accelerator, Descriptor, ForeignFormat, Golden, GoldenCase, HEAD_BYTES, ImageManifest,
+    IoContract, Layer, LayerKind, ModelConfig, ModelDescriptor, ModelIndex, Platform, Policy,
+    Tolerance, Variant, foreign_format, media_type,
 };
 use sealift_protocol::tensor::{Datatype, Tensor};
 use serde::Deserialize;
 
 use crate::baseline;
+use crate::failure::{Exit, Failure};
 
 /// The file that describes a model's directory.
 const MODEL_FILE: &str = "model.toml";
@@ -153,7 +155,9 @@ fn read_files(directory: &Path, model: &ModelFile) -> anyhow::Result<Vec<File>> 
     let mut files = Vec::new();
     let mut add = |kind, name, bytes| files.push(File { kind, name, bytes });
 
-    add(LayerKind::Weights, "model.onnx", read(&model.weights)?);
+    let weights = read(&model.weights)?;
+    refuse_foreign(&model.weights, &weights)?;
+    add(LayerKind::Weights, "model.onnx", weights);
     let contract_bytes = read(&model.contract)?;
     let contract = IoContract::parse(&contract_bytes)
         .with_context(|| format!("{}", model.contract.display()))?;
@@ -176,6 +180,18 @@ fn read_files(directory: &Path, model: &ModelFile) -> anyhow::Result<Vec<File>> 
         add(LayerKind::Doc, "card.md", read(card)?);
     }
     Ok(files)
+}
+
+/// Devices take ONNX alone; files of other tools run code when they are loaded, or need a library that no device has.
+fn refuse_foreign(path: &Path, weights: &[u8]) -> anyhow::Result<()> {
+    let head = weights.get(..HEAD_BYTES).unwrap_or(weights);
+    match foreign_format(head) {
+        None => Ok(()),
+        Some(ForeignFormat { name, help }) => {
+            let what = format!("weights {} are {name}", path.display());
+            Err(Failure::new(Exit::Failed, what).help(help).into())
+        }
+    }
 }
 
 /// Golden tests as people write them: JSON with the values as numbers.
@@ -291,6 +307,28 @@ mod tests {
         };
         let refused = format!("{:#}", tensor.tensor().unwrap_err());
         assert_eq!(refused, "tensor `y`: 300 is not a UINT8");
+    }
+
+    #[test]
+    fn pickles_and_archives_of_pickles_are_refused_with_a_way_out() {
+        let directory = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(digits("v1")).unwrap().flatten() {
+            fs::copy(entry.path(), directory.path().join(entry.file_name())).unwrap();
+        }
+        for (name, head) in [
+            ("model.pkl", b"\x80\x04\x95\x00".as_slice()),
+            ("model.pt", b"PK\x03\x04"),
+            ("model.joblib", b"\x78\x9c\x00"),
+        ] {
+            fs::write(directory.path().join(name), head).unwrap();
+            let text = fs::read_to_string(digits("v1").join(MODEL_FILE)).unwrap();
+            let text = text.replace("weights = \"model.onnx\"", &format!("weights = \"{name}\""));
+            fs::write(directory.path().join(MODEL_FILE), text).unwrap();
+
+            let refused = format!("{:#}", Image::build(directory.path()).unwrap_err());
+
+            assert!(refused.contains(name) && refused.contains("export the model"), "{refused}");
+        }
     }
 
     #[test]

@@ -5,10 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
+use sealift_protocol::api::{CosignNew, RolloutView};
 use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{Epoch, ModelName, UnixMillis, Version};
+use sealift_protocol::directive::{Approval, Cosignature};
+use sealift_protocol::id::{Epoch, ModelName, TenantId, UnixMillis, Version};
 use sealift_protocol::image::{ImageManifest, ModelIndex};
 use sealift_protocol::tuf::client::{Client as TufClient, Persist, RoleNames, Want};
 use sealift_protocol::tuf::key::SigningKey;
@@ -118,6 +123,31 @@ pub(crate) async fn verify(
     }
     let role = publisher_role(model.team());
     Ok(Checked { target, digest, role, blobs, size_bytes })
+}
+
+/// Signs, as an operator, that a rollout may bring the image that its publisher has signed.
+pub(crate) async fn approve(
+    client: &Client,
+    view: &RolloutView,
+    tenant: &TenantId,
+    (key, root): (&Path, Option<&Path>),
+) -> anyhow::Result<CosignNew> {
+    let campaign = view.campaign.context("the rollout was made by an older server")?;
+    let target = model_path(&view.model, &view.version);
+    let mut trust = Trust::open(client, root).await?;
+    trust.update(client, &target).await?;
+    let approval = Approval {
+        tenant: tenant.clone(),
+        campaign,
+        model: view.model.clone(),
+        version: view.version.clone(),
+        index: trust.client.target(&target)?.digest().context("the publisher signed no SHA-256")?,
+    };
+    let pem = fs::read_to_string(key).with_context(|| format!("cannot read {}", key.display()))?;
+    let key = ed25519_dalek::SigningKey::from_pkcs8_pem(&pem)
+        .with_context(|| format!("{} is not an Ed25519 key in PKCS#8 PEM", key.display()))?;
+    let Cosignature(bytes) = approval.sign(&key)?;
+    Ok(CosignNew { cosignature: STANDARD.encode(bytes) })
 }
 
 fn read_key(path: &Path) -> anyhow::Result<SigningKey> {

@@ -40,6 +40,6 @@ pub use operator::{
 };
 pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
 pub use rollout::{
-    Action, AllowedAction, DeviceProgress, GateView, RollbackRequest, RollbackResult,
+    Action, AllowedAction, CosignNew, DeviceProgress, GateView, RollbackRequest, RollbackResult,
     RollbackTarget, RolloutNew, RolloutState, RolloutView, WavePlan, WaveState, WaveView, WhyView,
 };

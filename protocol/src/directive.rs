@@ -224,14 +224,29 @@ impl Directive {
         directors: &BTreeMap<KeyId, VerifyingKey>,
         audience: &Audience<'_>,
     ) -> Result<VerifiedDirective, DirectiveRefused> {
+        Self::verify_until(message, directors, audience, audience.now.plus(CLOCK_SKEW_MAX_MS))
+    }
+
+    /// The same for a device whose clock is known to be wrong: a directive may have been issued until `issued_until`, of which something
+    /// else than the director must have made sure.
+    pub fn verify_until(
+        message: &[u8],
+        directors: &BTreeMap<KeyId, VerifyingKey>,
+        audience: &Audience<'_>,
+        issued_until: UnixMillis,
+    ) -> Result<VerifiedDirective, DirectiveRefused> {
         let payload = cose::verify(message, Purpose::Directive, directors, DIRECTIVE_BYTES_MAX)?;
         let directive: Self = codec::decode("directive", payload.bytes(), DIRECTIVE_BYTES_MAX)
             .map_err(DirectiveRefused::Decode)?;
-        directive.check(audience)?;
+        directive.check(audience, issued_until)?;
         Ok(VerifiedDirective(directive))
     }
 
-    fn check(&self, audience: &Audience<'_>) -> Result<(), DirectiveRefused> {
+    fn check(
+        &self,
+        audience: &Audience<'_>,
+        issued_until: UnixMillis,
+    ) -> Result<(), DirectiveRefused> {
         if self.version != VERSION {
             return Err(DirectiveRefused::Version(self.version));
         }
@@ -244,7 +259,7 @@ impl Directive {
             return Err(DirectiveRefused::Stale { given, newest });
         }
         let (issued_at, not_after, now) = (self.issued_at, self.not_after, audience.now);
-        if now.plus(CLOCK_SKEW_MAX_MS) < issued_at || not_after < now {
+        if issued_until < issued_at || not_after < now {
             return Err(DirectiveRefused::Window { issued_at, not_after, now });
         }
         let models: std::collections::BTreeSet<_> =

@@ -11,11 +11,13 @@
 //! digests, names that are paths, repeated layers.
 
 mod contract;
+mod foreign;
 mod golden;
 mod manifest;
 mod policy;
 
 pub use contract::{ContractError, Feature, IoContract, Role, TensorSpec};
+pub use foreign::{ForeignFormat, HEAD_BYTES, foreign_format};
 pub use golden::{Golden, GoldenCase, GoldenMismatch, Tolerance};
 pub use manifest::{
     Accelerator, Descriptor, ImageError, ImageManifest, Layer, LayerKind, ModelConfig,

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod stage;
+mod steal;
 mod story;
 mod traffic;
 
@@ -23,6 +24,9 @@ pub struct Arguments {
     /// Simulated devices beside the three real agents: the real state machine and link, an engine that only pretends.
     #[arg(long, default_value_t = 50)]
     devices: u32,
+    /// After the story, steal the server with every online key, and see what that is good for.
+    #[arg(long)]
+    steal_the_server: bool,
     /// Do not build the web console.
     #[arg(long)]
     without_console: bool,
@@ -71,8 +75,16 @@ async fn tell(
         "Sealift demo: one fleet server, three agents, {} simulated devices\n",
         arguments.devices
     );
+    if arguments.steal_the_server {
+        steal::prepare_keys(&directory)?;
+    }
     let mut stage = Stage::new();
     let mut fleet = story::run(&mut stage, arguments.devices, &directory, onnxruntime).await?;
+    if arguments.steal_the_server {
+        steal::run(&mut stage, fleet, &directory).await?;
+        println!("verified from outside, step by step, in {:.0} s", stage.seconds());
+        return Ok(());
+    }
     println!("\nverified from outside, step by step, in {:.0} s", stage.seconds());
     if arguments.once {
         return Ok(());

@@ -40,7 +40,11 @@ impl Slot {
                 let stage = Stage::Probation { boots: boots + 1 };
                 Phase::Trial { live, rules, until, crashes, stage }
             }
-            Stage::Watch => Phase::Trial { live, rules, until, crashes, stage },
+            Stage::Watch => {
+                // A clock that was wrong before must not make the watch last for years.
+                let until = until.min(turn.until(millis(rules.watch_s)));
+                Phase::Trial { live, rules, until, crashes, stage }
+            }
         };
     }
 

@@ -7,7 +7,7 @@ use sealift_protocol::id::{DeviceId, TenantId};
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock::Clock;
+use crate::clock::{Clock, system_time};
 use crate::key;
 
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
@@ -61,15 +61,6 @@ fn a_clock_that_steps_back_is_overruled_by_the_server() {
     assert!(schedule.begin(BEGIN.plus(-DAY_MS), BEGIN));
 }
 
-#[test]
-fn tls_is_checked_by_the_best_idea_of_the_time() {
-    use rustls::time_provider::TimeProvider as _;
-    let seconds = |clock: &Clock| clock.current_time().unwrap().as_secs();
-    let floor = UnixMillis(4_000_000_000_000);
-    assert_eq!(seconds(&Clock::new(floor)), 4_000_000_000);
-    assert!(seconds(&Clock::new(UnixMillis(0))) >= 1_793_491_200);
-}
-
 /// A device on disk, and the authority that has certified it.
 struct Ground {
     store: TempDir,
@@ -111,7 +102,7 @@ impl Ground {
         key::tidy(self.path(), &identity.key);
         let key = Key::open(self.path(), &identity.key).unwrap().unwrap();
         assert_eq!(identity.shown().unwrap().public_key, key.public());
-        identity.tls(self.path(), &[], &Clock::new(UnixMillis(0))).unwrap();
+        identity.tls(self.path(), &[], &Clock::new(UnixMillis(0), system_time)).unwrap();
         identity
     }
 }

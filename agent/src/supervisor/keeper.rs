@@ -62,10 +62,11 @@ impl Keeper {
     }
 
     async fn answer(&mut self, question: Question) -> Input {
-        let now = self.clock.now();
+        let clock = self.clock.read();
+        let now = clock.now;
         match question {
             Question::Directive { message, newest } => {
-                let times = (newest, now);
+                let times = (newest, clock);
                 match verify::directive(&mut self.trust, &self.me, &message, times).await {
                     Ok(directive) => Input::Accepted(directive),
                     Err(why) => Input::NotAccepted { message: Digest::of(&message), why },

@@ -58,7 +58,8 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
     let slots = Slots::open(&store)?;
     let device = restore(entries, &slots)?;
     // The fleet's authority signed the certificate at that time, or the server its newest directive.
-    let clock = Clock::new(device.issued_at().max(*identity.valid().start()));
+    let floor = device.issued_at().max(*identity.valid().start());
+    let clock = Clock::new(floor, setup.wall);
     let tls = identity.tls(&store, &trust::authorities(&store.join("tuf")), &clock)?;
     let fresh = SpoolId(getrandom::u64().unwrap_or_else(|_| clock.now().0.unsigned_abs()));
     let spool = Spool::open(&store.join("spool"), SPOOL_BYTES_MAX, fresh)?;
@@ -69,6 +70,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         device: identity.device.clone(),
         facts: health::facts(&store, &setup.config, setup.is_simulated),
         accelerators: health::accelerators(&setup.config),
+        require_cosign: setup.config.require_cosign,
     };
     for gap in &me.facts.sandbox_gaps {
         tracing::warn!(gap, "kernel does not shut a model's process in completely");

@@ -94,7 +94,7 @@ impl Supervisor {
         self.tell(fault, Severity::Security, None)
     }
 
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         fault: &Fault,
         severity: Severity,

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod revocation;
+mod time;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use sealift_protocol::topic::Up;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::system_time;
 use crate::config::EngineName;
-use crate::device::FaultKind;
 use crate::enrol::{Enrolment, enrol};
 use crate::limits::SPOOL_BYTES_MAX;
 use crate::spool::Keep;
@@ -27,6 +28,8 @@ struct Agent {
     store: TempDir,
     stop: CancellationToken,
     running: Option<JoinHandle<Result<(), SupervisorError>>>,
+    wall: Wall,
+    require_cosign: bool,
 }
 
 impl Agent {
@@ -40,7 +43,13 @@ impl Agent {
             is_replacement: false,
         };
         enrol(store.path(), &enrolment).await.unwrap();
-        Self { store, stop: CancellationToken::new(), running: None }
+        Self {
+            store,
+            stop: CancellationToken::new(),
+            running: None,
+            wall: system_time,
+            require_cosign: false,
+        }
     }
 
     /// An agent that serves version 1 and has kept it.
@@ -58,9 +67,10 @@ impl Agent {
             serve_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             engine: EngineName::Fake,
             poll_s: 1,
+            require_cosign: self.require_cosign,
             ..Config::default()
         };
-        let setup = Setup { store: self.path(), config, is_simulated: false };
+        let setup = Setup { store: self.path(), config, is_simulated: false, wall: self.wall };
         self.stop = CancellationToken::new();
         self.running = Some(tokio::spawn(run(setup, self.stop.clone())));
     }
@@ -361,7 +371,7 @@ async fn an_image_that_is_revoked_while_it_is_live_gives_way_and_does_not_come_b
 #[tokio::test]
 async fn an_image_below_the_epoch_floor_is_rejected() {
     let mut fleet = Fleet::start().await;
-    let agent = Agent::serving_1(&mut fleet).await;
+    let mut agent = Agent::serving_1(&mut fleet).await;
     let second = fleet.publish("2", 5);
     fleet.direct(2, "2", second);
     agent.until(|slot| slot.phase == Phase::Watch && serves(slot, "2")).await;
@@ -371,6 +381,15 @@ async fn an_image_below_the_epoch_floor_is_rejected() {
 
     agent.until_alarm("image.epoch").await;
     assert_eq!(agent.answering().await, "2");
+    agent.kill().await;
+    agent.start();
+    fleet.direct(4, "3", third);
+    let is_rejected = |slot: &SlotReport| {
+        let outcome = slot.outcome.as_ref().unwrap();
+        outcome.generation.0 == 4 && outcome.code == "image.epoch"
+    };
+    agent.until(is_rejected).await;
+    assert_eq!(agent.answering().await, "2", "the floor outlives the agent");
 }
 
 #[tokio::test]
@@ -404,7 +423,12 @@ async fn enrolment_believes_only_what_the_token_promises() {
 async fn two_agents_do_not_share_a_store() {
     let mut fleet = Fleet::start().await;
     let agent = Agent::serving_1(&mut fleet).await;
-    let setup = Setup { store: agent.path(), config: Config::default(), is_simulated: true };
+    let setup = Setup {
+        store: agent.path(),
+        config: Config::default(),
+        is_simulated: true,
+        wall: system_time,
+    };
     let second = run(setup, CancellationToken::new()).await;
     assert!(matches!(second, Err(SupervisorError::InUse(_))));
 }
@@ -427,7 +451,12 @@ async fn a_stopped_agent_keeps_everything_it_had_to_say() {
 /// An agent that is open and does nothing by itself.
 async fn opened(fleet: &Fleet) -> (Supervisor, Agent) {
     let agent = Agent::enrolled(fleet).await;
-    let setup = Setup { store: agent.path(), config: Config::default(), is_simulated: true };
+    let setup = Setup {
+        store: agent.path(),
+        config: Config::default(),
+        is_simulated: true,
+        wall: system_time,
+    };
     let (supervisor, _) = open::open(setup).await.unwrap();
     (supervisor, agent)
 }

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
+use sealift_protocol::image::{ForeignFormat, HEAD_BYTES, foreign_format};
+
 use crate::slots::open_plain;
 
 /// Operators of these domains come with the inference library; every other would have to be loaded as native code.
@@ -32,6 +34,8 @@ pub(crate) enum Refused {
     Read(#[source] io::Error),
     #[error("weights are not an ONNX model: {0}")]
     Form(&'static str),
+    #[error("weights are {}; {}", .0.name, .0.help)]
+    Foreign(ForeignFormat),
     #[error("model refers to data outside of its file")]
     ExternalData,
     #[error("model uses operators of the domain `{0}`")]
@@ -50,6 +54,7 @@ impl Refused {
         match self {
             Self::Read(_) => "onnx.read",
             Self::Form(_) => "onnx.form",
+            Self::Foreign(_) => "onnx.foreign",
             Self::ExternalData => "onnx.external-data",
             Self::Domain(_) => "onnx.domain",
             Self::Operator(_) => "onnx.operator",
@@ -123,7 +128,12 @@ impl Message {
 pub(crate) fn scan(path: &Path) -> Result<(), Refused> {
     let file = open_plain(path)?;
     let length = file.metadata()?.len();
-    let mut walk = Walk { file: BufReader::new(file), at: 0, has_graph: false };
+    let mut file = BufReader::new(file);
+    let head = file.fill_buf()?;
+    if let Some(foreign) = foreign_format(head.get(..HEAD_BYTES).unwrap_or(head)) {
+        return Err(Refused::Foreign(foreign));
+    }
+    let mut walk = Walk { file, at: 0, has_graph: false };
     walk.message(Message::Model, length, 0)?;
     if walk.has_graph { Ok(()) } else { Err(Refused::Form("it has no graph")) }
 }
@@ -363,10 +373,11 @@ mod tests {
     fn endless_nesting_and_other_formats_are_refused() {
         let nested = (0..80).fold(Vec::new(), |graph, _| node(b"If", b"", &field(6, &graph)));
         assert_eq!(scanned(&model(&nested)), "onnx.depth");
-        for other in
-            [b"\x80\x04\x95pickle".as_slice(), b"PK\x03\x04zip", b"", b"\x3a\xff\xff\xff\xff\x7f"]
-        {
+        for other in [b"".as_slice(), b"\x3a\xff\xff\xff\xff\x7f"] {
             assert_eq!(scanned(other), "onnx.form", "{other:?}");
+        }
+        for other in [b"\x80\x04\x95pickle".as_slice(), b"PK\x03\x04zip"] {
+            assert_eq!(scanned(other), "onnx.foreign", "{other:?}");
         }
         assert_eq!(scanned(&model(b"")[..8]), "onnx.form");
     }

@@ -1,8 +1,10 @@
 //! The child: `fleet-agent worker`, with the supervisor's socket as its standard input. One thread, no runtime, no network.
 
+use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use super::frame::{self, Answer, Fault, LoadOrder, Loaded, Order, Reply, Request
 use super::{read_contract, read_golden, sandbox, selftest};
 use crate::engine::onnxruntime::OnnxRuntime;
 use crate::engine::{Engine, EngineError};
+use crate::slots::{digest_of_file, open_plain};
 
 /// Bytes that are read from the socket at once; larger bodies pass the buffer by.
 const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -85,9 +88,12 @@ fn answer(outputs: Result<Vec<sealift_protocol::tensor::Tensor>, EngineError>) -
 
 fn load(order: &LoadOrder) -> Result<(OnnxRuntime, Loaded), (Fault, String)> {
     let (contract, golden) = read_layers(order)?;
+    let weights = open_hashed(order)?;
     sandbox::enter(order).map_err(|error| (Fault::Load, format!("sandbox: {error}")))?;
     let begin = Instant::now();
-    let mut engine = OnnxRuntime::load(&order.weights, contract, &order.candidate)
+    // By its descriptor, not by its name: what was hashed is what is mapped, whatever lies under that name by now.
+    let path = PathBuf::from(format!("/proc/self/fd/{}", weights.as_raw_fd()));
+    let mut engine = OnnxRuntime::load(&path, contract, &order.candidate)
         .map_err(|error| (Fault::Load, error.to_string()))?;
     let load = begin.elapsed();
     let latency_max = Duration::from_millis(u64::from(order.latency_max_ms));
@@ -99,6 +105,16 @@ fn load(order: &LoadOrder) -> Result<(OnnxRuntime, Loaded), (Fault, String)> {
         golden_ms: millis(golden),
     };
     Ok((engine, loaded))
+}
+
+/// trust.md, 14: hash and map the same open file. Returns it open.
+fn open_hashed(order: &LoadOrder) -> Result<File, (Fault, String)> {
+    let unreadable = |error: io::Error| (Fault::Load, format!("weights cannot be read: {error}"));
+    let mut file = open_plain(&order.weights).map_err(unreadable)?;
+    if digest_of_file(&mut file).map_err(unreadable)? == order.weights_digest {
+        return Ok(file);
+    }
+    Err((Fault::Load, "weights are not those that were signed".to_owned()))
 }
 
 fn read_layers(order: &LoadOrder) -> Result<(IoContract, Golden), (Fault, String)> {

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use sealift_protocol::codec::{self, CodecError};
+use sealift_protocol::digest::Digest;
 use sealift_protocol::image::Policy;
 use sealift_protocol::tensor::Tensor;
 use serde::de::DeserializeOwned;
@@ -44,6 +45,7 @@ pub(super) struct LoadOrder {
     pub(super) slot_dir: PathBuf,
     pub(super) scratch_dir: PathBuf,
     pub(super) weights: PathBuf,
+    pub(super) weights_digest: Digest,
     pub(super) contract: PathBuf,
     pub(super) golden: PathBuf,
     pub(super) candidate: RuntimeCandidate,
@@ -95,6 +97,7 @@ impl Order<'_> {
             slot_dir: spec.slot_dir.clone(),
             scratch_dir: spec.scratch_dir.clone(),
             weights: spec.files.weights.clone(),
+            weights_digest: spec.files.weights_digest,
             contract: spec.files.contract.clone(),
             golden: spec.files.golden.clone(),
             candidate: candidate.clone(),

@@ -146,6 +146,7 @@ mod tests {
             slot_dir: path("slot"),
             scratch_dir: path("scratch"),
             weights: path("slot/model"),
+            weights_digest: sealift_protocol::digest::Digest::of(b""),
             contract: path("slot/contract"),
             golden: path("slot/golden"),
             candidate: RuntimeCandidate {

@@ -66,6 +66,7 @@ impl Slot {
         fs::create_dir(path("scratch")).unwrap();
         let files = SlotFiles {
             weights: path("model.onnx"),
+            weights_digest: Digest::of(weights),
             contract: path("contract.json"),
             golden: path("golden.cbor"),
             baseline: None,

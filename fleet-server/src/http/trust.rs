@@ -12,8 +12,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sealift_protocol::api::{Page, RevocationView};
-use sealift_protocol::id::UnixMillis;
+use sealift_protocol::api::{CosignNew, Page, Problem, RevocationView};
+use sealift_protocol::id::{RolloutId, UnixMillis};
 use sealift_protocol::tuf::repository::Upload;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -25,9 +25,13 @@ use super::error::ApiError;
 use crate::auth::Auth;
 use crate::broker::courier::Courier;
 use crate::clock;
+use crate::directive::Director;
 use crate::limits::REASON_CHARS_MAX;
+use crate::order::cosign::CosignError;
+use crate::order::{self, Asker};
 use crate::permission::Permission;
 use crate::signals::Signals;
+use crate::store::TenantStore;
 use crate::trust::deny::Because;
 use crate::trust::{Trust, TrustError};
 
@@ -73,6 +77,10 @@ pub(crate) struct Roles {
     pub(crate) signals: Signals,
     /// Knows who has confirmed.
     pub(crate) auth: Arc<Auth>,
+    /// Where rollouts are.
+    pub(crate) store: TenantStore,
+    /// Signs directives again.
+    pub(crate) director: Arc<Director>,
 }
 
 /// `/api/v1/trust/roles`.
@@ -81,6 +89,7 @@ pub(crate) fn router(roles: Roles) -> OpenApiRouter {
         .routes(routes!(list))
         .routes(routes!(publish))
         .routes(routes!(revocations))
+        .routes(routes!(cosign))
         .layer(DefaultBodyLimit::max(UPLOAD_BYTES_MAX))
         .with_state(roles)
 }
@@ -178,6 +187,38 @@ async fn revocations(
     let items = roles.trust.revocations().await?;
     let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
     Ok(Json(Page { items, total, next_cursor: None }))
+}
+
+/// Puts an operator's second signature under a rollout.
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/cosign", tag = "rollouts",
+    params(("id" = String, Path, description = "The rollout")), request_body = CosignNew,
+    responses((status = 204), (status = 404, body = Problem), (status = 422, body = Problem)))]
+async fn cosign(
+    State(roles): State<Roles>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Json(new): Json<CosignNew>,
+) -> Result<StatusCode, ApiError> {
+    let asker = Asker { name: caller.may(Permission::Approve)?, now: clock::now() };
+    let id = RolloutId::parse(&id)
+        .map_err(|error| ApiError::not_found("rollout.not-found", error.to_string()))?;
+    let place = (&roles.store, &*roles.trust, &*roles.director);
+    order::cosign::cosign(place, id, &new.cosignature, asker).await?;
+    roles.signals.directives().notify_one();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<CosignError> for ApiError {
+    fn from(error: CosignError) -> Self {
+        let text = error.to_string();
+        match error {
+            CosignError::Order(error) => error.into(),
+            CosignError::Trust(error) => error.into(),
+            CosignError::Form => Self::invalid("cosign.form", text),
+            CosignError::Refused(refused) => Self::invalid(refused.code(), text)
+                .help("sign with a key that the trust bundle names among its operators"),
+        }
+    }
 }
 
 fn read_upload(body: &[u8]) -> Result<(Upload, String), ApiError> {

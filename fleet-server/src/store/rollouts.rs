@@ -7,7 +7,7 @@ use sealift_protocol::api::{
 };
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Trial};
-use sealift_protocol::id::{Epoch, ModelName, RolloutId, TenantId, UnixMillis, Version};
+use sealift_protocol::id::{DeviceId, Epoch, ModelName, RolloutId, TenantId, UnixMillis, Version};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -242,7 +242,37 @@ impl TenantStore {
     }
 }
 
+impl TenantStore {
+    /// Devices that a rollout has told and that have not followed yet.
+    pub(crate) async fn devices_before(&self, id: RolloutId) -> Result<Vec<DeviceId>, StoreError> {
+        let devices: Vec<String> = sqlx::query_scalar(
+            "SELECT t.device FROM told t JOIN devices d ON d.tenant = t.tenant AND d.id = t.device
+             WHERE t.tenant = $1 AND t.rollout = $2 AND d.reported_generation < d.generation
+             ORDER BY t.device",
+        )
+        .bind(self.id().to_owned())
+        .bind(signed("rollout", id.0)?)
+        .fetch_all(self.readers())
+        .await?;
+        devices.iter().map(|device| parsed("device", device)).collect()
+    }
+}
+
 impl Change {
+    /// Keeps an operator's signature under a rollout.
+    pub(crate) async fn set_cosignature(
+        &mut self,
+        id: RolloutId,
+        cosignature: &str,
+    ) -> Result<(), StoreError> {
+        let (number, cosignature) = (signed("rollout", id.0)?, cosignature.to_owned());
+        self.run("UPDATE rollouts SET cosignature = $3 WHERE tenant = $1 AND number = $2", |it| {
+            it.bind(number).bind(cosignature)
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Writes a new rollout, running.
     pub(crate) async fn add_rollout(
         &mut self,

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use reqwest::Method;
 use sealift_protocol::api::{RolloutNew, RolloutState, RolloutView, WavePlan, WhyView};
 use sealift_protocol::directive::Trial;
 use sealift_protocol::id::RolloutId;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::cli::{Rollout, RolloutAction, RolloutCreate};
-use crate::client::Client;
+use crate::client::{Client, send};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, note, or_dash, table, word};
+use crate::trust;
 
 pub(crate) async fn run(client: &Client, output: Output, rollout: Rollout) -> anyhow::Result<()> {
     match rollout {
@@ -39,6 +41,15 @@ pub(crate) async fn run(client: &Client, output: Output, rollout: Rollout) -> an
         Rollout::Promote(action) => act(client, output, "promote", action).await,
         Rollout::Abort(action) => act(client, output, "abort", action).await,
         Rollout::Retry(action) => act(client, output, "retry", action).await,
+        Rollout::Cosign { rollout, key, tenant, root } => {
+            let view = get(client, rollout).await?;
+            note(&text(&view));
+            let keys = (key.as_path(), root.as_deref());
+            let signed = trust::approve(client, &view, &tenant, keys).await?;
+            let path = format!("/api/v1/rollouts/{rollout}/cosign");
+            send(client.request(Method::POST, &path)?.json(&signed)).await?;
+            output.text(&get(client, rollout).await?, text)
+        }
     }
 }
 

@@ -296,3 +296,12 @@ pub struct RollbackResult {
     /// Rollouts that are superseded by it.
     pub superseded: Vec<RolloutId>,
 }
+
+/// `POST /rollouts/{id}/cosign`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CosignNew {
+    /// An operator's COSE signature under the rollout's approval, in base64.
+    pub cosignature: String,
+}

@@ -36,6 +36,9 @@ pub struct TrustBundle {
     /// Authorities that certify the fleet server and its broker, in PEM. None means those of the devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_cas: Vec<String>,
+    /// Keys of operators whose second signature counts on devices that demand one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<Director>,
 }
 
 /// A key that may sign directives.
@@ -112,7 +115,8 @@ impl TrustBundle {
         device_cas: Vec<String>,
         server_cas: Vec<String>,
     ) -> Result<Self, InvalidBundle> {
-        let bundle = Self { schema: SCHEMA, directors, device_cas, server_cas };
+        let operators = Vec::new();
+        let bundle = Self { schema: SCHEMA, directors, device_cas, server_cas, operators };
         bundle.check()?;
         Ok(bundle)
     }
@@ -140,6 +144,12 @@ impl TrustBundle {
         let keyids: BTreeSet<_> = self.directors.iter().map(Director::keyid).collect();
         if keyids.len() != self.directors.len() {
             return Err(InvalidBundle::Repeated { list: "directors" });
+        }
+        check_count("operators", self.operators.len(), ENTRIES_MAX)?;
+        let operators: BTreeSet<_> = self.operators.iter().map(Director::keyid).collect();
+        // One key in both hands would make two signatures out of one theft.
+        if operators.len() != self.operators.len() || !operators.is_disjoint(&keyids) {
+            return Err(InvalidBundle::Repeated { list: "operators" });
         }
         if self.device_cas.is_empty() {
             return Err(InvalidBundle::Empty { list: "device_cas" });

@@ -244,6 +244,14 @@ impl Client {
         self.snapshot.as_ref()
     }
 
+    /// When the first of the metadata expires that this update ended with: no later time was signed for by their holders.
+    pub fn earliest_expiry(&self) -> UnixMillis {
+        let timestamp = self.timestamp.iter().map(|it| it.expires);
+        let snapshot = self.snapshot.iter().map(|it| it.expires);
+        let roles = self.roles.values().map(|it| it.expires);
+        timestamp.chain(snapshot).chain(roles).fold(self.root.expires, UnixMillis::min)
+    }
+
     fn forget_targets(&mut self, now: UnixMillis) {
         self.now = now;
         self.roles.clear();

@@ -112,7 +112,7 @@ impl Attack {
         }
     }
 
-    /// The code with which a device refuses it.
+    /// The code with which a device refuses it; of a server that it does not even speak to, what TLS says.
     pub const fn code(self) -> &'static str {
         match self {
             Self::UnsignedImage | Self::OtherTeam => "tuf.no-target",
@@ -124,7 +124,7 @@ impl Attack {
             Self::MadeUpDirector => "cose.key",
             Self::SwappedWeights | Self::SwappedIndex => "image.digest",
             Self::EndlessBlob => "image.size",
-            Self::MadeUpAuthority => "cannot reach the server",
+            Self::MadeUpAuthority => "invalid peer certificate",
             Self::OlderTimestamp => "tuf.timestamp.rollback",
             Self::Freeze => "tuf.timestamp.expired",
             Self::DenyListHidden => "tuf.snapshot.dropped-role",

@@ -30,6 +30,7 @@ async fn live_of(model: &str, version: &str) -> Live {
         slot_dir: directory.path().to_owned(),
         files: SlotFiles {
             weights: path("weights"),
+            weights_digest: Digest::of(b""),
             contract: path("contract"),
             golden: path("golden"),
             baseline: None,

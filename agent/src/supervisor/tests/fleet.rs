@@ -19,7 +19,9 @@ use rustls_pki_types::PrivateKeyDer;
 use sealift_protocol::api::{EnrolRequest, EnrolResponse};
 use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::{DesiredSlot, Directive, Trial, target_path};
+use sealift_protocol::directive::{
+    Approval, Cosignature, DesiredSlot, Directive, Trial, target_path,
+};
 use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, TeamId, TenantId, UnixMillis, Version,
 };
@@ -70,7 +72,7 @@ struct Authority {
 }
 
 pub(super) fn now() -> UnixMillis {
-    crate::clock::Clock::new(UnixMillis::default()).now()
+    crate::clock::system_time()
 }
 
 pub(super) fn model() -> ModelName {
@@ -93,7 +95,7 @@ impl Fleet {
     pub(super) async fn start() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let authority = Arc::new(authority());
-        let director = DirectorKey::from_bytes(&[9; 32]);
+        let director = Self::director_key();
         let keys = CeremonyKeys {
             root: [key(1), key(2), key(3)],
             targets: [key(4), key(5), key(6)],
@@ -104,8 +106,10 @@ impl Fleet {
             revocations: key(11),
         };
         let trusted = Director::new(director.verifying_key()).unwrap();
-        let bundle =
+        let mut bundle =
             TrustBundle::new(vec![trusted], vec![authority.certificate.pem()], Vec::new()).unwrap();
+        bundle.operators =
+            Director::new(Self::operator_key().verifying_key()).into_iter().collect();
         let repository = ceremony(&keys, &bundle, Lifetimes::ONLINE, now()).unwrap();
         let served = Served::default();
         let listener = TlsListener::bind(&authority).await;
@@ -120,6 +124,30 @@ impl Fleet {
         files.enrolment = Some((Arc::clone(&fleet.authority), root));
         drop(files);
         fleet
+    }
+
+    pub(super) fn director_key() -> DirectorKey {
+        DirectorKey::from_bytes(&[9; 32])
+    }
+
+    pub(super) fn operator_key() -> DirectorKey {
+        DirectorKey::from_bytes(&[12; 32])
+    }
+
+    pub(super) fn campaign() -> Digest {
+        Digest::of(b"everything that was asked for")
+    }
+
+    /// The word of whoever has `key` for an image.
+    pub(super) fn approval(version: &str, index: Digest, key: &DirectorKey) -> Cosignature {
+        let (tenant, model) = (TenantId::parse("main").unwrap(), model());
+        let (version, campaign) = (Version::parse(version).unwrap(), Self::campaign());
+        Approval { tenant, campaign, model, version, index }.sign(key).unwrap()
+    }
+
+    pub(super) fn approved(slot: DesiredSlot, cosignature: Cosignature) -> DesiredSlot {
+        let (campaign, cosignature) = (Some(Self::campaign()), Some(cosignature));
+        DesiredSlot { campaign, cosignature, ..slot }
     }
 
     pub(super) fn files(&self) -> MutexGuard<'_, Files> {
@@ -285,8 +313,18 @@ impl Fleet {
         generation: u64,
         slots: Vec<DesiredSlot>,
     ) -> Vec<u8> {
-        let whom = (TenantId::parse("main").unwrap(), DeviceId::parse(device).unwrap());
         let window = (now().plus(-1_000), now().plus(86_400_000));
+        self.directive_at(device, generation, slots, window)
+    }
+
+    pub(super) fn directive_at(
+        &self,
+        device: &str,
+        generation: u64,
+        slots: Vec<DesiredSlot>,
+        window: (UnixMillis, UnixMillis),
+    ) -> Vec<u8> {
+        let whom = (TenantId::parse("main").unwrap(), DeviceId::parse(device).unwrap());
         let directive = Directive::new(whom, Generation(generation), window, slots);
         directive.sign(&self.director).unwrap()
     }

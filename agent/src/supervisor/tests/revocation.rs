@@ -127,6 +127,44 @@ async fn an_image_that_another_slot_withholds_a_blob_of_is_run_alone() {
     assert_eq!(agent.answering().await, "2");
 }
 
+#[tokio::test]
+async fn a_device_that_demands_an_operators_signature_runs_nothing_without_one() {
+    let mut fleet = Fleet::start().await;
+    let first = fleet.publish("1", 1);
+    let mut agent = Agent::enrolled(&fleet).await;
+    agent.require_cosign = true;
+    fleet.direct(1, "1", first);
+    agent.start();
+    agent.until(|_| true).await;
+    agent.until_alarm("cosign.missing").await;
+
+    // The director cannot be the second person.
+    let approval = Fleet::approval("1", first, &Fleet::director_key());
+    fleet.direct_with(2, "1", first, |slot| Fleet::approved(slot, approval));
+    agent.until_alarm("cosign.signature").await;
+    let other = Fleet::approval("1", Digest::of(b"another image"), &Fleet::operator_key());
+    fleet.direct_with(3, "1", first, |slot| Fleet::approved(slot, other));
+    agent.until_alarm("cosign.other").await;
+
+    let approval = Fleet::approval("1", first, &Fleet::operator_key());
+    fleet.direct_with(4, "1", first, |slot| Fleet::approved(slot, approval));
+    let slot = agent.until(|slot| slot.phase == Phase::Watch && serves(slot, "1")).await;
+    assert_eq!(slot.campaign, Some(Fleet::campaign()));
+}
+
+#[tokio::test]
+async fn a_variant_other_than_the_director_names_is_rejected() {
+    let mut fleet = Fleet::start().await;
+    let agent = Agent::serving_1(&mut fleet).await;
+    let second = fleet.publish("2", 1);
+
+    let manifest = Some(Digest::of(b"another variant"));
+    fleet.direct_with(2, "2", second, |slot| DesiredSlot { manifest, ..slot });
+
+    agent.until_alarm("image.manifest").await;
+    assert_eq!(agent.answering().await, "1");
+}
+
 impl Agent {
     /// What the model's endpoint answers, once there is one.
     async fn asked(&self) -> (u16, String) {

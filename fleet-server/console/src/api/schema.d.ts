@@ -487,6 +487,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/rollouts/{id}/cosign": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Puts an operator's second signature under a rollout. */
+        post: operations["post-rollouts-id-cosign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/rollouts/{id}/why": {
         parameters: {
             query?: never;
@@ -739,6 +756,11 @@ export interface components {
             sequence: number;
             /** @description To what. */
             subject: string;
+        };
+        /** @description `POST /rollouts/{id}/cosign`. */
+        CosignNew: {
+            /** @description An operator's COSE signature under the rollout's approval, in base64. */
+            cosignature: string;
         };
         /** @example cam-1 */
         DeviceId: string;
@@ -2998,6 +3020,46 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-rollouts-id-cosign": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The rollout */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CosignNew"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
