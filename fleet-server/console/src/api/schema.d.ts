@@ -55,6 +55,108 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/audit/checkpoint": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Signs how long the log is now, and under which root. */
+        get: operations["get-audit-checkpoint"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit/checkpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the checkpoints that were signed, oldest first. */
+        get: operations["get-audit-checkpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit/key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Shows the key that checkpoints are signed with, to be compared with the one that was pinned. */
+        get: operations["get-audit-key"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit/proof/consistency": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Proves that a later log begins with an earlier one (RFC 9162, section 2.1.4). */
+        get: operations["get-audit-proof-consistency"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit/proof/inclusion": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Proves that a row is in the log of a checkpoint (RFC 9162, section 2.1.3). */
+        get: operations["get-audit-proof-inclusion"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit/rows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists every row in the order of the log. */
+        get: operations["get-audit-rows"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/audit/verify": {
         parameters: {
             query?: never;
@@ -62,7 +164,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Checks the hash of every row against the row before. */
+        /**
+         * Checks every row against the tree, and the tree against its checkpoints. The server checks itself here: `fleetctl audit verify` does
+         *     so without believing it.
+         */
         get: operations["get-audit-verify"];
         put?: never;
         post?: never;
@@ -435,6 +540,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/operators": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists operators with accounts, by name. */
+        get: operations["get-operators"];
+        put?: never;
+        /** Makes a local account; the answer is the only time that its secrets are shown. */
+        post: operations["post-operators"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/operators/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Changes what an operator may do, locks them out or lets them in again, or gives them new secrets. Their sessions and tokens end. */
+        patch: operations["patch-operators-name"];
+        trace?: never;
+    };
     "/api/v1/rollback": {
         parameters: {
             query?: never;
@@ -487,6 +627,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/rollouts/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a rollout go on that waits for it. */
+        post: operations["post-rollouts-id-approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/rollouts/{id}/cosign": {
         parameters: {
             query?: never;
@@ -498,6 +655,23 @@ export interface paths {
         put?: never;
         /** Puts an operator's second signature under a rollout. */
         post: operations["post-rollouts-id-cosign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/{id}/reject": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends a rollout that waits for approval. */
+        post: operations["post-rollouts-id-reject"];
         delete?: never;
         options?: never;
         head?: never;
@@ -550,8 +724,161 @@ export interface paths {
         put?: never;
         /** Turns a one-time code into a session. */
         post: operations["post-session"];
-        /** Ends the session. */
+        /** Ends the session, or the token of `fleetctl login`. */
         delete: operations["delete-session"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/oidc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Sends the browser to the provider of identities. */
+        get: operations["get-session-oidc"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/oidc/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Takes the browser back from the provider, and into the console. */
+        get: operations["get-session-oidc-callback"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/oidc/device": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins a login on a machine without a browser. */
+        post: operations["post-session-oidc-device"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/oidc/device/poll": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Asks whether somebody has confirmed it. */
+        post: operations["post-session-oidc-device-poll"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Logs a local account in: with a cookie, or with a token for `fleetctl`. */
+        post: operations["post-session-password"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/step-up": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Confirms that it is still the same person: what does most harm can be done for five minutes. */
+        post: operations["post-session-step-up"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/ways": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Says how one can come in. */
+        get: operations["get-session-ways"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists sessions, newest first: one's own, or everybody's. */
+        get: operations["get-sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Ends a session: one's own, or, with the permission, somebody else's. */
+        delete: operations["delete-sessions-id"];
         options?: never;
         head?: never;
         patch?: never;
@@ -566,6 +893,58 @@ export interface paths {
         };
         /** Shows the fleet in a few numbers, and what needs a person. */
         get: operations["get-status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists tokens, newest first, without their secrets: one's own, or everybody's. */
+        get: operations["get-tokens"];
+        put?: never;
+        /** Makes a token in one's own name, for what one may do or less; the answer is the only time that it is shown. */
+        post: operations["post-tokens"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revokes a token: one's own, or, with the permission, somebody else's. */
+        delete: operations["delete-tokens-id"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/trust/revocations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists what is on the deny list and why, newest first. */
+        get: operations["get-trust-revocations"];
         put?: never;
         post?: never;
         delete?: never;
@@ -659,7 +1038,7 @@ export interface components {
          * @description What can be done with a rollout.
          * @enum {string}
          */
-        Action: "pause" | "resume" | "promote" | "abort" | "retry" | "rollback";
+        Action: "pause" | "resume" | "promote" | "abort" | "retry" | "rollback" | "approve" | "reject";
         /** @description Why an action is taken. */
         ActionNew: {
             /** @description The reason. */
@@ -735,6 +1114,18 @@ export interface components {
              */
             rows: number;
         };
+        /** @description `GET /audit/checkpoint`: how long the log is and under which root, signed. */
+        AuditCheckpoint: {
+            /** @description When it was signed. */
+            at: components["schemas"]["UnixMillis"];
+            /** @description The signed note (C2SP tlog-checkpoint). */
+            note: string;
+            /**
+             * Format: int64
+             * @description How many rows it covers.
+             */
+            size: number;
+        };
         /** @description `GET /audit`: one row of the audit log. */
         AuditEntry: {
             /** @description What: `rollout.create`, `rollback`, `device.enrol`, … */
@@ -745,7 +1136,7 @@ export interface components {
             at: components["schemas"]["UnixMillis"];
             /** @description On what evidence. */
             detail?: string;
-            /** @description Hash over this row and the one before. */
+            /** @description Its leaf hash in the log's Merkle tree, 64 hex digits. */
             hash: string;
             /** @description Why, where a reason was asked for. */
             reason?: string | null;
@@ -757,6 +1148,16 @@ export interface components {
             /** @description To what. */
             subject: string;
         };
+        /** @description `GET /audit/key`: the key that checkpoints are signed with. */
+        AuditKeyView: {
+            /** @description `name+hash+base64` (C2SP signed-note). */
+            key: string;
+        };
+        /** @description `GET /audit/proof/…`: roots of subtrees, from the row upwards. */
+        AuditProof: {
+            /** @description `sha256:` and 64 hex digits each. */
+            hashes: components["schemas"]["Digest"][];
+        };
         /** @description `POST /rollouts/{id}/cosign`. */
         CosignNew: {
             /** @description An operator's COSE signature under the rollout's approval, in base64. */
@@ -764,11 +1165,51 @@ export interface components {
         };
         /** @example cam-1 */
         DeviceId: string;
+        /** @description `POST /session/oidc/device`: how to go on in a browser. */
+        DeviceLogin: {
+            /**
+             * Format: int32
+             * @description Seconds until it is too late.
+             */
+            expires_in_s: number;
+            /** @description To ask with, until somebody has confirmed. */
+            handle: string;
+            /**
+             * Format: int32
+             * @description Seconds between two questions.
+             */
+            interval_s: number;
+            /** @description To compare or type in the browser. */
+            user_code: string;
+            /** @description Where. */
+            verification_uri: string;
+            /** @description The same with the code in it, if the provider has one. */
+            verification_uri_complete?: string | null;
+        };
+        /** @description `POST /session/oidc/device/poll`. */
+        DevicePoll: {
+            /** @description As [`DeviceLogin`] named it. */
+            handle: string;
+        };
         /**
          * @description Where a device is in a rollout.
          * @enum {string}
          */
         DeviceProgress: "queued" | "offered" | "in-progress" | "probation" | "succeeded" | "failed" | "rejected" | "not-applicable" | "rolled-back" | "silent" | "offline" | "superseded";
+        /** @description What became of it. */
+        DeviceProgressed: {
+            /** @description Nobody has confirmed yet. */
+            pending: {
+                /**
+                 * Format: int32
+                 * @description Seconds to wait before the next question.
+                 */
+                interval_s: number;
+            };
+        } | {
+            /** @description Somebody has. */
+            "logged-in": components["schemas"]["LoginToken"];
+        };
         /** @description `POST /devices/{id}/revoke`. */
         DeviceRevoke: {
             /** @description Why; kept in the audit log. */
@@ -1082,6 +1523,8 @@ export interface components {
             providers?: string[];
             /** @description Version of the inference library. */
             runtime?: string;
+            /** @description What this device's kernel cannot keep from a model's process, in words for people; empty if it shuts one in completely. */
+            sandbox_gaps?: string[];
             /** @description Whether the device is a simulated one. */
             simulated?: boolean;
         };
@@ -1194,6 +1637,25 @@ export interface components {
                 [key: string]: string | null;
             };
         };
+        /**
+         * @description How somebody came in.
+         * @enum {string}
+         */
+        LoginMethod: "link" | "password" | "oidc" | "token";
+        /** @description A token that was made by logging in. */
+        LoginToken: {
+            /** @description When it ends. */
+            expires_at: components["schemas"]["UnixMillis"];
+            /** @description The token; shown this once. */
+            token: string;
+        };
+        /** @description `GET /session/ways`: how one can come in. */
+        LoginWays: {
+            /** @description Where to begin with the provider of identities; none without one. */
+            oidc?: string | null;
+            /** @description Whether there are local accounts. */
+            password: boolean;
+        };
         /** @description Devices per version of a model. */
         ModelAdoption: {
             /**
@@ -1215,6 +1677,57 @@ export interface components {
             name: components["schemas"]["ModelName"];
             /** @description Its versions, newest first. */
             versions: components["schemas"]["VersionView"][];
+        };
+        /** @description `PATCH /operators/{name}`. What is not given stays. */
+        OperatorChange: {
+            /** @description Whether they are locked out. */
+            disabled?: boolean | null;
+            /** @description A new password; the authenticator is set up anew as well. */
+            password?: string | null;
+            role?: components["schemas"]["Role"] | null;
+            /** @description Which devices. */
+            scope?: string | null;
+        };
+        /** @description `POST /operators`. */
+        OperatorNew: {
+            /** @description The name. */
+            name: string;
+            /** @description Their first password. */
+            password: string;
+            /** @description What they may do. */
+            role: components["schemas"]["Role"];
+            /** @description Which devices, as a filter of labels; empty for all. */
+            scope?: string;
+            /** @description Whether they need no authenticator. */
+            without_totp?: boolean;
+        };
+        /** @description An operator, and what is shown once when their secrets are made. */
+        OperatorSaved: {
+            /** @description The operator. */
+            operator: components["schemas"]["OperatorView"];
+            /** @description Each works once, in place of a code. */
+            recovery_codes?: string[];
+            /** @description For their authenticator, an `otpauth://` address. */
+            totp_uri?: string | null;
+        };
+        /** @description `GET /operators`. */
+        OperatorView: {
+            /** @description When. */
+            created_at: components["schemas"]["UnixMillis"];
+            /** @description Who made the account. */
+            created_by: string;
+            disabled_at?: components["schemas"]["UnixMillis"] | null;
+            /** @description Whether they have an authenticator. */
+            has_totp: boolean;
+            /** @description `password` or `oidc`. */
+            method: components["schemas"]["LoginMethod"];
+            /** @description The name. */
+            name: string;
+            /** @description What they may do. */
+            role: components["schemas"]["Role"];
+            /** @description Which devices; empty for all. */
+            scope: string;
+            seen_at?: components["schemas"]["UnixMillis"] | null;
         };
         /** @description How an attempt to run an image ended. */
         Outcome: {
@@ -1278,6 +1791,28 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_AuditCheckpoint: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description When it was signed. */
+                at: components["schemas"]["UnixMillis"];
+                /** @description The signed note (C2SP tlog-checkpoint). */
+                note: string;
+                /**
+                 * Format: int64
+                 * @description How many rows it covers.
+                 */
+                size: number;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_AuditEntry: {
             /** @description The entries, in the list's order. */
             items: {
@@ -1289,7 +1824,7 @@ export interface components {
                 at: components["schemas"]["UnixMillis"];
                 /** @description On what evidence. */
                 detail?: string;
-                /** @description Hash over this row and the one before. */
+                /** @description Its leaf hash in the log's Merkle tree, 64 hex digits. */
                 hash: string;
                 /** @description Why, where a reason was asked for. */
                 reason?: string | null;
@@ -1541,6 +2076,60 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_OperatorView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description When. */
+                created_at: components["schemas"]["UnixMillis"];
+                /** @description Who made the account. */
+                created_by: string;
+                disabled_at?: components["schemas"]["UnixMillis"] | null;
+                /** @description Whether they have an authenticator. */
+                has_totp: boolean;
+                /** @description `password` or `oidc`. */
+                method: components["schemas"]["LoginMethod"];
+                /** @description The name. */
+                name: string;
+                /** @description What they may do. */
+                role: components["schemas"]["Role"];
+                /** @description Which devices; empty for all. */
+                scope: string;
+                seen_at?: components["schemas"]["UnixMillis"] | null;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_RevocationView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description When. */
+                at: components["schemas"]["UnixMillis"];
+                /** @description Who handed in the signed list. */
+                by: string;
+                /** @description What is denied. */
+                kind: components["schemas"]["RevocationKind"];
+                /** @description Why. */
+                reason: string;
+                /** @description Its digest, key id or serial number. */
+                subject: string;
+                /** @description Versions that are this image; none for keys and certificates. */
+                versions: components["schemas"]["RevokedVersion"][];
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_RoleView: {
             /** @description The entries, in the list's order. */
             items: {
@@ -1573,6 +2162,9 @@ export interface components {
             items: {
                 /** @description What can be done now. */
                 allowed_actions: components["schemas"]["AllowedAction"][];
+                /** @description Who approved it, where that was needed. */
+                approved_by?: string | null;
+                campaign?: components["schemas"]["Digest"] | null;
                 /** @description When it was made. */
                 created_at: components["schemas"]["UnixMillis"];
                 /** @description Who made it. */
@@ -1582,6 +2174,8 @@ export interface components {
                 finished_at?: components["schemas"]["UnixMillis"] | null;
                 /** @description Its id. */
                 id: components["schemas"]["RolloutId"];
+                /** @description Whether an operator has put a second signature under it. */
+                is_cosigned?: boolean;
                 /** @description Whether it goes back to an earlier version. */
                 is_rollback: boolean;
                 /** @description The model. */
@@ -1610,6 +2204,35 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_SessionEntry: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description What the browser says that it is. */
+                browser: string;
+                /** @description When it began. */
+                created_at: components["schemas"]["UnixMillis"];
+                /** @description When it ends at the latest. */
+                expires_at: components["schemas"]["UnixMillis"];
+                /** @description Names it; it is not its secret. */
+                id: string;
+                /** @description Whether it is the one that asks. */
+                is_own: boolean;
+                /** @description How they came in. */
+                method: components["schemas"]["LoginMethod"];
+                /** @description Who. */
+                operator: string;
+                /** @description When something last came through it, to the minute. */
+                used_at: components["schemas"]["UnixMillis"];
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_TimelineEntry: {
             /** @description The entries, in the list's order. */
             items: {
@@ -1624,6 +2247,37 @@ export interface components {
                 severity: string;
                 /** @description What happened. */
                 text: string;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_TokenView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description When. */
+                created_at: components["schemas"]["UnixMillis"];
+                /** @description Who made it. */
+                created_by: string;
+                expires_at?: components["schemas"]["UnixMillis"] | null;
+                /** @description Names it; it is not its secret. */
+                id: string;
+                /** @description What it is for. */
+                name: string;
+                /** @description Whose name stands in the audit log. */
+                operator: string;
+                /** @description What its holder may do. */
+                role: components["schemas"]["Role"];
+                /** @description Which devices; empty for all. */
+                scope: string;
+                /** @description Whether it may do without a person what a person must confirm. */
+                step_up: boolean;
+                used_at?: components["schemas"]["UnixMillis"] | null;
             }[];
             /** @description Where the next page starts; none on the last. */
             next_cursor?: string | null;
@@ -1686,6 +2340,17 @@ export interface components {
              */
             total: number;
         };
+        /** @description `POST /session/password`: a local account becomes a session cookie, or a token for a program. */
+        PasswordLogin: {
+            /** @description The code of their authenticator, or a recovery code; empty for an account without one. */
+            code?: string;
+            /** @description The operator. */
+            operator: string;
+            /** @description Their password. */
+            password: string;
+            /** @description Ask for a token of twelve hours in the body, and no cookie: for `fleetctl`. */
+            wants_token?: boolean;
+        };
         /**
          * @description What a device is doing with one model.
          * @enum {string}
@@ -1712,10 +2377,42 @@ export interface components {
             type: string;
         };
         /**
+         * @description What is denied.
+         * @enum {string}
+         */
+        RevocationKind: "image" | "director" | "device";
+        /** @description `GET /trust/revocations`. */
+        RevocationView: {
+            /** @description When. */
+            at: components["schemas"]["UnixMillis"];
+            /** @description Who handed in the signed list. */
+            by: string;
+            /** @description What is denied. */
+            kind: components["schemas"]["RevocationKind"];
+            /** @description Why. */
+            reason: string;
+            /** @description Its digest, key id or serial number. */
+            subject: string;
+            /** @description Versions that are this image; none for keys and certificates. */
+            versions: components["schemas"]["RevokedVersion"][];
+        };
+        /** @description A version that is on the deny list, and who still serves it. */
+        RevokedVersion: {
+            /**
+             * Format: int64
+             * @description Devices that report to serve it.
+             */
+            devices: number;
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /** @description The version. */
+            version: components["schemas"]["Version"];
+        };
+        /**
          * @description What an operator may do.
          * @enum {string}
          */
-        Role: "viewer" | "operator" | "publisher" | "admin";
+        Role: "viewer" | "operator" | "publisher" | "approver" | "security-admin" | "auditor" | "admin";
         /** @description A role of the repository. */
         RoleView: {
             /** @description When that expires. */
@@ -1797,6 +2494,9 @@ export interface components {
         RolloutView: {
             /** @description What can be done now. */
             allowed_actions: components["schemas"]["AllowedAction"][];
+            /** @description Who approved it, where that was needed. */
+            approved_by?: string | null;
+            campaign?: components["schemas"]["Digest"] | null;
             /** @description When it was made. */
             created_at: components["schemas"]["UnixMillis"];
             /** @description Who made it. */
@@ -1806,6 +2506,8 @@ export interface components {
             finished_at?: components["schemas"]["UnixMillis"] | null;
             /** @description Its id. */
             id: components["schemas"]["RolloutId"];
+            /** @description Whether an operator has put a second signature under it. */
+            is_cosigned?: boolean;
             /** @description Whether it goes back to an earlier version. */
             is_rollback: boolean;
             /** @description The model. */
@@ -1825,6 +2527,25 @@ export interface components {
             /** @description Why it is where it is, in a sentence. */
             why: string;
         };
+        /** @description `GET /sessions`: a browser in which somebody is logged in. */
+        SessionEntry: {
+            /** @description What the browser says that it is. */
+            browser: string;
+            /** @description When it began. */
+            created_at: components["schemas"]["UnixMillis"];
+            /** @description When it ends at the latest. */
+            expires_at: components["schemas"]["UnixMillis"];
+            /** @description Names it; it is not its secret. */
+            id: string;
+            /** @description Whether it is the one that asks. */
+            is_own: boolean;
+            /** @description How they came in. */
+            method: components["schemas"]["LoginMethod"];
+            /** @description Who. */
+            operator: string;
+            /** @description When something last came through it, to the minute. */
+            used_at: components["schemas"]["UnixMillis"];
+        };
         /** @description `POST /session`: a one-time login becomes a session cookie. */
         SessionNew: {
             /** @description The one-time code, as printed by `fleet-server login-link`. */
@@ -1834,10 +2555,14 @@ export interface components {
         SessionView: {
             /** @description To be sent back as `X-Csrf-Token` with every change made through a cookie. */
             csrf_token: string;
+            /** @description How they came in. */
+            method?: components["schemas"]["LoginMethod"];
             /** @description The operator. */
             operator: string;
             /** @description What they may do. */
             roles: components["schemas"]["Role"][];
+            /** @description Which devices they see and change, as a filter of labels; empty for all. */
+            scope?: string;
             /** @description The server's version. */
             server_version: string;
         };
@@ -1897,6 +2622,11 @@ export interface components {
              */
             rollouts_running: number;
         };
+        /** @description `POST /session/step-up`: shows once more that it is still the same person. */
+        StepUp: {
+            /** @description The password, or a code of the authenticator, or a recovery code. */
+            secret: string;
+        };
         /** @description `GET /devices/{id}/timeline`: newest first. */
         TimelineEntry: {
             /** @description When the server learned of it. */
@@ -1910,6 +2640,49 @@ export interface components {
             severity: string;
             /** @description What happened. */
             text: string;
+        };
+        /** @description The answer to `POST /tokens`. */
+        TokenCreated: {
+            /** @description The token; shown this once. */
+            token: string;
+            /** @description What is known of it from now on. */
+            view: components["schemas"]["TokenView"];
+        };
+        /** @description `POST /tokens`. */
+        TokenNew: {
+            /**
+             * Format: int32
+             * @description Seconds until it expires; 30 days if not given, a year at most.
+             */
+            expires_in_s?: number | null;
+            /** @description What it is for, such as `ci`. */
+            name: string;
+            role?: components["schemas"]["Role"] | null;
+            /** @description Which devices, as a filter of labels; as the caller if empty. */
+            scope?: string;
+            /** @description Whether it may do without a person what a person must confirm. */
+            step_up?: boolean;
+        };
+        /** @description `GET /tokens`. */
+        TokenView: {
+            /** @description When. */
+            created_at: components["schemas"]["UnixMillis"];
+            /** @description Who made it. */
+            created_by: string;
+            expires_at?: components["schemas"]["UnixMillis"] | null;
+            /** @description Names it; it is not its secret. */
+            id: string;
+            /** @description What it is for. */
+            name: string;
+            /** @description Whose name stands in the audit log. */
+            operator: string;
+            /** @description What its holder may do. */
+            role: components["schemas"]["Role"];
+            /** @description Which devices; empty for all. */
+            scope: string;
+            /** @description Whether it may do without a person what a person must confirm. */
+            step_up: boolean;
+            used_at?: components["schemas"]["UnixMillis"] | null;
         };
         /** @description How a device judges a new image. A missing field takes the default. */
         Trial: {
@@ -2156,6 +2929,168 @@ export interface operations {
         };
     };
     "get-audit": {
+        parameters: {
+            query?: {
+                /** @description Entries on the page; 100 if not given, at most 1,000. */
+                limit?: number;
+                /** @description Where the page starts: `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Who: an operator, `device:<id>`, `server`. */
+                actor?: string;
+                /** @description What, such as `rollback`. */
+                action?: string;
+                /** @description To what, such as `r-3` or a device. */
+                target?: string;
+                /** @description Not before this moment. */
+                from?: number;
+                /** @description Before this moment. */
+                until?: number;
+                /** @description Whether each single directive is listed too; they are by far the most rows. */
+                directives?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AuditEntry"];
+                };
+            };
+        };
+    };
+    "get-audit-checkpoint": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditCheckpoint"];
+                };
+            };
+        };
+    };
+    "get-audit-checkpoints": {
+        parameters: {
+            query?: {
+                /** @description Entries on the page; 100 if not given, at most 1,000. */
+                limit?: number;
+                /** @description Where the page starts: `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AuditCheckpoint"];
+                };
+            };
+        };
+    };
+    "get-audit-key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditKeyView"];
+                };
+            };
+        };
+    };
+    "get-audit-proof-consistency": {
+        parameters: {
+            query: {
+                /** @description Rows of the earlier checkpoint. */
+                from: number;
+                /** @description Rows of the later one. */
+                to: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditProof"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-audit-proof-inclusion": {
+        parameters: {
+            query: {
+                /** @description The row. */
+                row: number;
+                /** @description Rows of the checkpoint that it is proved against. */
+                size: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditProof"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-audit-rows": {
         parameters: {
             query?: {
                 /** @description Entries on the page; 100 if not given, at most 1,000. */
@@ -2871,6 +3806,130 @@ export interface operations {
             };
         };
     };
+    "get-operators": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_OperatorView"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-operators": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OperatorNew"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperatorSaved"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "patch-operators-name": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The operator */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OperatorChange"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperatorSaved"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "post-rollback": {
         parameters: {
             query?: never;
@@ -3029,6 +4088,56 @@ export interface operations {
             };
         };
     };
+    "post-rollouts-id-approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The rollout */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ActionNew"] | null;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutView"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "post-rollouts-id-cosign": {
         parameters: {
             query?: never;
@@ -3060,6 +4169,56 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-rollouts-id-reject": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The rollout */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ActionNew"] | null;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutView"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3225,6 +4384,283 @@ export interface operations {
             };
         };
     };
+    "get-session-oidc": {
+        parameters: {
+            query?: {
+                /** @description To confirm the session that there is. */
+                step_up?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description To the provider */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-session-oidc-callback": {
+        parameters: {
+            query?: {
+                /** @description Of the login that it answers. */
+                state?: string;
+                /** @description To be turned into an ID token. */
+                code?: string;
+                /** @description Who answers. */
+                iss?: string;
+                /** @description Why there is no code. */
+                error?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Into the console, or back to the login with what went wrong */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    "post-session-oidc-device": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceLogin"];
+                };
+            };
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-session-oidc-device-poll": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DevicePoll"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceProgressed"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-session-password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasswordLogin"];
+            };
+        };
+        responses: {
+            /** @description The session, and its cookie */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionView"];
+                };
+            };
+            /** @description The token, if one was asked for */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoginToken"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-session-step-up": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StepUp"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-session-ways": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoginWays"];
+                };
+            };
+        };
+    };
+    "get-sessions": {
+        parameters: {
+            query?: {
+                /** @description Everybody's, which takes the permission to manage operators; one's own if not given. */
+                all?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SessionEntry"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-sessions-id": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As `GET /sessions` names it */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-status": {
         parameters: {
             query?: never;
@@ -3240,6 +4676,130 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Status"];
+                };
+            };
+        };
+    };
+    "get-tokens": {
+        parameters: {
+            query?: {
+                /** @description Everybody's, which takes the permission to manage operators; one's own if not given. */
+                all?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_TokenView"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenNew"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenCreated"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-tokens-id": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As `GET /tokens` names it */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-trust-revocations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RevocationView"];
                 };
             };
         };

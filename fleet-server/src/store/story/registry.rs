@@ -405,6 +405,7 @@ pub(super) async fn contents_of_a_signed_version_stay(ground: Ground) {
         description: String::new(),
         licenses: Vec::new(),
         variants: Vec::new(),
+        manifests: Vec::new(),
         contract: IoContract { schema: 1, inputs: Vec::new(), outputs: Vec::new() },
         baseline: None,
     };
