@@ -15,6 +15,7 @@ pub mod simulate;
 pub mod status;
 pub mod supervisor;
 pub mod tuf;
+pub mod untrusted;
 pub mod worker;
 
 mod clock;

@@ -3,6 +3,8 @@
 
 mod onnx_scan;
 
+pub(crate) use onnx_scan::scan_bytes as scan_model;
+
 use std::path::Path;
 
 use sealift_protocol::digest::Digest;
