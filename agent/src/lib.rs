@@ -17,6 +17,7 @@ pub mod simulate;
 pub mod status;
 pub mod supervisor;
 pub mod tuf;
+pub mod untrusted;
 pub mod worker;
 
 mod device;

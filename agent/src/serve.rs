@@ -15,3 +15,11 @@ mod switchboard;
 pub use http::{listen, router};
 pub use live::{Live, LiveImage};
 pub use switchboard::Switchboard;
+
+/// Reads an inference request and returns how many inputs it has.
+pub(crate) fn count_inputs(
+    body: &[u8],
+    header_bytes: Option<usize>,
+) -> Result<usize, impl std::error::Error> {
+    request::InferRequest::parse(body, header_bytes).map(|request| request.inputs.len())
+}

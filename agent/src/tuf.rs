@@ -20,7 +20,7 @@ use crate::disk::{self, Secrecy};
 use crate::trust;
 
 /// One file, from the connection to its last byte: a repository that sends a byte a minute ends an update instead of holding it.
-const FETCH_MAX: Duration = Duration::from_secs(60);
+const FETCH_MAX: Duration = Duration::from_mins(1);
 
 /// No file of metadata is longer.
 const FILE_BYTES_MAX: u64 = 5 << 20;

@@ -5,6 +5,8 @@
 mod attacks;
 mod onnx_scan;
 
+pub(crate) use onnx_scan::scan_bytes as scan_model;
+
 use std::path::Path;
 
 use sealift_protocol::digest::Digest;

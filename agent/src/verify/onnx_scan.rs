@@ -4,8 +4,7 @@
 //! operators of unknown domains, compiled blobs for one processor, tensors whose size overflows, nesting without end, and whatever
 //! is no ONNX at all. Field numbers are those of `onnx.proto` (IR version 10).
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use sealift_protocol::image::{ForeignFormat, HEAD_BYTES, foreign_format};
@@ -21,8 +20,16 @@ const REFUSED_OPERATORS: [&str; 2] = ["EPContext", "PyOp"];
 /// Graphs in graphs in functions; real models have at most a few levels.
 const DEPTH_MAX: u32 = 64;
 
-/// Elements of one tensor: 4 TiB of FP32.
-const ELEMENTS_MAX: u64 = 1 << 40;
+/// Elements of one tensor, fewer than 4 TiB of FP32: a product of dimensions beyond it is meant to overflow somebody's sum.
+const ELEMENTS_MAX: u64 = (1 << 40) - 1;
+
+/// What the library takes for its own format, by these bytes at this place, whatever else the file is: nothing here would be looked
+/// at by it.
+const LIBRARY_FORMAT: &[u8] = b"ORTM";
+const LIBRARY_FORMAT_AT: usize = 4;
+
+/// No field of ONNX has a higher number; protobuf has 32 bits for number and type, and a reader may cut off what is beyond.
+const TAG_MAX: u64 = u32::MAX as u64;
 
 /// A domain or an operator's name.
 const NAME_BYTES_MAX: u64 = 256;
@@ -42,7 +49,7 @@ pub(crate) enum Refused {
     Domain(String),
     #[error("model uses the operator `{0}`")]
     Operator(String),
-    #[error("model has a tensor of more than 2^40 elements, or of negative size")]
+    #[error("model has a tensor of 2^40 elements or more, or of negative size")]
     Shape,
     #[error("model is nested deeper than {DEPTH_MAX} levels")]
     Depth,
@@ -122,26 +129,69 @@ impl Message {
             _ => Skipped, // names, notes, weights, types: nothing there refers to anything
         }
     }
+
+    /// Whether the message may hold many of this field. Of the others a reader merges several into one, whose dimensions are those of
+    /// all of them.
+    const fn repeats(self, number: u64) -> bool {
+        !matches!(
+            (self, number),
+            (Self::Model, 7)
+                | (Self::Attribute, 5 | 6 | 22)
+                | (Self::SparseTensor | Self::Training, 1 | 2)
+        )
+    }
 }
 
 /// Walks over the model in `path`.
 pub(crate) fn scan(path: &Path) -> Result<(), Refused> {
     let file = open_plain(path)?;
     let length = file.metadata()?.len();
-    let mut file = BufReader::new(file);
+    scan_all(BufReader::new(file), length)
+}
+
+/// Walks over a model in memory.
+pub(crate) fn scan_bytes(model: &[u8]) -> Result<(), Refused> {
+    scan_all(Cursor::new(model), u64::try_from(model.len()).unwrap_or(u64::MAX))
+}
+
+fn scan_all<R: BufRead + Seek>(mut file: R, length: u64) -> Result<(), Refused> {
     let head = file.fill_buf()?;
     if let Some(foreign) = foreign_format(head.get(..HEAD_BYTES).unwrap_or(head)) {
         return Err(Refused::Foreign(foreign));
+    }
+    if head.get(LIBRARY_FORMAT_AT..).is_some_and(|head| head.starts_with(LIBRARY_FORMAT)) {
+        return Err(Refused::Form("it is in the library's own format"));
     }
     let mut walk = Walk { file, at: 0, has_graph: false };
     walk.message(Message::Model, length, 0)?;
     if walk.has_graph { Ok(()) } else { Err(Refused::Form("it has no graph")) }
 }
 
-struct Walk {
-    file: BufReader<File>,
+struct Walk<R> {
+    file: R,
     at: u64,
     has_graph: bool,
+}
+
+/// What one message has shown so far.
+#[derive(Debug)]
+struct Seen {
+    /// Product of its dimensions.
+    elements: u64,
+    /// Fields that stand once, a bit for each number.
+    once: u64,
+}
+
+impl Seen {
+    fn note(&mut self, kind: Message, number: u64) -> Result<(), Refused> {
+        if kind.repeats(number) {
+            return Ok(());
+        }
+        let bit = 1 << number; // the highest of them is 22
+        let is_again = self.once & bit != 0;
+        self.once |= bit;
+        if is_again { Err(Refused::Form("a field that stands once is repeated")) } else { Ok(()) }
+    }
 }
 
 /// Wire types of protobuf.
@@ -150,24 +200,27 @@ const FIXED_64: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
 const FIXED_32: u64 = 5;
 
-impl Walk {
+impl<R: BufRead + Seek> Walk<R> {
     fn message(&mut self, kind: Message, end: u64, depth: u32) -> Result<(), Refused> {
         if depth > DEPTH_MAX {
             return Err(Refused::Depth);
         }
         self.has_graph |= kind == Message::Graph;
-        let mut elements = 1_u64;
+        let mut seen = Seen { elements: 1, once: 0 };
         while self.at < end {
             let tag = self.varint()?;
+            if tag > TAG_MAX || tag >> 3 == 0 {
+                return Err(Refused::Form("it has a field of an impossible number"));
+            }
             let (number, wire_type) = (tag >> 3, tag & 7);
             match wire_type {
                 VARINT => {
                     let value = self.varint()?;
-                    check_number(kind, number, value, &mut elements)?;
+                    check_number(kind, number, value, &mut seen.elements)?;
                 }
                 FIXED_64 => self.skip(8, end)?,
                 FIXED_32 => self.skip(4, end)?,
-                LENGTH_DELIMITED => self.field((kind, number), end, depth, &mut elements)?,
+                LENGTH_DELIMITED => self.field((kind, number), end, depth, &mut seen)?,
                 _ => return Err(Refused::Form("it has a field of an unknown wire type")),
             }
         }
@@ -183,8 +236,9 @@ impl Walk {
         (kind, number): (Message, u64),
         end: u64,
         depth: u32,
-        elements: &mut u64,
+        seen: &mut Seen,
     ) -> Result<(), Refused> {
+        seen.note(kind, number)?;
         let length = self.varint()?;
         let field_end = self.at.checked_add(length).filter(|&field_end| field_end <= end);
         let field_end = field_end.ok_or(Refused::Form("a field is longer than its message"))?;
@@ -202,9 +256,14 @@ impl Walk {
             }
             Content::Dimensions => {
                 while self.at < field_end {
-                    multiply(elements, self.varint()?)?;
+                    multiply(&mut seen.elements, self.varint()?)?;
                 }
-                Ok(())
+                let is_whole = self.at == field_end;
+                if is_whole {
+                    Ok(())
+                } else {
+                    Err(Refused::Form("a number is longer than its list"))
+                }
             }
             Content::ExternalData => Err(Refused::ExternalData),
             Content::Skipped => self.skip(length, end),
@@ -362,11 +421,49 @@ mod tests {
 
     #[test]
     fn overflowing_shapes_are_refused() {
+        let largest = model(&field(5, &number(1, (1 << 40) - 1)));
+        assert_eq!(
+            (scanned(&largest), scanned(&model(&field(5, &number(1, 1 << 40))))),
+            ("ok", "onnx.shape")
+        );
         let packed = [varint(1 << 30), varint(1 << 30)].concat();
         assert_eq!(scanned(&model(&field(5, &field(1, &packed)))), "onnx.shape");
         let single = [number(1, 1 << 20), number(1, (1 << 20) + 1)].concat();
         assert_eq!(scanned(&model(&field(5, &single))), "onnx.shape");
         assert_eq!(scanned(&model(&field(5, &number(1, u64::MAX)))), "onnx.shape");
+    }
+
+    #[test]
+    fn dimensions_spread_over_a_tensor_in_two_halves_are_refused() {
+        let half = field(5, &number(1, 1 << 30));
+        let merged = model(&node(b"Constant", b"", &[half.clone(), half].concat()));
+        assert_eq!(scanned(&merged), "onnx.form");
+        let values = field(1, &number(1, 1 << 30));
+        let sparse = [values.clone(), values].concat();
+        assert_eq!(scanned(&model(&field(15, &sparse))), "onnx.form");
+        assert_eq!(scanned(&[model(b""), field(7, b"")].concat()), "onnx.form");
+    }
+
+    #[test]
+    fn a_field_number_beyond_32_bits_hides_nothing() {
+        // Cut to 32 bits, this is external data.
+        let hidden = [varint((1 << 35) | 13 << 3 | 2), varint(1), b"x".to_vec()].concat();
+        assert_eq!(scanned(&model(&field(5, &hidden))), "onnx.form");
+        assert_eq!(scanned(&[model(b""), vec![0x02, 0x00]].concat()), "onnx.form");
+    }
+
+    #[test]
+    fn dimensions_longer_than_their_list_are_refused() {
+        let torn = [vec![0x0a, 1, 0x80], vec![0x01]].concat();
+        assert_eq!(scanned(&model(&field(5, &torn))), "onnx.form");
+    }
+
+    #[test]
+    fn the_librarys_own_format_is_refused_though_it_is_onnx_as_well() {
+        let disguised =
+            [field(6, &[b"xORTM".as_slice(), &[b' '; 200]].concat()), model(b"")].concat();
+        assert_eq!(&disguised[4..8], b"ORTM");
+        assert_eq!(scanned(&disguised), "onnx.form");
     }
 
     #[test]

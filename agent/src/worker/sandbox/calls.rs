@@ -101,9 +101,10 @@ fn refused(process_id: u32, needs_device: bool) -> Value {
     let of_x86 = if cfg!(target_arch = "x86_64") { REFUSED_OF_X86.as_slice() } else { &[] };
     let mut rules: Vec<_> =
         REFUSED.iter().chain(of_x86).map(|name| json!({ "syscall": name })).collect();
-    rules.push(match needs_device {
-        false => json!({ "syscall": "socket" }),
-        true => json!({ "syscall": "socket", "args": [other(AF_UNIX), other(AF_NETLINK)] }),
+    rules.push(if needs_device {
+        json!({ "syscall": "socket", "args": [other(AF_UNIX), other(AF_NETLINK)] })
+    } else {
+        json!({ "syscall": "socket" })
     });
     // `abort` signals its own thread; nobody else is signalled, and no other process' limits are set.
     rules.push(json!({ "syscall": "kill", "args": [other(process_id)] }));
