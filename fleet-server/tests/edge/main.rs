@@ -5,7 +5,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
-    reason = "everything here is a test or its helper"
+    clippy::disallowed_methods,
+    reason = "everything here is a test or its helper, and lives in real time"
 )]
 
 mod attacks;
