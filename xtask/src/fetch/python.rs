@@ -13,8 +13,9 @@ use crate::{child, install, workspace};
 /// Some 200 MB of wheels on a slow line.
 const INSTALL_LIMIT: Duration = Duration::from_mins(20);
 
-/// What is pinned for the scripts that train and check the model fixtures.
-const REQUIREMENTS: &str = "tests/fixtures/digits/requirements.txt";
+/// What is pinned: for the scripts that train and check the model fixtures, and the clients that try the registry.
+const REQUIREMENTS: [&str; 2] =
+    ["tests/fixtures/digits/requirements.txt", "tests/interop/requirements.txt"];
 
 /// Says what is missing, if Python or pip is.
 pub(super) fn missing() -> Option<String> {
@@ -48,15 +49,18 @@ pub(super) fn attempt(
     Ok(Some(format!("{title}: {reason} (see {})", log.display())))
 }
 
-/// Returns the interpreter of an environment with [`REQUIREMENTS`], made once for each content of that file.
+/// Returns the interpreter of an environment with [`REQUIREMENTS`], made once for each content of those files.
 pub(super) fn obtain_venv(target: &Path) -> anyhow::Result<Obtained> {
     if let Some(why) = missing() {
         return Ok(Obtained::Missing(why));
     }
-    let requirements = workspace::root().join(REQUIREMENTS);
+    let requirements = REQUIREMENTS.map(|file| workspace::root().join(file));
     let python = child::output(Command::new("python3").arg("--version"))?;
-    let pinned = fs::read(&requirements)?;
-    let made_from = Digest::of(&[python.as_bytes(), &pinned].concat());
+    let mut pinned = python.into_bytes();
+    for file in &requirements {
+        pinned.extend(fs::read(file)?);
+    }
+    let made_from = Digest::of(&pinned);
     let directory = target.join("venv").join(made_from.short());
     let interpreter = directory.join("bin/python");
     let complete = directory.join("complete");
@@ -72,7 +76,10 @@ pub(super) fn obtain_venv(target: &Path) -> anyhow::Result<Obtained> {
     }
     let mut pip = Command::new(&interpreter);
     pip.args(["-m", "pip", "--disable-pip-version-check", "install", "--require-hashes"]);
-    pip.args(["--only-binary=:all:", "--no-input", "--requirement"]).arg(&requirements);
+    pip.args(["--only-binary=:all:", "--no-input"]);
+    for file in &requirements {
+        pip.arg("--requirement").arg(file);
+    }
     if let Some(why) = attempt("installing Python packages", &mut pip, &log, INSTALL_LIMIT)? {
         return Ok(Obtained::Missing(why));
     }
