@@ -326,6 +326,12 @@ pub(crate) enum Model {
         #[arg(long)]
         root: Option<PathBuf>,
     },
+    /// Deletes a version that is neither signed nor deployed.
+    Delete {
+        /// `team/name@version`.
+        #[arg(value_parser = model_version)]
+        version: (ModelName, Version),
+    },
     /// Shows what an image holds: variants, layers, contract.
     Inspect {
         /// `team/name@version`, or the directory of a model.

@@ -1,13 +1,14 @@
 //! Push to and read from the fleet server's registry, by the OCI distribution specification 1.1.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use indicatif::ProgressBar;
 use reqwest::{Method, StatusCode};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, Version};
-use sealift_protocol::image::media_type;
+use sealift_protocol::image::{ModelIndex, media_type};
 
 use crate::client::{Client, send};
 use crate::image::Image;
@@ -38,8 +39,11 @@ pub(crate) async fn push(client: &Client, image: &Image) -> anyhow::Result<Pushe
     let manifest = Digest::of(&image.manifest).to_string();
     push_manifest(client, &image.model, &manifest, media_type::MANIFEST, &image.manifest).await?;
     let tag = image.version.as_str();
-    push_manifest(client, &image.model, tag, media_type::INDEX, &image.index).await?;
+    let warning = push_manifest(client, &image.model, tag, media_type::INDEX, &image.index).await?;
     bar.finish_and_clear();
+    if let Some(warning) = warning {
+        bail!("the registry keeps the image, but not as {}@{tag}: {warning}", image.model);
+    }
     Ok(Pushed {
         model: image.model.clone(),
         version: image.version.clone(),
@@ -76,18 +80,44 @@ async fn push_blob(
     Ok(true)
 }
 
+/// Returns what the registry warns of: that it will not list the image.
 async fn push_manifest(
     client: &Client,
     model: &ModelName,
     reference: &str,
     media_type: &str,
     bytes: &[u8],
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<String>> {
     let request = client
         .request(Method::PUT, &format!("/v2/{model}/manifests/{reference}"))?
         .header("content-type", media_type)
         .body(bytes.to_vec());
-    send(request).await?;
+    let response = send(request).await?;
+    let warning = response.headers().get("warning").and_then(|warning| warning.to_str().ok());
+    Ok(warning.map(str::to_owned))
+}
+
+/// Deletes a version: its index, then the manifests of its variants. Their blobs go when the registry cleans up.
+pub(crate) async fn delete(
+    client: &Client,
+    model: &ModelName,
+    version: &Version,
+) -> anyhow::Result<Digest> {
+    let index = manifest(client, model, version.as_str()).await?;
+    let variants = ModelIndex::parse(&index)?;
+    let digest = Digest::of(&index);
+    delete_manifest(client, model, digest).await?;
+    let manifests: BTreeSet<_> =
+        variants.variants().iter().map(|variant| variant.manifest.digest).collect();
+    for manifest in manifests {
+        delete_manifest(client, model, manifest).await?;
+    }
+    Ok(digest)
+}
+
+async fn delete_manifest(client: &Client, model: &ModelName, digest: Digest) -> anyhow::Result<()> {
+    let path = format!("/v2/{model}/manifests/{digest}");
+    send(client.request(Method::DELETE, &path)?).await?;
     Ok(())
 }
 

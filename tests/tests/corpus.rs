@@ -14,7 +14,7 @@ use ed25519_dalek::SigningKey;
 use sealift_protocol::codec;
 use sealift_protocol::cose::{self, Purpose};
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::{DesiredSlot, Directive, Trial};
+use sealift_protocol::directive::{DesiredSlot, Directive};
 use sealift_protocol::id::{DeviceId, Epoch, Generation, ModelName, TenantId, UnixMillis, Version};
 use sealift_protocol::image::{Descriptor, ImageManifest, Layer, LayerKind, media_type};
 use sealift_protocol::report::{ImageRef, Phase, Report, SlotReport};

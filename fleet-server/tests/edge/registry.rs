@@ -236,10 +236,12 @@ async fn pulling_needs_a_token_and_pushing_a_publisher() {
     assert_eq!(oci_code(refused).await, "DENIED");
 }
 
-fn skopeo(arguments: &[&str]) {
+/// Runs `skopeo` and returns what it printed.
+fn skopeo(arguments: &[&str]) -> String {
     let program = std::env::var("SEALIFT_SKOPEO").unwrap_or_else(|_| "skopeo".to_owned());
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// An artifact of somebody else's: an index, a manifest and a configuration without layers.
@@ -286,5 +288,58 @@ async fn skopeo_carries_foreign_artifacts_from_one_server_to_another() {
     let path = "/v2/vision/tools/manifests/latest";
     let manifest = to.api(Method::HEAD, path).send().await.unwrap();
     assert_eq!(manifest.headers()["docker-content-digest"], digest.to_string().as_str());
+    assert_eq!(to.get("/api/v1/models").await["total"], 0);
+}
+
+#[tokio::test]
+#[ignore = "needs skopeo on this machine"]
+async fn skopeo_lists_inspects_copies_and_deletes() {
+    let fleet = Fleet::start();
+    let digest = push_foreign(&fleet).await;
+    let base = fleet.endpoints.operator_url.replace("http://", "docker://");
+    let writer = format!("x:{}", fleet.admin);
+    let credentials = ["--tls-verify=false", "--creds", &writer];
+    let place = |name: &str| format!("{base}/{name}");
+
+    let tags = skopeo(&[&["list-tags"][..], &credentials, &[&place("vision/tools")]].concat());
+    let tags: Value = serde_json::from_str(&tags).unwrap();
+    assert_eq!(tags["Tags"], serde_json::json!(["latest"]));
+    let from = place(&format!("vision/tools@{digest}"));
+    let raw = skopeo(&[&["inspect", "--raw"][..], &credentials, &[&from]].concat());
+    assert_eq!(Digest::of(raw.as_bytes()), digest);
+    let [source, target] = ["src", "dest"]
+        .map(|side| [format!("--{side}-tls-verify=false"), format!("--{side}-creds={writer}")]);
+    let to = place("mirror/of/tools:1");
+    let copy = ["copy", "--all", &source[0], &source[1], &target[0], &target[1], &from, &to];
+    skopeo(&copy);
+    let head = fleet.api(Method::HEAD, "/v2/mirror/of/tools/manifests/1").send().await.unwrap();
+    assert_eq!(head.headers()["docker-content-digest"], digest.to_string().as_str());
+
+    skopeo(&[&["delete"][..], &credentials, &[&to]].concat());
+
+    let head = fleet.api(Method::HEAD, "/v2/mirror/of/tools/manifests/1").send().await.unwrap();
+    assert_eq!(head.status(), StatusCode::NOT_FOUND);
+    let kept = fleet.api(Method::HEAD, "/v2/vision/tools/manifests/latest").send().await.unwrap();
+    assert_eq!(kept.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+#[ignore = "needs Python packages"]
+async fn oras_pushes_pulls_attaches_and_carries_artifacts() {
+    let (from, to) = (Fleet::start(), Fleet::start());
+    let folder = tempfile::tempdir().unwrap();
+    let story = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/interop/oras_story.py");
+    let host = |fleet: &Fleet| fleet.endpoints.operator_url.replace("http://", "");
+    let token = from.token("ann", "publisher");
+
+    let output = Command::new(std::env::var("SEALIFT_PYTHON").unwrap())
+        .args([story, &host(&from), &token, &host(&to), &to.admin])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+
+    let (printed, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && printed.contains("done"), "{printed}\n{errors}");
     assert_eq!(to.get("/api/v1/models").await["total"], 0);
 }

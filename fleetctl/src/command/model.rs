@@ -49,6 +49,10 @@ pub(crate) async fn run(
                 )
             })
         }
+        Model::Delete { version: (model, version) } => {
+            let deleted = registry::delete(&connect()?, &model, &version).await?;
+            output.text(&deleted, |digest| format!("{model}@{version} is deleted: {digest}"))
+        }
         Model::Inspect { source } => inspect(connect, output, &source).await,
     }
 }

@@ -13,9 +13,13 @@ use crate::{child, install, workspace};
 /// Some 200 MB of wheels on a slow line.
 const INSTALL_LIMIT: Duration = Duration::from_mins(20);
 
-/// What is pinned for the scripts that train and check the model fixtures, and for those that compare our TUF with another's.
-const REQUIREMENTS: [&str; 2] =
-    ["tests/fixtures/digits/requirements.txt", "tests/fixtures/tuf/requirements.txt"];
+/// What is pinned: for the scripts that train and check the model fixtures, those that compare our TUF with another's, and the clients
+/// that try the registry.
+const REQUIREMENTS: [&str; 3] = [
+    "tests/fixtures/digits/requirements.txt",
+    "tests/fixtures/tuf/requirements.txt",
+    "tests/interop/requirements.txt",
+];
 
 /// Says what is missing, if Python or pip is.
 pub(super) fn missing() -> Option<String> {
