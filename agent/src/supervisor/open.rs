@@ -65,16 +65,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
     let spool = Spool::open(&store.join("spool"), SPOOL_BYTES_MAX, fresh)?;
     let origin = Origin::new(&identity.url, Arc::clone(&tls))?;
     let trust = Trust::open(&store.join("tuf"), origin.clone())?;
-    let me = Me {
-        tenant: identity.tenant.clone(),
-        device: identity.device.clone(),
-        facts: health::facts(&store, &setup.config, setup.is_simulated),
-        accelerators: health::accelerators(&setup.config),
-        require_cosign: setup.config.require_cosign,
-    };
-    for gap in &me.facts.sandbox_gaps {
-        tracing::warn!(gap, "kernel does not shut a model's process in completely");
-    }
+    let me = introduce(&setup, &identity);
     let denied = Denied::new(trust.denied());
     let switchboard = Switchboard::new();
     let (endpoint, served) = open_endpoint(&setup, &switchboard).await?;
@@ -127,6 +118,21 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         next_beat: now,
     };
     Ok((supervisor, Channels { inputs: inputs_end, link, served }))
+}
+
+/// Who this device is and what it has, for itself and for the server.
+fn introduce(setup: &Setup, identity: &Identity) -> Me {
+    let me = Me {
+        tenant: identity.tenant.clone(),
+        device: identity.device.clone(),
+        facts: health::facts(&setup.store, &setup.config, setup.is_simulated),
+        accelerators: health::accelerators(&setup.config),
+        require_cosign: setup.config.require_cosign,
+    };
+    for gap in &me.facts.sandbox_gaps {
+        tracing::warn!(gap, "kernel does not shut a model's process in completely");
+    }
+    me
 }
 
 /// The device that the journal tells of; without a journal, the one that the pointers show.

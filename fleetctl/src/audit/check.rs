@@ -243,7 +243,9 @@ mod tests {
     }
 
     fn hash_anew(rows: &mut [AuditEntry]) {
-        rows.iter_mut().for_each(|row| row.hash = leaf(row).hex());
+        for row in rows {
+            row.hash = leaf(row).hex();
+        }
     }
 
     #[test]

@@ -76,12 +76,11 @@ impl<'a> Source<'a> {
         let Some(Line::Key(own)) = read_line(&mut reader)? else {
             anyhow::bail!("{} does not begin with the key of a log", path.display());
         };
-        let key = match key {
-            Some(key) => key,
-            None => {
-                note(&format!("trusting the key that the file itself names: {own}"));
-                own.parse()?
-            }
+        let key = if let Some(key) = key {
+            key
+        } else {
+            note(&format!("trusting the key that the file itself names: {own}"));
+            own.parse()?
         };
         let mut notes = BTreeMap::new();
         while let Some(line) = read_line(&mut reader)? {
