@@ -28,7 +28,13 @@ pub(super) async fn get(ask: &Ask, text: &str, is_pusher: bool) -> Result<Respon
         change.commit().await?;
     }
     if ask.is_head() {
-        return Ok(response(digest, size, Body::empty()));
+        // After a database was restored without its blobs, a pusher must hear that the bytes are gone.
+        let is_here = ask.registry.blobs.size(digest).await? == Some(size);
+        return if is_here {
+            Ok(response(digest, size, Body::empty()))
+        } else {
+            Err(OciError::BlobUnknown)
+        };
     }
     match wanted(ask, digest, size)? {
         None => {

@@ -192,10 +192,13 @@ impl From<BlobError> for OciError {
         match error {
             BlobError::Digest { .. } => Self::Digest(error.to_string()),
             BlobError::TooLarge(max) => Self::TooLarge(max),
-            BlobError::Missing(_)
-            | BlobError::Place(..)
-            | BlobError::Hash(_)
-            | BlobError::Store(_) => Self::Internal(error.into()),
+            BlobError::Missing(digest) => {
+                tracing::warn!(%digest, "content has a row and no bytes; push it again");
+                Self::BlobUnknown
+            }
+            BlobError::Place(..) | BlobError::Hash(_) | BlobError::Store(_) => {
+                Self::Internal(error.into())
+            }
         }
     }
 }
