@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use object_store::GetRange;
 
+use super::manifests::unlist;
 use super::{Ask, CONTENT_DIGEST, OciError, digest, insert};
 use crate::audit::Deed;
 use crate::clock;
@@ -124,9 +125,7 @@ pub(super) async fn delete(ask: &Ask, text: &str, by: &str) -> Result<Response, 
     let digest = digest(text)?;
     let now = clock::now();
     let mut change = ask.registry.store.begin().await?;
-    if let Some(in_use) = change.in_use(&ask.repository, digest).await? {
-        return Err(OciError::in_use(&ask.repository, in_use));
-    }
+    unlist(ask, &mut change, digest).await?;
     if !change.remove_blob(&ask.repository, digest, now).await? {
         return Err(OciError::BlobUnknown);
     }

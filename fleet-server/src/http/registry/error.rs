@@ -183,7 +183,15 @@ impl OciError {
 
 impl From<StoreError> for OciError {
     fn from(error: StoreError) -> Self {
-        Self::Internal(error.into())
+        match error {
+            StoreError::Changed(_) => Self::InUse(error.to_string()),
+            error @ (StoreError::Url(_)
+            | StoreError::Open(_)
+            | StoreError::Migrate(_)
+            | StoreError::Query(_)
+            | StoreError::Corrupt { .. }
+            | StoreError::TooLarge(_)) => Self::Internal(error.into()),
+        }
     }
 }
 
