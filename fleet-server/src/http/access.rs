@@ -125,8 +125,8 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
             request.extensions_mut().insert(caller);
             return next.run(request).await;
         }
-        Ok(None) => ApiError::unauthenticated(),
-        Err(error) => error,
+        Ok(None) => None,
+        Err(error) => Some(error),
     };
     // Registries' clients ask without a secret first, to be told which kind is wanted: that is no attempt to guess one.
     if let Some(address) = address
@@ -136,9 +136,9 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     }
     if is_registry(&request) {
         drain(request.into_body()).await;
-        return OciError::Unauthorized.into_response();
+        return refusal.map_or(OciError::Unauthorized, OciError::from).into_response();
     }
-    refusal.into_response()
+    refusal.unwrap_or_else(ApiError::unauthenticated).into_response()
 }
 
 fn is_registry(request: &Request) -> bool {

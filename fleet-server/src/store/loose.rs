@@ -198,8 +198,8 @@ impl Change {
         row.map(in_use).transpose()
     }
 
-    /// Takes the versions that need this manifest or blob off the list. A signed one stays, and the change must not be committed then: it was
-    /// signed in between.
+    /// Takes the versions that need this manifest or blob off the list. One that was signed in between stays; then the change must not be
+    /// committed.
     pub(crate) async fn unlist(
         &mut self,
         repository: &Repository,

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::insert;
 use super::upload::received;
 use crate::blobs::BlobError;
+use crate::http::error::ApiError;
 use crate::registry::document::InvalidDocument;
 use crate::registry::name::Repository;
 use crate::store::StoreError;
@@ -192,6 +193,13 @@ impl From<StoreError> for OciError {
             | StoreError::Corrupt { .. }
             | StoreError::TooLarge(_)) => Self::Internal(error.into()),
         }
+    }
+}
+
+/// What the door of the operators' port says, in the registry's words.
+impl From<ApiError> for OciError {
+    fn from(error: ApiError) -> Self {
+        error.into_cause().map_or(Self::Denied, Self::Internal)
     }
 }
 
