@@ -26,8 +26,8 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::content::{ContentDigest, ContentHasher};
 
-/// Parts in which uploads are kept and blobs go to the object store; S3 takes none below 5 MiB.
-pub(crate) const PART_BYTES: usize = 8 << 20;
+/// Parts in which uploads are kept and blobs go to the object store: the least that S3 takes.
+pub(crate) const PART_BYTES: usize = 5 << 20;
 
 /// Parts on their way to the object store at a time, of one blob.
 const PARTS_MAX: usize = 2;

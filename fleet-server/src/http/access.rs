@@ -180,7 +180,7 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     let (method, path) = (request.method(), request.uri().path());
     tracing::info!(%method, path, code = refusal.code(), "request refused");
     if is_registry(&request) {
-        return refuse_to_registry_client(refusal.status(), request).await;
+        return refuse_to_registry_client(refusal, request).await;
     }
     refusal.into_response()
 }
@@ -232,11 +232,11 @@ async fn admit(app: &App, asked: &Asked, now: UnixMillis) -> Result<Caller, ApiE
 }
 
 /// Registries' clients expect their own form, and the hint that a password is wanted.
-async fn refuse_to_registry_client(status: StatusCode, request: Request) -> Response {
-    let refusal = match status {
+async fn refuse_to_registry_client(refusal: ApiError, request: Request) -> Response {
+    let refusal = match refusal.status() {
         StatusCode::TOO_MANY_REQUESTS => return OciError::Throttled.into_response(),
-        StatusCode::FORBIDDEN => OciError::Denied,
-        _ => OciError::Unauthorized,
+        StatusCode::UNAUTHORIZED => OciError::Unauthorized,
+        _ => OciError::from(refusal),
     };
     drain(request.into_body()).await;
     refusal.into_response()

@@ -58,6 +58,11 @@ impl ApiError {
         Self { cause: Some(cause.into()), ..error }
     }
 
+    /// What failed inside the server, if that is why.
+    pub(crate) fn into_cause(self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+        self.cause
+    }
+
     /// Nobody known asks.
     pub(crate) fn unauthenticated() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "auth.missing", "no valid token or session was given")

@@ -29,8 +29,9 @@ mod upload;
 pub(crate) use error::OciError;
 use path::{Place, What};
 
-/// Pushes whose bytes are worked on at a time: each needs some 24 MiB. Others wait, and their senders with them.
-const RECEIVERS_MAX: usize = 12;
+/// Pushes whose bytes are worked on at a time: each holds up to five parts, 25 MiB, and the allocator keeps as much again. Others wait, and
+/// their senders with them.
+const RECEIVERS_MAX: usize = 8;
 
 /// Time that a push waits for its turn.
 const TURN_MAX: Duration = Duration::from_mins(1);

@@ -11,12 +11,24 @@
 //! Whoever pushes writes the loose row first and the bytes then; whoever cleans up deletes the loose row, and holds its lock until the
 //! bytes are gone. So bytes that were just written are never taken away.
 
-use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{ModelName, UnixMillis, Version};
+use sealift_protocol::id::{UnixMillis, Version};
 
 use super::{Change, StoreError, TenantStore, parsed};
 use crate::content::ContentDigest;
 use crate::registry::name::Repository;
+
+/// Whether version `v` of repository `$2` needs content `$3`: as its index, as a manifest in it, or as a blob of one.
+macro_rules! needs {
+    () => {
+        "v.tenant = $1 AND v.model = $2 AND (v.digest = $3
+             OR EXISTS (SELECT 1 FROM manifest_links a WHERE a.tenant = v.tenant
+                 AND a.repository = v.model AND a.manifest = v.digest AND a.target = $3)
+             OR EXISTS (SELECT 1 FROM manifest_links a JOIN manifest_links b
+                 ON b.tenant = a.tenant AND b.repository = a.repository AND b.manifest = a.target
+                 WHERE a.tenant = v.tenant AND a.repository = v.model
+                 AND a.manifest = v.digest AND b.target = $3))"
+    };
+}
 
 /// What is cleaned up in one go.
 const BATCH_MAX: i64 = 500;
@@ -162,17 +174,10 @@ impl Change {
         repository: &Repository,
         digest: ContentDigest,
     ) -> Result<Option<InUse>, StoreError> {
-        let row: Option<(String, Option<i64>)> = sqlx::query_as(
-            "SELECT v.version, v.signed_at FROM versions v
-             WHERE v.tenant = $1 AND v.model = $2 AND (v.digest = $3
-                 OR EXISTS (SELECT 1 FROM manifest_links a WHERE a.tenant = v.tenant
-                     AND a.repository = v.model AND a.manifest = v.digest AND a.target = $3)
-                 OR EXISTS (SELECT 1 FROM manifest_links a JOIN manifest_links b
-                     ON b.tenant = a.tenant AND b.repository = a.repository
-                     AND b.manifest = a.target
-                     WHERE a.tenant = v.tenant AND a.repository = v.model
-                     AND a.manifest = v.digest AND b.target = $3))
-             AND (v.signed_at IS NOT NULL
+        let row: Option<(String, Option<i64>)> = sqlx::query_as(concat!(
+            "SELECT v.version, v.signed_at FROM versions v WHERE ",
+            needs!(),
+            " AND (v.signed_at IS NOT NULL
                  OR EXISTS (SELECT 1 FROM desired w WHERE w.tenant = v.tenant
                      AND w.model = v.model AND w.digest = v.digest)
                  OR EXISTS (SELECT 1 FROM slots s WHERE s.tenant = v.tenant
@@ -181,7 +186,7 @@ impl Change {
                  OR EXISTS (SELECT 1 FROM rollouts r WHERE r.tenant = v.tenant
                      AND r.model = v.model AND r.digest = v.digest AND r.finished_at IS NULL))
              ORDER BY v.pushed_at DESC LIMIT 1",
-        )
+        ))
         .bind(self.tenant().as_str().to_owned())
         .bind(repository.to_string())
         .bind(digest.to_string())
@@ -193,27 +198,30 @@ impl Change {
         row.map(in_use).transpose()
     }
 
-    /// Takes the versions of an index off the list; a signed one stays, and the change must not be committed then.
-    pub(crate) async fn remove_versions(
+    /// Takes the versions that need this manifest or blob off the list. One that was signed in between stays; then the change must not be
+    /// committed.
+    pub(crate) async fn unlist(
         &mut self,
-        model: &ModelName,
-        digest: Digest,
+        repository: &Repository,
+        digest: ContentDigest,
     ) -> Result<(), StoreError> {
-        let (model, digest) = (model.to_string(), digest.to_string());
         self.run(
-            "DELETE FROM versions
-             WHERE tenant = $1 AND model = $2 AND digest = $3 AND signed_at IS NULL",
-            |it| it.bind(model.clone()).bind(digest.clone()),
+            concat!(
+                "DELETE FROM versions WHERE tenant = $1 AND model = $2 AND signed_at IS NULL
+                 AND version IN (SELECT v.version FROM versions v WHERE ",
+                needs!(),
+                ")"
+            ),
+            |it| it.bind(repository.to_string()).bind(digest.to_string()),
         )
         .await?;
-        let left: Option<String> = sqlx::query_scalar(
-            "SELECT version FROM versions WHERE tenant = $1 AND model = $2 AND digest = $3",
-        )
-        .bind(self.tenant().as_str().to_owned())
-        .bind(model)
-        .bind(digest)
-        .fetch_optional(self.connection())
-        .await?;
+        let left: Option<String> =
+            sqlx::query_scalar(concat!("SELECT v.version FROM versions v WHERE ", needs!()))
+                .bind(self.tenant().as_str().to_owned())
+                .bind(repository.to_string())
+                .bind(digest.to_string())
+                .fetch_optional(self.connection())
+                .await?;
         if left.is_some() { Err(StoreError::Changed("version")) } else { Ok(()) }
     }
 }

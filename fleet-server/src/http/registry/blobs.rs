@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use object_store::GetRange;
 
+use super::manifests::unlist;
 use super::{Ask, CONTENT_DIGEST, OciError, digest, insert};
 use crate::audit::Deed;
 use crate::clock;
@@ -28,7 +29,13 @@ pub(super) async fn get(ask: &Ask, text: &str, is_pusher: bool) -> Result<Respon
         change.commit().await?;
     }
     if ask.is_head() {
-        return Ok(response(digest, size, Body::empty()));
+        // After a database was restored without its blobs, a pusher must hear that the bytes are gone.
+        let is_here = ask.registry.blobs.size(digest).await? == Some(size);
+        return if is_here {
+            Ok(response(digest, size, Body::empty()))
+        } else {
+            Err(OciError::BlobUnknown)
+        };
     }
     match wanted(ask, digest, size)? {
         None => {
@@ -118,9 +125,7 @@ pub(super) async fn delete(ask: &Ask, text: &str, by: &str) -> Result<Response, 
     let digest = digest(text)?;
     let now = clock::now();
     let mut change = ask.registry.store.begin().await?;
-    if let Some(in_use) = change.in_use(&ask.repository, digest).await? {
-        return Err(OciError::in_use(&ask.repository, in_use));
-    }
+    unlist(ask, &mut change, digest).await?;
     if !change.remove_blob(&ask.repository, digest, now).await? {
         return Err(OciError::BlobUnknown);
     }

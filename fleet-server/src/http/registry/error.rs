@@ -9,6 +9,7 @@ use serde_json::json;
 use super::insert;
 use super::upload::received;
 use crate::blobs::BlobError;
+use crate::http::error::ApiError;
 use crate::registry::document::InvalidDocument;
 use crate::registry::name::Repository;
 use crate::store::StoreError;
@@ -183,7 +184,22 @@ impl OciError {
 
 impl From<StoreError> for OciError {
     fn from(error: StoreError) -> Self {
-        Self::Internal(error.into())
+        match error {
+            StoreError::Changed(_) => Self::InUse(error.to_string()),
+            error @ (StoreError::Url(_)
+            | StoreError::Open(_)
+            | StoreError::Migrate(_)
+            | StoreError::Query(_)
+            | StoreError::Corrupt { .. }
+            | StoreError::TooLarge(_)) => Self::Internal(error.into()),
+        }
+    }
+}
+
+/// What the door of the operators' port says, in the registry's words.
+impl From<ApiError> for OciError {
+    fn from(error: ApiError) -> Self {
+        error.into_cause().map_or(Self::Denied, Self::Internal)
     }
 }
 
@@ -192,10 +208,13 @@ impl From<BlobError> for OciError {
         match error {
             BlobError::Digest { .. } => Self::Digest(error.to_string()),
             BlobError::TooLarge(max) => Self::TooLarge(max),
-            BlobError::Missing(_)
-            | BlobError::Place(..)
-            | BlobError::Hash(_)
-            | BlobError::Store(_) => Self::Internal(error.into()),
+            BlobError::Missing(digest) => {
+                tracing::warn!(%digest, "content has a row and no bytes; push it again");
+                Self::BlobUnknown
+            }
+            BlobError::Place(..) | BlobError::Hash(_) | BlobError::Store(_) => {
+                Self::Internal(error.into())
+            }
         }
     }
 }

@@ -287,14 +287,16 @@ async fn unlist_tag(
     Ok(())
 }
 
-async fn unlist(ask: &Ask, change: &mut Change, digest: ContentDigest) -> Result<(), OciError> {
+/// Takes the versions that need the content off the list, or refuses where one is signed or deployed.
+pub(super) async fn unlist(
+    ask: &Ask,
+    change: &mut Change,
+    digest: ContentDigest,
+) -> Result<(), OciError> {
     if let Some(in_use) = change.in_use(&ask.repository, digest).await? {
         return Err(OciError::in_use(&ask.repository, in_use));
     }
-    if let (Some(model), Some(digest)) = (ask.repository.model(), digest.sha256()) {
-        change.remove_versions(&model, digest).await?;
-    }
-    Ok(())
+    Ok(change.unlist(&ask.repository, digest).await?)
 }
 
 #[cfg(test)]

@@ -366,7 +366,7 @@ pub(super) async fn what_a_signed_or_deployed_version_needs_stays(ground: Ground
     assert_eq!(shelf.in_use(image("1").index).await, Some(deployed));
     assert_eq!(shelf.in_use(image("2").index).await, None);
     let mut change = ground.store.begin().await.unwrap();
-    change.remove_versions(&digits(), image("2").index).await.unwrap();
+    change.unlist(&Repository::from(&digits()), image("2").index.into()).await.unwrap();
     change.commit().await.unwrap();
     let left = ground.store.versions(None).await.unwrap();
     assert_eq!(left[&digits()].len(), 1);
@@ -375,7 +375,7 @@ pub(super) async fn what_a_signed_or_deployed_version_needs_stays(ground: Ground
 pub(super) async fn a_signed_version_is_not_taken_off_the_list(ground: Ground) {
     ground.push("1").await;
     let mut change = ground.store.begin().await.unwrap();
-    let refused = change.remove_versions(&digits(), image("1").index).await;
+    let refused = change.unlist(&Repository::from(&digits()), image("1").index.into()).await;
     assert!(matches!(refused, Err(super::super::StoreError::Changed("version"))), "{refused:?}");
 }
 
@@ -414,6 +414,12 @@ pub(super) async fn contents_of_a_signed_version_stay(ground: Ground) {
     assert_eq!(change.listed(&digits(), "1").await.unwrap(), index_digest.sha256());
     change.commit().await.unwrap();
     assert_eq!(shelf.in_use(weights).await, None, "nobody has signed it");
+    for digest in [weights, variant_digest, index_digest, other] {
+        let mut change = ground.store.begin().await.unwrap();
+        change.unlist(&repository(&name), digest).await.unwrap();
+        let listed = change.listed(&digits(), "1").await.unwrap();
+        assert_eq!(listed.is_some(), digest == other, "what is not complete is not listed");
+    }
 
     let endorsement = Endorsement { epoch: Epoch(1), by: Vec::new() };
     let mut change = ground.store.begin().await.unwrap();

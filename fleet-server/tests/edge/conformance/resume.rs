@@ -11,7 +11,8 @@ use super::{NAMESPACE, Suite, header, sha256};
 /// Long enough for any loaded machine.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
-const PART: usize = 8 << 20;
+/// Bytes after which the server notes how far a push has come.
+const PART: usize = 5 << 20;
 
 /// Sends the beginning of a chunk that is announced as longer; the connection stays open as long as the answer is kept.
 fn send_some(suite: &Suite, place: &str, announced: usize, bytes: &[u8]) -> TcpStream {
