@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::reconcile::{Patience, Reconciler};
 use crate::signals::Signals;
 use crate::store::TenantStore;
+use crate::trust::expiry::Expiries;
 use crate::watch::Watch;
 
 pub(crate) mod access;
@@ -69,6 +70,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// Where `init` wrote the offline keys: they should not stay there.
     pub(crate) offline_keys: Option<PathBuf>,
+    /// When which role of the trust metadata has to be signed again.
+    pub(crate) expiries: Expiries,
     /// Whether operators come over TLS, so that cookies can insist on it.
     pub(crate) has_tls: bool,
 }

@@ -112,7 +112,7 @@ struct Opened {
     config: Config,
     store: Store,
     trust: Arc<Trust>,
-    director: Director,
+    director: Arc<Director>,
     authority: Authority,
     blobs: Blobs,
     own: OwnCertificate,
@@ -134,9 +134,10 @@ impl Opened {
         let store = Store::open(&config.store_url()).await?;
         let tenant = store.tenant(&config.tenant);
         ceremony::adopt(&tenant, &config.ceremony_metadata(), now).await?;
-        let trust = Trust::open(tenant, &keys).await?;
         let director = Director::open(&keys, &config.tenant, config.timing.directive_valid_s)?;
-        trust.check_director(&director.public()).await?;
+        let director = Arc::new(director);
+        let lifetimes = config.trust.profile.lifetimes();
+        let trust = Trust::open(tenant, &keys, Arc::clone(&director), lifetimes).await?;
         let certificate = keys::read_secret(&keys.join(keys::CA_CERTIFICATE))?;
         let authority =
             Authority::open(&certificate, &keys::read_secret(&keys.join(keys::CA_KEY))?)?;
@@ -346,7 +347,6 @@ impl Parts {
         };
         let enrolment = Arc::new(Enrolment::new(tenant.clone(), authority, places));
         let registry = Registry::new(tenant.clone(), blobs);
-        let director = Arc::new(director);
         let reconciler = Reconciler::new(
             tenant.clone(),
             Arc::clone(&director),
@@ -396,6 +396,7 @@ impl Parts {
             watch: self.watch.clone(),
             metrics: self.metrics.clone(),
             offline_keys: self.config.offline_keys.clone(),
+            expiries: self.trust.expiries(),
             has_tls: self.config.operators.tls_certificate.is_some(),
         }
     }

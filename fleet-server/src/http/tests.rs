@@ -68,6 +68,7 @@ impl Port {
             metrics: Metrics::default(),
             watch,
             offline_keys: None,
+            expiries: crate::trust::expiry::Expiries::default(),
             has_tls: false,
         };
         let router = router(app.clone(), OpenApiRouter::new());

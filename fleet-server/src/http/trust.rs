@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sealift_protocol::api::Page;
 use sealift_protocol::id::UnixMillis;
-use sealift_protocol::tuf::repository::Upload;
+use sealift_protocol::tuf::repository::{Change, Pace};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -68,6 +68,8 @@ pub(crate) fn router(roles: Roles) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(publish))
+        .routes(routes!(change))
+        .routes(routes!(prepare_key))
         .layer(DefaultBodyLimit::max(UPLOAD_BYTES_MAX))
         .with_state(roles)
 }
@@ -132,29 +134,96 @@ async fn publish(
 ) -> Result<StatusCode, ApiError> {
     let by = caller.may_publish()?;
     let is_bundle = headers.get(CONTENT_TYPE).is_some_and(|it| it == UPLOAD_TYPE);
-    let upload = if is_bundle {
-        read_upload(&body)?
+    let change = if is_bundle {
+        let WithFiles { metadata, files } = read_json(&body)?;
+        Change::of(&role, decode(&metadata)?).with_files(decode_all(files)?)
     } else {
-        Upload { metadata: body.into(), files: BTreeMap::new() }
+        Change::of(&role, body.into())
     };
-    let published = roles.trust.accept(&role, upload, by, clock::now()).await?;
+    let published = roles.trust.accept(change, by, clock::now()).await?;
     roles.courier.hint(published.timestamp).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn read_upload(body: &[u8]) -> Result<Upload, ApiError> {
-    let refused = |detail: String| ApiError::new(StatusCode::BAD_REQUEST, "trust.upload", detail);
-    let upload: WithFiles =
-        serde_json::from_slice(body).map_err(|error| refused(error.to_string()))?;
-    let decode = |text: &str| STANDARD.decode(text).map_err(|error| refused(error.to_string()));
-    let file = |(path, text): (String, String)| Ok((path, decode(&text)?));
-    let files = upload.files.into_iter().map(file).collect::<Result<_, ApiError>>()?;
-    Ok(Upload { metadata: decode(&upload.metadata)?, files })
+/// Metadata of several roles that belong together: a root and the targets under it, a delegation and the role that it is to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Together {
+    /// Signed roots, base64, each the next after the one before it.
+    #[serde(default)]
+    roots: Vec<String>,
+    /// Signed metadata by role, base64.
+    #[serde(default)]
+    roles: BTreeMap<String, String>,
+    /// Target files by path, base64.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+    /// Whether versions may be left out, since they were published elsewhere.
+    #[serde(default)]
+    catch_up: bool,
+}
+
+/// Publishes the next metadata of several roles in one snapshot: all of it, or nothing.
+#[utoipa::path(put, path = "/api/v1/trust/changes", tag = "trust",
+    request_body(content = Vec<u8>, content_type = "application/json"),
+    responses((status = 204), (status = 409, description = "somebody else has published in between")))]
+async fn change(
+    State(roles): State<Roles>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let by = caller.may_publish()?;
+    let together: Together = read_json(&body)?;
+    let change = Change {
+        roots: together.roots.iter().map(|text| decode(text)).collect::<Result<_, _>>()?,
+        targets: decode_all(together.roles)?,
+        files: decode_all(together.files)?,
+        pace: if together.catch_up { Pace::CatchUp } else { Pace::Next },
+    };
+    let published = roles.trust.accept(change, by, clock::now()).await?;
+    roles.courier.hint(published.timestamp).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a new key of a role whose key the server holds, and shows its public part. It signs nothing before those who hold offline
+/// keys have named it.
+#[utoipa::path(post, path = "/api/v1/trust/keys/{role}", tag = "trust",
+    params(("role" = String, Path, description = "`director`, `snapshot` or `timestamp`")),
+    responses((status = 200, body = Object, description = "the key object, as trust metadata name it")))]
+async fn prepare_key(
+    State(roles): State<Roles>,
+    caller: Caller,
+    Path(role): Path<String>,
+) -> Result<Response, ApiError> {
+    let by = caller.may_administer()?;
+    let key = roles.trust.prepare_key(&role, by, clock::now()).await?;
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(CONTENT_TYPE, json)], key.to_json()).into_response())
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| refused(&error))
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, ApiError> {
+    STANDARD.decode(text).map_err(|error| refused(&error))
+}
+
+fn decode_all(texts: BTreeMap<String, String>) -> Result<BTreeMap<String, Vec<u8>>, ApiError> {
+    texts.into_iter().map(|(name, text)| Ok((name, decode(&text)?))).collect()
+}
+
+fn refused(error: &dyn std::error::Error) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "trust.upload", error.to_string())
 }
 
 impl From<TrustError> for ApiError {
     fn from(error: TrustError) -> Self {
         match error.code() {
+            Some(code) if error.is_conflict() => {
+                Self::new(StatusCode::CONFLICT, code, error.to_string())
+                    .help("somebody else has published in between: follow them, then sign again")
+            }
             Some(code) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string()),
             None => Self::internal(error),
         }

@@ -14,6 +14,7 @@ use super::{Dialect, StoreError};
 const STEPS: &[(i64, &str, &str)] = &[
     (1, "core", include_str!("../../migrations/0001_core.sql")),
     (2, "edge", include_str!("../../migrations/0002_edge.sql")),
+    (3, "keys", include_str!("../../migrations/0003_keys.sql")),
 ];
 
 #[derive(Debug)]
