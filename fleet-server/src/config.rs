@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use sealift_protocol::id::TenantId;
+use sealift_protocol::tuf::repository::Lifetimes;
 use serde::{Deserialize, Serialize};
 
 use crate::certificate;
@@ -86,6 +87,9 @@ pub struct Config {
     /// The provider of identities.
     #[serde(default)]
     pub oidc: Option<Oidc>,
+    /// How long the server's own signatures are valid.
+    #[serde(default)]
+    pub trust: TrustSettings,
 }
 
 /// The port for people and tools.
@@ -187,6 +191,34 @@ pub struct Timing {
 pub struct Alerts {
     /// Whether webhooks may go to this machine or its link: for trials.
     pub webhooks_allow_loopback: bool,
+}
+
+/// How long the server's own signatures are valid.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrustSettings {
+    /// How devices reach this server.
+    pub profile: Profile,
+}
+
+/// How devices reach this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// Every day: snapshot 7 days, timestamp 24 hours.
+    #[default]
+    Online,
+    /// By a stick, now and then: snapshot 90 days, timestamp 30 days.
+    AirGapped,
+}
+
+impl Profile {
+    pub(crate) const fn lifetimes(self) -> Lifetimes {
+        match self {
+            Self::Online => Lifetimes::ONLINE,
+            Self::AirGapped => Lifetimes::AIR_GAPPED,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -316,6 +348,7 @@ impl Config {
             access: Access::default(),
             approval: Approvals::default(),
             oidc: None,
+            trust: TrustSettings::default(),
         }
     }
 

@@ -1,19 +1,31 @@
 //! The director: signs for each device what it should run.
 
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use sealift_protocol::codec::CodecError;
 use sealift_protocol::directive::{DesiredSlot, Directive};
 use sealift_protocol::id::{DeviceId, Generation, TenantId, UnixMillis};
+use sealift_protocol::tuf::key::{Key, KeyId};
 
 use crate::trust::keys::{self, KeyError};
+use crate::trust::online::OnlineRole;
 
 /// Signs directives; holds the only copy of the director's key.
 pub(crate) struct Director {
-    key: SigningKey,
+    present: RwLock<Present>,
     tenant: TenantId,
     valid_ms: i64,
+}
+
+/// The key that signs, by its name in the trust bundle.
+#[derive(Clone)]
+struct Present {
+    key: SigningKey,
+    id: KeyId,
+    /// Whether no later key stands in the bundle.
+    is_newest: bool,
 }
 
 impl Director {
@@ -25,24 +37,58 @@ impl Director {
 
     /// A director with this key.
     pub(crate) fn new(key: SigningKey, tenant: TenantId, valid_s: u32) -> Self {
-        Self { key, tenant, valid_ms: i64::from(valid_s) * 1_000 }
+        let id = Key::ed25519(&key.verifying_key()).id();
+        let present = RwLock::new(Present { key, id, is_newest: false });
+        Self { present, tenant, valid_ms: i64::from(valid_s) * 1_000 }
     }
 
-    /// The key that devices check directives with.
+    /// Takes up the successor of its key as soon as devices obey that: `obeyed` are the keys of the bundle that are not revoked, the
+    /// newest last. Returns whether devices obey the key that it has then.
+    pub(crate) fn follow(&self, folder: &Path, obeyed: &[KeyId]) -> Result<bool, KeyError> {
+        let mut present = self.present();
+        let waiting = OnlineRole::Director.read(folder)?;
+        let next = waiting.iter().map(sealift_protocol::tuf::key::SigningKey::id);
+        if let Some(next) = next.last().filter(|next| *next != present.id && obeyed.contains(next))
+        {
+            OnlineRole::Director.succeed(folder)?;
+            present.key = keys::read_ed25519(&folder.join(keys::DIRECTOR))?;
+            tracing::info!(before = %present.id, key = %next, "director key replaced");
+            present.id = next;
+        }
+        present.is_newest = obeyed.last() == Some(&present.id);
+        let is_obeyed = obeyed.contains(&present.id);
+        *self.present.write().unwrap_or_else(PoisonError::into_inner) = present;
+        Ok(is_obeyed)
+    }
+
+    /// The name of the key, if what other keys have signed is to be signed anew with it. Of two servers on one database, the one that
+    /// has not got the new key yet leaves alone what the other has signed.
+    pub(crate) fn newest_signer(&self) -> Option<KeyId> {
+        let Present { id, is_newest, .. } = self.present();
+        is_newest.then_some(id)
+    }
+
+    /// The public part of the key that signs now.
     pub(crate) fn public(&self) -> VerifyingKey {
-        self.key.verifying_key()
+        self.present().key.verifying_key()
     }
 
-    /// Signs what `device` should run from `now` on.
+    fn present(&self) -> Present {
+        // A key is replaced as a whole, so a panic elsewhere leaves it usable.
+        self.present.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Signs what `device` should run from `now` on, and says with which key.
     pub(crate) fn sign(
         &self,
         device: &DeviceId,
         generation: Generation,
         slots: Vec<DesiredSlot>,
         now: UnixMillis,
-    ) -> Result<Vec<u8>, CodecError> {
+    ) -> Result<(Vec<u8>, KeyId), CodecError> {
+        let Present { key, id, .. } = self.present();
         let whom = (self.tenant.clone(), device.clone());
         let window = (now, now.plus(self.valid_ms));
-        Directive::new(whom, generation, window, slots).sign(&self.key)
+        Ok((Directive::new(whom, generation, window, slots).sign(&key)?, id))
     }
 }

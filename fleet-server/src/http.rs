@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::reconcile::{Patience, Reconciler};
 use crate::signals::Signals;
 use crate::store::TenantStore;
+use crate::trust::expiry::Expiries;
 use crate::watch::Watch;
 use rates::Rates;
 
@@ -85,6 +86,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// Where `init` wrote the offline keys: they should not stay there.
     pub(crate) offline_keys: Option<PathBuf>,
+    /// When which role of the trust metadata has to be signed again.
+    pub(crate) expiries: Expiries,
 }
 
 /// RFC 6797: for a year this host is asked over TLS alone.

@@ -8,6 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sealift_protocol::api::Status;
 
+use crate::trust::expiry::Expiry;
+
 /// Counters of this process; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
@@ -31,6 +33,11 @@ struct StateLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabel {
+    role: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabel {
     model: String,
     version: String,
@@ -42,6 +49,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) status: &'a Status,
     /// Rollouts that a gate stopped.
     pub(crate) rollouts_halted: u64,
+    /// When what people have signed expires.
+    pub(crate) expiries: &'a [Expiry],
 }
 
 impl Metrics {
@@ -98,6 +107,12 @@ fn register_fleet(registry: &mut Registry, gauges: &Gauges<'_>) {
         gauge.set(whole(value));
         registry.register(name, help, gauge);
     }
+    let expiry: Family<RoleLabel, Gauge> = Family::default();
+    for Expiry { role, at, .. } in gauges.expiries {
+        expiry.get_or_create(&RoleLabel { role: role.clone() }).set(at.0 / 1_000);
+    }
+    let help = "When the signatures of a role of the trust metadata expire, in seconds since 1970";
+    registry.register("trust_expires_timestamp_seconds", help, expiry);
     let rate: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default();
     rate.set(status.requests_per_s);
     registry.register(

@@ -223,10 +223,12 @@ impl Reconciler {
         Ok(())
     }
 
-    /// A device that was away when it was told must still be able to begin: its directive is signed again at half of its life.
+    /// A device that was away when it was told must still be able to begin: its directive is signed again at half of its life, and once
+    /// the director's key is replaced.
     async fn renew_directives(&self, now: UnixMillis) -> Result<(), ReconcileError> {
         let half_life = now.plus(-self.patience.directive_valid_ms / 2);
-        let stale = self.store.stale_directives(half_life, RENEWED_MAX).await?;
+        let signer = self.director.newest_signer();
+        let stale = self.store.stale_directives(half_life, signer.as_ref(), RENEWED_MAX).await?;
         if stale.is_empty() {
             return Ok(());
         }

@@ -119,7 +119,7 @@ struct Opened {
     config: Config,
     store: Store,
     trust: Arc<Trust>,
-    director: Director,
+    director: Arc<Director>,
     notary: Notary,
     authority: Authority,
     blobs: Blobs,
@@ -142,9 +142,10 @@ impl Opened {
         let store = Store::open(&config.store_url()).await?;
         let tenant = store.tenant(&config.tenant);
         ceremony::adopt(&tenant, &config.ceremony_metadata(), now).await?;
-        let trust = Trust::open(tenant, &keys).await?;
         let director = Director::open(&keys, &config.tenant, config.timing.directive_valid_s)?;
-        trust.check_director(&director.public()).await?;
+        let director = Arc::new(director);
+        let lifetimes = config.trust.profile.lifetimes();
+        let trust = Trust::open(tenant, &keys, Arc::clone(&director), lifetimes).await?;
         let notary = Notary::open(&keys, &config.tenant)?;
         let authority = authority(&config)?;
         let own = OwnCertificate::ensure(&config, &authority, now)?;
@@ -381,7 +382,7 @@ impl Parts {
         let enrolment = Arc::new(Enrolment::new(tenant.clone(), authority, places));
         let registry = Registry::new(tenant.clone(), blobs)
             .mounting_from_anywhere(config.registry.mount_from_anywhere);
-        let (director, notary) = (Arc::new(director), Arc::new(notary));
+        let notary = Arc::new(notary);
         let reconciler = Reconciler::new(
             tenant.clone(),
             Arc::clone(&director),
@@ -440,6 +441,7 @@ impl Parts {
             rates: Rates::default(),
             approval: self.config.approval.rollouts,
             offline_keys: self.config.offline_keys.clone(),
+            expiries: self.trust.expiries(),
         }
     }
 

@@ -8,28 +8,34 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 use sealift_protocol::api::{RevocationKind, RevocationView, RevokedVersion};
 use sealift_protocol::cose;
-use sealift_protocol::id::{ModelName, UnixMillis, Version};
+use sealift_protocol::id::UnixMillis;
 use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
 use sealift_protocol::tuf::client::TARGETS_FOLDER;
-use sealift_protocol::tuf::key::SigningKey;
-use sealift_protocol::tuf::metadata::{TargetFile, Targets};
-use sealift_protocol::tuf::repository::{Lifetimes, OnlineKeys, Repository, Upload};
-use sealift_protocol::tuf::{
-    BUNDLE_PATH, DelegatedRoles, REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, TufError,
-};
-use serde::Deserialize;
+use sealift_protocol::tuf::key::Key;
+use sealift_protocol::tuf::metadata::{Root, Targets};
+use sealift_protocol::tuf::repository::{Change, Lifetimes, Repository};
+use sealift_protocol::tuf::signed::Signed;
+use sealift_protocol::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, TufError};
 
 use crate::audit::Deed;
-use crate::store::trust::{Endorsement, PushedImage, VersionName};
+use crate::directive::Director;
 use crate::store::{StoreError, TenantStore};
 
 pub(crate) mod ceremony;
 pub(crate) mod deny;
+pub(crate) mod expiry;
+mod images;
 pub(crate) mod keys;
+pub(crate) mod online;
+
+use expiry::Expiries;
+use images::{Delegated, delegated_names, endorsements};
+use online::{Online, OnlineRole};
 
 use deny::{Because, Fallout};
 
@@ -58,9 +64,23 @@ pub(crate) enum TrustError {
     /// The repository in the store is damaged.
     #[error("the trust metadata in the store do not belong together")]
     Damaged(#[source] TufError),
-    /// A role that nobody can upload.
-    #[error("there is no role `{0}` to upload metadata of")]
+    /// A change that changes nothing.
+    #[error("the change has metadata of no role")]
+    Empty,
+    /// A role whose key the server does not hold.
+    #[error("the server holds no key of role `{0}`")]
     Role(String),
+    /// A target file that devices could not read.
+    #[error("{path} is not what devices expect there: {source}")]
+    File {
+        /// Which.
+        path: &'static str,
+        /// Why.
+        source: InvalidBundle,
+    },
+    /// A root that would leave the server unable to sign.
+    #[error("the root names none of this server's keys for {0}")]
+    Online(&'static str),
     /// A target that is no model image.
     #[error("target `{0}` is not models/<team>/<name>/<version>")]
     Target(String),
@@ -94,11 +114,23 @@ pub(crate) enum TrustError {
 }
 
 impl TrustError {
+    /// Whether somebody else published in between: what was refused can be made anew and tried again.
+    pub(crate) const fn is_conflict(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { source: TufError::Version { .. }, .. }
+                | Self::Store(StoreError::Changed(_))
+        )
+    }
+
     /// The stable code of the refusal; none where the server is at fault.
     pub(crate) fn code(&self) -> Option<&'static str> {
         match self {
             Self::Refused { source, .. } => Some(source.code()),
+            Self::Empty => Some("trust.empty"),
             Self::Role(_) => Some("trust.role"),
+            Self::File { .. } => Some("trust.file"),
+            Self::Online(_) => Some("trust.online-key"),
             Self::Target(_) => Some("trust.target"),
             Self::Image { .. } => Some("trust.image"),
             Self::DenyList { .. } => Some("trust.deny-list"),
@@ -112,12 +144,13 @@ impl TrustError {
     }
 }
 
-/// The repository and its two online keys.
+/// The repository, and the folder of the keys that the server holds.
 pub(crate) struct Trust {
     store: TenantStore,
-    snapshot: SigningKey,
-    timestamp: SigningKey,
+    folder: PathBuf,
+    director: Arc<Director>,
     lifetimes: Lifetimes,
+    expiries: Expiries,
 }
 
 /// What changed.
@@ -135,19 +168,31 @@ struct Opened {
 }
 
 impl Trust {
-    /// Opens the repository with the online keys in `folder`.
-    pub(crate) async fn open(store: TenantStore, folder: &Path) -> Result<Self, TrustError> {
+    /// Opens the repository with the online keys in `folder`. The director takes up the key that devices know.
+    pub(crate) async fn open(
+        store: TenantStore,
+        folder: &Path,
+        director: Arc<Director>,
+        lifetimes: Lifetimes,
+    ) -> Result<Self, TrustError> {
         if store.metadata_head().await?.is_none() {
             return Err(TrustError::NoCeremony);
         }
-        let snapshot = keys::read_role(&folder.join(keys::SNAPSHOT))?;
-        let timestamp = keys::read_role(&folder.join(keys::TIMESTAMP))?;
-        let trust = Self { store, snapshot, timestamp, lifetimes: Lifetimes::ONLINE };
+        let (folder, expiries) = (folder.to_owned(), Expiries::default());
+        let trust = Self { store, folder, director, lifetimes, expiries };
         let Opened { repository, .. } = trust.load().await?;
-        let roles = &repository.root().roles;
-        let is_own = roles.snapshot.keyids.contains(&trust.snapshot.id())
-            && roles.timestamp.keyids.contains(&trust.timestamp.id());
-        if is_own { Ok(trust) } else { Err(TrustError::ForeignKeys(folder.to_owned())) }
+        let online = Online::read(&trust.folder)?;
+        if online.of(repository.root()).is_none() {
+            return Err(TrustError::ForeignKeys(trust.folder));
+        }
+        trust.expiries.note(&repository)?;
+        // Rule: directives are signed by a key that the trust bundle names.
+        if trust.direct(&repository)? { Ok(trust) } else { Err(TrustError::Director) }
+    }
+
+    /// When which role has to be signed again; cheap to clone.
+    pub(crate) fn expiries(&self) -> Expiries {
+        self.expiries.clone()
     }
 
     /// A file by the name under which devices fetch it.
@@ -165,16 +210,46 @@ impl Trust {
         &self,
     ) -> Result<BTreeMap<cose::KeyId, VerifyingKey>, TrustError> {
         let Opened { repository, .. } = self.load().await?;
-        let keys = bundle(&repository)?.operators;
-        Ok(keys.iter().map(|key| (cose::KeyId::of(key.public()), *key.public())).collect())
+        let bundle = TrustBundle::parse(target_file(&repository, BUNDLE_PATH)?)
+            .map_err(|source| TrustError::File { path: BUNDLE_PATH, source })?;
+        let keys = bundle.operators.iter();
+        Ok(keys.map(|key| (cose::KeyId::of(key.public()), *key.public())).collect())
     }
 
-    /// Rule: directives are signed by a key that the trust bundle names.
-    pub(crate) async fn check_director(&self, key: &VerifyingKey) -> Result<(), TrustError> {
-        let Opened { repository, .. } = self.load().await?;
-        let is_named =
-            bundle(&repository)?.directors.iter().any(|director| director.public() == key);
-        if is_named { Ok(()) } else { Err(TrustError::Director) }
+    /// Makes a successor of one of the server's keys, or finds the one that waits to be named by those who hold offline keys.
+    pub(crate) async fn prepare_key(
+        &self,
+        role: &str,
+        by: &str,
+        now: UnixMillis,
+    ) -> Result<Key, TrustError> {
+        let unknown = || TrustError::Role(role.to_owned());
+        let key = OnlineRole::parse(role).ok_or_else(unknown)?.prepare(&self.folder)?;
+        let detail = format!("key {}", key.id());
+        let (action, subject) = ("trust.prepare-key", role);
+        let deed = Deed { actor: by, action, subject, reason: None, detail: &detail };
+        let mut change = self.store.begin().await?;
+        change.audit(&deed, now).await?;
+        change.commit().await?;
+        tracing::info!(role, key = %key.id(), "successor of an online key waits to be named");
+        Ok(key)
+    }
+
+    /// Lets the director follow the bundle and the deny list. Returns whether it has a key that devices obey.
+    fn direct(&self, repository: &Repository) -> Result<bool, TrustError> {
+        let bundle = target_file(repository, BUNDLE_PATH)?;
+        let bundle = TrustBundle::parse(bundle)
+            .map_err(|source| TrustError::File { path: BUNDLE_PATH, source })?;
+        let denied = target_file(repository, REVOCATIONS_PATH)?;
+        let denied = Revocations::parse(denied)
+            .map_err(|source| TrustError::File { path: REVOCATIONS_PATH, source })?;
+        let obeyed: Vec<_> = bundle
+            .directors
+            .iter()
+            .filter(|director| !denied.directors.contains(director.keyid()))
+            .map(|director| director.keyid().clone())
+            .collect();
+        Ok(self.director.follow(&self.folder, &obeyed)?)
     }
 
     /// Everything on the deny list, with the versions that it is about.
@@ -209,44 +284,43 @@ impl Trust {
         Ok(roles)
     }
 
-    /// Takes the next metadata of `role`, if it is signed as the repository demands and names only what the registry has.
+    /// Takes a change, if it is signed as the repository demands and names only what the registry has.
     pub(crate) async fn accept(
         &self,
-        role: &str,
-        upload: Upload,
+        change: Change,
         because: Because<'_>,
     ) -> Result<Published, TrustError> {
+        if change.roles().is_empty() {
+            return Err(TrustError::Empty);
+        }
         for _ in 1..ATTEMPTS_MAX {
-            match self.try_accept(role, upload.clone(), because).await {
+            match self.try_accept(change.clone(), because).await {
                 Err(TrustError::Store(StoreError::Changed(_))) => (), // look again
                 done => return done,
             }
         }
-        self.try_accept(role, upload, because).await
+        self.try_accept(change, because).await
     }
 
     async fn try_accept(
         &self,
-        role: &str,
-        upload: Upload,
+        change: Change,
         because: Because<'_>,
     ) -> Result<Published, TrustError> {
         let Because { by, reason, now } = because;
         let Opened { mut repository, head } = self.load().await?;
-        let online = self.online();
-        let changes = match role {
-            "root" => repository.accept_root(upload.metadata, online, now),
-            "targets" => repository.accept_targets(upload, online, now),
-            _ if role == REVOCATIONS_ROLE || role.starts_with(PUBLISHER_PREFIX) => {
-                repository.accept_delegated(role, upload, online, now)
-            }
-            _ => return Err(TrustError::Role(role.to_owned())),
-        };
-        let changes =
-            changes.map_err(|source| TrustError::Refused { role: role.to_owned(), source })?;
+        let roles = change.roles().join(", ");
+        let refused = |source| TrustError::Refused { role: roles.clone(), source };
+        check_trust_files(&change)?;
+        let uploaded: Vec<_> = change.targets.keys().cloned().collect();
+        let online = Online::read(&self.folder)?;
+        let root = newest_root(&change, &repository).map_err(refused)?;
+        let keys = online.of(&root).ok_or(TrustError::Online("snapshot or timestamp"))?;
+        let changes = repository.accept(change, keys, now).map_err(refused)?;
         let images = self.store.pushed_images().await?;
-        let endorsed = endorsements(&repository, &images, role)?;
-        let denied = if role == REVOCATIONS_ROLE { denied(&repository)? } else { None };
+        let uploaded: Vec<_> = uploaded.iter().map(String::as_str).collect();
+        let endorsed = endorsements(&repository, &images, &uploaded)?;
+        let denied = if uploaded.contains(&REVOCATIONS_ROLE) { denied(&repository)? } else { None };
         let after = repository.timestamp().version;
         let mut change = self.store.begin().await?;
         change.change_metadata(&changes, head, after).await?;
@@ -256,7 +330,7 @@ impl Trust {
             }
         }
         let detail = format!("timestamp {after}");
-        let (action, subject) = ("trust.publish", role);
+        let (action, subject) = ("trust.publish", roles.as_str());
         let why = Some(reason).filter(|reason| !reason.is_empty());
         let deed = Deed { actor: by, action, subject, reason: why, detail: &detail };
         change.audit(&deed, now).await?;
@@ -266,18 +340,42 @@ impl Trust {
         };
         change.commit().await?;
         let (halted, devices) = (fallout.halted.len(), fallout.devices.len());
-        tracing::info!(role, timestamp = after, halted, devices, "trust metadata published");
+        tracing::info!(roles, timestamp = after, halted, devices, "trust metadata published");
+        self.settle(&online, &repository);
         Ok(Published { timestamp: after, fallout })
+    }
+
+    /// What follows from new metadata for the server's own keys. It is published already: where this fails, the next look at the
+    /// timestamp tries again.
+    fn settle(&self, online: &Online, repository: &Repository) {
+        let settled = online
+            .settle(&self.folder, repository.root())
+            .map_err(TrustError::from)
+            .and_then(|()| self.expiries.note(repository))
+            .and_then(|()| self.direct(repository));
+        match settled {
+            Ok(true) => (),
+            Ok(false) => {
+                tracing::error!("devices obey none of the director keys that this server has");
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the server's keys do not follow the trust metadata yet");
+            }
+        }
     }
 
     /// Signs a new timestamp when half of the life of the present one is over.
     pub(crate) async fn refresh(&self, now: UnixMillis) -> Result<Option<Published>, TrustError> {
         let Opened { mut repository, head } = self.load().await?;
+        let online = Online::read(&self.folder)?;
+        self.settle(&online, &repository);
         if repository.timestamp().expires.since(now) > self.lifetimes.timestamp_ms / 2 {
             return Ok(None);
         }
-        let changes =
-            repository.refresh_timestamp(self.online(), now).map_err(TrustError::Damaged)?;
+        let keys = online.of(repository.root());
+        let keys = keys.ok_or_else(|| TrustError::ForeignKeys(self.folder.clone()))?;
+        let changes = repository.refresh_timestamp(keys, now).map_err(TrustError::Damaged)?;
         let after = repository.timestamp().version;
         let mut change = self.store.begin().await?;
         change.change_metadata(&changes, head, after).await?;
@@ -292,120 +390,48 @@ impl Trust {
         let repository = Repository::open(files, self.lifetimes).map_err(TrustError::Damaged)?;
         Ok(Opened { repository, head })
     }
-
-    const fn online(&self) -> OnlineKeys<'_> {
-        OnlineKeys { snapshot: &self.snapshot, timestamp: &self.timestamp }
-    }
 }
 
-/// The trust bundle that the repository now names.
-fn bundle(repository: &Repository) -> Result<TrustBundle, TrustError> {
-    let entry = repository.targets().targets.get(BUNDLE_PATH).ok_or(TrustError::Director)?;
-    let name = format!("{TARGETS_FOLDER}{}", entry.location(BUNDLE_PATH, true));
-    let bytes = repository.files().get(&name).ok_or(TrustError::Director)?;
-    TrustBundle::parse(bytes).map_err(|_| TrustError::Director)
+/// The root after a change; its signatures are checked with the change.
+fn newest_root(change: &Change, repository: &Repository) -> Result<Root, TufError> {
+    match change.roots.last() {
+        Some(bytes) => Signed::<Root>::parse(Role::Root, bytes.clone())?.unverified(),
+        None => Ok(repository.root().clone().into_content()),
+    }
 }
 
 /// The deny list that the repository now names; none before its role has signed anything.
 fn denied(repository: &Repository) -> Result<Option<Revocations>, TrustError> {
-    let Some(Delegated { targets, .. }) = Delegated::read(repository, REVOCATIONS_ROLE)? else {
+    if Delegated::read(repository, REVOCATIONS_ROLE)?.is_none() {
         return Ok(None);
-    };
+    }
+    let bytes = target_file(repository, REVOCATIONS_PATH)?;
     let refused = |source| TrustError::DenyList { source };
-    let missing = || TrustError::Target(REVOCATIONS_PATH.to_owned());
-    let entry = targets.targets.get(REVOCATIONS_PATH).ok_or_else(missing)?;
-    let name = format!("{TARGETS_FOLDER}{}", entry.location(REVOCATIONS_PATH, true));
-    let bytes = repository.files().get(&name).ok_or_else(missing)?;
     Revocations::parse(bytes).map(Some).map_err(refused)
 }
 
-/// Publishers' roles begin with this, and end with their team.
-const PUBLISHER_PREFIX: &str = "publisher-";
-
-/// The newest metadata of a delegated role; the repository has checked its signatures.
-struct Delegated {
-    targets: Targets,
-    signers: Vec<String>,
+/// Rule: whoever signs the bundle or the deny list by mistake as something else must not leave devices without either.
+fn check_trust_files(change: &Change) -> Result<(), TrustError> {
+    if let Some(bytes) = change.files.get(BUNDLE_PATH) {
+        TrustBundle::parse(bytes)
+            .map_err(|source| TrustError::File { path: BUNDLE_PATH, source })?;
+    }
+    if let Some(bytes) = change.files.get(REVOCATIONS_PATH) {
+        Revocations::parse(bytes)
+            .map_err(|source| TrustError::File { path: REVOCATIONS_PATH, source })?;
+    }
+    Ok(())
 }
 
-impl Delegated {
-    /// Reads it; none where the role is delegated to and has signed nothing yet.
-    fn read(repository: &Repository, role: &str) -> Result<Option<Self>, TrustError> {
-        #[derive(Deserialize)]
-        struct Envelope {
-            signed: Targets,
-            signatures: Vec<Signature>,
-        }
-        #[derive(Deserialize)]
-        struct Signature {
-            keyid: String,
-        }
-        let Some(bytes) = repository.delegated(role) else { return Ok(None) };
-        let envelope: Envelope = serde_json::from_slice(bytes).map_err(|source| {
-            let role = Role::Delegated(role.to_owned());
-            TrustError::Damaged(TufError::Malformed { role, source })
-        })?;
-        let keys = envelope.signatures.into_iter().map(|signature| signature.keyid);
-        let signers = std::iter::once(role.to_owned()).chain(keys).collect();
-        Ok(Some(Self { targets: envelope.signed, signers }))
-    }
-}
-
-fn delegated_names(repository: &Repository) -> Vec<String> {
-    let delegations = repository.targets().delegations.as_ref();
-    match delegations.map(|delegations| &delegations.roles) {
-        Some(DelegatedRoles::Listed(roles)) => roles.iter().map(|role| role.name.clone()).collect(),
-        Some(DelegatedRoles::Succinct(_)) | None => Vec::new(),
-    }
-}
-
-/// Every image that a publisher endorses now. What `uploaded` names must all be in the registry; what others named before may be gone.
-fn endorsements(
-    repository: &Repository,
-    images: &BTreeMap<VersionName, PushedImage>,
-    uploaded: &str,
-) -> Result<BTreeMap<VersionName, Endorsement>, TrustError> {
-    let mut endorsed = BTreeMap::new();
-    for role in delegated_names(repository) {
-        if !role.starts_with(PUBLISHER_PREFIX) {
-            continue;
-        }
-        let Some(Delegated { targets, signers }) = Delegated::read(repository, &role)? else {
-            continue;
-        };
-        for (path, entry) in &targets.targets {
-            match check_image(path, entry, images) {
-                Ok(name) => {
-                    let epoch = entry.epoch().unwrap_or_default();
-                    endorsed.insert(name, Endorsement { epoch, by: signers.clone() });
-                }
-                Err(refused) if role == uploaded => return Err(refused),
-                Err(refused) => tracing::debug!(role, %refused, "target without an image"),
-            }
-        }
-    }
-    Ok(endorsed)
-}
-
-/// Rule: a target is a model image that lies in the registry, byte for byte.
-fn check_image(
-    path: &str,
-    entry: &TargetFile,
-    images: &BTreeMap<VersionName, PushedImage>,
-) -> Result<VersionName, TrustError> {
-    let name = model_of(path).ok_or_else(|| TrustError::Target(path.to_owned()))?;
-    let refused = |why| TrustError::Image { path: path.to_owned(), why };
-    let image = images.get(&name).ok_or_else(|| refused("it was not pushed"))?;
-    if Some(image.digest) != entry.digest() {
-        return Err(refused("the registry has another digest"));
-    }
-    if image.index_bytes != entry.length {
-        return Err(refused("the registry has another length"));
-    }
-    Ok(name)
-}
-
-fn model_of(path: &str) -> Option<VersionName> {
-    let (model, version) = path.strip_prefix("models/")?.rsplit_once('/')?;
-    Some((ModelName::parse(model).ok()?, Version::parse(version).ok()?))
+/// A target file that lies in the repository.
+fn target_file<'a>(repository: &'a Repository, path: &str) -> Result<&'a [u8], TrustError> {
+    let missing = || TrustError::Damaged(TufError::Missing { file: path.to_owned() });
+    let top = repository.targets().targets.get(path).cloned();
+    let delegated = || {
+        let on_call = Delegated::read(repository, REVOCATIONS_ROLE).ok().flatten()?;
+        on_call.targets.targets.get(path).cloned()
+    };
+    let entry = top.or_else(delegated).ok_or_else(missing)?;
+    let name = format!("{TARGETS_FOLDER}{}", entry.location(path, true));
+    repository.files().get(&name).map(Vec::as_slice).ok_or_else(missing)
 }

@@ -44,6 +44,12 @@ pub const REVOCATIONS_ROLE: &str = "revocations";
 /// The target that holds the deny list.
 pub const REVOCATIONS_PATH: &str = "trust/revocations.json";
 
+/// The delegated role that signs native code: agents and inference libraries.
+pub const RUNTIME_ROLE: &str = "runtime";
+
+/// The targets of that role.
+pub const RUNTIME_PATHS: &str = "runtime/*";
+
 /// The target that names a model image: `models/<team>/<name>/<version>`.
 pub fn model_path(model: &ModelName, version: &Version) -> String {
     format!("models/{model}/{version}")

@@ -95,6 +95,7 @@ async fn attention(
     {
         items.push(item);
     }
+    items.extend(app.expiries.attention(presence.now));
     let troubled = app.store.troubled_devices(reach.filter(), presence, TROUBLED_MAX).await?;
     items.extend(troubled.into_iter().map(|(device, trouble)| AttentionItem {
         severity: "warning".to_owned(),
@@ -117,11 +118,15 @@ fn halted(row: &RolloutRow) -> AttentionItem {
 /// Whoever takes over a server with its root keys can sign anything for ever.
 async fn keys_left_here(app: &App) -> Option<AttentionItem> {
     let folder = app.offline_keys.as_ref()?;
-    let is_here = tokio::fs::try_exists(folder.join("root-1.pem")).await.unwrap_or(false);
+    // A folder that cannot be looked into is there as well.
+    let is_here = tokio::fs::try_exists(folder).await.unwrap_or(true);
     is_here.then(|| AttentionItem {
         severity: "warning".to_owned(),
-        title: "offline keys are still on this server".to_owned(),
-        detail: format!("move {} to a place that is not connected", folder.display()),
+        title: "root key is still on this server".to_owned(),
+        detail: format!(
+            "move {} to a place that is not connected: docs/operate/keys.md says how",
+            folder.display()
+        ),
         href: "/settings".to_owned(),
     })
 }
@@ -133,8 +138,11 @@ async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, Api
     let live = app.store.live_rollouts().await?;
     let halted =
         live.iter().filter(|row| moving(crate::store::rollouts::stage_words(row.stage).0)).count();
-    let gauges =
-        Gauges { status: &status, rollouts_halted: u64::try_from(halted).unwrap_or(u64::MAX) };
+    let gauges = Gauges {
+        status: &status,
+        rollouts_halted: u64::try_from(halted).unwrap_or(u64::MAX),
+        expiries: &app.expiries.all(),
+    };
     let text = app.metrics.encode(&gauges).map_err(ApiError::internal)?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

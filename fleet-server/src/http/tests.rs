@@ -77,6 +77,7 @@ impl Port {
             approval: Approval::Never,
             offline_keys: None,
             store,
+            expiries: crate::trust::expiry::Expiries::default(),
         };
         let router = router(app.clone(), OpenApiRouter::new());
         Self { app, router, admin, _folder: folder }

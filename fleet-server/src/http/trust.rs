@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sealift_protocol::api::{CosignNew, Page, Problem, RevocationView};
 use sealift_protocol::id::{RolloutId, UnixMillis};
-use sealift_protocol::tuf::repository::Upload;
+use sealift_protocol::tuf::repository::{Change, Pace};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -33,7 +33,7 @@ use crate::permission::Permission;
 use crate::signals::Signals;
 use crate::store::TenantStore;
 use crate::trust::deny::Because;
-use crate::trust::{Trust, TrustError};
+use crate::trust::{Published, Trust, TrustError};
 
 /// Targets metadata of 5 MiB in base64, and a deny list.
 const UPLOAD_BYTES_MAX: usize = 10 << 20;
@@ -83,6 +83,17 @@ pub(crate) struct Roles {
     pub(crate) director: Arc<Director>,
 }
 
+impl Roles {
+    /// What follows from new metadata: devices look, those that are denied are cut off, rollouts are looked at again.
+    async fn follow(&self, published: Published) {
+        self.courier.hint(published.timestamp).await;
+        for device in published.fallout.devices {
+            self.signals.revoke(device);
+        }
+        self.signals.rollouts().notify_one();
+    }
+}
+
 /// `/api/v1/trust/roles`.
 pub(crate) fn router(roles: Roles) -> OpenApiRouter {
     OpenApiRouter::new()
@@ -90,6 +101,8 @@ pub(crate) fn router(roles: Roles) -> OpenApiRouter {
         .routes(routes!(publish))
         .routes(routes!(revocations))
         .routes(routes!(cosign))
+        .routes(routes!(change))
+        .routes(routes!(prepare_key))
         .layer(DefaultBodyLimit::max(UPLOAD_BYTES_MAX))
         .with_state(roles)
 }
@@ -162,21 +175,21 @@ async fn publish(
         caller.may(Permission::Publish)?
     };
     let is_bundle = headers.get(CONTENT_TYPE).is_some_and(|it| it == UPLOAD_TYPE);
-    let (upload, reason) = if is_bundle {
-        read_upload(&body)?
+    let (change, reason) = if is_bundle {
+        let WithFiles { metadata, files, reason } = read_json(&body)?;
+        if reason.chars().count() > REASON_CHARS_MAX {
+            let detail = format!("a reason has at most {REASON_CHARS_MAX} characters");
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "trust.upload", detail));
+        }
+        (Change::of(&role, decode(&metadata)?).with_files(decode_all(files)?), reason)
     } else {
-        (Upload { metadata: body.into(), files: BTreeMap::new() }, String::new())
+        (Change::of(&role, body.into()), String::new())
     };
     let because = Because { by, reason: &reason, now: clock::now() };
-    let published = roles.trust.accept(&role, upload, because).await?;
-    roles.courier.hint(published.timestamp).await;
-    for device in published.fallout.devices {
-        roles.signals.revoke(device);
-    }
-    roles.signals.rollouts().notify_one();
+    let published = roles.trust.accept(change, because).await?;
+    roles.follow(published).await;
     Ok(StatusCode::NO_CONTENT)
 }
-
 /// Lists what is on the deny list and why, newest first.
 #[utoipa::path(get, path = "/api/v1/trust/revocations", tag = "trust",
     responses((status = 200, body = Page<RevocationView>)))]
@@ -221,24 +234,88 @@ impl From<CosignError> for ApiError {
     }
 }
 
-fn read_upload(body: &[u8]) -> Result<(Upload, String), ApiError> {
-    let refused = |detail: String| ApiError::new(StatusCode::BAD_REQUEST, "trust.upload", detail);
-    let upload: WithFiles =
-        serde_json::from_slice(body).map_err(|error| refused(error.to_string()))?;
-    let WithFiles { reason, .. } = &upload;
-    if reason.chars().count() > REASON_CHARS_MAX {
-        return Err(refused(format!("a reason has at most {REASON_CHARS_MAX} characters")));
+/// Metadata of several roles that belong together: a root and the targets under it, a delegation and the role that it is to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Together {
+    /// Signed roots, base64, each the next after the one before it.
+    #[serde(default)]
+    roots: Vec<String>,
+    /// Signed metadata by role, base64.
+    #[serde(default)]
+    roles: BTreeMap<String, String>,
+    /// Target files by path, base64.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+    /// Whether versions may be left out, since they were published elsewhere.
+    #[serde(default)]
+    catch_up: bool,
+}
+
+/// Publishes the next metadata of several roles in one snapshot: all of it, or nothing.
+#[utoipa::path(put, path = "/api/v1/trust/changes", tag = "trust",
+    request_body(content = Vec<u8>, content_type = "application/json"),
+    responses((status = 204), (status = 409, description = "somebody else has published in between")))]
+async fn change(
+    State(roles): State<Roles>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let by = caller.may(Permission::Publish)?;
+    let together: Together = read_json(&body)?;
+    if together.roles.contains_key(REVOCATIONS) {
+        caller.has_stepped_up(&roles.auth, clock::now())?;
     }
-    let reason = reason.clone();
-    let decode = |text: &str| STANDARD.decode(text).map_err(|error| refused(error.to_string()));
-    let file = |(path, text): (String, String)| Ok((path, decode(&text)?));
-    let files = upload.files.into_iter().map(file).collect::<Result<_, ApiError>>()?;
-    Ok((Upload { metadata: decode(&upload.metadata)?, files }, reason))
+    let change = Change {
+        roots: together.roots.iter().map(|text| decode(text)).collect::<Result<_, _>>()?,
+        targets: decode_all(together.roles)?,
+        files: decode_all(together.files)?,
+        pace: if together.catch_up { Pace::CatchUp } else { Pace::Next },
+    };
+    let because = Because { by, reason: "", now: clock::now() };
+    roles.follow(roles.trust.accept(change, because).await?).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a new key of a role whose key the server holds, and shows its public part. It signs nothing before those who hold offline
+/// keys have named it.
+#[utoipa::path(post, path = "/api/v1/trust/keys/{role}", tag = "trust",
+    params(("role" = String, Path, description = "`director`, `snapshot` or `timestamp`")),
+    responses((status = 200, body = Object, description = "the key object, as trust metadata name it")))]
+async fn prepare_key(
+    State(roles): State<Roles>,
+    caller: Caller,
+    Path(role): Path<String>,
+) -> Result<Response, ApiError> {
+    let by = caller.may(Permission::Configure)?;
+    let key = roles.trust.prepare_key(&role, by, clock::now()).await?;
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(CONTENT_TYPE, json)], key.to_json()).into_response())
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| refused(&error))
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, ApiError> {
+    STANDARD.decode(text).map_err(|error| refused(&error))
+}
+
+fn decode_all(texts: BTreeMap<String, String>) -> Result<BTreeMap<String, Vec<u8>>, ApiError> {
+    texts.into_iter().map(|(name, text)| Ok((name, decode(&text)?))).collect()
+}
+
+fn refused(error: &dyn std::error::Error) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "trust.upload", error.to_string())
 }
 
 impl From<TrustError> for ApiError {
     fn from(error: TrustError) -> Self {
         match error.code() {
+            Some(code) if error.is_conflict() => {
+                Self::new(StatusCode::CONFLICT, code, error.to_string())
+                    .help("somebody else has published in between: follow them, then sign again")
+            }
             Some(code) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string()),
             None => Self::internal(error),
         }

@@ -9,6 +9,7 @@ use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, UnixMillis, Version,
 };
 use sealift_protocol::report::ImageRef;
+use sealift_protocol::tuf::key::KeyId;
 
 use super::audit::DIRECTIVE;
 use super::{
@@ -68,21 +69,25 @@ impl TenantStore {
         rows.into_iter().map(unpublished).collect()
     }
 
-    /// Devices whose directive was signed before a moment and that have not followed it yet.
+    /// Devices whose directive was signed before a moment and that have not followed it yet; and, where a signer is given, those whose
+    /// directive another key has signed.
     pub(crate) async fn stale_directives(
         &self,
         issued_before: UnixMillis,
+        signer: Option<&KeyId>,
         limit: u32,
     ) -> Result<Vec<DeviceId>, StoreError> {
         let devices: Vec<String> = sqlx::query_scalar(
             "SELECT c.device FROM directives c JOIN devices d
              ON d.tenant = c.tenant AND d.id = c.device
-             WHERE c.tenant = $1 AND c.issued_at < $2 AND d.reported_generation < c.generation
-             AND d.revoked_at IS NULL ORDER BY c.issued_at LIMIT $3",
+             WHERE c.tenant = $1 AND d.revoked_at IS NULL
+             AND ((c.issued_at < $2 AND d.reported_generation < c.generation)
+             OR ($4 <> '' AND c.signer <> $4)) ORDER BY c.issued_at LIMIT $3",
         )
         .bind(self.id().to_owned())
         .bind(issued_before.0)
         .bind(i64::from(limit))
+        .bind(signer.map(ToString::to_string).unwrap_or_default())
         .fetch_all(self.readers())
         .await?;
         devices.iter().map(|device| parsed("device", device)).collect()
@@ -250,20 +255,22 @@ impl Change {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let slots = self.all_desired(device).await?;
-        let body = director
+        let (body, signer) = director
             .sign(device, generation, slots, now)
             .map_err(|error| corrupt("directive", &error.to_string()))?;
         let detail = format!("generation {generation} {}", Digest::of(&body));
         let (action, subject) = (DIRECTIVE, device.as_str());
         let deed = Deed { actor: "server", action, subject, reason: None, detail: &detail };
         self.audit(&deed, now).await?;
+        let signer = signer.to_string();
         let (device, generation) = (device.to_string(), signed("generation", generation.0)?);
         self.run(
-            "INSERT INTO directives (tenant, device, generation, issued_at, published, body)
-             VALUES ($1, $2, $3, $4, 0, $5)
+            "INSERT INTO directives (tenant, device, generation, issued_at, published, body, signer)
+             VALUES ($1, $2, $3, $4, 0, $5, $6)
              ON CONFLICT (tenant, device) DO UPDATE SET generation = excluded.generation,
-             issued_at = excluded.issued_at, published = 0, body = excluded.body",
-            |it| it.bind(device).bind(generation).bind(now.0).bind(body),
+             issued_at = excluded.issued_at, published = 0, body = excluded.body,
+             signer = excluded.signer",
+            |it| it.bind(device).bind(generation).bind(now.0).bind(body).bind(signer),
         )
         .await?;
         Ok(())

@@ -14,6 +14,7 @@ use super::{Dialect, StoreError};
 const STEPS: &[(i64, &str, &str)] = &[
     (1, "core", include_str!("../../migrations/0001_core.sql")),
     (2, "edge", include_str!("../../migrations/0002_edge.sql")),
+    (3, "keys", include_str!("../../migrations/0003_keys.sql")),
     (4, "registry", include_str!("../../migrations/0004_registry.sql")),
     (5, "identity", include_str!("../../migrations/0005_identity.sql")),
     (6, "operators", include_str!("../../migrations/0006_operators.sql")),

@@ -14,9 +14,9 @@ use sealift_protocol::tuf::bundle::{Director, InvalidBundle, TrustBundle};
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::repository::ceremony as first_metadata;
 use sealift_protocol::tuf::repository::{
-    CeremonyKeys, Lifetimes, OnlineKeys, Repository, TargetsDraft, Upload, publisher_delegation,
+    CeremonyKeys, Change, Lifetimes, OnlineKeys, Repository, TargetsDraft, publisher_delegation,
 };
-use sealift_protocol::tuf::{REVOCATIONS_ROLE, Role, TufError, publisher_role};
+use sealift_protocol::tuf::{REVOCATIONS_ROLE, RUNTIME_ROLE, Role, TufError, publisher_role};
 
 use super::keys::{self, KeyError};
 use crate::audit::Deed;
@@ -225,11 +225,13 @@ fn holders(team: &TeamId) -> Result<CeremonyKeys, KeyError> {
         team: team.clone(),
         publisher: keys::generate()?,
         revocations: keys::generate()?,
+        runtime: three()?,
     })
 }
 
 fn offline_files(holders: &CeremonyKeys) -> Result<Vec<NamedText>, KeyError> {
-    let of_three = [("root", &holders.root), ("targets", &holders.targets)];
+    let of_three =
+        [("root", &holders.root), ("targets", &holders.targets), (RUNTIME_ROLE, &holders.runtime)];
     let three = of_three.into_iter().flat_map(|(role, keys)| {
         (1..).zip(keys).map(move |(number, key)| key_file(role, number, key))
     });
@@ -261,9 +263,9 @@ fn add_team(
     targets.delegate(publisher_delegation(team, &public, NonZeroU32::MIN), &public);
     let signers: Vec<_> = holders.targets.iter().collect();
     let targets = targets.sign(now.plus(lifetimes.targets_ms), &signers)?;
-    let upload = |metadata| Upload { metadata, ..Upload::default() };
-    repository.accept_targets(upload(targets), online, now)?;
-    repository.accept_delegated(&publisher_role(team), upload(metadata), online, now)?;
+    let mut change = Change::of("targets", targets);
+    change.targets.insert(publisher_role(team), metadata);
+    repository.accept(change, online, now)?;
     Ok(())
 }
 
@@ -277,6 +279,7 @@ Whoever holds these keys decides what every device of the fleet trusts:
   targets-1..3.pem       2 of 3 sign who may publish, and the trust bundle
   publisher-<team>.pem   signs the team's model images; belongs to the team
   revocations-1.pem      signs the deny list; belongs to whoever is on call
+  runtime-1..3.pem       2 of 3 sign agents and inference libraries
 
 Give the three root keys, and the three targets keys, to three people. Keep copies on media that stay
 offline. The server never needs them; as long as root keys are found here, the console says so.

@@ -89,7 +89,7 @@ impl Delegations {
     }
 
     /// Who may sign for `role`, if it is delegated to here.
-    pub(crate) fn authority(&self, role: &str) -> Option<Authority<'_>> {
+    pub fn authority(&self, role: &str) -> Option<Authority<'_>> {
         let keys = match &self.roles {
             DelegatedRoles::Succinct(bins) => bins.contains(role).then_some(&bins.keys)?,
             DelegatedRoles::Listed(_) => &self.role(role)?.keys,
@@ -98,7 +98,7 @@ impl Delegations {
     }
 
     /// The delegation to a role by name.
-    pub(crate) fn role(&self, name: &str) -> Option<&DelegatedRole> {
+    pub fn role(&self, name: &str) -> Option<&DelegatedRole> {
         match &self.roles {
             DelegatedRoles::Succinct(_) => None,
             DelegatedRoles::Listed(roles) => roles.iter().find(|role| role.name == name),
@@ -106,7 +106,7 @@ impl Delegations {
     }
 
     /// Names as they are written: of every role, or the one that all bins begin with.
-    pub(crate) fn names(&self) -> Vec<&str> {
+    pub fn names(&self) -> Vec<&str> {
         match &self.roles {
             DelegatedRoles::Succinct(bins) => vec![&bins.name_prefix],
             DelegatedRoles::Listed(roles) => roles.iter().map(|role| role.name.as_str()).collect(),

@@ -4,15 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
 
-use ed25519_dalek::Signer as _;
-use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
 use p256::ecdsa::signature::Verifier as _;
-use p256::pkcs8::{DecodePublicKey as _, LineEnding};
+use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _, LineEnding};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Value, json};
 
 use super::json;
 use crate::digest::{Digest, decode_hex, encode_hex};
+
+#[cfg(feature = "key-files")]
+mod file;
+mod signing;
+
+#[cfg(feature = "key-files")]
+pub use file::{Salt, is_encrypted};
+pub use signing::SigningKey;
 
 /// How metadata refers to a key. Our own are the SHA-256 of the key's canonical JSON; foreign ones may be any text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,6 +47,24 @@ pub struct Key {
     public: Option<PublicKey>,
 }
 
+/// How a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// Ed25519.
+    Ed25519,
+    /// ECDSA on P-256 with SHA-256.
+    P256,
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ed25519 => "ed25519",
+            Self::P256 => "p256",
+        })
+    }
+}
+
 #[derive(Debug, Clone)]
 enum PublicKey {
     Ed25519(ed25519_dalek::VerifyingKey),
@@ -52,6 +76,33 @@ impl Key {
     pub fn ed25519(public: &ed25519_dalek::VerifyingKey) -> Self {
         let hex = encode_hex(public.as_bytes());
         Self::of(json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": hex}}))
+    }
+
+    /// The key object of a public key on P-256.
+    pub fn p256(public: &p256::ecdsa::VerifyingKey) -> Self {
+        // A point that was a key always has a PEM; without one the object verifies nothing.
+        let pem = public.to_public_key_pem(LineEnding::LF).unwrap_or_default();
+        let value = json!({ "public": pem });
+        Self::of(json!({"keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256", "keyval": value}))
+    }
+
+    /// The key object of an uncompressed point on P-256, as tokens give it.
+    pub fn p256_point(point: &[u8]) -> Option<Self> {
+        p256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok().map(|key| Self::p256(&key))
+    }
+
+    /// The key object of the 32 bytes of an Ed25519 public key, as tokens give it.
+    pub fn ed25519_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: [u8; 32] = bytes.try_into().ok()?;
+        ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok().map(|key| Self::ed25519(&key))
+    }
+
+    /// How it verifies; none where it does not.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.public.as_ref().map(|public| match public {
+            PublicKey::Ed25519(_) => Algorithm::Ed25519,
+            PublicKey::P256(_) => Algorithm::P256,
+        })
     }
 
     /// Reads the key object of another party's public key, such as a publisher's; it must be of a kind that verifies.
@@ -81,7 +132,8 @@ impl Key {
         Self { object, public }
     }
 
-    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// Whether this key made `signature` over `message`.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.public.as_ref().is_some_and(|public| public.verifies(message, signature))
     }
 }
@@ -202,49 +254,6 @@ impl Authority<'_> {
     }
 }
 
-/// An Ed25519 private key of a role.
-#[derive(Clone)]
-pub struct SigningKey(ed25519_dalek::SigningKey);
-
-impl SigningKey {
-    /// Makes a key from 32 random bytes of the caller.
-    pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(seed))
-    }
-
-    /// Reads PKCS#8 in PEM, as OpenSSL writes it.
-    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
-        ed25519_dalek::SigningKey::from_pkcs8_pem(pem).map(Self).map_err(InvalidKey::Pem)
-    }
-
-    /// Writes PKCS#8 version 1 in PEM: version 2, with the public key inside, is not read everywhere.
-    pub fn to_pem(&self) -> Result<String, InvalidKey> {
-        let pair = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
-        let pem = pair.to_pkcs8_pem(LineEnding::LF).map_err(InvalidKey::Pem)?;
-        Ok(pem.to_string())
-    }
-
-    /// The key object to publish.
-    pub fn public(&self) -> Key {
-        Key::ed25519(&self.0.verifying_key())
-    }
-
-    /// The id of the key object.
-    pub fn id(&self) -> KeyId {
-        self.public().id()
-    }
-
-    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0.sign(message).to_bytes().to_vec()
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.id())
-    }
-}
-
 /// Why a key was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidKey {
@@ -258,23 +267,23 @@ pub enum InvalidKey {
     #[error("key is neither a sound Ed25519 key nor an ECDSA key on P-256")]
     Kind,
     /// Not PKCS#8 in PEM.
-    #[error("key is not an Ed25519 private key in PKCS#8 PEM")]
+    #[error("key is not a private key on Ed25519 or P-256 in PKCS#8 PEM")]
     Pem(#[source] ed25519_dalek::pkcs8::Error),
+    /// Under a passphrase, and none was given.
+    #[error("key is under a passphrase")]
+    Locked,
+    /// Another passphrase, or a damaged file.
+    #[error("the passphrase does not open the key")]
+    Passphrase,
+    /// Deriving the key would take more time or memory than a key file is worth.
+    #[error("key is encrypted in a way that takes too much time or memory, or is not known")]
+    Costly,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tuf::testing::key;
-
-    #[test]
-    fn a_private_key_survives_pem_and_stays_out_of_logs() {
-        let key = key("a");
-        let pem = key.to_pem().unwrap();
-        assert_eq!(SigningKey::from_pem(&pem).unwrap().id(), key.id());
-        assert_eq!(format!("{key:?}"), format!("SigningKey({})", key.id()));
-        assert!(SigningKey::from_pem("x").is_err());
-    }
 
     #[test]
     fn a_public_key_survives_json() {

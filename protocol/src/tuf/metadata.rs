@@ -56,7 +56,8 @@ pub struct TopRoles {
 }
 
 impl Root {
-    pub(crate) fn authority<'a>(&'a self, role: &'a RoleKeys) -> Authority<'a> {
+    /// Who may sign for one of its roles.
+    pub fn authority<'a>(&'a self, role: &'a RoleKeys) -> Authority<'a> {
         Authority { keys: &self.keys, role }
     }
 }

@@ -6,12 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::Error as _;
-
 use super::client::{Persist, TARGETS_FOLDER};
-use super::delegation::is_plain;
 use super::error::{Role, TufError};
-use super::key::{Authority, SigningKey};
+use super::key::SigningKey;
 use super::metadata::{
     MetaFile, Metadata, Root, Snapshot, TargetFile, Targets, Timestamp, TimestampMeta,
 };
@@ -19,11 +16,17 @@ use super::signed::{self, Signed, Verified};
 use crate::id::UnixMillis;
 
 mod ceremony;
+mod change;
 mod draft;
 #[cfg(test)]
 mod tests;
 
-pub use ceremony::{CeremonyKeys, ceremony, publisher_delegation};
+use change::Published;
+
+pub use ceremony::{
+    CeremonyKeys, ceremony, publisher_delegation, revocations_delegation, runtime_delegation,
+};
+pub use change::{Change, Pace};
 pub use draft::{RootDraft, TargetsDraft};
 
 /// Old versions of a file that stay, for devices in the middle of an update. Roots stay for ever.
@@ -43,6 +46,8 @@ pub struct Lifetimes {
     pub publisher_ms: i64,
     /// The deny list.
     pub revocations_ms: i64,
+    /// Agents and inference libraries.
+    pub runtime_ms: i64,
     /// The snapshot.
     pub snapshot_ms: i64,
     /// The timestamp: how long a device can be kept from news without noticing.
@@ -58,6 +63,7 @@ impl Lifetimes {
         targets_ms: 180 * DAY_MS,
         publisher_ms: 90 * DAY_MS,
         revocations_ms: 30 * DAY_MS,
+        runtime_ms: 180 * DAY_MS,
         snapshot_ms: 7 * DAY_MS,
         timestamp_ms: DAY_MS,
     };
@@ -74,15 +80,6 @@ pub struct OnlineKeys<'a> {
     pub snapshot: &'a SigningKey,
     /// Signs timestamps.
     pub timestamp: &'a SigningKey,
-}
-
-/// Targets metadata signed elsewhere, with those of its target files that lie in this repository.
-#[derive(Debug, Clone, Default)]
-pub struct Upload {
-    /// The signed metadata.
-    pub metadata: Vec<u8>,
-    /// New target files by path; needed only below `trust/`.
-    pub files: BTreeMap<String, Vec<u8>>,
 }
 
 /// All files of a repository with consistent snapshots, by the names under which devices fetch them.
@@ -150,75 +147,6 @@ impl Repository {
         self.files.get(&role.versioned_file(version)).map(Vec::as_slice)
     }
 
-    /// Takes a delegated role's next metadata, and publishes it in a new snapshot. Returns what to persist, in order.
-    pub fn accept_delegated(
-        &mut self,
-        name: &str,
-        upload: Upload,
-        online: OnlineKeys<'_>,
-        now: UnixMillis,
-    ) -> Result<Vec<Persist>, TufError> {
-        let role = Role::Delegated(name.to_owned());
-        let unknown = || TufError::UnknownRole { role: name.to_owned() };
-        let delegations = self.targets.delegations.as_ref().ok_or_else(unknown)?;
-        let delegation = delegations.role(name).ok_or_else(unknown)?;
-        let authority = Authority { keys: &delegations.keys, role: &delegation.keys };
-        let targets = self.check_next(&role, upload.metadata, authority, now)?;
-        if targets.delegations.is_some() {
-            return Err(TufError::Subdelegation { role: name.to_owned() });
-        }
-        // A device would not ask this role for such a path; here its holder hears of the mistake.
-        if let Some(path) = targets.targets.keys().find(|path| !delegation.paths.contain(path)) {
-            return Err(TufError::OutsidePaths { role: name.to_owned(), path: path.clone() });
-        }
-        let files = self.check_files(&targets, upload.files)?;
-        self.publish(Some((&role, &targets)), files, online, now)
-    }
-
-    /// Takes the next top-level targets, and publishes them in a new snapshot. Returns what to persist, in order.
-    pub fn accept_targets(
-        &mut self,
-        upload: Upload,
-        online: OnlineKeys<'_>,
-        now: UnixMillis,
-    ) -> Result<Vec<Persist>, TufError> {
-        let authority = self.root.authority(&self.root.roles.targets);
-        let targets = self.check_next(&Role::Targets, upload.metadata, authority, now)?;
-        let mut names = targets.delegations.iter().flat_map(|delegations| delegations.names());
-        if let Some(name) = names.find(|name| !is_plain(name)) {
-            return Err(TufError::RoleName { name: name.to_owned() });
-        }
-        let files = self.check_files(&targets, upload.files)?;
-        let changes = self.publish(Some((&Role::Targets, &targets)), files, online, now)?;
-        self.targets = targets;
-        Ok(changes)
-    }
-
-    /// Takes the next root, and signs snapshot and timestamp anew with the keys that it names. Returns what to persist, in order.
-    ///
-    /// Where the root replaces keys of the targets role, targets signed by old and new keys are to be accepted before it.
-    pub fn accept_root(
-        &mut self,
-        bytes: Vec<u8>,
-        online: OnlineKeys<'_>,
-        now: UnixMillis,
-    ) -> Result<Vec<Persist>, TufError> {
-        let root = Signed::<Root>::parse(Role::Root, bytes)?.succeed(&self.root)?;
-        root.check_expiry(&Role::Root, now)?;
-        if !root.consistent_snapshot {
-            let source = serde_json::Error::custom("this repository has consistent snapshots");
-            return Err(TufError::Malformed { role: Role::Root, source });
-        }
-        let targets = Signed::<Targets>::parse(Role::Targets, self.targets.bytes().to_vec())?;
-        targets.verify(root.authority(&root.roles.targets))?;
-        let name = Role::Root.versioned_file(root.version);
-        let file = Persist::Write { name, bytes: root.bytes().to_vec() };
-        let mut next = Self { root, ..self.clone() };
-        let changes = next.publish(None, vec![file], online, now)?;
-        *self = next;
-        Ok(changes)
-    }
-
     /// Signs a new timestamp, and a new snapshot once half of its life is over. Returns what to persist, in order.
     pub fn refresh_timestamp(
         &mut self,
@@ -229,7 +157,7 @@ impl Repository {
         let is_trusted = snapshot.verify(self.root.authority(&self.root.roles.snapshot)).is_ok();
         let is_young = self.snapshot.expires.since(now) > self.lifetimes.snapshot_ms / 2;
         if !(is_trusted && is_young) {
-            return self.publish(None, Vec::new(), online, now);
+            return self.publish(&Vec::new(), online, now);
         }
         let timestamp = self.sign_timestamp(&self.snapshot, online, now)?;
         let changes = vec![Persist::Write {
@@ -241,59 +169,17 @@ impl Repository {
         Ok(changes)
     }
 
-    /// The checks of a role's next metadata, as a device makes them, and that no version is left out.
-    fn check_next(
-        &self,
-        role: &Role,
-        bytes: Vec<u8>,
-        authority: Authority<'_>,
-        now: UnixMillis,
-    ) -> Result<Verified<Targets>, TufError> {
-        let targets = Signed::<Targets>::parse(role.clone(), bytes)?.verify(authority)?;
-        let version = self.snapshot.meta.get(&role.listing()).map_or(0, |meta| meta.version);
-        let (expected, offered) = (version.saturating_add(1), targets.version);
-        if offered != expected {
-            return Err(TufError::Version { role: role.clone(), expected, offered });
-        }
-        targets.check_expiry(role, now)?;
-        Ok(targets)
-    }
-
-    /// The new target files, each as the metadata describe it; none of those that devices fetch from here may be missing.
-    fn check_files(
-        &self,
-        targets: &Targets,
-        files: BTreeMap<String, Vec<u8>>,
-    ) -> Result<Vec<Persist>, TufError> {
-        let mut changes = Vec::new();
-        for (path, bytes) in files {
-            let unnamed = || TufError::NoTarget { path: path.clone() };
-            let entry = targets.targets.get(&path).ok_or_else(unnamed)?;
-            entry.check(&path, &bytes)?;
-            changes.push(Persist::Write { name: target_name(&path, entry), bytes });
-        }
-        let kept_here = targets.targets.iter().filter(|(path, _)| path.starts_with(KEPT_HERE));
-        for (path, entry) in kept_here {
-            let name = target_name(path, entry);
-            let is_new = changes.iter().any(|change| change.name() == name);
-            if !is_new && !self.files.contains_key(&name) {
-                return Err(TufError::Missing { file: name });
-            }
-        }
-        Ok(changes)
-    }
-
-    /// Makes a new snapshot, with the next metadata of one role if given, and a new timestamp: the timestamp last, so that what it
-    /// leads to is there before it.
+    /// Makes a new snapshot, with new metadata if there are any, and a new timestamp: the timestamp last, so that what it leads to is
+    /// there before it.
     fn publish(
         &mut self,
-        next: Option<(&Role, &Verified<Targets>)>,
-        mut changes: Vec<Persist>,
+        new: &Published,
         online: OnlineKeys<'_>,
         now: UnixMillis,
     ) -> Result<Vec<Persist>, TufError> {
         let mut meta = self.snapshot.meta.clone();
-        if let Some((role, targets)) = next {
+        let mut changes = Vec::new();
+        for (role, targets) in new {
             meta.insert(role.listing(), MetaFile::of(targets.version, targets.bytes()));
             changes.push(version_of(role, targets.version, targets.bytes()));
             changes.extend(forget(role, targets.version));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::error::{Role, TufError};
 use super::json;
-use super::key::{Authority, KeyId, SigningKey};
+use super::key::{Authority, Key, KeyId, SigningKey};
 use super::metadata::{Metadata, Root};
 use crate::digest::{decode_hex, encode_hex};
 use crate::id::UnixMillis;
@@ -72,6 +72,21 @@ impl<T: Metadata> Signed<T> {
         self.check(authority)?;
         let content = self.decode()?;
         Ok(Verified { bytes: self.bytes, content })
+    }
+
+    /// The ids under which it is signed, by whomever.
+    pub fn signers(&self) -> impl Iterator<Item = &KeyId> {
+        self.signatures.keys()
+    }
+
+    /// How many distinct keys of `authority` have signed it.
+    pub fn count(&self, authority: Authority<'_>) -> usize {
+        authority.count(&self.message, &self.signatures)
+    }
+
+    /// What it says, before enough holders have signed it: for a holder to look at, and never to be trusted.
+    pub fn unverified(&self) -> Result<T, TufError> {
+        self.decode()
     }
 
     fn check(&self, authority: Authority<'_>) -> Result<(), TufError> {
@@ -210,14 +225,31 @@ pub(crate) fn sign_value(
 
 /// Adds one more holder's signature to `role`'s metadata, leaving what is signed as it came.
 pub fn add_signature(role: &Role, bytes: &[u8], key: &SigningKey) -> Result<Vec<u8>, TufError> {
-    with_signature(bytes, key).map_err(|source| TufError::Malformed { role: role.clone(), source })
+    let signature = key.sign(&message(role, bytes)?);
+    attach(role, bytes, &key.public(), &signature)
 }
 
-fn with_signature(bytes: &[u8], key: &SigningKey) -> Result<Vec<u8>, serde_json::Error> {
+/// What a holder signs of `role`'s metadata: TUF 4.1, the canonical form of the `signed` part. For keys that never leave their token.
+pub fn message(role: &Role, bytes: &[u8]) -> Result<Vec<u8>, TufError> {
+    let envelope = json::parse(bytes).and_then(|envelope| {
+        let signed = envelope.get("signed");
+        signed.map(json::canonical).ok_or_else(|| serde_json::Error::custom("nothing to sign"))
+    });
+    envelope.map_err(|source| TufError::Malformed { role: role.clone(), source })
+}
+
+/// Adds a signature that was made elsewhere over [`message`]; one that does not verify is refused.
+pub fn attach(role: &Role, bytes: &[u8], key: &Key, signature: &[u8]) -> Result<Vec<u8>, TufError> {
+    if !key.verifies(&message(role, bytes)?, signature) {
+        return Err(TufError::Threshold { role: role.clone(), valid: 0, threshold: 1 });
+    }
+    let entry = json!({"keyid": key.id(), "sig": encode_hex(signature)});
+    with_signature(bytes, entry)
+        .map_err(|source| TufError::Malformed { role: role.clone(), source })
+}
+
+fn with_signature(bytes: &[u8], entry: Value) -> Result<Vec<u8>, serde_json::Error> {
     let mut envelope = json::parse(bytes)?;
-    let signed =
-        envelope.get("signed").ok_or_else(|| serde_json::Error::custom("nothing to sign"))?;
-    let entry = signature(key, &json::canonical(signed));
     let Some(signatures) = envelope.get_mut("signatures").and_then(Value::as_array_mut) else {
         return Err(serde_json::Error::custom("no list of signatures"));
     };

@@ -11,7 +11,7 @@ use super::json;
 use super::key::SigningKey;
 use super::metadata::TargetFile;
 use super::repository::{
-    CeremonyKeys, Lifetimes, OnlineKeys, Repository, TargetsDraft, Upload, ceremony,
+    CeremonyKeys, Change, Lifetimes, OnlineKeys, Repository, TargetsDraft, ceremony,
 };
 use super::signed::sign_value;
 use crate::id::{Epoch, TeamId, UnixMillis};
@@ -49,6 +49,7 @@ pub(crate) fn ceremony_keys() -> CeremonyKeys {
         team: TeamId::parse("vision").unwrap(),
         publisher: key("publisher"),
         revocations: key("revocations"),
+        runtime: three("runtime"),
     }
 }
 
@@ -81,8 +82,7 @@ impl World {
         let mut draft = TargetsDraft::next(role, current, &[self.keys.publisher.public()]).unwrap();
         draft.set(path, TargetFile::of_model(path.as_bytes(), Epoch(3)));
         let metadata = draft.sign(now.plus(90 * DAY_MS), &[&self.keys.publisher]).unwrap();
-        let upload = Upload { metadata, files: BTreeMap::new() };
-        self.repository.accept_delegated(PUBLISHER, upload, Self::online(&self.keys), now)
+        self.repository.accept(Change::of(PUBLISHER, metadata), Self::online(&self.keys), now)
     }
 
     pub(crate) fn refresh(&mut self, now: UnixMillis) -> Vec<Persist> {
@@ -162,6 +162,7 @@ impl Mirror {
             "snapshot.json" => vec![keys.snapshot.clone()],
             "timestamp.json" => vec![keys.timestamp.clone()],
             "revocations.json" => vec![keys.revocations.clone()],
+            "runtime.json" => keys.runtime.to_vec(),
             _ => vec![keys.publisher.clone()],
         }
     }

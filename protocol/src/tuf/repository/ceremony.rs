@@ -11,7 +11,9 @@ use crate::tuf::error::{Role, TufError};
 use crate::tuf::key::{Key, RoleKeys, SigningKey, by_id};
 use crate::tuf::metadata::{MetaFile, Root, Snapshot, TargetFile, TopRoles};
 use crate::tuf::signed::{self, Signed};
-use crate::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, REVOCATIONS_ROLE, publisher_role};
+use crate::tuf::{
+    BUNDLE_PATH, REVOCATIONS_PATH, REVOCATIONS_ROLE, RUNTIME_PATHS, RUNTIME_ROLE, publisher_role,
+};
 
 /// Fresh keys for every role. Those of root, targets, publisher and revocations then leave the server.
 #[derive(Debug, Clone)]
@@ -30,9 +32,11 @@ pub struct CeremonyKeys {
     pub publisher: SigningKey,
     /// The key of whoever is on call.
     pub revocations: SigningKey,
+    /// Three holders, two of whom must sign: the only native code that a device takes.
+    pub runtime: [SigningKey; 3],
 }
 
-/// How many of the three holders of root, and of targets, must sign.
+/// How many of the three holders of root, of targets, and of runtime must sign.
 const HOLDERS_NEEDED: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// Makes a repository with one team that has published nothing yet, and nothing revoked.
@@ -57,6 +61,10 @@ pub fn ceremony(
     let revocations = Revocations::default().to_bytes();
     draft.set(REVOCATIONS_PATH, TargetFile::of(&revocations));
     add(on_call, draft.sign(now.plus(lifetimes.revocations_ms), &[&keys.revocations])?);
+    let runtime = Role::Delegated(RUNTIME_ROLE.to_owned());
+    let holders: Vec<_> = keys.runtime.iter().collect();
+    let draft = TargetsDraft::first(runtime.clone());
+    add(runtime, draft.sign(now.plus(lifetimes.runtime_ms), &holders)?);
 
     let root = first_root(keys, now.plus(lifetimes.root_ms));
     let holders: Vec<_> = keys.root.iter().collect();
@@ -89,6 +97,26 @@ pub fn publisher_delegation(team: &TeamId, keys: &[Key], threshold: NonZeroU32) 
     }
 }
 
+/// A delegation to whoever is on call: the deny list and nothing else.
+pub fn revocations_delegation(keys: &[Key], threshold: NonZeroU32) -> DelegatedRole {
+    DelegatedRole {
+        name: REVOCATIONS_ROLE.to_owned(),
+        keys: RoleKeys::of(keys, threshold),
+        is_terminating: true,
+        paths: Paths::Patterns(vec![REVOCATIONS_PATH.to_owned()]),
+    }
+}
+
+/// A delegation to the holders of the runtime keys: agents and inference libraries.
+pub fn runtime_delegation(keys: &[Key], threshold: NonZeroU32) -> DelegatedRole {
+    DelegatedRole {
+        name: RUNTIME_ROLE.to_owned(),
+        keys: RoleKeys::of(keys, threshold),
+        is_terminating: true,
+        paths: Paths::Patterns(vec![RUNTIME_PATHS.to_owned()]),
+    }
+}
+
 fn first_targets(
     keys: &CeremonyKeys,
     bundle: &TrustBundle,
@@ -99,13 +127,9 @@ fn first_targets(
     let publisher = [keys.publisher.public()];
     draft.delegate(publisher_delegation(&keys.team, &publisher, NonZeroU32::MIN), &publisher);
     let on_call = [keys.revocations.public()];
-    let revocations = DelegatedRole {
-        name: REVOCATIONS_ROLE.to_owned(),
-        keys: RoleKeys::of(&on_call, NonZeroU32::MIN),
-        is_terminating: true,
-        paths: Paths::Patterns(vec![REVOCATIONS_PATH.to_owned()]),
-    };
-    draft.delegate(revocations, &on_call);
+    draft.delegate(revocations_delegation(&on_call, NonZeroU32::MIN), &on_call);
+    let runtime = keys.runtime.each_ref().map(SigningKey::public);
+    draft.delegate(runtime_delegation(&runtime, HOLDERS_NEEDED), &runtime);
     let holders: Vec<_> = keys.targets.iter().collect();
     draft.sign(expires, &holders)
 }

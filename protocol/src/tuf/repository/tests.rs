@@ -4,9 +4,11 @@ use super::*;
 use crate::id::TeamId;
 use crate::tuf::bundle::Revocations;
 use crate::tuf::client::Want;
+use crate::tuf::key::Algorithm;
+use crate::tuf::key::Key;
 use crate::tuf::metadata::TargetFile;
 use crate::tuf::testing::{DAY_MS, Device, HOUR_MS, MODEL, NOW, PUBLISHER, World, key};
-use crate::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, REVOCATIONS_ROLE, publisher_role};
+use crate::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, REVOCATIONS_ROLE, RUNTIME_ROLE, publisher_role};
 use std::num::NonZeroU32;
 
 const ONE: NonZeroU32 = NonZeroU32::MIN;
@@ -16,13 +18,9 @@ fn draft(world: &World, name: &str, signer: &SigningKey) -> TargetsDraft {
     TargetsDraft::next(Role::Delegated(name.into()), current, &[signer.public()]).unwrap()
 }
 
-fn upload(metadata: Vec<u8>) -> Upload {
-    Upload { metadata, files: BTreeMap::new() }
-}
-
-fn accept(world: &mut World, name: &str, upload: Upload) -> Result<Vec<Persist>, TufError> {
+fn accept(world: &mut World, change: Change) -> Result<Vec<Persist>, TufError> {
     let online = World::online(&world.keys);
-    world.repository.accept_delegated(name, upload, online, NOW)
+    world.repository.accept(change, online, NOW)
 }
 
 #[test]
@@ -36,7 +34,8 @@ fn the_ceremony_makes_every_role_with_its_threshold_and_life() {
     assert_eq!(world.repository.targets().expires, NOW.plus(180 * DAY_MS));
     assert_eq!(world.repository.timestamp().expires, NOW.plus(DAY_MS));
     let names = world.repository.targets().delegations.as_ref().unwrap();
-    assert_eq!(names.names(), [PUBLISHER, REVOCATIONS_ROLE]);
+    assert_eq!(names.names(), [PUBLISHER, REVOCATIONS_ROLE, RUNTIME_ROLE]);
+    assert_eq!(names.role(RUNTIME_ROLE).unwrap().keys.threshold.get(), 2);
     assert!(names.role(PUBLISHER).unwrap().is_terminating);
 }
 
@@ -88,14 +87,14 @@ fn a_version_that_does_not_follow_is_refused() {
     let mut world = World::new();
     let publisher = world.keys.publisher.clone();
     let again = world.repository.delegated(PUBLISHER).unwrap().to_vec();
-    let refused = accept(&mut world, PUBLISHER, upload(again)).unwrap_err();
+    let refused = accept(&mut world, Change::of(PUBLISHER, again)).unwrap_err();
     assert!(matches!(refused, TufError::Version { expected: 3, offered: 2, .. }), "{refused}");
 
     let skipped = draft(&world, PUBLISHER, &publisher).sign(NOW.plus(DAY_MS), &[&publisher]);
     let role = Role::Delegated(PUBLISHER.into());
     let skipped = TargetsDraft::next(role, skipped.unwrap(), &[publisher.public()]).unwrap();
     let skipped = skipped.sign(NOW.plus(DAY_MS), &[&publisher]).unwrap();
-    let refused = accept(&mut world, PUBLISHER, upload(skipped)).unwrap_err();
+    let refused = accept(&mut world, Change::of(PUBLISHER, skipped)).unwrap_err();
     assert!(matches!(refused, TufError::Version { expected: 3, offered: 4, .. }), "{refused}");
 }
 
@@ -107,17 +106,17 @@ fn what_devices_would_refuse_is_not_published() {
     let next = draft(&world, PUBLISHER, &publisher);
 
     let forged = next.clone().sign(NOW.plus(DAY_MS), &[&stranger]).unwrap();
-    let refused = accept(&mut world, PUBLISHER, upload(forged)).unwrap_err();
+    let refused = accept(&mut world, Change::of(PUBLISHER, forged)).unwrap_err();
     assert_eq!(refused.code(), "tuf.delegated.threshold");
 
     let expired = next.clone().sign(NOW, &[&publisher]).unwrap();
-    let refused = accept(&mut world, PUBLISHER, upload(expired)).unwrap_err();
+    let refused = accept(&mut world, Change::of(PUBLISHER, expired)).unwrap_err();
     assert_eq!(refused.code(), "tuf.delegated.expired");
 
     let mut foreign = next.clone();
     foreign.set("models/audio/speech/1", TargetFile::of(b""));
     let foreign = foreign.sign(NOW.plus(DAY_MS), &[&publisher]).unwrap();
-    let refused = accept(&mut world, PUBLISHER, upload(foreign)).unwrap_err();
+    let refused = accept(&mut world, Change::of(PUBLISHER, foreign)).unwrap_err();
     assert_eq!(refused.code(), "tuf.outside-paths");
 
     let mut further = next.clone();
@@ -125,11 +124,11 @@ fn what_devices_would_refuse_is_not_published() {
     let team = TeamId::parse("vision2").unwrap();
     further.delegate(publisher_delegation(&team, &keys, ONE), &keys);
     let further = further.sign(NOW.plus(DAY_MS), &[&publisher]).unwrap();
-    let refused = accept(&mut world, PUBLISHER, upload(further)).unwrap_err();
+    let refused = accept(&mut world, Change::of(PUBLISHER, further)).unwrap_err();
     assert_eq!(refused.code(), "tuf.subdelegation");
 
     let sound = next.sign(NOW.plus(DAY_MS), &[&publisher]).unwrap();
-    let refused = accept(&mut world, "publisher-audio", upload(sound)).unwrap_err();
+    let refused = accept(&mut world, Change::of("publisher-audio", sound)).unwrap_err();
     assert_eq!(refused.code(), "tuf.unknown-role");
     assert_eq!(*world.repository.files(), before);
 }
@@ -162,13 +161,13 @@ fn revocations_reach_devices_and_need_their_file() {
     next.set(REVOCATIONS_PATH, TargetFile::of(&file));
     let metadata = next.sign(NOW.plus(30 * DAY_MS), &[&on_call]).unwrap();
 
-    let alone = accept(&mut world, REVOCATIONS_ROLE, upload(metadata.clone())).unwrap_err();
+    let alone = accept(&mut world, Change::of(REVOCATIONS_ROLE, metadata.clone())).unwrap_err();
     assert_eq!(alone.code(), "tuf.missing");
     let wrong = BTreeMap::from([(REVOCATIONS_PATH.to_owned(), b"{}".to_vec())]);
-    let wrong = Upload { metadata: metadata.clone(), files: wrong };
-    assert_eq!(accept(&mut world, REVOCATIONS_ROLE, wrong).unwrap_err().code(), "tuf.mismatch");
+    let wrong = Change::of(REVOCATIONS_ROLE, metadata.clone()).with_files(wrong);
+    assert_eq!(accept(&mut world, wrong).unwrap_err().code(), "tuf.mismatch");
     let files = BTreeMap::from([(REVOCATIONS_PATH.to_owned(), file)]);
-    accept(&mut world, REVOCATIONS_ROLE, Upload { metadata, files }).unwrap();
+    accept(&mut world, Change::of(REVOCATIONS_ROLE, metadata).with_files(files)).unwrap();
 
     let mut device = Device::new(world.repository.files());
     let wants = [Want::File(REVOCATIONS_PATH.into())];
@@ -204,16 +203,15 @@ fn a_new_team_publishes_after_the_holders_of_targets_delegate_to_it() {
     targets.delegate(publisher_delegation(&team, &keys, ONE), &keys);
     // Two holders, each at a desk of their own.
     let metadata = targets.sign(NOW.plus(DAY_MS), &[&holders[0]]).unwrap();
-    let online = OnlineKeys { snapshot: &world.keys.snapshot, timestamp: &world.keys.timestamp };
-    let alone = world.repository.accept_targets(upload(metadata.clone()), online, NOW);
+    let alone = accept(&mut world, Change::of("targets", metadata.clone()));
     assert_eq!(alone.unwrap_err().code(), "tuf.targets.threshold");
     let metadata = signed::add_signature(&Role::Targets, &metadata, &holders[2]).unwrap();
-    world.repository.accept_targets(upload(metadata), online, NOW).unwrap();
+    accept(&mut world, Change::of("targets", metadata)).unwrap();
 
     let mut first = TargetsDraft::first(Role::Delegated(name.clone()));
     first.set("models/audio/speech/1", TargetFile::of(b"index"));
     let first = first.sign(NOW.plus(DAY_MS), &[&audio]).unwrap();
-    world.repository.accept_delegated(&name, upload(first), online, NOW).unwrap();
+    accept(&mut world, Change::of(&name, first)).unwrap();
 
     let mut device = Device::new(world.repository.files());
     let wants = ["models/audio/speech/1", MODEL].map(|path| Want::Entry(path.into()));
@@ -229,8 +227,7 @@ fn a_team_whose_delegation_has_ended_is_no_longer_believed() {
     let mut targets = TargetsDraft::after(Role::Targets, world.repository.targets().clone());
     assert!(targets.undelegate(PUBLISHER));
     let metadata = targets.sign(NOW.plus(DAY_MS), &[&holders[0], &holders[1]]).unwrap();
-    let online = OnlineKeys { snapshot: &world.keys.snapshot, timestamp: &world.keys.timestamp };
-    world.repository.accept_targets(upload(metadata), online, NOW).unwrap();
+    accept(&mut world, Change::of("targets", metadata)).unwrap();
 
     let refusal = device.refusal(world.repository.files(), &[Want::Entry(MODEL.into())]);
 
@@ -251,12 +248,13 @@ fn stolen_online_keys_are_replaced_by_a_root() {
     let holders = &world.keys.root;
     let root = root.sign(NOW.plus(DAY_MS), &[&holders[0], &holders[1]]).unwrap();
     let stolen = World::online(&world.keys);
-    let refused = world.repository.accept_root(root.clone(), stolen, NOW).unwrap_err();
+    let refused =
+        world.repository.accept(Change::of("root", root.clone()), stolen, NOW).unwrap_err();
     assert_eq!(refused.code(), "tuf.snapshot.threshold");
     assert_eq!(*world.repository.files(), before);
 
     let online = OnlineKeys { snapshot: &fresh[0], timestamp: &fresh[1] };
-    let changes = world.repository.accept_root(root, online, NOW).unwrap();
+    let changes = world.repository.accept(Change::of("root", root), online, NOW).unwrap();
 
     device.update(world.repository.files(), &[Want::File(BUNDLE_PATH.into())], NOW).unwrap();
     assert_eq!(device.disk["root.json"], world.repository.files()["2.root.json"]);
@@ -281,8 +279,78 @@ fn a_root_that_leaves_targets_unverifiable_is_refused() {
     root.set_keys(&Role::Targets, &[key("fresh").public()], ONE).unwrap();
     let holders = &world.keys.root;
     let root = root.sign(NOW.plus(DAY_MS), &[&holders[0], &holders[1]]).unwrap();
-    let refused = world.repository.accept_root(root, World::online(&world.keys), NOW).unwrap_err();
+    let refused = accept(&mut world, Change::of("root", root)).unwrap_err();
     assert_eq!(refused.code(), "tuf.targets.threshold");
+}
+
+/// The next targets, in which the team has these keys alone.
+fn delegated_to(world: &World, keys: &[Key]) -> Vec<u8> {
+    let team = TeamId::parse("vision").unwrap();
+    let mut targets = TargetsDraft::after(Role::Targets, world.repository.targets().clone());
+    targets.delegate(publisher_delegation(&team, keys, ONE), keys);
+    let holders = &world.keys.targets;
+    targets.sign(NOW.plus(DAY_MS), &[&holders[0], &holders[1]]).unwrap()
+}
+
+#[test]
+fn a_publishers_lost_key_is_replaced_in_one_snapshot() {
+    let mut world = World::new();
+    let mut device = Device::new(world.repository.files());
+    device.update(world.repository.files(), &[Want::Entry(MODEL.into())], NOW).unwrap();
+    let fresh = SigningKey::generate(Algorithm::P256, &[3; 32]).unwrap();
+    let targets = delegated_to(&world, &[fresh.public()]);
+
+    let alone = accept(&mut world, Change::of("targets", targets.clone())).unwrap_err();
+    assert_eq!(alone.code(), "tuf.delegated.threshold");
+    let publisher = world.keys.publisher.clone();
+    let again = draft(&world, PUBLISHER, &publisher).sign(NOW.plus(DAY_MS), &[&fresh]).unwrap();
+    let mut change = Change::of("targets", targets);
+    change.targets.insert(PUBLISHER.into(), again);
+    accept(&mut world, change).unwrap();
+
+    assert!(!world.repository.files().contains_key("4.snapshot.json"), "it took two snapshots");
+    device.update(world.repository.files(), &[Want::Entry(MODEL.into())], NOW).unwrap();
+    let by_thief = draft(&world, PUBLISHER, &fresh).sign(NOW.plus(DAY_MS), &[&publisher]).unwrap();
+    let refused = accept(&mut world, Change::of(PUBLISHER, by_thief)).unwrap_err();
+    assert_eq!(refused.code(), "tuf.delegated.threshold");
+}
+
+#[test]
+fn a_root_with_other_holders_of_targets_brings_targets_that_they_signed() {
+    let mut world = World::new();
+    let mut device = Device::new(world.repository.files());
+    let fresh = key("fresh");
+    let mut root = RootDraft::after(world.repository.root().clone());
+    root.set_keys(&Role::Targets, &[fresh.public()], ONE).unwrap();
+    let holders = &world.keys.root;
+    let root = root.sign(NOW.plus(DAY_MS), &[&holders[0], &holders[1]]).unwrap();
+    let targets = TargetsDraft::after(Role::Targets, world.repository.targets().clone());
+    let mut change = Change::of("root", root);
+    change.targets.insert("targets".into(), targets.sign(NOW.plus(DAY_MS), &[&fresh]).unwrap());
+
+    accept(&mut world, change).unwrap();
+
+    device.update(world.repository.files(), &[Want::Entry(MODEL.into())], NOW).unwrap();
+}
+
+#[test]
+fn a_copy_catches_up_by_any_number_of_versions_and_never_goes_back() {
+    let mut ahead = World::new();
+    let mut behind = ahead.repository.clone();
+    for version in 8..12 {
+        ahead.publish(&format!("models/vision/digits/{version}"), NOW).unwrap();
+    }
+    let newest = ahead.repository.delegated(PUBLISHER).unwrap().to_vec();
+    let online = World::online(&ahead.keys);
+    let change = Change::of(PUBLISHER, newest);
+    let step = behind.accept(change.clone(), online, NOW).unwrap_err();
+    assert_eq!(step.code(), "tuf.delegated.version");
+
+    let change = Change { pace: Pace::CatchUp, ..change };
+    behind.accept(change.clone(), online, NOW).unwrap();
+
+    assert_eq!(behind.delegated(PUBLISHER), ahead.repository.delegated(PUBLISHER));
+    assert_eq!(behind.accept(change, online, NOW).unwrap_err().code(), "tuf.delegated.version");
 }
 
 #[test]
