@@ -33,7 +33,7 @@ use sealift_protocol::tuf::bundle::{Director, Revocations, TrustBundle};
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::metadata::TargetFile;
 use sealift_protocol::tuf::repository::{
-    CeremonyKeys, Lifetimes, OnlineKeys, Repository, TargetsDraft, Upload, ceremony,
+    CeremonyKeys, Lifetimes, OnlineKeys, Repository, TargetsDraft, Change, ceremony,
 };
 use sealift_protocol::tuf::{REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, publisher_role};
 use tokio::net::{TcpListener, TcpStream};
@@ -104,6 +104,7 @@ impl Fleet {
             team: TeamId::parse("vision").unwrap(),
             publisher: key(10),
             revocations: key(11),
+            runtime: key(12),
         };
         let trusted = Director::new(director.verifying_key()).unwrap();
         let mut bundle =
@@ -192,11 +193,10 @@ impl Fleet {
         draft.set(path, target);
         let expires = now().plus(days * 86_400_000);
         let metadata = draft.sign(expires, &[signer]).unwrap();
-        let upload = Upload { metadata, files: BTreeMap::new() };
         let online = OnlineKeys { snapshot: &self.keys.snapshot, timestamp: &self.keys.timestamp };
         // The repository would not take what has expired; an attacker's would.
         let then = now().plus(days.min(0) * 2 * 86_400_000);
-        self.repository.accept_delegated(&role, upload, online, then).unwrap();
+        self.repository.accept(Change::of(&role, metadata), online, then).unwrap();
         let files = self.repository.files().clone();
         self.files().tuf = files;
     }
@@ -227,9 +227,9 @@ impl Fleet {
         draft.set(REVOCATIONS_PATH, TargetFile::of(&bytes));
         let metadata = draft.sign(now().plus(86_400_000), &[signer]).unwrap();
         let files = BTreeMap::from([(REVOCATIONS_PATH.to_owned(), bytes)]);
-        let upload = Upload { metadata, files };
+        let change = Change::of(REVOCATIONS_ROLE, metadata).with_files(files);
         let online = OnlineKeys { snapshot: &self.keys.snapshot, timestamp: &self.keys.timestamp };
-        self.repository.accept_delegated(REVOCATIONS_ROLE, upload, online, now()).unwrap();
+        self.repository.accept(change, online, now()).unwrap();
         let files = self.repository.files().clone();
         self.files().tuf = files;
     }
