@@ -14,7 +14,7 @@ use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
 use sealift_protocol::tuf::client::TARGETS_FOLDER;
 use sealift_protocol::tuf::key::Key;
 use sealift_protocol::tuf::metadata::{Root, Targets};
-use sealift_protocol::tuf::repository::{Change, Lifetimes, Repository};
+use sealift_protocol::tuf::repository::{Change, Lifetimes, Pace, Repository};
 use sealift_protocol::tuf::signed::Signed;
 use sealift_protocol::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, TufError};
 
@@ -242,10 +242,11 @@ impl Trust {
     pub(crate) async fn accept(
         &self,
         change: Change,
-        by: &str,
+        by: (&str, Option<&str>),
         now: UnixMillis,
     ) -> Result<Published, TrustError> {
-        if change.roles().is_empty() {
+        // Whoever catches up may bring nothing but images, which what is signed already has named.
+        if change.roles().is_empty() && change.pace == Pace::Next {
             return Err(TrustError::Empty);
         }
         for _ in 1..ATTEMPTS_MAX {
@@ -260,14 +261,16 @@ impl Trust {
     async fn try_accept(
         &self,
         change: Change,
-        by: &str,
+        (actor, reason): (&str, Option<&str>),
         now: UnixMillis,
     ) -> Result<Published, TrustError> {
         let Opened { mut repository, head } = self.load().await?;
         let roles = change.roles().join(", ");
         let refused = |source| TrustError::Refused { role: roles.clone(), source };
         check_trust_files(&change)?;
-        let uploaded: Vec<_> = change.targets.keys().cloned().collect();
+        // What was published elsewhere may name images that were not brought along; nobody can roll those out here.
+        let is_complete = change.pace == Pace::Next;
+        let uploaded: Vec<_> = change.targets.keys().filter(|_| is_complete).cloned().collect();
         let online = Online::read(&self.folder)?;
         let root = newest_root(&change, &repository).map_err(refused)?;
         let keys = online.of(&root).ok_or(TrustError::Online("snapshot or timestamp"))?;
@@ -283,7 +286,7 @@ impl Trust {
         }
         let detail = format!("timestamp {after}");
         let (action, subject) = ("trust.publish", roles.as_str());
-        let deed = Deed { actor: by, action, subject, reason: None, detail: &detail };
+        let deed = Deed { actor, action, subject, reason, detail: &detail };
         change.audit(&deed, now).await?;
         change.commit().await?;
         tracing::info!(roles, timestamp = after, "trust metadata published");

@@ -5,11 +5,13 @@ pub(crate) mod audit;
 pub(crate) mod device;
 pub(crate) mod drift;
 pub(crate) mod enrol;
+pub(crate) mod key;
 pub(crate) mod login;
 pub(crate) mod model;
 pub(crate) mod rollback;
 pub(crate) mod rollout;
 pub(crate) mod status;
+pub(crate) mod trust;
 
 use std::collections::BTreeMap;
 

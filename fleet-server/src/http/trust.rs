@@ -24,6 +24,7 @@ use super::access::Caller;
 use super::error::ApiError;
 use crate::broker::courier::Courier;
 use crate::clock;
+use crate::limits::REASON_CHARS_MAX;
 use crate::trust::{Trust, TrustError};
 
 /// Targets metadata of 5 MiB in base64, and a deny list.
@@ -140,7 +141,7 @@ async fn publish(
     } else {
         Change::of(&role, body.into())
     };
-    let published = roles.trust.accept(change, by, clock::now()).await?;
+    let published = roles.trust.accept(change, (by, None), clock::now()).await?;
     roles.courier.hint(published.timestamp).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -161,6 +162,9 @@ struct Together {
     /// Whether versions may be left out, since they were published elsewhere.
     #[serde(default)]
     catch_up: bool,
+    /// Why; kept in the audit log.
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// Publishes the next metadata of several roles in one snapshot: all of it, or nothing.
@@ -174,13 +178,19 @@ async fn change(
 ) -> Result<StatusCode, ApiError> {
     let by = caller.may_publish()?;
     let together: Together = read_json(&body)?;
+    let reason = together.reason.filter(|reason| !reason.is_empty());
+    if reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARS_MAX) {
+        let detail = format!("the reason has more than {REASON_CHARS_MAX} characters");
+        return Err(ApiError::invalid("trust.reason", detail));
+    }
     let change = Change {
         roots: together.roots.iter().map(|text| decode(text)).collect::<Result<_, _>>()?,
         targets: decode_all(together.roles)?,
         files: decode_all(together.files)?,
         pace: if together.catch_up { Pace::CatchUp } else { Pace::Next },
     };
-    let published = roles.trust.accept(change, by, clock::now()).await?;
+    let asker = (by, reason.as_deref());
+    let published = roles.trust.accept(change, asker, clock::now()).await?;
     roles.courier.hint(published.timestamp).await;
     Ok(StatusCode::NO_CONTENT)
 }
