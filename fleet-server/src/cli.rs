@@ -24,6 +24,8 @@ use crate::trust::keys;
 const LOG_DEFAULT: &str =
     "info,rmqtt=warn,rmqtt_net=error,rmqtt_retainer=warn,sqlx=warn,hyper=warn";
 
+/// A passphrase that is guessed in an afternoon protects nothing.
+const PASSPHRASE_CHARS_MIN: usize = 12;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 mod operator;
@@ -260,7 +262,26 @@ fn hold_ceremony(init: &Init) -> Result<()> {
         offline: &init.offline,
         metadata: &config.ceremony_metadata(),
     };
-    let fleet = Fleet { tenant: &config.tenant, teams: &init.teams, hosts: &init.hosts };
+    // Never an argument: those are seen by everybody on the machine.
+    let passphrase = std::env::var("SEALIFT_PASSPHRASE").ok().filter(|it| !it.is_empty());
+    if passphrase.is_none() {
+        write_error(
+            "the offline keys are under no passphrase: keep them on an encrypted medium, or set SEALIFT_PASSPHRASE",
+        );
+    }
+    if let Some(passphrase) = &passphrase {
+        let chars = passphrase.chars().count();
+        anyhow::ensure!(
+            chars >= PASSPHRASE_CHARS_MIN,
+            "SEALIFT_PASSPHRASE has {chars} characters, at least {PASSPHRASE_CHARS_MIN} are needed"
+        );
+    }
+    let fleet = Fleet {
+        tenant: &config.tenant,
+        teams: &init.teams,
+        hosts: &init.hosts,
+        passphrase: passphrase.as_deref(),
+    };
     Ok(ceremony::hold(folders, fleet, clock::now())?)
 }
 

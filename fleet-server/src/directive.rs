@@ -7,7 +7,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use sealift_protocol::codec::CodecError;
 use sealift_protocol::directive::{DesiredSlot, Directive};
 use sealift_protocol::id::{DeviceId, Generation, TenantId, UnixMillis};
-use sealift_protocol::tuf::key::{Key, KeyId};
+use sealift_protocol::tuf::key::{Key, KeyId, SigningKey as RoleKey};
 
 use crate::trust::keys::{self, KeyError};
 use crate::trust::online::OnlineRole;
@@ -47,9 +47,8 @@ impl Director {
     pub(crate) fn follow(&self, folder: &Path, obeyed: &[KeyId]) -> Result<bool, KeyError> {
         let mut present = self.present();
         let waiting = OnlineRole::Director.read(folder)?;
-        let next = waiting.iter().map(sealift_protocol::tuf::key::SigningKey::id);
-        if let Some(next) = next.last().filter(|next| *next != present.id && obeyed.contains(next))
-        {
+        let next = waiting.last().map(RoleKey::id);
+        if let Some(next) = next.filter(|next| *next != present.id && obeyed.contains(next)) {
             OnlineRole::Director.succeed(folder)?;
             present.key = keys::read_ed25519(&folder.join(keys::DIRECTOR))?;
             tracing::info!(before = %present.id, key = %next, "director key replaced");

@@ -121,7 +121,8 @@ pub(crate) const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET", "/api/v1/audit/verify", P::Audit),
     ("GET", "/api/v1/trust/revocations", P::Read),
     ("GET", "/api/v1/trust/roles", P::Read),
-    ("PUT", "/api/v1/trust/changes", P::Publish),
+    // As for one role.
+    ("PUT", "/api/v1/trust/changes", P::Withdraw),
     ("POST", "/api/v1/trust/keys/{role}", P::Configure),
     // Any role but `revocations` takes `Publish` as well, which the handler asks for.
     ("PUT", "/api/v1/trust/roles/{role}", P::Withdraw),

@@ -18,7 +18,7 @@ use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
 use sealift_protocol::tuf::client::TARGETS_FOLDER;
 use sealift_protocol::tuf::key::Key;
 use sealift_protocol::tuf::metadata::{Root, Targets};
-use sealift_protocol::tuf::repository::{Change, Lifetimes, Repository};
+use sealift_protocol::tuf::repository::{Change, Lifetimes, Pace, Repository};
 use sealift_protocol::tuf::signed::Signed;
 use sealift_protocol::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, TufError};
 
@@ -290,7 +290,8 @@ impl Trust {
         change: Change,
         because: Because<'_>,
     ) -> Result<Published, TrustError> {
-        if change.roles().is_empty() {
+        // Whoever catches up may bring nothing but images, which what is signed already has named.
+        if change.roles().is_empty() && change.pace == Pace::Next {
             return Err(TrustError::Empty);
         }
         for _ in 1..ATTEMPTS_MAX {
@@ -312,7 +313,9 @@ impl Trust {
         let roles = change.roles().join(", ");
         let refused = |source| TrustError::Refused { role: roles.clone(), source };
         check_trust_files(&change)?;
-        let uploaded: Vec<_> = change.targets.keys().cloned().collect();
+        // What was published elsewhere may name images that were not brought along; nobody can roll those out here.
+        let is_complete = change.pace == Pace::Next;
+        let uploaded: Vec<_> = change.targets.keys().filter(|_| is_complete).cloned().collect();
         let online = Online::read(&self.folder)?;
         let root = newest_root(&change, &repository).map_err(refused)?;
         let keys = online.of(&root).ok_or(TrustError::Online("snapshot or timestamp"))?;

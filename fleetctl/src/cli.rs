@@ -8,9 +8,15 @@ use sealift_protocol::api::RollbackTarget;
 use sealift_protocol::audit::AuditKey;
 use sealift_protocol::id::{AlertId, DeviceId, ModelName, RolloutId, TenantId, Version};
 
+mod enrol;
+mod keys;
 mod people;
 
+pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
+pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
+
+use crate::trust::publish::Holding;
 
 /// Steers a Sealift fleet.
 #[derive(Debug, Parser)]
@@ -54,6 +60,12 @@ pub(crate) enum Command {
     /// Models, versions and their images.
     #[command(subcommand)]
     Model(Model),
+    /// Keys that sign for the fleet.
+    #[command(subcommand)]
+    Key(Key),
+    /// What those keys sign: ceremonies, sticks.
+    #[command(subcommand)]
+    Trust(Trust),
     /// Rollouts.
     #[command(subcommand)]
     Rollout(Rollout),
@@ -159,124 +171,6 @@ pub(crate) enum Device {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Enrol {
-    /// Makes a token; it is shown this once.
-    Create {
-        /// `key=value` that the device gets; may be repeated.
-        #[arg(short = 'l', long = "label")]
-        labels: Vec<String>,
-        /// The only device id that may be taken.
-        #[arg(long)]
-        device: Option<DeviceId>,
-        /// How many devices may use it.
-        #[arg(long, default_value_t = 1)]
-        uses: u32,
-        /// Seconds until it expires.
-        #[arg(long, default_value_t = 3_600)]
-        expires_in_s: u32,
-    },
-    /// Lists tokens.
-    List,
-    /// Makes a token worthless.
-    Revoke {
-        /// As listed.
-        id: String,
-    },
-    /// Claims: what a batch of devices carries from the factory.
-    #[command(subcommand)]
-    Claim(EnrolClaim),
-    /// Lists devices that wait to be approved.
-    Pending,
-    /// Lets devices in that wait.
-    Approve(EnrolApprove),
-    /// Refuses a device that waits.
-    Deny {
-        /// As `pending` lists it.
-        id: String,
-        /// Why; the device is told, and the audit log keeps it.
-        #[arg(long)]
-        reason: String,
-    },
-    /// Serial numbers registered beforehand: their devices need no approval.
-    #[command(subcommand)]
-    Serials(EnrolSerials),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum EnrolClaim {
-    /// Makes a claim and writes its file, which holds a private key that the server never sees.
-    Create {
-        /// What to call the batch.
-        #[arg(long)]
-        batch: String,
-        /// How many devices may be enrolled by it.
-        #[arg(long)]
-        max: u32,
-        /// Until when, as `90d` or `12h`.
-        #[arg(long, default_value = "90d", value_parser = seconds)]
-        expires: u32,
-        /// `key=value` that the devices get; may be repeated.
-        #[arg(short = 'l', long = "label")]
-        labels: Vec<String>,
-        /// Where to write the claim; it must not be there yet.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Lists claims.
-    List,
-    /// Makes a claim worthless; devices that are enrolled stay.
-    Revoke {
-        /// As listed.
-        id: String,
-    },
-}
-
-#[derive(Debug, Args)]
-#[group(id = "whom", required = true, multiple = true)]
-pub(crate) struct EnrolApprove {
-    /// As `pending` lists it; may be repeated.
-    #[arg(group = "whom", conflicts_with = "all")]
-    pub(crate) ids: Vec<String>,
-    /// All that wait.
-    #[arg(long, group = "whom")]
-    pub(crate) all: bool,
-    /// With `--all`: only those that would get this `key=value`; may be repeated.
-    #[arg(short = 'l', long = "label", requires = "all")]
-    pub(crate) labels: Vec<String>,
-    /// With `--all`: only those of this batch.
-    #[arg(long, requires = "all")]
-    pub(crate) batch: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum EnrolSerials {
-    /// Registers those of a CSV file: a column `serial`, perhaps `device`, and every other one is a label.
-    Add {
-        /// The file.
-        file: PathBuf,
-        /// Only for claims of this batch.
-        #[arg(long)]
-        batch: Option<String>,
-    },
-    /// Lists serial numbers, and which devices have used them.
-    List,
-}
-
-fn seconds(text: &str) -> Result<u32, String> {
-    let wrong = || format!("`{text}` is not a time such as `90d`, `12h`, `30m` or `45s`");
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
-    let unit_s = match unit {
-        "d" => 86_400,
-        "h" => 3_600,
-        "m" => 60,
-        "s" => 1,
-        _ => return Err(wrong()),
-    };
-    let number: u32 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(unit_s).ok_or_else(wrong)
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum Model {
     /// Lists models and their versions.
     List,
@@ -308,18 +202,25 @@ pub(crate) enum Model {
         /// `team/name@version`.
         #[arg(value_parser = model_version)]
         version: (ModelName, Version),
-        /// PKCS#8 PEM of the publisher's key; repeated for a threshold of several.
-        #[arg(long = "key", required = true)]
-        keys: Vec<PathBuf>,
-        /// The first root of this fleet's trust, to begin from; otherwise the one remembered, or the server's on first use.
-        #[arg(long)]
-        root: Option<PathBuf>,
+        #[command(flatten)]
+        holding: Holding,
         /// The security epoch of the image.
         #[arg(long, default_value_t = 1)]
         epoch: u64,
         /// Days until the signature has to be renewed.
         #[arg(long, default_value_t = 90)]
         expires_days: u32,
+    },
+    /// Puts a version on the deny list: devices take it no more, and what they do where it runs is in its policy.
+    Revoke {
+        /// `team/name@version`.
+        #[arg(value_parser = model_version)]
+        version: (ModelName, Version),
+        /// Why; kept in the audit log.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        holding: Holding,
     },
     /// Checks a version as a device would: signatures, then every byte.
     Verify {
@@ -383,15 +284,9 @@ pub(crate) struct Revocation {
     /// Why; kept in the audit log, and shown with the entry.
     #[arg(long)]
     pub(crate) reason: String,
-    /// PKCS#8 PEM of a key of the role `revocations`; it never leaves this machine.
-    #[arg(long = "key", required = true)]
-    pub(crate) keys: Vec<PathBuf>,
-    /// The first root of this fleet's trust, as for `model sign`.
-    #[arg(long)]
-    pub(crate) root: Option<PathBuf>,
-    /// Days until the list has to be signed again.
-    #[arg(long, default_value_t = 30)]
-    pub(crate) expires_days: u32,
+    /// With a key of the role `revocations`.
+    #[command(flatten)]
+    pub(crate) holding: Holding,
     /// Takes it off the list again. A version stays in quarantine.
     #[arg(long)]
     pub(crate) undo: bool,

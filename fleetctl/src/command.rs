@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod device;
 pub(crate) mod drift;
 pub(crate) mod enrol;
+pub(crate) mod key;
 pub(crate) mod login;
 pub(crate) mod model;
 pub(crate) mod revoke;
@@ -14,6 +15,7 @@ pub(crate) mod rollout;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod trust;
 
 use std::collections::BTreeMap;
 

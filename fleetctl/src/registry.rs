@@ -54,7 +54,7 @@ pub(crate) async fn push(client: &Client, image: &Image) -> anyhow::Result<Pushe
 }
 
 /// Uploads a blob in one piece, unless it is there; returns whether it was sent.
-async fn push_blob(
+pub(crate) async fn push_blob(
     client: &Client,
     model: &ModelName,
     digest: Digest,
@@ -81,7 +81,7 @@ async fn push_blob(
 }
 
 /// Returns what the registry warns of: that it will not list the image.
-async fn push_manifest(
+pub(crate) async fn push_manifest(
     client: &Client,
     model: &ModelName,
     reference: &str,
@@ -119,6 +119,16 @@ async fn delete_manifest(client: &Client, model: &ModelName, digest: Digest) -> 
     let path = format!("/v2/{model}/manifests/{digest}");
     send(client.request(Method::DELETE, &path)?).await?;
     Ok(())
+}
+
+/// Whether the registry has a manifest by this tag or digest.
+pub(crate) async fn has_manifest(
+    client: &Client,
+    model: &ModelName,
+    reference: &str,
+) -> anyhow::Result<bool> {
+    let head = client.request(Method::HEAD, &format!("/v2/{model}/manifests/{reference}"))?;
+    Ok(head.send().await?.status() == StatusCode::OK)
 }
 
 /// Reads a manifest by tag or digest; the caller checks its digest.

@@ -1,164 +1,48 @@
-//! The publisher's side of trust: follow the fleet's metadata, sign the next version of the publisher's own, check an image as a device would.
+//! The side of those who hold keys: follow the fleet's metadata from a root that is trusted, make the next version, sign it, hand it in.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use jiff::Timestamp;
-use reqwest::{Method, StatusCode};
-use sealift_protocol::api::{CosignNew, RolloutView};
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::{Approval, Cosignature};
-use sealift_protocol::id::{Epoch, ModelName, TenantId, UnixMillis, Version};
-use sealift_protocol::image::{ImageManifest, ModelIndex};
+use sealift_protocol::id::UnixMillis;
 use sealift_protocol::tuf::client::{Client as TufClient, Persist, RoleNames, Want};
-use sealift_protocol::tuf::key::SigningKey;
-use sealift_protocol::tuf::metadata::TargetFile;
-use sealift_protocol::tuf::repository::TargetsDraft;
-use sealift_protocol::tuf::{Role, TufError, model_path, publisher_role};
-use serde::Serialize;
+use sealift_protocol::tuf::metadata::{TargetFile, Targets};
+use sealift_protocol::tuf::signed::Signed;
+use sealift_protocol::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, Role, TufError};
 
-use crate::client::{Client, send};
+use crate::client::Client;
 use crate::context;
 use crate::output::note;
-use crate::registry;
 
+pub(crate) mod approve;
+pub(crate) mod change;
 pub(crate) mod deny;
+pub(crate) mod difference;
+pub(crate) mod edit;
+pub(crate) mod model;
+pub(crate) mod publish;
+pub(crate) mod role;
+pub(crate) mod stick;
+pub(crate) mod view;
+
+use view::{Source, View, sample_path};
 
 /// The anchor of trust among the files that are kept.
 const ROOT_FILE: &str = "root.json";
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Roots that one repository has had at most; one a week for ten years.
+const ROOTS_MAX: u64 = 512;
 
-/// What is to be signed, with what.
-pub(crate) struct Signing {
-    pub(crate) model: ModelName,
-    pub(crate) version: Version,
-    pub(crate) epoch: Epoch,
-    pub(crate) keys: Vec<PathBuf>,
-    pub(crate) root: Option<PathBuf>,
-    pub(crate) expires_days: u32,
-}
-
-/// What was signed.
-#[derive(Debug, Serialize)]
-pub(crate) struct Signed {
-    pub(crate) target: String,
-    pub(crate) digest: Digest,
-    pub(crate) role: String,
-    pub(crate) metadata_version: u64,
-    pub(crate) expires: UnixMillis,
-}
-
-/// What was checked.
-#[derive(Debug, Serialize)]
-pub(crate) struct Checked {
-    pub(crate) target: String,
-    pub(crate) digest: Digest,
-    pub(crate) role: String,
-    pub(crate) blobs: usize,
-    pub(crate) size_bytes: u64,
-}
-
-/// Adds a pushed version to the publisher's targets and signs them. The server gets signed bytes, never a key.
-pub(crate) async fn sign(client: &Client, signing: &Signing) -> anyhow::Result<Signed> {
-    let keys =
-        signing.keys.iter().map(|path| read_key(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let role = publisher_role(signing.model.team());
-    let target = model_path(&signing.model, &signing.version);
-    let index = registry::manifest(client, &signing.model, signing.version.as_str())
-        .await
-        .with_context(|| format!("{}@{} is not pushed", signing.model, signing.version))?;
-    ModelIndex::parse(&index)?;
-
-    let mut trust = Trust::open(client, signing.root.as_deref()).await?;
-    trust.update_top(client).await?;
-    let current = trust.newest(client, &role).await?;
-    let public: Vec<_> = keys.iter().map(SigningKey::public).collect();
-    let delegated = Role::Delegated(role.clone());
-    let mut draft = TargetsDraft::next(delegated, current, &public).with_context(|| {
-        format!("the present metadata of {role} is not signed by the keys given")
-    })?;
-    draft.set(&target, TargetFile::of_model(&index, signing.epoch));
-    let metadata_version = draft.version();
-    let expires = now().plus(i64::from(signing.expires_days) * DAY_MS);
-    let metadata = draft.sign(expires, &keys.iter().collect::<Vec<_>>())?;
-
-    let request = client
-        .request(Method::PUT, &format!("/api/v1/trust/roles/{role}"))?
-        .header("content-type", "application/json")
-        .body(metadata);
-    send(request).await?;
-    Ok(Signed { target, digest: Digest::of(&index), role, metadata_version, expires })
-}
-
-/// Checks signatures from the root down, then that every blob has the bytes that were signed.
-pub(crate) async fn verify(
-    client: &Client,
-    model: &ModelName,
-    version: &Version,
-    root: Option<&Path>,
-) -> anyhow::Result<Checked> {
-    let target = model_path(model, version);
-    let mut trust = Trust::open(client, root).await?;
-    trust.update(client, &target).await?;
-    let entry = trust.client.target(&target)?.clone();
-    let digest = entry.digest().context("the publisher signed no SHA-256 of the image")?;
-    let index = registry::manifest(client, model, &digest.to_string()).await?;
-    entry.check(&target, &index)?;
-    let (mut blobs, mut size_bytes) = (0, index.len() as u64);
-    for variant in ModelIndex::parse(&index)?.variants() {
-        let digest = variant.manifest.digest;
-        let bytes = registry::manifest(client, model, &digest.to_string()).await?;
-        ensure!(Digest::of(&bytes) == digest, "manifest {digest} has other bytes than signed");
-        let manifest = ImageManifest::parse(&bytes)?;
-        let layers = manifest.layers().iter().map(|layer| &layer.blob);
-        for blob in layers.chain([manifest.config()]) {
-            size_bytes += registry::blob(client, model, blob.digest, blob.size).await?.len() as u64;
-            blobs += 1;
-        }
-    }
-    let role = publisher_role(model.team());
-    Ok(Checked { target, digest, role, blobs, size_bytes })
-}
-
-/// Signs, as an operator, that a rollout may bring the image that its publisher has signed.
-pub(crate) async fn approve(
-    client: &Client,
-    view: &RolloutView,
-    tenant: &TenantId,
-    (key, root): (&Path, Option<&Path>),
-) -> anyhow::Result<CosignNew> {
-    let campaign = view.campaign.context("the rollout was made by an older server")?;
-    let target = model_path(&view.model, &view.version);
-    let mut trust = Trust::open(client, root).await?;
-    trust.update(client, &target).await?;
-    let approval = Approval {
-        tenant: tenant.clone(),
-        campaign,
-        model: view.model.clone(),
-        version: view.version.clone(),
-        index: trust.client.target(&target)?.digest().context("the publisher signed no SHA-256")?,
-    };
-    let pem = fs::read_to_string(key).with_context(|| format!("cannot read {}", key.display()))?;
-    let key = ed25519_dalek::SigningKey::from_pkcs8_pem(&pem)
-        .with_context(|| format!("{} is not an Ed25519 key in PKCS#8 PEM", key.display()))?;
-    let Cosignature(bytes) = approval.sign(&key)?;
-    Ok(CosignNew { cosignature: STANDARD.encode(bytes) })
-}
-
-fn read_key(path: &Path) -> anyhow::Result<SigningKey> {
-    let pem =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    SigningKey::from_pem(&pem)
-        .with_context(|| format!("{} is not an Ed25519 key in PKCS#8 PEM", path.display()))
-}
-
-fn now() -> UnixMillis {
+/// The present time.
+pub(crate) fn now() -> UnixMillis {
     UnixMillis(Timestamp::now().as_millisecond())
+}
+
+/// The digest by which the registry names a signed image.
+pub(crate) fn digest_of(entry: &TargetFile) -> anyhow::Result<Digest> {
+    entry.digest().context("the publisher signed no SHA-256 of the image")
 }
 
 /// Why an update of the metadata stopped.
@@ -170,19 +54,29 @@ enum Unfollowed {
     Other(#[from] anyhow::Error),
 }
 
+/// Which expired metadata a caller can do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// None: what is expired may hide something newer.
+    Refused,
+    /// Those that people sign: signing is what renews them. The server's own must be fresh.
+    Renewed,
+    /// All: the holder sits at a machine without a network, and the server looks again.
+    Allowed,
+}
+
 /// The fleet's metadata as far as it is verified, kept between calls so that it can never go back.
-struct Trust {
+pub(crate) struct Trust {
     client: TufClient,
     files: BTreeMap<String, Vec<u8>>,
-    directory: PathBuf,
+    /// Where it is kept; none for what is on a stick.
+    directory: Option<PathBuf>,
 }
 
 impl Trust {
     /// Opens what is kept for this server; the first time it begins with `root`, or with the server's word for it.
-    async fn open(client: &Client, root: Option<&Path>) -> anyhow::Result<Self> {
-        let host = client.base().host_str().unwrap_or("server");
-        let port = client.base().port_or_known_default().unwrap_or_default();
-        let directory = context::directory()?.join("trust").join(format!("{host}-{port}"));
+    pub(crate) async fn open(client: &Client, root: Option<&Path>) -> anyhow::Result<Self> {
+        let directory = directory_of(client)?;
         fs::create_dir_all(&directory)?;
         let mut files = read_directory(&directory)?;
         if let Some(root) = root {
@@ -190,47 +84,104 @@ impl Trust {
                 fs::read(root).with_context(|| format!("cannot read {}", root.display()))?;
             files.insert(ROOT_FILE.to_owned(), bytes);
         } else if !files.contains_key(ROOT_FILE) {
-            let bytes = fetch(client, "1.root.json").await?.context("the server has no root")?;
+            let first = Source::Server(client).fetch("1.root.json").await?;
+            let bytes = first.context("the server has no root")?;
             note(&format!("trusting the fleet's root on first use: {}", Digest::of(&bytes)));
             files.insert(ROOT_FILE.to_owned(), bytes);
         }
         let tuf = TufClient::open(files.clone(), RoleNames::Plain)?;
-        let mut trust = Self { client: tuf, files, directory };
+        let mut trust = Self { client: tuf, files, directory: Some(directory) };
         let root = trust.client.root().bytes().to_vec();
         trust.keep(vec![Persist::Write { name: ROOT_FILE.to_owned(), bytes: root }])?;
         Ok(trust)
     }
 
-    /// Brings root, timestamp, snapshot and top-level targets up to date.
-    async fn update_top(&mut self, client: &Client) -> anyhow::Result<()> {
-        self.client.refresh(now());
-        Ok(self.follow(client).await?)
+    /// Begins from an anchor, without anything that was seen before, and keeps nothing.
+    pub(crate) fn anchored(anchor: Vec<u8>) -> anyhow::Result<Self> {
+        let files = BTreeMap::from([(ROOT_FILE.to_owned(), anchor)]);
+        let client = TufClient::open(files.clone(), RoleNames::Plain)?;
+        Ok(Self { client, files, directory: None })
     }
 
-    /// The newest metadata of a delegated role as the snapshot lists it, for its holder, who checks whether it is signed by his own key:
-    /// expired metadata must not keep him from signing the next.
-    async fn newest(&self, client: &Client, role: &str) -> anyhow::Result<Vec<u8>> {
-        let unknown = || format!("the fleet's trust delegates nothing to {role}");
-        let snapshot = self.client.snapshot().with_context(unknown)?;
-        let listed = snapshot.meta.get(&format!("{role}.json")).with_context(unknown)?;
-        let file = format!("{}.{role}.json", listed.version);
-        fetch(client, &file).await?.with_context(|| format!("the server has lost {file}"))
-    }
-
-    /// Brings the metadata up to date, down to the roles that may name `target`; whether one does is not asked here.
-    async fn update(&mut self, client: &Client, target: &str) -> anyhow::Result<()> {
-        self.client.refresh(now());
-        self.follow(client).await?;
-        self.client.want(Want::Entry(target.to_owned()));
-        match self.follow(client).await {
-            Err(Unfollowed::Tuf(TufError::NoTarget { .. })) => Ok(()),
-            followed => Ok(followed?),
+    /// Follows the metadata to their newest version and puts together what people sign.
+    pub(crate) async fn view(
+        &mut self,
+        source: Source<'_>,
+        expired: Expired,
+    ) -> anyhow::Result<View> {
+        let (now, never) = (now(), UnixMillis(0));
+        let at = if expired == Expired::Allowed { never } else { now };
+        match self.follow_all(source, at).await {
+            Err(Unfollowed::Tuf(error @ TufError::Expired { .. }))
+                if expired == Expired::Renewed && is_signed_by_people(&error) =>
+            {
+                note(&format!("{error}; going on, since signing is what renews it"));
+                self.follow_all(source, never).await?;
+                let is_fresh = self.client.timestamp().is_some_and(|it| it.expires > now);
+                ensure!(is_fresh, "the server's timestamp has expired too: is it running?");
+            }
+            followed => followed?,
         }
+        let snapshot = self.client.snapshot().context("no snapshot is verified")?.clone();
+        View::of(&self.files, self.roots(source).await?, &snapshot)
     }
 
-    async fn follow(&mut self, client: &Client) -> Result<(), Unfollowed> {
+    /// Follows everything, with this time for the expiry of all that is checked.
+    async fn follow_all(&mut self, source: Source<'_>, at: UnixMillis) -> Result<(), Unfollowed> {
+        self.client.refresh(at);
+        self.follow(source).await?;
+        for want in self.wants()? {
+            self.client.want(want);
+            match self.follow(source).await {
+                Err(Unfollowed::Tuf(TufError::NoTarget { .. } | TufError::Unlisted { .. })) => (),
+                followed => followed?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One entry for each delegated role, which makes the client load it, and the two files.
+    fn wants(&self) -> anyhow::Result<Vec<Want>> {
+        let root = self.client.root();
+        let bytes = self.files.get(&Role::Targets.file()).context("no targets are verified")?;
+        let targets = Signed::<Targets>::parse(Role::Targets, bytes.clone())?
+            .verify(root.authority(&root.roles.targets))?;
+        let delegations = targets.delegations.iter();
+        let roles = delegations.flat_map(|delegations| {
+            delegations.names().into_iter().filter_map(|name| delegations.role(name))
+        });
+        let samples = roles.filter_map(|role| sample_path(&role.paths)).map(Want::Entry);
+        let files = [BUNDLE_PATH, REVOCATIONS_PATH].map(|path| Want::File(path.to_owned()));
+        Ok(samples.chain(files).collect())
+    }
+
+    async fn roots(&self, source: Source<'_>) -> anyhow::Result<Vec<Vec<u8>>> {
+        let newest = self.client.root();
+        let mut roots = Vec::new();
+        for version in 1..newest.version.min(ROOTS_MAX) {
+            let file = Role::Root.versioned_file(version);
+            roots.push(source.fetch(&file).await?.with_context(|| format!("{file} is missing"))?);
+        }
+        roots.push(newest.bytes().to_vec());
+        Ok(roots)
+    }
+
+    /// Follows the metadata down to the roles that may name `target`, and says what they say of it.
+    pub(crate) async fn target(
+        &mut self,
+        source: Source<'_>,
+        target: &str,
+    ) -> anyhow::Result<TargetFile> {
+        self.client.refresh(now());
+        self.follow(source).await?;
+        self.client.want(Want::Entry(target.to_owned()));
+        self.follow(source).await?;
+        Ok(self.client.target(target)?.clone())
+    }
+
+    async fn follow(&mut self, source: Source<'_>) -> Result<(), Unfollowed> {
         while let Some(need) = self.client.need()? {
-            let answer = fetch(client, &need.file).await?;
+            let answer = source.fetch(&need.file).await?;
             let changes = self.client.on(answer)?;
             self.keep(changes)?;
         }
@@ -239,15 +190,17 @@ impl Trust {
 
     fn keep(&mut self, changes: Vec<Persist>) -> anyhow::Result<()> {
         for change in changes {
-            let file = self.directory.join(change.name().replace('/', "_"));
+            let file = self.directory.as_ref().map(|it| it.join(change.name().replace('/', "_")));
             match change {
                 Persist::Write { name, bytes } => {
-                    fs::write(&file, &bytes)?;
+                    if let Some(file) = file {
+                        fs::write(&file, &bytes)?;
+                    }
                     self.files.insert(name, bytes);
                 }
                 Persist::Remove { name } => {
                     self.files.remove(&name);
-                    if file.exists() {
+                    if let Some(file) = file.filter(|file| file.exists()) {
                         fs::remove_file(&file)?;
                     }
                 }
@@ -255,6 +208,16 @@ impl Trust {
         }
         Ok(())
     }
+}
+
+fn is_signed_by_people(error: &TufError) -> bool {
+    matches!(error, TufError::Expired { role: Role::Root | Role::Targets | Role::Delegated(_), .. })
+}
+
+fn directory_of(client: &Client) -> anyhow::Result<PathBuf> {
+    let host = client.base().host_str().unwrap_or("server");
+    let port = client.base().port_or_known_default().unwrap_or_default();
+    Ok(context::directory()?.join("trust").join(format!("{host}-{port}")))
 }
 
 fn read_directory(directory: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
@@ -266,12 +229,4 @@ fn read_directory(directory: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>>
         }
     }
     Ok(files)
-}
-
-async fn fetch(client: &Client, file: &str) -> anyhow::Result<Option<Vec<u8>>> {
-    let response = client.request(Method::GET, &format!("/tuf/{file}"))?.send().await?;
-    if response.status() == StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
-    Ok(Some(response.error_for_status()?.bytes().await?.to_vec()))
 }

@@ -177,10 +177,7 @@ async fn publish(
     let is_bundle = headers.get(CONTENT_TYPE).is_some_and(|it| it == UPLOAD_TYPE);
     let (change, reason) = if is_bundle {
         let WithFiles { metadata, files, reason } = read_json(&body)?;
-        if reason.chars().count() > REASON_CHARS_MAX {
-            let detail = format!("a reason has at most {REASON_CHARS_MAX} characters");
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "trust.upload", detail));
-        }
+        check_reason(&reason)?;
         (Change::of(&role, decode(&metadata)?).with_files(decode_all(files)?), reason)
     } else {
         (Change::of(&role, body.into()), String::new())
@@ -250,6 +247,9 @@ struct Together {
     /// Whether versions may be left out, since they were published elsewhere.
     #[serde(default)]
     catch_up: bool,
+    /// Why; kept in the audit log.
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// Publishes the next metadata of several roles in one snapshot: all of it, or nothing.
@@ -261,18 +261,21 @@ async fn change(
     caller: Caller,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
-    let by = caller.may(Permission::Publish)?;
     let together: Together = read_json(&body)?;
+    let reason = together.reason.unwrap_or_default();
+    check_reason(&reason)?;
     if together.roles.contains_key(REVOCATIONS) {
         caller.has_stepped_up(&roles.auth, clock::now())?;
     }
+    let is_denial = together.roots.is_empty() && together.roles.keys().all(|it| it == REVOCATIONS);
+    let by = if is_denial { caller.name() } else { caller.may(Permission::Publish)? };
     let change = Change {
         roots: together.roots.iter().map(|text| decode(text)).collect::<Result<_, _>>()?,
         targets: decode_all(together.roles)?,
         files: decode_all(together.files)?,
         pace: if together.catch_up { Pace::CatchUp } else { Pace::Next },
     };
-    let because = Because { by, reason: "", now: clock::now() };
+    let because = Because { by, reason: &reason, now: clock::now() };
     roles.follow(roles.trust.accept(change, because).await?).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -291,6 +294,14 @@ async fn prepare_key(
     let key = roles.trust.prepare_key(&role, by, clock::now()).await?;
     let json = HeaderValue::from_static("application/json");
     Ok(([(CONTENT_TYPE, json)], key.to_json()).into_response())
+}
+
+fn check_reason(reason: &str) -> Result<(), ApiError> {
+    if reason.chars().count() <= REASON_CHARS_MAX {
+        return Ok(());
+    }
+    let detail = format!("a reason has at most {REASON_CHARS_MAX} characters");
+    Err(ApiError::invalid("trust.reason", detail))
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {

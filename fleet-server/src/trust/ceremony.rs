@@ -76,6 +76,8 @@ pub(crate) struct Fleet<'a> {
     pub(crate) teams: &'a [TeamId],
     /// What devices call the server.
     pub(crate) hosts: &'a [String],
+    /// What the offline keys are put under; nothing, on a medium that is encrypted itself.
+    pub(crate) passphrase: Option<&'a str>,
 }
 
 /// The name of a file below its folder, and its text.
@@ -162,11 +164,11 @@ impl Plan {
             TrustBundle::new(directors, vec![authority.certificate_pem().to_owned()], Vec::new())?;
         let holders = holders(first)?;
         let mut repository = first_metadata(&holders, &bundle, Lifetimes::ONLINE, now)?;
-        let mut offline = offline_files(&holders)?;
+        let mut offline = offline_files(&holders, fleet.passphrase)?;
         for team in more {
             let publisher = keys::generate()?;
             add_team(&mut repository, &holders, (team, &publisher), now)?;
-            offline.push(key_file(&publisher_role(team), 1, &publisher)?);
+            offline.extend(key_files(&publisher_role(team), 1, &publisher, fleet.passphrase)?);
         }
         offline.push((NOTICE_FILE.to_owned(), NOTICE.to_owned()));
         let pem = |key: &SigningKey| key.to_pem().map_err(KeyError::Encode);
@@ -229,21 +231,39 @@ fn holders(team: &TeamId) -> Result<CeremonyKeys, KeyError> {
     })
 }
 
-fn offline_files(holders: &CeremonyKeys) -> Result<Vec<NamedText>, KeyError> {
+fn offline_files(
+    holders: &CeremonyKeys,
+    passphrase: Option<&str>,
+) -> Result<Vec<NamedText>, KeyError> {
     let of_three =
         [("root", &holders.root), ("targets", &holders.targets), (RUNTIME_ROLE, &holders.runtime)];
-    let three = of_three.into_iter().flat_map(|(role, keys)| {
-        (1..).zip(keys).map(move |(number, key)| key_file(role, number, key))
-    });
-    let one = [
-        key_file(&publisher_role(&holders.team), 1, &holders.publisher),
-        key_file(REVOCATIONS_ROLE, 1, &holders.revocations),
-    ];
-    three.chain(one).collect()
+    let mut files = Vec::new();
+    for (role, keys) in of_three {
+        for (number, key) in (1..).zip(keys) {
+            files.extend(key_files(role, number, key, passphrase)?);
+        }
+    }
+    files.extend(key_files(&publisher_role(&holders.team), 1, &holders.publisher, passphrase)?);
+    files.extend(key_files(REVOCATIONS_ROLE, 1, &holders.revocations, passphrase)?);
+    Ok(files)
 }
 
-fn key_file(role: &str, number: u32, key: &SigningKey) -> Result<NamedText, KeyError> {
-    Ok((format!("{role}-{number}.pem"), key.to_pem().map_err(KeyError::Encode)?))
+/// A private key and its public part, which says whose file it is without opening it.
+fn key_files(
+    role: &str,
+    number: u32,
+    key: &SigningKey,
+    passphrase: Option<&str>,
+) -> Result<[NamedText; 2], KeyError> {
+    let pem = match passphrase {
+        None => key.to_pem(),
+        Some(passphrase) => key.to_encrypted_pem(passphrase.as_bytes(), &keys::salt()?),
+    };
+    let public = String::from_utf8_lossy(&key.public().to_json()).into_owned();
+    Ok([
+        (format!("{role}-{number}.pem"), pem.map_err(KeyError::Encode)?),
+        (format!("{role}-{number}.pub.json"), public),
+    ])
 }
 
 /// Delegates to one more team, as the holders of the targets keys can do at any later time.

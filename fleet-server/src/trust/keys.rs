@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey as Ed25519;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
-use sealift_protocol::tuf::key::{InvalidKey, SigningKey};
+use sealift_protocol::tuf::key::{InvalidKey, Salt, SigningKey};
 
 /// Signs directives.
 pub(crate) const DIRECTOR: &str = "director.pem";
@@ -62,6 +62,14 @@ pub(crate) fn seed() -> Result<[u8; 32], KeyError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(KeyError::Random)?;
     Ok(seed)
+}
+
+/// Random bytes for one key under a passphrase.
+pub(crate) fn salt() -> Result<Salt, KeyError> {
+    let (mut salt, mut nonce) = ([0; 16], [0; 12]);
+    getrandom::fill(&mut salt).map_err(KeyError::Random)?;
+    getrandom::fill(&mut nonce).map_err(KeyError::Random)?;
+    Ok(Salt { salt, nonce })
 }
 
 /// Reads the private key of a TUF role.

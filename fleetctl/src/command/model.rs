@@ -14,6 +14,9 @@ use crate::cli::Model;
 use crate::client::Client;
 use crate::image::Image;
 use crate::output::{Output, note, or_dash, table, word};
+use crate::trust::model::Signing;
+use crate::trust::publish::{Holding, Outcome};
+use crate::trust::view::View;
 use crate::{baseline, registry, trust};
 
 /// `connect` is called only by what needs a server: making a baseline and inspecting a directory do not.
@@ -31,17 +34,18 @@ pub(crate) async fn run(
         }
         Model::Baseline { data, contract, file } => make_baseline(&data, &contract, &file),
         Model::Push { directory } => push(&connect()?, output, &directory).await,
-        Model::Sign { version: (model, version), keys, root, epoch, expires_days } => {
-            let client = connect()?;
-            let signing =
-                trust::Signing { model, version, epoch: Epoch(epoch), keys, root, expires_days };
-            let signed = trust::sign(&client, &signing).await?;
-            output.text(&signed, |signed| {
-                format!("{} is signed: {} by {}", signed.target, signed.digest, signed.role)
-            })
+        Model::Sign { version: (model, version), holding, epoch, expires_days } => {
+            let signing = Signing { model, version, epoch: Epoch(epoch), expires_days };
+            sign(&connect()?, output, &signing, &holding).await
+        }
+        Model::Revoke { version: (model, version), reason, holding } => {
+            let draft = |view: &View, now| trust::model::revoke(view, (&model, &version), now);
+            let outcome = holding.carry_out(&connect()?, Some(&reason), draft).await?;
+            output.text(&outcome, Outcome::text)
         }
         Model::Verify { version: (model, version), root } => {
-            let verified = trust::verify(&connect()?, &model, &version, root.as_deref()).await?;
+            let verified =
+                trust::model::verify(&connect()?, &model, &version, root.as_deref()).await?;
             output.text(&verified, |verified| {
                 format!(
                     "{model}@{version} is what {} signed: {} ({} blobs, {} bytes checked)",
@@ -55,6 +59,35 @@ pub(crate) async fn run(
         }
         Model::Inspect { source } => inspect(connect, output, &source).await,
     }
+}
+
+/// What was signed.
+#[derive(Serialize)]
+struct Signed {
+    target: String,
+    digest: Digest,
+    role: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+async fn sign(
+    client: &Client,
+    output: Output,
+    signing: &Signing,
+    holding: &Holding,
+) -> anyhow::Result<()> {
+    let index = signing.index(client).await?;
+    let draft = |view: &View, now| signing.draft(view, &index, now);
+    let outcome = holding.carry_out(client, None, draft).await?;
+    let (target, digest, role) = (signing.target(), Digest::of(&index), signing.role());
+    let signed = Signed { target, digest, role, outcome };
+    output.text(&signed, |signed| match &signed.outcome {
+        Outcome::Staged { .. } => signed.outcome.text(),
+        Outcome::Unchanged | Outcome::Published { .. } => {
+            format!("{} is signed: {} by {}", signed.target, signed.digest, signed.role)
+        }
+    })
 }
 
 async fn list(client: &Client, output: Output) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, note, word};
 use crate::trust::deny::{self, Denial, Subject};
+use crate::trust::publish::Outcome;
 
 /// How often the devices' reports are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -46,16 +47,21 @@ async fn revoked(
     subject: Subject,
     revocation: Revocation,
 ) -> anyhow::Result<()> {
-    let Revocation { reason, keys, root, expires_days, undo, wait, timeout_s } = revocation;
-    let denial = Denial { subject, is_lifted: undo, reason, keys, root, expires_days };
+    let Revocation { reason, holding, undo, wait, timeout_s } = revocation;
+    let denial = Denial { subject, is_lifted: undo, reason, holding };
     let begun = Instant::now();
     let denied = deny::deny(client, &denial).await?;
     let verb = if undo { "taken off" } else { "put on" };
     note(&format!(
-        "{} {verb} the deny list, version {}: {} images, {} director keys, {} devices",
-        denied.subject, denied.metadata_version, denied.images, denied.directors, denied.devices,
+        "{} {verb} the deny list: {} images, {} director keys, {} devices; {}",
+        denied.subject,
+        denied.images,
+        denied.directors,
+        denied.devices,
+        denied.outcome.text(),
     ));
-    if wait && !undo && denied.kind == RevocationKind::Image {
+    let is_published = matches!(denied.outcome, Outcome::Published { .. });
+    if wait && is_published && !undo && denied.kind == RevocationKind::Image {
         gone(client, &denied.subject, begun, Duration::from_secs(timeout_s)).await?;
     }
     output.text(&denied, |denied| format!("{} {}", word(denied.kind), denied.subject))

@@ -45,7 +45,7 @@ pub(crate) async fn run(client: &Client, output: Output, rollout: Rollout) -> an
             let view = get(client, rollout).await?;
             note(&text(&view));
             let keys = (key.as_path(), root.as_deref());
-            let signed = trust::approve(client, &view, &tenant, keys).await?;
+            let signed = trust::approve::approve(client, &view, &tenant, keys).await?;
             let path = format!("/api/v1/rollouts/{rollout}/cosign");
             send(client.request(Method::POST, &path)?.json(&signed)).await?;
             output.text(&get(client, rollout).await?, text)

@@ -1,25 +1,21 @@
 //! The deny list: read, added to and signed here, with a key that never leaves this machine.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use reqwest::Method;
 use sealift_protocol::api::{RevocationKind, VersionView};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, Version};
-use sealift_protocol::tuf::bundle::{Revocations, TrustBundle};
-use sealift_protocol::tuf::client::Want;
-use sealift_protocol::tuf::key::{KeyId, SigningKey};
-use sealift_protocol::tuf::metadata::TargetFile;
-use sealift_protocol::tuf::repository::TargetsDraft;
-use sealift_protocol::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, model_path};
+use sealift_protocol::tuf::bundle::Revocations;
+use sealift_protocol::tuf::key::KeyId;
+use sealift_protocol::tuf::{model_path, publisher_role};
 use serde::Serialize;
 
-use super::{DAY_MS, Trust, fetch, now, read_key};
-use crate::client::{Client, send};
+use super::edit;
+use super::publish::{Holding, Outcome};
+use super::view::View;
+use crate::client::Client;
 
 /// What is to be denied.
 #[derive(Debug, Clone)]
@@ -36,87 +32,59 @@ pub(crate) struct Denial {
     /// Takes it off the list again.
     pub(crate) is_lifted: bool,
     pub(crate) reason: String,
-    pub(crate) keys: Vec<PathBuf>,
-    pub(crate) root: Option<PathBuf>,
-    pub(crate) expires_days: u32,
+    pub(crate) holding: Holding,
 }
 
-/// What was signed and handed in.
+/// What was signed, and what became of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Denied {
     pub(crate) kind: RevocationKind,
     pub(crate) subject: String,
-    pub(crate) metadata_version: u64,
     pub(crate) images: usize,
     pub(crate) directors: usize,
     pub(crate) devices: usize,
-}
-
-#[derive(Serialize)]
-struct Upload<'a> {
-    metadata: String,
-    files: BTreeMap<&'a str, String>,
-    reason: &'a str,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
 }
 
 /// Signs the next deny list and hands it in. The server gets signed bytes, never a key.
 ///
-/// The list before is taken as it was signed by the keys given, expired or not: in an emergency nobody shall have to renew it first.
+/// An expired list is followed too: in an emergency nobody shall have to renew it first.
 pub(crate) async fn deny(client: &Client, denial: &Denial) -> anyhow::Result<Denied> {
-    let keys = denial.keys.iter().map(|path| read_key(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut trust = Trust::open(client, denial.root.as_deref()).await?;
-    trust.update_top(client).await?;
-    let current = trust.newest(client, REVOCATIONS_ROLE).await?;
-    let public: Vec<_> = keys.iter().map(SigningKey::public).collect();
-    let role = Role::Delegated(REVOCATIONS_ROLE.to_owned());
-    let mut draft = TargetsDraft::next(role, current, &public).with_context(|| {
-        format!("the present deny list is not signed by the keys given; is it a key of the role {REVOCATIONS_ROLE}?")
-    })?;
-    let mut list = present_list(client, &draft).await?;
-    let (kind, subject) = change(client, &mut trust, denial, &mut list).await?;
-    let bytes = list.to_bytes();
-    Revocations::parse(&bytes)?;
-    draft.set(REVOCATIONS_PATH, TargetFile::of(&bytes));
-    let metadata_version = draft.version();
-    let expires = now().plus(i64::from(denial.expires_days) * DAY_MS);
-    let metadata = draft.sign(expires, &keys.iter().collect::<Vec<_>>())?;
-    let upload = Upload {
-        metadata: STANDARD.encode(metadata),
-        files: BTreeMap::from([(REVOCATIONS_PATH, STANDARD.encode(&bytes))]),
-        reason: &denial.reason,
+    let listed = match &denial.subject {
+        Subject::Version(model, version) => {
+            let path = format!("models/{model}/versions/{version}");
+            Some(client.get::<VersionView>(&path, &[]).await?.digest)
+        }
+        Subject::Image(_) | Subject::Director(_) | Subject::Device(_) => None,
     };
-    let request = client
-        .request(Method::PUT, &format!("/api/v1/trust/roles/{REVOCATIONS_ROLE}"))?
-        .header("content-type", "application/vnd.sealift.trust-upload+json")
-        .body(serde_json::to_vec(&upload)?);
-    send(request).await?;
-    let (images, directors) = (list.images.len(), list.directors.len());
-    let devices = list.devices.len();
-    Ok(Denied { kind, subject, metadata_version, images, directors, devices })
-}
-
-/// The list that the present metadata name, with their digest.
-async fn present_list(client: &Client, draft: &TargetsDraft) -> anyhow::Result<Revocations> {
-    let Some(entry) = draft.targets().get(REVOCATIONS_PATH) else {
-        return Ok(Revocations::default());
+    let signed = RefCell::new(None);
+    let draft = |view: &View, now| {
+        let mut list = view.revocations.clone();
+        let (kind, subject) = change(view, listed, denial, &mut list)?;
+        let change = edit::deny(view, &list, now)?;
+        signed.replace(Some((kind, subject, list)));
+        Ok(Some(change))
     };
-    let file = format!("targets/{}", entry.location(REVOCATIONS_PATH, true));
-    let bytes = fetch(client, &file).await?.context("the server has lost the deny list")?;
-    entry.check(REVOCATIONS_PATH, &bytes)?;
-    Ok(Revocations::parse(&bytes)?)
+    let outcome = denial.holding.carry_out(client, Some(&denial.reason), draft).await?;
+    let (kind, subject, list) = signed.into_inner().context("nothing was signed")?;
+    let (images, directors, devices) =
+        (list.images.len(), list.directors.len(), list.devices.len());
+    Ok(Denied { kind, subject, images, directors, devices, outcome })
 }
 
 /// Puts the subject on the list, or takes it off.
-async fn change(
-    client: &Client,
-    trust: &mut Trust,
+fn change(
+    view: &View,
+    listed: Option<Digest>,
     denial: &Denial,
     list: &mut Revocations,
 ) -> anyhow::Result<(RevocationKind, String)> {
     let is_lifted = denial.is_lifted;
     let (kind, subject, is_news) = match &denial.subject {
         Subject::Version(model, version) => {
-            let digest = digest_of(client, trust, model, version).await?;
+            let digest = signed_digest(view, model, version).or(listed);
+            let digest = digest.with_context(|| format!("there is no {model}@{version}"))?;
             let is_news = toggle(&mut list.images, digest, is_lifted);
             (RevocationKind::Image, digest.to_string(), is_news)
         }
@@ -125,7 +93,7 @@ async fn change(
             (RevocationKind::Image, digest.to_string(), is_news)
         }
         Subject::Director(text) => {
-            let keyid = director(client, trust, text, list).await?;
+            let keyid = director(view, text, list)?;
             let is_news = toggle(&mut list.directors, keyid.clone(), is_lifted);
             (RevocationKind::Director, keyid.to_string(), is_news)
         }
@@ -141,43 +109,21 @@ async fn change(
     Ok((kind, subject))
 }
 
-fn toggle<T: Ord>(list: &mut std::collections::BTreeSet<T>, entry: T, is_lifted: bool) -> bool {
+fn toggle<T: Ord>(list: &mut BTreeSet<T>, entry: T, is_lifted: bool) -> bool {
     if is_lifted { list.remove(&entry) } else { list.insert(entry) }
 }
 
-/// The digest that the publisher signed; of a version whose signature has expired, the one that the server names.
-async fn digest_of(
-    client: &Client,
-    trust: &mut Trust,
-    model: &ModelName,
-    version: &Version,
-) -> anyhow::Result<Digest> {
-    let target = model_path(model, version);
-    trust.client.want(Want::Entry(target.clone()));
-    if trust.follow(client).await.is_ok()
-        && let Ok(entry) = trust.client.target(&target)
-        && let Some(digest) = entry.digest()
-    {
-        return Ok(digest);
-    }
-    let view: VersionView = client.get(&format!("models/{model}/versions/{version}"), &[]).await?;
-    Ok(view.digest)
+/// The digest that the publisher signed; of a version that nobody has signed, or not any more, the server's word has to do.
+fn signed_digest(view: &View, model: &ModelName, version: &Version) -> Option<Digest> {
+    let of_team = view.roles.get(&publisher_role(model.team()))?;
+    of_team.targets.get(&model_path(model, version))?.digest()
 }
 
 /// The full id of a director's key, of which the beginning is enough.
-async fn director(
-    client: &Client,
-    trust: &mut Trust,
-    text: &str,
-    list: &Revocations,
-) -> anyhow::Result<KeyId> {
-    trust.client.want(Want::File(BUNDLE_PATH.to_owned()));
-    trust.follow(client).await?;
-    let bytes = trust.client.file(BUNDLE_PATH).context("there is no trust bundle")?;
-    let bundle = TrustBundle::parse(bytes)?;
-    let known = bundle.directors.iter().map(|director| director.keyid().clone());
+fn director(view: &View, text: &str, list: &Revocations) -> anyhow::Result<KeyId> {
+    let known = view.bundle.directors.iter().map(|director| director.keyid().clone());
     let known: Vec<_> = known.chain(list.directors.iter().cloned()).collect();
-    let meant: std::collections::BTreeSet<_> =
+    let meant: BTreeSet<_> =
         known.iter().filter(|keyid| keyid.to_string().starts_with(text)).collect();
     if let [only] = Vec::from_iter(meant).as_slice()
         && text.len() >= KEYID_CHARS_MIN

@@ -97,6 +97,14 @@ impl Key {
         ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok().map(|key| Self::ed25519(&key))
     }
 
+    /// The 32 bytes of an Ed25519 public key; none of another kind.
+    pub fn ed25519_public(&self) -> Option<[u8; 32]> {
+        match self.public.as_ref()? {
+            PublicKey::Ed25519(key) => Some(key.to_bytes()),
+            PublicKey::P256(_) => None,
+        }
+    }
+
     /// How it verifies; none where it does not.
     pub fn algorithm(&self) -> Option<Algorithm> {
         self.public.as_ref().map(|public| match public {
@@ -252,6 +260,12 @@ impl Authority<'_> {
         };
         !identities(self).is_subset(&identities(&next))
     }
+}
+
+/// An ECDSA signature on P-256 as TUF writes it, from the two numbers that tokens give.
+pub fn ecdsa_der(raw: &[u8]) -> Option<Vec<u8>> {
+    let signature = p256::ecdsa::Signature::from_slice(raw).ok()?;
+    Some(signature.to_der().as_bytes().to_vec())
 }
 
 /// Why a key was not read or written.

@@ -145,13 +145,22 @@ impl Server {
 
     /// Runs `fleetctl`, however it ends.
     pub fn ctl_to_end(&self, arguments: &[&str]) -> anyhow::Result<(ExitStatus, String, String)> {
+        self.ctl_with(arguments, &[])
+    }
+
+    /// Runs `fleetctl` with more variables, however it ends.
+    pub fn ctl_with(
+        &self,
+        arguments: &[&str],
+        more: &[(&str, &str)],
+    ) -> anyhow::Result<(ExitStatus, String, String)> {
         let config = self.directory.join("fleetctl.toml").display().to_string();
         let environment = [
             ("SEALIFT_URL", self.endpoints.operator_url.as_str()),
             ("SEALIFT_TOKEN", &self.token),
             ("SEALIFT_CONFIG", &config),
         ];
-        run_to_end("fleetctl", arguments, &environment)
+        run_to_end("fleetctl", arguments, &[&environment[..], more].concat())
     }
 
     /// Runs `fleetctl -o json` and reads what it printed.

@@ -13,9 +13,10 @@ use crate::{child, fetch, workspace};
 const POSTGRES: &str = "SEALIFT_POSTGRES_URL";
 
 /// Programs of the operating system, by the variable that says where they are.
-const TOOLS: [(&str, Tool); 5] = [
+const TOOLS: [(&str, Tool); 6] = [
     ("SEALIFT_MOSQUITTO", Tool { program: "mosquitto", package: "mosquitto" }),
     ("SEALIFT_SKOPEO", Tool { program: "skopeo", package: "skopeo" }),
+    ("SEALIFT_SOFTHSM", Tool { program: "softhsm2-util", package: "softhsm2" }),
     ("SEALIFT_CHROMIUM", Tool { program: "chromium", package: "chromium" }),
     ("SEALIFT_DPKG", Tool { program: "dpkg", package: "dpkg" }),
     ("SEALIFT_SYSTEMD_ANALYZE", Tool { program: "systemd-analyze", package: "systemd" }),

@@ -33,7 +33,7 @@ use sealift_protocol::tuf::bundle::{Director, Revocations, TrustBundle};
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::metadata::TargetFile;
 use sealift_protocol::tuf::repository::{
-    CeremonyKeys, Lifetimes, OnlineKeys, Repository, TargetsDraft, Change, ceremony,
+    CeremonyKeys, Change, Lifetimes, OnlineKeys, Repository, TargetsDraft, ceremony,
 };
 use sealift_protocol::tuf::{REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, publisher_role};
 use tokio::net::{TcpListener, TcpStream};
@@ -104,7 +104,7 @@ impl Fleet {
             team: TeamId::parse("vision").unwrap(),
             publisher: key(10),
             revocations: key(11),
-            runtime: key(12),
+            runtime: [key(12), key(13), key(14)],
         };
         let trusted = Director::new(director.verifying_key()).unwrap();
         let mut bundle =

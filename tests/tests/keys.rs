@@ -1,0 +1,489 @@
+//! Keys come and go while the fleet works: ceremonies with files on a stick, a director that is replaced, a token that signs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use sealift_protocol::api::{RolloutState, Status};
+use sealift_tests::digits::{MODEL, directory as model_directory};
+use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
+use sealift_tests::process::run_to_end;
+use sealift_tests::story::{self, TIMING, answers_with, ended};
+use serde_json::Value;
+
+const PASSPHRASE: &str = "a passphrase of a story";
+
+async fn server(directory: &Path) -> anyhow::Result<Server> {
+    Server::start(directory, &Options { extra: TIMING.to_owned(), ..Options::default() }).await
+}
+
+async fn device(server: &Server, directory: &Path) -> anyhow::Result<Device> {
+    let options = DeviceOptions { labels: Vec::new(), onnxruntime: None, extra: String::new() };
+    Device::start(server, directory, "cam-1", &options).await
+}
+
+/// `fleetctl` without a server, as a holder runs it at a machine of their own.
+fn holder(arguments: &[&str]) -> anyhow::Result<String> {
+    let environment = [("SEALIFT_PASSPHRASE", PASSPHRASE), ("SEALIFT_CONFIG", "/nonexistent/x")];
+    let (status, stdout, stderr) = run_to_end("fleetctl", arguments, &environment)?;
+    ensure!(status.success(), "fleetctl {} ({status}):\n{stderr}", arguments.join(" "));
+    Ok(format!("{stdout}{stderr}"))
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Makes a key; returns its private file, public file and id.
+fn make_key(folder: &Path, role: &str, more: &[&str]) -> anyhow::Result<(String, String, String)> {
+    let folder = text(folder);
+    let init = ["-o", "json", "key", "init", "--role", role, "--folder", &folder];
+    let environment = [("SEALIFT_PASSPHRASE", PASSPHRASE)];
+    let (status, stdout, stderr) = run_to_end("fleetctl", &[&init, more].concat(), &environment)?;
+    ensure!(status.success(), "key init: {stderr}");
+    let made: Value = serde_json::from_str(&stdout)?;
+    let field = |name: &str| made[name].as_str().map(str::to_owned).context("no such field");
+    Ok((field("private")?, field("public")?, field("key_id")?))
+}
+
+fn keys(server: &Server, role: &str) -> anyhow::Result<Vec<Value>> {
+    let folder = text(server.offline_key("root-1").parent().context("a folder")?);
+    let all = server.ctl_json(&["key", "list", "--keys", &folder])?;
+    let all = all.as_array().context("a list")?.clone();
+    Ok(all.into_iter().filter(|key| key["role"] == role).collect())
+}
+
+#[tokio::test]
+async fn two_holders_replace_the_third_one_after_the_other() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let (fresh, public, id) = make_key(directory.path(), "root", &["--algorithm", "p256"])?;
+    ensure!(fs::read_to_string(&fresh)?.contains("ENCRYPTED"), "the key is under no passphrase");
+    let before = keys(&server, "root")?;
+    ensure!(before.len() == 3 && before.iter().all(|key| key["threshold"] == "2 of 3"));
+    ensure!(before.iter().all(|key| key["here"].is_string()), "a file is not found: {before:?}");
+    let file = |name: &str| text(&server.offline_key(name));
+    let first = before.iter().find(|key| key["here"] == file("root-1").as_str());
+    let gone = first.and_then(|key| key["key_id"].as_str()).context("root-1 is listed")?.to_owned();
+
+    let stick = text(&directory.path().join("stick"));
+    server
+        .ctl(&["key", "rotate", "root", "--add", &public, "--remove", &gone, "--stage", &stick])?;
+    let shown = holder(&["trust", "show", &stick])?;
+    for expected in
+        [format!("+ root may be signed by {id}"), format!("no longer be signed by {gone}")]
+    {
+        ensure!(shown.contains(&expected), "{shown}");
+    }
+    let early = server.ctl_to_end(&["trust", "submit", &stick])?;
+    ensure!(early.0.code() == Some(1) && early.2.contains("0 of 2 holders before"), "{}", early.2);
+    holder(&["trust", "sign", &stick, "--key", &file("root-2"), "--yes"])?;
+    // Without a word of consent nothing is signed: here is no terminal to ask at.
+    let declined =
+        run_to_end("fleetctl", &["trust", "sign", &stick, "--key", &file("root-3")], &[])?;
+    ensure!(declined.0.code() == Some(3), "{}", declined.2);
+    holder(&["trust", "sign", &stick, "--key", &file("root-3"), "--yes"])?;
+    server.ctl(&["trust", "submit", &stick])?;
+
+    let after = keys(&server, "root")?;
+    let ids: Vec<_> = after.iter().filter_map(|key| key["key_id"].as_str()).collect();
+    ensure!(ids.contains(&id.as_str()) && !ids.contains(&gone.as_str()), "{ids:?}");
+    // The new holder signs, with a passphrase; the one who is gone does not.
+    let renew = text(&directory.path().join("renew"));
+    server.ctl(&["trust", "renew", "root", "--stage", &renew])?;
+    let refused =
+        run_to_end("fleetctl", &["trust", "sign", &renew, "--key", &file("root-1"), "--yes"], &[])?;
+    ensure!(refused.2.contains("no draft is signed by"), "{}", refused.2);
+    holder(&["trust", "sign", &renew, "--key", &fresh, "--yes"])?;
+    holder(&["trust", "sign", &renew, "--key", &file("root-2"), "--yes"])?;
+    server.ctl(&["trust", "submit", &renew])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_draft_that_was_altered_on_the_stick_is_not_signed() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let stick = directory.path().join("stick");
+    server.ctl(&["trust", "renew", "targets", "--stage", &text(&stick)])?;
+    let key = text(&server.offline_key("targets-1"));
+    let sign = ["trust", "sign", &text(&stick), "--key", &key, "--yes"].map(str::to_owned);
+    let sign: Vec<_> = sign.iter().map(String::as_str).collect();
+
+    let draft = stick.join("next/targets.json");
+    let sound = fs::read_to_string(&draft)?;
+    fs::write(&draft, sound.replacen("\"version\":2", "\"version\":9", 1))?;
+    let skipped = run_to_end("fleetctl", &sign, &[])?;
+    ensure!(!skipped.0.success() && skipped.2.contains("version 9"), "{}", skipped.2);
+
+    fs::write(&draft, sound)?;
+    let trusted = stick.join("trusted/1.targets.json");
+    let genuine = fs::read_to_string(&trusted)?;
+    fs::write(&trusted, genuine.replacen("models/vision", "models/visio0", 1))?;
+    let forged = run_to_end("fleetctl", &sign, &[])?;
+    ensure!(!forged.0.success(), "forged ground was accepted: {}", forged.1);
+
+    fs::write(&trusted, genuine)?;
+    holder(&sign)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_team_begins_loses_its_key_and_goes_on_with_another() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let device = device(&server, directory.path()).await?;
+    server.publish(&model_directory("v1"), "1")?;
+    story::roll_out(&server, "1").await?;
+    let targets = ["targets-1", "targets-2"].map(|name| text(&server.offline_key(name)));
+    let (fresh, public, _) = make_key(directory.path(), "publisher:vision", &["--no-passphrase"])?;
+    let lost = keys(&server, "publisher:vision")?;
+    let lost = lost[0]["key_id"].as_str().context("an id")?.to_owned();
+
+    let revoke = ["key", "revoke", &lost[..12], "--add", &public, "--reason", "laptop stolen"];
+    let with = ["--key", &targets[0], "--key", &targets[1], "--key", &fresh];
+    server.ctl(&[&revoke[..], &with[..]].concat())?;
+
+    let version = format!("{MODEL}@2");
+    server.ctl(&["model", "push", &text(&model_directory("v2"))])?;
+    let old = text(&server.offline_key("publisher-vision-1"));
+    let thief = server.ctl_to_end(&["model", "sign", &version, "--key", &old])?;
+    ensure!(thief.2.contains("0 of 1 holders have signed"), "{}", thief.2);
+    server.ctl(&["model", "sign", &version, "--key", &fresh])?;
+    story::roll_out(&server, "2").await?;
+    answers_with(&device, "2").await?;
+
+    // Version 1 was signed anew with the new key when the old one went.
+    server.ctl(&["model", "verify", &format!("{MODEL}@1")])?;
+    let audit = server.ctl_json(&["audit", "list"])?.to_string();
+    ensure!(audit.contains("laptop stolen"), "{audit}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_publishers_at_once_lose_nothing_of_each_other() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = std::sync::Arc::new(server(directory.path()).await?);
+    for version in ["v1", "v2"] {
+        server.ctl(&["model", "push", &text(&model_directory(version))])?;
+    }
+    let key = text(&server.offline_key("publisher-vision-1"));
+    let sign = |version: &str| {
+        let (server, key) = (std::sync::Arc::clone(&server), key.clone());
+        let version = format!("{MODEL}@{version}");
+        tokio::task::spawn_blocking(move || server.ctl(&["model", "sign", &version, "--key", &key]))
+    };
+
+    let (one, two) = (sign("1"), sign("2"));
+    one.await??;
+    two.await??;
+
+    for version in ["1", "2"] {
+        server.ctl(&["model", "verify", &format!("{MODEL}@{version}")])?;
+    }
+    // Again, as after a lost answer: it is there already, and no further version is made.
+    let again = server.ctl_json(&["model", "sign", &format!("{MODEL}@1"), "--key", &key])?;
+    ensure!(again["outcome"] == "unchanged", "{again}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_directors_key_is_replaced_and_the_agent_obeys_the_new_one_without_a_restart()
+-> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let device = device(&server, directory.path()).await?;
+    server.publish(&model_directory("v1"), "1")?;
+    server.publish(&model_directory("v2"), "2")?;
+    story::roll_out(&server, "1").await?;
+    let agent = device.process.id();
+    let before = keys(&server, "director")?;
+    let old = before[0]["key_id"].as_str().context("an id")?.to_owned();
+    let secret = fs::read(server.data().join("keys/director.pem"))?;
+
+    let stick = text(&directory.path().join("stick"));
+    server.ctl(&["key", "rotate", "director", "--stage", &stick])?;
+    ensure!(fs::read(server.data().join("keys/director.pem"))? == secret, "nobody has signed yet");
+    for name in ["targets-3", "targets-1"] {
+        let key = text(&server.offline_key(name));
+        holder(&["trust", "sign", &stick, "--key", &key, "--yes"])?;
+    }
+    server.ctl(&["trust", "submit", &stick])?;
+    ensure!(fs::read(server.data().join("keys/director.pem"))? != secret, "the old key stays");
+    ensure!(keys(&server, "director")?.len() == 2, "there is no overlap");
+    story::roll_out(&server, "2").await?;
+    answers_with(&device, "2").await?;
+
+    let on_call = text(&server.offline_key("revocations-1"));
+    server.ctl(&["key", "revoke", &old, "--reason", "replaced", "--key", &on_call])?;
+    let obeyed = keys(&server, "director")?;
+    let of = |id: &str| obeyed.iter().find(|key| key["key_id"] == id).cloned();
+    ensure!(of(&old).is_some_and(|key| key["threshold"] == "revoked"), "{obeyed:?}");
+    let rollout = story::begin(&server, "1")?;
+    ended(&server.api()?, rollout, RolloutState::Succeeded).await?;
+    answers_with(&device, "1").await?;
+    ensure!(device.process.id() == agent, "the agent was restarted");
+    let last = server.ctl_to_end(&[
+        "key",
+        "revoke",
+        obeyed[1]["key_id"].as_str().unwrap_or(""),
+        "--reason",
+        "x",
+        "--key",
+        &on_call,
+    ])?;
+    ensure!(last.2.contains("only director key"), "{}", last.2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_servers_own_keys_are_replaced_while_devices_follow() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut server = server(directory.path()).await?;
+    let device = device(&server, directory.path()).await?;
+    let roots = ["root-1", "root-2"].map(|name| text(&server.offline_key(name)));
+    for role in ["snapshot", "timestamp"] {
+        let file = server.data().join(format!("keys/{role}.pem"));
+        let before = fs::read(&file)?;
+        server.ctl(&["key", "rotate", role, "--key", &roots[0], "--key", &roots[1]])?;
+        ensure!(fs::read(&file)? != before, "{role} has its old key");
+        ensure!(keys(&server, role)?.len() == 1, "{role} has two keys");
+    }
+    server.publish(&model_directory("v1"), "1")?;
+    story::roll_out(&server, "1").await?;
+    answers_with(&device, "1").await?;
+    server.process.stop()?;
+    server.process.restart()?;
+    server.ready().await
+}
+
+#[tokio::test]
+async fn a_stick_brings_a_copy_of_the_fleets_server_up_to_date_and_never_back() -> anyhow::Result<()>
+{
+    let directory = tempfile::tempdir()?;
+    let (near, far) = (directory.path().join("near"), directory.path().join("far"));
+    fs::create_dir_all(&near)?;
+    fs::create_dir_all(&far)?;
+    Server::init(&near)?;
+    copy(&near.join("server"), &far.join("server"))?;
+    copy(&near.join("offline-keys"), &far.join("offline-keys"))?;
+    let here = server(&near).await?;
+    let there = server(&far).await?;
+    here.publish(&model_directory("v1"), "1")?;
+    let (early, stick) = (text(&directory.path().join("early")), directory.path().join("stick"));
+    here.ctl(&["trust", "export", &early])?;
+    here.publish(&model_directory("v2"), "2")?;
+    here.ctl(&["trust", "export", &text(&stick)])?;
+    let again = here.ctl_json(&["trust", "export", &text(&stick)])?;
+    ensure!(again["copied_bytes"] == 0, "{again}");
+
+    let blob = largest(&stick.join("blobs/sha256"))?;
+    let sound = fs::read(&blob)?;
+    let mut flipped = sound.clone();
+    flipped[sound.len() / 2] ^= 1;
+    fs::write(&blob, flipped)?;
+    let damaged = there.ctl_to_end(&["trust", "import", &text(&stick)])?;
+    ensure!(damaged.2.contains("missing or damaged"), "{}", damaged.2);
+    let unknown = there.ctl_to_end(&["model", "verify", &format!("{MODEL}@2")])?;
+    ensure!(!unknown.0.success(), "metadata came without their images");
+
+    fs::write(&blob, sound)?;
+    let imported = there.ctl_json(&["trust", "import", &text(&stick)])?;
+    ensure!(imported["roles"] == serde_json::json!(["publisher-vision"]), "{imported}");
+    for version in ["1", "2"] {
+        there.ctl(&["model", "verify", &format!("{MODEL}@{version}")])?;
+    }
+    let back = there.ctl_to_end(&["trust", "import", &early])?;
+    ensure!(back.0.code() == Some(7) && back.2.contains("go back"), "{}", back.2);
+    let device = device(&there, &far).await?;
+    story::roll_out(&there, "2").await?;
+    answers_with(&device, "2").await
+}
+
+#[tokio::test]
+async fn a_stick_of_another_fleet_is_refused() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (one, other) = (directory.path().join("one"), directory.path().join("other"));
+    fs::create_dir_all(&one)?;
+    fs::create_dir_all(&other)?;
+    let (one, other) = (server(&one).await?, server(&other).await?);
+    one.publish(&model_directory("v1"), "1")?;
+    let stick = text(&directory.path().join("stick"));
+    one.ctl(&["trust", "export", &stick])?;
+
+    let (status, _, why) = other.ctl_to_end(&["trust", "import", &stick])?;
+
+    ensure!(!status.success() && why.contains("does not verify"), "{why}");
+    ensure!(!other.ctl_json(&["model", "list"])?.to_string().contains(MODEL), "an image came in");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_console_says_that_root_keys_are_here_until_they_are_gone() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let api = server.api()?;
+    let finding = async || -> anyhow::Result<bool> {
+        let status: Status = api.get("status").await?;
+        Ok(status.attention.iter().any(|item| item.title == "root key is still on this server"))
+    };
+
+    ensure!(finding().await?, "it is not said");
+    let folder = server.offline_key("root-1");
+    let folder = folder.parent().context("a folder")?;
+    fs::remove_file(folder.join("root-1.pem"))?;
+    ensure!(finding().await?, "two of three are enough to sign");
+    fs::rename(folder, directory.path().join("stick"))?;
+    ensure!(!finding().await?, "it is still said");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_passphrase_can_protect_the_keys_of_the_first_ceremony() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (data, offline) = (directory.path().join("server"), directory.path().join("offline-keys"));
+    let init = ["init", "--data", &text(&data), "--offline", &text(&offline), "--team", "vision"]
+        .map(str::to_owned);
+    let init: Vec<_> = init.iter().map(String::as_str).collect();
+    let (status, _, stderr) =
+        run_to_end("fleet-server", &init, &[("SEALIFT_PASSPHRASE", PASSPHRASE)])?;
+    ensure!(status.success(), "{stderr}");
+    for entry in fs::read_dir(&offline)? {
+        let text = fs::read_to_string(entry?.path())?;
+        ensure!(!text.contains("BEGIN PRIVATE KEY"), "a key lies open");
+    }
+    let server = server(directory.path()).await?;
+    ensure!(keys(&server, "targets")?.iter().all(|key| key["here"].is_string()));
+
+    server.ctl(&["model", "push", &text(&model_directory("v1"))])?;
+    let key = text(&server.offline_key("publisher-vision-1"));
+    let version = format!("{MODEL}@1");
+    let without = server.ctl_to_end(&["model", "sign", &version, "--key", &key])?;
+    ensure!(without.2.contains("is needed"), "{}", without.2);
+    let file = directory.path().join("passphrase");
+    fs::write(&file, PASSPHRASE)?;
+    server.ctl(&["model", "sign", &version, "--key", &key, "--passphrase-file", &text(&file)])?;
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs softhsm2-util"]
+async fn a_token_signs_and_its_key_never_leaves_it() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let token = Token::make(directory.path())?;
+    let (p256, public, _) = make_key(
+        directory.path(),
+        "publisher:vision",
+        &["--algorithm", "p256", "--no-passphrase"],
+    )?;
+    token.import(&p256, "ci", "01")?;
+    fs::remove_file(&p256)?;
+    let gone = keys(&server, "publisher:vision")?;
+    let gone = gone[0]["key_id"].as_str().context("an id")?.to_owned();
+    let targets = ["targets-1", "targets-2"].map(|name| text(&server.offline_key(name)));
+    let uri = "pkcs11:token=story;object=ci";
+    let rotate = ["key", "rotate", "publisher:vision", "--add", &public, "--remove", &gone];
+    let with = ["--key", &targets[0], "--key", &targets[1], "--key", uri];
+    token.ctl(&server, &[&rotate[..], &with[..]].concat(), "4711")?;
+
+    server.ctl(&["model", "push", &text(&model_directory("v1"))])?;
+    let version = format!("{MODEL}@1");
+    let wrong = token.ctl_to_end(&server, &["model", "sign", &version, "--key", uri], "0815")?;
+    ensure!(wrong.2.contains("refuses the PIN"), "{}", wrong.2);
+    token.ctl(&server, &["model", "sign", &version, "--key", uri], "4711")?;
+
+    server.ctl(&["model", "verify", &version])?;
+    let device = device(&server, directory.path()).await?;
+    story::roll_out(&server, "1").await?;
+    answers_with(&device, "1").await
+}
+
+/// A token in software, in a directory of its own.
+struct Token {
+    config: PathBuf,
+    module: PathBuf,
+    tool: String,
+}
+
+impl Token {
+    fn make(directory: &Path) -> anyhow::Result<Self> {
+        let tool = sealift_tests::needs::variable("SEALIFT_SOFTHSM")?;
+        let (tokens, config) = (directory.join("tokens"), directory.join("softhsm2.conf"));
+        fs::create_dir_all(&tokens)?;
+        fs::write(&config, format!("directories.tokendir = {}\n", tokens.display()))?;
+        let module = [
+            "/usr/lib/softhsm",
+            "/usr/lib/x86_64-linux-gnu/softhsm",
+            "/usr/lib/aarch64-linux-gnu/softhsm",
+        ]
+        .map(|folder| Path::new(folder).join("libsofthsm2.so"));
+        let module = module.into_iter().find(|path| path.exists()).context("no libsofthsm2.so")?;
+        let token = Self { config, module, tool };
+        token.tool(&[
+            "--init-token",
+            "--free",
+            "--label",
+            "story",
+            "--so-pin",
+            "4712",
+            "--pin",
+            "4711",
+        ])?;
+        Ok(token)
+    }
+
+    fn import(&self, key: &str, label: &str, id: &str) -> anyhow::Result<()> {
+        self.tool(&[
+            "--import", key, "--token", "story", "--label", label, "--id", id, "--pin", "4711",
+        ])
+    }
+
+    fn tool(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut command = std::process::Command::new(&self.tool);
+        let output = command.args(arguments).env("SOFTHSM2_CONF", &self.config).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn ctl(&self, server: &Server, arguments: &[&str], pin: &str) -> anyhow::Result<()> {
+        let (status, _, stderr) = self.ctl_to_end(server, arguments, pin)?;
+        ensure!(status.success(), "fleetctl {}: {stderr}", arguments.join(" "));
+        Ok(())
+    }
+
+    fn ctl_to_end(
+        &self,
+        server: &Server,
+        arguments: &[&str],
+        pin: &str,
+    ) -> anyhow::Result<(std::process::ExitStatus, String, String)> {
+        let (config, module) = (text(&self.config), text(&self.module));
+        let more = [
+            ("SOFTHSM2_CONF", config.as_str()),
+            ("SEALIFT_PKCS11_MODULE", &module),
+            ("SEALIFT_PIN", pin),
+        ];
+        server.ctl_with(arguments, &more)
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+fn largest(folder: &Path) -> anyhow::Result<PathBuf> {
+    let mut files = fs::read_dir(folder)?.flatten().collect::<Vec<_>>();
+    files.sort_by_key(|file| file.metadata().map_or(0, |metadata| metadata.len()));
+    Ok(files.last().context("there is no blob")?.path())
+}
