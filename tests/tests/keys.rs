@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
-use sealift_protocol::api::{RolloutState, Status};
+use sealift_protocol::api::{RolloutState, Status, TimelineEntry};
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::tuf::Role;
 use sealift_protocol::tuf::key::SigningKey;
@@ -329,6 +329,47 @@ async fn a_directors_key_is_replaced_and_the_agent_obeys_the_new_one_without_a_r
     ])?;
     ensure!(last.2.contains("only director key"), "{}", last.2);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_was_away_while_the_director_was_replaced_is_told_anew() -> anyhow::Result<()>
+{
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let mut device = device(&server, directory.path()).await?;
+    server.publish(&model_directory("v1"), "1")?;
+    server.publish(&model_directory("v2"), "2")?;
+    story::roll_out(&server, "1").await?;
+    let api = server.api()?;
+    device.process.kill()?;
+    let rollout = story::begin(&server, "2")?;
+    let path = format!("devices/{}/timeline?limit=200", device.id);
+    until("the device is told of version 2", SOON, || async {
+        let entries: Vec<TimelineEntry> = api.list(&path).await?;
+        let is_told =
+            entries.iter().any(|entry| entry.text.contains("told to run vision/digits 2"));
+        Ok(if is_told {
+            Look::Done(())
+        } else {
+            Look::NotYet(format!("{} entries", entries.len()))
+        })
+    })
+    .await?;
+    let old = keys(&server, "director")?;
+    let old = old[0]["key_id"].as_str().context("an id")?.to_owned();
+
+    let file = |name: &str| text(&server.offline_key(name));
+    let with = ["--key", &file("targets-1"), "--key", &file("targets-2")].map(str::to_owned);
+    let with: Vec<_> = with.iter().map(String::as_str).collect();
+    server.ctl(&[&["key", "rotate", "director"], &with[..]].concat())?;
+    let revoke = ["key", "revoke", &old, "--reason", "stolen", "--key", &file("revocations-1")]
+        .map(str::to_owned);
+    server.ctl(&revoke.iter().map(String::as_str).collect::<Vec<_>>())?;
+    device.process.restart()?;
+    device.ready().await?;
+
+    ended(&api, rollout, RolloutState::Succeeded).await?;
+    answers_with(&device, "2").await
 }
 
 #[tokio::test]
