@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ed25519_dalek::VerifyingKey;
 use sealift_protocol::api::{RevocationKind, RevocationView, RevokedVersion};
@@ -78,6 +78,9 @@ pub(crate) enum TrustError {
         /// Why.
         source: InvalidBundle,
     },
+    /// A bundle without this server's director.
+    #[error("the bundle names no director key of this server, so that no device would obey it")]
+    Undirected,
     /// A root that would leave the server unable to sign.
     #[error("the root names none of this server's keys for {0}")]
     Online(&'static str),
@@ -130,6 +133,7 @@ impl TrustError {
             Self::Empty => Some("trust.empty"),
             Self::Role(_) => Some("trust.role"),
             Self::File { .. } => Some("trust.file"),
+            Self::Undirected => Some("trust.director"),
             Self::Online(_) => Some("trust.online-key"),
             Self::Target(_) => Some("trust.target"),
             Self::Image { .. } => Some("trust.image"),
@@ -151,6 +155,8 @@ pub(crate) struct Trust {
     director: Arc<Director>,
     lifetimes: Lifetimes,
     expiries: Expiries,
+    /// Held while key files change place.
+    files: Mutex<()>,
 }
 
 /// What changed.
@@ -178,8 +184,8 @@ impl Trust {
         if store.metadata_head().await?.is_none() {
             return Err(TrustError::NoCeremony);
         }
-        let (folder, expiries) = (folder.to_owned(), Expiries::default());
-        let trust = Self { store, folder, director, lifetimes, expiries };
+        let (folder, expiries, files) = (folder.to_owned(), Expiries::default(), Mutex::default());
+        let trust = Self { store, folder, director, lifetimes, expiries, files };
         let Opened { repository, .. } = trust.load().await?;
         let online = Online::read(&trust.folder)?;
         if online.of(repository.root()).is_none() {
@@ -224,7 +230,11 @@ impl Trust {
         now: UnixMillis,
     ) -> Result<Key, TrustError> {
         let unknown = || TrustError::Role(role.to_owned());
-        let key = OnlineRole::parse(role).ok_or_else(unknown)?.prepare(&self.folder)?;
+        let online = OnlineRole::parse(role).ok_or_else(unknown)?;
+        let key = {
+            let _held = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            online.prepare(&self.folder)?
+        };
         let detail = format!("key {}", key.id());
         let (action, subject) = ("trust.prepare-key", role);
         let deed = Deed { actor: by, action, subject, reason: None, detail: &detail };
@@ -319,7 +329,11 @@ impl Trust {
         let online = Online::read(&self.folder)?;
         let root = newest_root(&change, &repository).map_err(refused)?;
         let keys = online.of(&root).ok_or(TrustError::Online("snapshot or timestamp"))?;
+        let is_new_bundle = is_complete && change.files.contains_key(BUNDLE_PATH);
         let changes = repository.accept(change, keys, now).map_err(refused)?;
+        if is_new_bundle {
+            self.check_bundle(&repository)?;
+        }
         let images = self.store.pushed_images().await?;
         let uploaded: Vec<_> = uploaded.iter().map(String::as_str).collect();
         let endorsed = endorsements(&repository, &images, &uploaded)?;
@@ -344,15 +358,25 @@ impl Trust {
         change.commit().await?;
         let (halted, devices) = (fallout.halted.len(), fallout.devices.len());
         tracing::info!(roles, timestamp = after, halted, devices, "trust metadata published");
-        self.settle(&online, &repository);
+        self.settle(&repository);
         Ok(Published { timestamp: after, fallout })
+    }
+
+    /// Rule: a bundle names a director key of this server, or no device would obey it any more.
+    fn check_bundle(&self, repository: &Repository) -> Result<(), TrustError> {
+        let bundle = TrustBundle::parse(target_file(repository, BUNDLE_PATH)?)
+            .map_err(|source| TrustError::File { path: BUNDLE_PATH, source })?;
+        let own = OnlineRole::Director.read(&self.folder)?;
+        let is_named = own.iter().any(|key| bundle.director(&key.id()).is_some());
+        if is_named { Ok(()) } else { Err(TrustError::Undirected) }
     }
 
     /// What follows from new metadata for the server's own keys. It is published already: where this fails, the next look at the
     /// timestamp tries again.
-    fn settle(&self, online: &Online, repository: &Repository) {
-        let settled = online
-            .settle(&self.folder, repository.root())
+    fn settle(&self, repository: &Repository) {
+        let _held = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = Online::read(&self.folder)
+            .and_then(|online| online.settle(&self.folder, repository.root()))
             .map_err(TrustError::from)
             .and_then(|()| self.expiries.note(repository))
             .and_then(|()| self.direct(repository));
@@ -371,11 +395,11 @@ impl Trust {
     /// Signs a new timestamp when half of the life of the present one is over.
     pub(crate) async fn refresh(&self, now: UnixMillis) -> Result<Option<Published>, TrustError> {
         let Opened { mut repository, head } = self.load().await?;
-        let online = Online::read(&self.folder)?;
-        self.settle(&online, &repository);
+        self.settle(&repository);
         if repository.timestamp().expires.since(now) > self.lifetimes.timestamp_ms / 2 {
             return Ok(None);
         }
+        let online = Online::read(&self.folder)?;
         let keys = online.of(repository.root());
         let keys = keys.ok_or_else(|| TrustError::ForeignKeys(self.folder.clone()))?;
         let changes = repository.refresh_timestamp(keys, now).map_err(TrustError::Damaged)?;

@@ -4,11 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use sealift_protocol::api::{RolloutState, Status};
+use reqwest::Method;
+use sealift_protocol::api::{RolloutState, Status, TimelineEntry};
+use sealift_protocol::id::UnixMillis;
+use sealift_protocol::tuf::Role;
+use sealift_protocol::tuf::key::SigningKey;
+use sealift_protocol::tuf::repository::TargetsDraft;
 use sealift_tests::digits::{MODEL, directory as model_directory};
 use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
 use sealift_tests::process::run_to_end;
-use sealift_tests::story::{self, TIMING, answers_with, ended};
+use sealift_tests::story::{self, SOON, TIMING, answers_with, ended};
+use sealift_tests::wait::{Look, until};
 use serde_json::Value;
 
 const PASSPHRASE: &str = "a passphrase of a story";
@@ -117,6 +123,20 @@ async fn a_draft_that_was_altered_on_the_stick_is_not_signed() -> anyhow::Result
     ensure!(!skipped.0.success() && skipped.2.contains("version 9"), "{}", skipped.2);
 
     fs::write(&draft, sound)?;
+    // Another's key under the id of a holder: what is shown would be the same.
+    let root = text(&directory.path().join("root"));
+    server.ctl(&["trust", "renew", "root", "--stage", &root])?;
+    let draft = Path::new(&root).join("next/root.json");
+    let mut swapped: Value = serde_json::from_slice(&fs::read(&draft)?)?;
+    let keys = swapped["signed"]["keys"].as_object_mut().context("keys")?;
+    let stranger = keys.values().next().context("a key")?.clone();
+    keys.values_mut().last().context("a key")?.clone_from(&stranger);
+    fs::write(&draft, serde_json::to_vec(&swapped)?)?;
+    let root_key = text(&server.offline_key("root-1"));
+    let masked =
+        run_to_end("fleetctl", &["trust", "sign", &root, "--key", &root_key, "--yes"], &[])?;
+    ensure!(!masked.0.success() && masked.2.contains("no draft of ours"), "{}", masked.2);
+
     let trusted = stick.join("trusted/1.targets.json");
     let genuine = fs::read_to_string(&trusted)?;
     fs::write(&trusted, genuine.replacen("models/vision", "models/visio0", 1))?;
@@ -129,7 +149,82 @@ async fn a_draft_that_was_altered_on_the_stick_is_not_signed() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn a_team_begins_loses_its_key_and_goes_on_with_another() -> anyhow::Result<()> {
+async fn a_new_team_of_two_who_must_both_sign_is_delegated_to() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let more = ["--no-passphrase"];
+    let (one, one_public, _) = make_key(directory.path(), "publisher:audio", &more)?;
+    let (two, two_public, _) = make_key(directory.path(), "publisher:audio", &more)?;
+    let stick = text(&directory.path().join("stick"));
+    let rotate = ["key", "rotate", "publisher:audio", "--threshold", "2", "--stage", &stick];
+    server.ctl(&[&rotate[..], &["--add", &one_public, "--add", &two_public]].concat())?;
+    let targets = ["targets-1", "targets-3"].map(|name| text(&server.offline_key(name)));
+    for key in targets.iter().chain([&one]) {
+        holder(&["trust", "sign", &stick, "--key", key, "--yes"])?;
+    }
+    let half = server.ctl_to_end(&["trust", "submit", &stick])?;
+    ensure!(half.2.contains("publisher-audio: 1 of 2 holders"), "{}", half.2);
+
+    holder(&["trust", "sign", &stick, "--key", &two, "--yes"])?;
+    server.ctl(&["trust", "submit", &stick])?;
+
+    let listed = keys(&server, "publisher:audio")?;
+    ensure!(listed.len() == 2 && listed[0]["threshold"] == "2 of 2", "{listed:?}");
+    // Handed in twice, as after a lost answer, it is refused and nothing is undone.
+    let twice = server.ctl_to_end(&["trust", "submit", &stick])?;
+    ensure!(twice.0.code() == Some(7), "{}", twice.2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_has_expired_is_renewed_by_its_holder() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let api = server.api()?;
+    let on_call = text(&server.offline_key("revocations-1"));
+    let key = SigningKey::from_pem(&fs::read_to_string(&on_call)?)?;
+    let role = Role::Delegated("revocations".to_owned());
+    let current = api.request(Method::GET, "/tuf/1.revocations.json").send().await?;
+    let current = current.error_for_status()?.bytes().await?.to_vec();
+    let draft = TargetsDraft::next(role, current, &[key.public()])?;
+    let expires = UnixMillis(now_ms()?).plus(3_000);
+    let short = draft.sign(expires, &[&key])?;
+    let put = api.request(Method::PUT, "/api/v1/trust/roles/revocations").body(short);
+    put.send().await?.error_for_status()?;
+    until("it has expired", SOON, || async {
+        let left_ms = expires.0 - now_ms()?;
+        Ok(if left_ms < 0 { Look::Done(()) } else { Look::NotYet(format!("{left_ms} ms left")) })
+    })
+    .await?;
+    let status: Status = api.get("status").await?;
+    let finding = status.attention.iter().find(|item| item.title.contains("revocations"));
+    let finding = finding.context("nobody is told")?;
+    ensure!(finding.severity == "critical", "{finding:?}");
+    ensure!(finding.detail.contains("fleetctl trust renew revocations --key"), "{finding:?}");
+
+    server.ctl(&["trust", "renew", "revocations", "--key", &on_call])?;
+
+    let device = device(&server, directory.path()).await?;
+    server.publish(&model_directory("v1"), "1")?;
+    story::roll_out(&server, "1").await?;
+    answers_with(&device, "1").await?;
+    let status: Status = api.get("status").await?;
+    ensure!(!status.attention.iter().any(|item| item.title.contains("revocations")));
+    let metrics = api.request(Method::GET, "/metrics").send().await?.text().await?;
+    for role in ["root", "targets", "publisher-vision", "revocations", "runtime"] {
+        let line = format!("sealift_trust_expires_timestamp_seconds{{role=\"{role}\"}}");
+        ensure!(metrics.contains(&line), "no {line}");
+    }
+    Ok(())
+}
+
+fn now_ms() -> anyhow::Result<i64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok(i64::try_from(since.as_millis())?)
+}
+
+#[tokio::test]
+async fn a_team_loses_its_key_and_goes_on_with_another() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let server = server(directory.path()).await?;
     let device = device(&server, directory.path()).await?;
@@ -234,6 +329,47 @@ async fn a_directors_key_is_replaced_and_the_agent_obeys_the_new_one_without_a_r
     ])?;
     ensure!(last.2.contains("only director key"), "{}", last.2);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_was_away_while_the_director_was_replaced_is_told_anew() -> anyhow::Result<()>
+{
+    let directory = tempfile::tempdir()?;
+    let server = server(directory.path()).await?;
+    let mut device = device(&server, directory.path()).await?;
+    server.publish(&model_directory("v1"), "1")?;
+    server.publish(&model_directory("v2"), "2")?;
+    story::roll_out(&server, "1").await?;
+    let api = server.api()?;
+    device.process.kill()?;
+    let rollout = story::begin(&server, "2")?;
+    let path = format!("devices/{}/timeline?limit=200", device.id);
+    until("the device is told of version 2", SOON, || async {
+        let entries: Vec<TimelineEntry> = api.list(&path).await?;
+        let is_told =
+            entries.iter().any(|entry| entry.text.contains("told to run vision/digits 2"));
+        Ok(if is_told {
+            Look::Done(())
+        } else {
+            Look::NotYet(format!("{} entries", entries.len()))
+        })
+    })
+    .await?;
+    let old = keys(&server, "director")?;
+    let old = old[0]["key_id"].as_str().context("an id")?.to_owned();
+
+    let file = |name: &str| text(&server.offline_key(name));
+    let with = ["--key", &file("targets-1"), "--key", &file("targets-2")].map(str::to_owned);
+    let with: Vec<_> = with.iter().map(String::as_str).collect();
+    server.ctl(&[&["key", "rotate", "director"], &with[..]].concat())?;
+    let revoke = ["key", "revoke", &old, "--reason", "stolen", "--key", &file("revocations-1")]
+        .map(str::to_owned);
+    server.ctl(&revoke.iter().map(String::as_str).collect::<Vec<_>>())?;
+    device.process.restart()?;
+    device.ready().await?;
+
+    ended(&api, rollout, RolloutState::Succeeded).await?;
+    answers_with(&device, "2").await
 }
 
 #[tokio::test]

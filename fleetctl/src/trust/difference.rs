@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, ensure};
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::tuf::bundle::{Director, Revocations, TrustBundle};
-use sealift_protocol::tuf::key::RoleKeys;
+use sealift_protocol::tuf::key::{Key, KeyId, RoleKeys};
 use sealift_protocol::tuf::metadata::{Root, TargetFile, Targets};
 use sealift_protocol::tuf::{BUNDLE_PATH, Delegations, Paths, REVOCATIONS_PATH, Role};
 
@@ -26,12 +26,16 @@ pub(crate) fn describe(
 ) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
     if let Some(root) = change.root()? {
+        check_ids(&root.keys)?;
         head(&mut lines, &Role::Root, (view.root.version, root.version), root.expires, now)?;
         of_root(&mut lines, &view.root, &root);
     }
     for name in change.drafts.keys().filter(|name| *name != Role::Root.name()) {
         let role = Change::role(name);
         let next = change.targets(name)?.context("a draft is gone")?;
+        if let Some(delegations) = &next.delegations {
+            check_ids(&delegations.keys)?;
+        }
         let before = view.targets_of(&role).map(|targets| &**targets);
         let version = before.map_or(0, |before| before.version);
         head(&mut lines, &role, (version, next.version), next.expires, now)?;
@@ -39,6 +43,18 @@ pub(crate) fn describe(
     }
     of_files(&mut lines, view, change)?;
     Ok(lines)
+}
+
+/// A holder is shown ids. An id that is not that of the key behind it would show one key and trust another.
+fn check_ids(keys: &BTreeMap<KeyId, Key>) -> anyhow::Result<()> {
+    for (id, key) in keys {
+        ensure!(
+            key.id() == *id,
+            "the key behind the id {id} is {}: this is no draft of ours",
+            key.id()
+        );
+    }
+    Ok(())
 }
 
 fn head(
