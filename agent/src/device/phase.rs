@@ -41,6 +41,11 @@ impl Live {
         &self.mandate.image
     }
 
+    /// Whether it is this image, and has proved itself before.
+    pub(crate) fn has_kept(&self, image: &ImageRef) -> bool {
+        self.standing == Standing::Kept && self.image().index == image.index
+    }
+
     /// What to go back to from `next`: the newest image that has proved itself, never `next`.
     pub(crate) fn fallback_from(&self, next: &ImageRef) -> Option<ImageRef> {
         let kept = match self.standing {

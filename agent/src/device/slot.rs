@@ -244,9 +244,12 @@ impl Slot {
             }
             (Phase::Activating { attempt, live, .. }, Answer::Activated { providers }) => {
                 self.providers = providers;
-                let previous = live.and_then(|live| live.fallback_from(&attempt.image()));
+                let again = live.as_ref().filter(|live| live.has_kept(&attempt.image()));
+                let standing = again.map_or(Standing::OnTrial, |live| live.standing);
+                let before = again.and_then(|live| live.previous.clone());
+                let previous = live.as_ref().and_then(|live| live.fallback_from(&attempt.image()));
+                let previous = previous.or(before);
                 let (mandate, epoch) = (attempt.mandate(), attempt.epoch);
-                let standing = Standing::OnTrial;
                 let live = Live { mandate, previous, standing, epoch, starts_failed: 0 };
                 self.try_out(live, attempt.desired.trial, turn);
             }

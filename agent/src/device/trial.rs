@@ -253,8 +253,10 @@ impl Slot {
         }
     }
 
+    /// Goes back; from an image that was kept once, and has none before it, to itself: something bad to serve is better than nothing.
     fn turn_back(&mut self, live: Live, fault: Fault, turn: &mut Turn<'_>) {
-        self.revert(live.mandate, live.previous, fault, turn);
+        let itself = (live.standing == Standing::Kept).then(|| live.image().clone());
+        self.revert(live.mandate, live.previous.or(itself), fault, turn);
     }
 
     /// Goes back from an image that was made live.

@@ -178,12 +178,13 @@ async fn a_revoked_device_is_dropped_from_mosquitto_within_five_seconds() {
     println!("dropped from mosquitto after {dropped:?}");
     assert!(dropped < Duration::from_secs(5), "{dropped:?}");
 
-    // With the list written anew it connects, and can do nothing.
+    // With the list written anew it may connect, and can do nothing; if the server looks at that moment, it is dropped once more.
     write_rights(&fleet);
     mosquitto.reload();
     let mut link = Link::of(&fleet, &device).await;
-    let refused = link.publish("sl/1/main/u/cam-1/event", event(2)).await;
-    assert_eq!(refused, PubAckReason::NotAuthorized);
+    if let Ok(refused) = link.try_publish("sl/1/main/u/cam-1/event", event(2)).await {
+        assert_eq!(refused, PubAckReason::NotAuthorized);
+    }
 
     // With the revocation list it does not even connect; others do.
     drop(mosquitto);

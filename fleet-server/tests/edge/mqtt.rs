@@ -80,10 +80,19 @@ impl Link {
     }
 
     pub(crate) async fn publish(&mut self, topic: &str, payload: Vec<u8>) -> PubAckReason {
+        self.try_publish(topic, payload).await.unwrap()
+    }
+
+    /// The same, on a connection that may end before the answer.
+    pub(crate) async fn try_publish(
+        &mut self,
+        topic: &str,
+        payload: Vec<u8>,
+    ) -> Result<PubAckReason, ConnectionError> {
         self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
-        let packet = self.next(|packet| matches!(packet, Packet::PubAck(_))).await.unwrap();
+        let packet = self.next(|packet| matches!(packet, Packet::PubAck(_))).await?;
         let Packet::PubAck(ack) = packet else { unreachable!() };
-        ack.reason
+        Ok(ack.reason)
     }
 
     pub(crate) async fn subscribe(&mut self, filter: &str) -> SubscribeReasonCode {
