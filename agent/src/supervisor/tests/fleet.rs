@@ -31,7 +31,7 @@ use sealift_protocol::tuf::bundle::{Director, Revocations, TrustBundle};
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::metadata::TargetFile;
 use sealift_protocol::tuf::repository::{
-    CeremonyKeys, Lifetimes, OnlineKeys, Repository, TargetsDraft, Upload, ceremony,
+    CeremonyKeys, Change, Lifetimes, OnlineKeys, Repository, TargetsDraft, ceremony,
 };
 use sealift_protocol::tuf::{REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, publisher_role};
 use tokio::net::{TcpListener, TcpStream};
@@ -100,6 +100,7 @@ impl Fleet {
             team: TeamId::parse("vision").unwrap(),
             publisher: key(10),
             revocations: key(11),
+            runtime: [key(12), key(13), key(14)],
         };
         let trusted = Director::new(director.verifying_key()).unwrap();
         let bundle =
@@ -147,11 +148,10 @@ impl Fleet {
         draft.set(&target_path(&model(), &Version::parse(version).unwrap()), target);
         let expires = now().plus(days * 86_400_000);
         let metadata = draft.sign(expires, &[signer]).unwrap();
-        let upload = Upload { metadata, files: BTreeMap::new() };
         let online = OnlineKeys { snapshot: &self.keys.snapshot, timestamp: &self.keys.timestamp };
         // The repository would not take what has expired; an attacker's would.
         let then = now().plus(days.min(0) * 2 * 86_400_000);
-        self.repository.accept_delegated(&role, upload, online, then).unwrap();
+        self.repository.accept(Change::of(&role, metadata), online, then).unwrap();
         let files = self.repository.files().clone();
         self.files().tuf = files;
     }
@@ -168,9 +168,9 @@ impl Fleet {
         draft.set(REVOCATIONS_PATH, TargetFile::of(&bytes));
         let metadata = draft.sign(now().plus(86_400_000), &[signer]).unwrap();
         let files = BTreeMap::from([(REVOCATIONS_PATH.to_owned(), bytes)]);
-        let upload = Upload { metadata, files };
+        let change = Change::of(REVOCATIONS_ROLE, metadata).with_files(files);
         let online = OnlineKeys { snapshot: &self.keys.snapshot, timestamp: &self.keys.timestamp };
-        self.repository.accept_delegated(REVOCATIONS_ROLE, upload, online, now()).unwrap();
+        self.repository.accept(change, online, now()).unwrap();
         let files = self.repository.files().clone();
         self.files().tuf = files;
     }
