@@ -320,7 +320,10 @@ impl Trust {
     ) -> Result<Published, TrustError> {
         let Because { by, reason, now } = because;
         let Opened { mut repository, head } = self.load().await?;
-        let roles = change.roles().join(", ");
+        let roles = match change.roles().as_slice() {
+            [] => "images".to_owned(),
+            roles => roles.join(", "),
+        };
         let refused = |source| TrustError::Refused { role: roles.clone(), source };
         check_trust_files(&change)?;
         // What was published elsewhere may name images that were not brought along; nobody can roll those out here.

@@ -5,6 +5,7 @@
 
 pub mod digits;
 pub mod fleet;
+pub mod keys;
 pub mod mosquitto;
 pub mod needs;
 pub mod oidc;

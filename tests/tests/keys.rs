@@ -1,69 +1,29 @@
-//! Keys come and go while the fleet works: ceremonies with files on a stick, a director that is replaced, a token that signs.
+//! Keys come and go while the fleet works: ceremonies with files on a stick, publishers, a token that signs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
-use sealift_protocol::api::{RolloutState, Status, TimelineEntry};
+use sealift_protocol::api::Status;
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::tuf::Role;
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::repository::TargetsDraft;
 use sealift_tests::digits::{MODEL, directory as model_directory};
-use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
+use sealift_tests::fleet::Server;
+use sealift_tests::keys::{Made, PASSPHRASE, device, holder, keys, make_key, server, text};
 use sealift_tests::process::run_to_end;
-use sealift_tests::story::{self, SOON, TIMING, answers_with, ended};
+use sealift_tests::story::{self, SOON, answers_with};
 use sealift_tests::wait::{Look, until};
 use serde_json::Value;
-
-const PASSPHRASE: &str = "a passphrase of a story";
-
-async fn server(directory: &Path) -> anyhow::Result<Server> {
-    Server::start(directory, &Options { extra: TIMING.to_owned(), ..Options::default() }).await
-}
-
-async fn device(server: &Server, directory: &Path) -> anyhow::Result<Device> {
-    let options = DeviceOptions { labels: Vec::new(), onnxruntime: None, extra: String::new() };
-    Device::start(server, directory, "cam-1", &options).await
-}
-
-/// `fleetctl` without a server, as a holder runs it at a machine of their own.
-fn holder(arguments: &[&str]) -> anyhow::Result<String> {
-    let environment = [("SEALIFT_PASSPHRASE", PASSPHRASE), ("SEALIFT_CONFIG", "/nonexistent/x")];
-    let (status, stdout, stderr) = run_to_end("fleetctl", arguments, &environment)?;
-    ensure!(status.success(), "fleetctl {} ({status}):\n{stderr}", arguments.join(" "));
-    Ok(format!("{stdout}{stderr}"))
-}
-
-fn text(path: &Path) -> String {
-    path.display().to_string()
-}
-
-/// Makes a key; returns its private file, public file and id.
-fn make_key(folder: &Path, role: &str, more: &[&str]) -> anyhow::Result<(String, String, String)> {
-    let folder = text(folder);
-    let init = ["-o", "json", "key", "init", "--role", role, "--folder", &folder];
-    let environment = [("SEALIFT_PASSPHRASE", PASSPHRASE)];
-    let (status, stdout, stderr) = run_to_end("fleetctl", &[&init, more].concat(), &environment)?;
-    ensure!(status.success(), "key init: {stderr}");
-    let made: Value = serde_json::from_str(&stdout)?;
-    let field = |name: &str| made[name].as_str().map(str::to_owned).context("no such field");
-    Ok((field("private")?, field("public")?, field("key_id")?))
-}
-
-fn keys(server: &Server, role: &str) -> anyhow::Result<Vec<Value>> {
-    let folder = text(server.offline_key("root-1").parent().context("a folder")?);
-    let all = server.ctl_json(&["key", "list", "--keys", &folder])?;
-    let all = all.as_array().context("a list")?.clone();
-    Ok(all.into_iter().filter(|key| key["role"] == role).collect())
-}
 
 #[tokio::test]
 async fn two_holders_replace_the_third_one_after_the_other() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let server = server(directory.path()).await?;
-    let (fresh, public, id) = make_key(directory.path(), "root", &["--algorithm", "p256"])?;
+    let Made { private: fresh, public, id } =
+        make_key(directory.path(), "root", &["--algorithm", "p256"])?;
     ensure!(fs::read_to_string(&fresh)?.contains("ENCRYPTED"), "the key is under no passphrase");
     let before = keys(&server, "root")?;
     ensure!(before.len() == 3 && before.iter().all(|key| key["threshold"] == "2 of 3"));
@@ -153,19 +113,19 @@ async fn a_new_team_of_two_who_must_both_sign_is_delegated_to() -> anyhow::Resul
     let directory = tempfile::tempdir()?;
     let server = server(directory.path()).await?;
     let more = ["--no-passphrase"];
-    let (one, one_public, _) = make_key(directory.path(), "publisher:audio", &more)?;
-    let (two, two_public, _) = make_key(directory.path(), "publisher:audio", &more)?;
+    let one = make_key(directory.path(), "publisher:audio", &more)?;
+    let two = make_key(directory.path(), "publisher:audio", &more)?;
     let stick = text(&directory.path().join("stick"));
     let rotate = ["key", "rotate", "publisher:audio", "--threshold", "2", "--stage", &stick];
-    server.ctl(&[&rotate[..], &["--add", &one_public, "--add", &two_public]].concat())?;
+    server.ctl(&[&rotate[..], &["--add", &one.public, "--add", &two.public]].concat())?;
     let targets = ["targets-1", "targets-3"].map(|name| text(&server.offline_key(name)));
-    for key in targets.iter().chain([&one]) {
+    for key in targets.iter().chain([&one.private]) {
         holder(&["trust", "sign", &stick, "--key", key, "--yes"])?;
     }
     let half = server.ctl_to_end(&["trust", "submit", &stick])?;
     ensure!(half.2.contains("publisher-audio: 1 of 2 holders"), "{}", half.2);
 
-    holder(&["trust", "sign", &stick, "--key", &two, "--yes"])?;
+    holder(&["trust", "sign", &stick, "--key", &two.private, "--yes"])?;
     server.ctl(&["trust", "submit", &stick])?;
 
     let listed = keys(&server, "publisher:audio")?;
@@ -231,7 +191,8 @@ async fn a_team_loses_its_key_and_goes_on_with_another() -> anyhow::Result<()> {
     server.publish(&model_directory("v1"), "1")?;
     story::roll_out(&server, "1").await?;
     let targets = ["targets-1", "targets-2"].map(|name| text(&server.offline_key(name)));
-    let (fresh, public, _) = make_key(directory.path(), "publisher:vision", &["--no-passphrase"])?;
+    let Made { private: fresh, public, .. } =
+        make_key(directory.path(), "publisher:vision", &["--no-passphrase"])?;
     let lost = keys(&server, "publisher:vision")?;
     let lost = lost[0]["key_id"].as_str().context("an id")?.to_owned();
 
@@ -279,178 +240,6 @@ async fn two_publishers_at_once_lose_nothing_of_each_other() -> anyhow::Result<(
     // Again, as after a lost answer: it is there already, and no further version is made.
     let again = server.ctl_json(&["model", "sign", &format!("{MODEL}@1"), "--key", &key])?;
     ensure!(again["outcome"] == "unchanged", "{again}");
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_directors_key_is_replaced_and_the_agent_obeys_the_new_one_without_a_restart()
--> anyhow::Result<()> {
-    let directory = tempfile::tempdir()?;
-    let server = server(directory.path()).await?;
-    let device = device(&server, directory.path()).await?;
-    server.publish(&model_directory("v1"), "1")?;
-    server.publish(&model_directory("v2"), "2")?;
-    story::roll_out(&server, "1").await?;
-    let agent = device.process.id();
-    let before = keys(&server, "director")?;
-    let old = before[0]["key_id"].as_str().context("an id")?.to_owned();
-    let secret = fs::read(server.data().join("keys/director.pem"))?;
-
-    let stick = text(&directory.path().join("stick"));
-    server.ctl(&["key", "rotate", "director", "--stage", &stick])?;
-    ensure!(fs::read(server.data().join("keys/director.pem"))? == secret, "nobody has signed yet");
-    for name in ["targets-3", "targets-1"] {
-        let key = text(&server.offline_key(name));
-        holder(&["trust", "sign", &stick, "--key", &key, "--yes"])?;
-    }
-    server.ctl(&["trust", "submit", &stick])?;
-    ensure!(fs::read(server.data().join("keys/director.pem"))? != secret, "the old key stays");
-    ensure!(keys(&server, "director")?.len() == 2, "there is no overlap");
-    story::roll_out(&server, "2").await?;
-    answers_with(&device, "2").await?;
-
-    let on_call = text(&server.offline_key("revocations-1"));
-    server.ctl(&["key", "revoke", &old, "--reason", "replaced", "--key", &on_call])?;
-    let obeyed = keys(&server, "director")?;
-    let of = |id: &str| obeyed.iter().find(|key| key["key_id"] == id).cloned();
-    ensure!(of(&old).is_some_and(|key| key["threshold"] == "revoked"), "{obeyed:?}");
-    let rollout = story::begin(&server, "1")?;
-    ended(&server.api()?, rollout, RolloutState::Succeeded).await?;
-    answers_with(&device, "1").await?;
-    ensure!(device.process.id() == agent, "the agent was restarted");
-    let last = server.ctl_to_end(&[
-        "key",
-        "revoke",
-        obeyed[1]["key_id"].as_str().unwrap_or(""),
-        "--reason",
-        "x",
-        "--key",
-        &on_call,
-    ])?;
-    ensure!(last.2.contains("only director key"), "{}", last.2);
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_device_that_was_away_while_the_director_was_replaced_is_told_anew() -> anyhow::Result<()>
-{
-    let directory = tempfile::tempdir()?;
-    let server = server(directory.path()).await?;
-    let mut device = device(&server, directory.path()).await?;
-    server.publish(&model_directory("v1"), "1")?;
-    server.publish(&model_directory("v2"), "2")?;
-    story::roll_out(&server, "1").await?;
-    let api = server.api()?;
-    device.process.kill()?;
-    let rollout = story::begin(&server, "2")?;
-    let path = format!("devices/{}/timeline?limit=200", device.id);
-    until("the device is told of version 2", SOON, || async {
-        let entries: Vec<TimelineEntry> = api.list(&path).await?;
-        let is_told =
-            entries.iter().any(|entry| entry.text.contains("told to run vision/digits 2"));
-        Ok(if is_told {
-            Look::Done(())
-        } else {
-            Look::NotYet(format!("{} entries", entries.len()))
-        })
-    })
-    .await?;
-    let old = keys(&server, "director")?;
-    let old = old[0]["key_id"].as_str().context("an id")?.to_owned();
-
-    let file = |name: &str| text(&server.offline_key(name));
-    let with = ["--key", &file("targets-1"), "--key", &file("targets-2")].map(str::to_owned);
-    let with: Vec<_> = with.iter().map(String::as_str).collect();
-    server.ctl(&[&["key", "rotate", "director"], &with[..]].concat())?;
-    let revoke = ["key", "revoke", &old, "--reason", "stolen", "--key", &file("revocations-1")]
-        .map(str::to_owned);
-    server.ctl(&revoke.iter().map(String::as_str).collect::<Vec<_>>())?;
-    device.process.restart()?;
-    device.ready().await?;
-
-    ended(&api, rollout, RolloutState::Succeeded).await?;
-    answers_with(&device, "2").await
-}
-
-#[tokio::test]
-async fn the_servers_own_keys_are_replaced_while_devices_follow() -> anyhow::Result<()> {
-    let directory = tempfile::tempdir()?;
-    let mut server = server(directory.path()).await?;
-    let device = device(&server, directory.path()).await?;
-    let roots = ["root-1", "root-2"].map(|name| text(&server.offline_key(name)));
-    for role in ["snapshot", "timestamp"] {
-        let file = server.data().join(format!("keys/{role}.pem"));
-        let before = fs::read(&file)?;
-        server.ctl(&["key", "rotate", role, "--key", &roots[0], "--key", &roots[1]])?;
-        ensure!(fs::read(&file)? != before, "{role} has its old key");
-        ensure!(keys(&server, role)?.len() == 1, "{role} has two keys");
-    }
-    server.publish(&model_directory("v1"), "1")?;
-    story::roll_out(&server, "1").await?;
-    answers_with(&device, "1").await?;
-    server.process.stop()?;
-    server.process.restart()?;
-    server.ready().await
-}
-
-#[tokio::test]
-async fn a_stick_brings_a_copy_of_the_fleets_server_up_to_date_and_never_back() -> anyhow::Result<()>
-{
-    let directory = tempfile::tempdir()?;
-    let (near, far) = (directory.path().join("near"), directory.path().join("far"));
-    fs::create_dir_all(&near)?;
-    fs::create_dir_all(&far)?;
-    Server::init(&near)?;
-    copy(&near.join("server"), &far.join("server"))?;
-    copy(&near.join("offline-keys"), &far.join("offline-keys"))?;
-    let here = server(&near).await?;
-    let there = server(&far).await?;
-    here.publish(&model_directory("v1"), "1")?;
-    let (early, stick) = (text(&directory.path().join("early")), directory.path().join("stick"));
-    here.ctl(&["trust", "export", &early])?;
-    here.publish(&model_directory("v2"), "2")?;
-    here.ctl(&["trust", "export", &text(&stick)])?;
-    let again = here.ctl_json(&["trust", "export", &text(&stick)])?;
-    ensure!(again["copied_bytes"] == 0, "{again}");
-
-    let blob = largest(&stick.join("blobs/sha256"))?;
-    let sound = fs::read(&blob)?;
-    let mut flipped = sound.clone();
-    flipped[sound.len() / 2] ^= 1;
-    fs::write(&blob, flipped)?;
-    let damaged = there.ctl_to_end(&["trust", "import", &text(&stick)])?;
-    ensure!(damaged.2.contains("missing or damaged"), "{}", damaged.2);
-    let unknown = there.ctl_to_end(&["model", "verify", &format!("{MODEL}@2")])?;
-    ensure!(!unknown.0.success(), "metadata came without their images");
-
-    fs::write(&blob, sound)?;
-    let imported = there.ctl_json(&["trust", "import", &text(&stick)])?;
-    ensure!(imported["roles"] == serde_json::json!(["publisher-vision"]), "{imported}");
-    for version in ["1", "2"] {
-        there.ctl(&["model", "verify", &format!("{MODEL}@{version}")])?;
-    }
-    let back = there.ctl_to_end(&["trust", "import", &early])?;
-    ensure!(back.0.code() == Some(7) && back.2.contains("go back"), "{}", back.2);
-    let device = device(&there, &far).await?;
-    story::roll_out(&there, "2").await?;
-    answers_with(&device, "2").await
-}
-
-#[tokio::test]
-async fn a_stick_of_another_fleet_is_refused() -> anyhow::Result<()> {
-    let directory = tempfile::tempdir()?;
-    let (one, other) = (directory.path().join("one"), directory.path().join("other"));
-    fs::create_dir_all(&one)?;
-    fs::create_dir_all(&other)?;
-    let (one, other) = (server(&one).await?, server(&other).await?);
-    one.publish(&model_directory("v1"), "1")?;
-    let stick = text(&directory.path().join("stick"));
-    one.ctl(&["trust", "export", &stick])?;
-
-    let (status, _, why) = other.ctl_to_end(&["trust", "import", &stick])?;
-
-    ensure!(!status.success() && why.contains("does not verify"), "{why}");
-    ensure!(!other.ctl_json(&["model", "list"])?.to_string().contains(MODEL), "an image came in");
     Ok(())
 }
 
@@ -508,7 +297,7 @@ async fn a_token_signs_and_its_key_never_leaves_it() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let server = server(directory.path()).await?;
     let token = Token::make(directory.path())?;
-    let (p256, public, _) = make_key(
+    let Made { private: p256, public, .. } = make_key(
         directory.path(),
         "publisher:vision",
         &["--algorithm", "p256", "--no-passphrase"],
@@ -602,24 +391,4 @@ impl Token {
         ];
         server.ctl_with(arguments, &more)
     }
-}
-
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &to)?;
-        } else {
-            fs::copy(entry.path(), to)?;
-        }
-    }
-    Ok(())
-}
-
-fn largest(folder: &Path) -> anyhow::Result<PathBuf> {
-    let mut files = fs::read_dir(folder)?.flatten().collect::<Vec<_>>();
-    files.sort_by_key(|file| file.metadata().map_or(0, |metadata| metadata.len()));
-    Ok(files.last().context("there is no blob")?.path())
 }
