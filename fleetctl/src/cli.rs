@@ -299,6 +299,9 @@ pub(crate) enum Key {
         /// The public file of a key that takes its place.
         #[arg(long)]
         add: Vec<PathBuf>,
+        /// Even the last director key that devices obey: they take no directive until another is in the bundle.
+        #[arg(long)]
+        last: bool,
         /// Why; kept in the audit log.
         #[arg(long)]
         reason: String,

@@ -27,8 +27,8 @@ use crate::clock;
 use crate::limits::REASON_CHARS_MAX;
 use crate::trust::{Trust, TrustError};
 
-/// Targets metadata of 5 MiB in base64, and a deny list.
-const UPLOAD_BYTES_MAX: usize = 10 << 20;
+/// The largest metadata of four roles, 5 MiB each, in base64, with a bundle and a deny list.
+const UPLOAD_BYTES_MAX: usize = 32 << 20;
 
 /// Metadata with target files.
 const UPLOAD_TYPE: &str = "application/vnd.sealift.trust-upload+json";
