@@ -333,6 +333,16 @@ pub(crate) enum Trust {
         #[command(flatten)]
         holding: Holding,
     },
+    /// Ends a team: devices no longer take what it has signed, and go on running what they run.
+    Withdraw {
+        /// `publisher:TEAM`.
+        role: KeyRole,
+        /// Why; kept in the audit log.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        holding: Holding,
+    },
     /// Shows a staged change: what it would do, and who has to sign it yet. Needs no server.
     Show {
         /// The change's folder.

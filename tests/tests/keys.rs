@@ -133,6 +133,9 @@ async fn a_new_team_of_two_who_must_both_sign_is_delegated_to() -> anyhow::Resul
     // Handed in twice, as after a lost answer, it is refused and nothing is undone.
     let twice = server.ctl_to_end(&["trust", "submit", &stick])?;
     ensure!(twice.0.code() == Some(7), "{}", twice.2);
+    let end = ["trust", "withdraw", "publisher:audio", "--reason", "dissolved"];
+    server.ctl(&[&end[..], &["--key", &targets[0], "--key", &targets[1]]].concat())?;
+    ensure!(keys(&server, "publisher:audio")?.is_empty(), "the team goes on");
     Ok(())
 }
 

@@ -71,6 +71,20 @@ pub(crate) fn renew(view: &View, role: &KeyRole, now: UnixMillis) -> anyhow::Res
     Ok(change)
 }
 
+/// Ends the delegation to a team: devices no longer believe what it has signed.
+pub(crate) fn withdraw(view: &View, role: &KeyRole, now: UnixMillis) -> anyhow::Result<Change> {
+    ensure!(
+        matches!(role, KeyRole::Publisher(_)),
+        "every fleet has {role}\nhelp: `fleetctl key rotate {role}` gives it other keys"
+    );
+    let name = role.metadata().context("a team has metadata")?;
+    let mut draft = TargetsDraft::after(Role::Targets, view.targets.clone());
+    ensure!(draft.undelegate(name.name()), "nothing is delegated to {role}");
+    let mut change = Change::default();
+    add_targets(&mut change, &Role::Targets, draft, now)?;
+    Ok(change)
+}
+
 /// A key that shall sign nothing more.
 pub(crate) struct Revocation {
     /// Its id, or the beginning of it.
