@@ -106,11 +106,6 @@ pub(crate) enum TrustError {
         "the keys in {0} are not those of the trust metadata in the store\nhelp: give each fleet its own data directory and its own database"
     )]
     ForeignKeys(PathBuf),
-    /// The director's key is not the one that devices know.
-    #[error(
-        "the director key on disk is not in the trust bundle, so that no device would obey it\nhelp: put back the key of the ceremony, or have the holders of the targets keys sign a new bundle"
-    )]
-    Director,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -141,7 +136,6 @@ impl TrustError {
             Self::NoCeremony
             | Self::Key(_)
             | Self::Damaged(_)
-            | Self::Director
             | Self::ForeignKeys(_)
             | Self::Store(_) => None,
         }
@@ -192,8 +186,9 @@ impl Trust {
             return Err(TrustError::ForeignKeys(trust.folder));
         }
         trust.expiries.note(&repository)?;
-        // Rule: directives are signed by a key that the trust bundle names.
-        if trust.direct(&repository)? { Ok(trust) } else { Err(TrustError::Director) }
+        // A server that devices do not obey starts all the same: it is where a bundle with another key is handed in.
+        trust.direct(&repository)?;
+        Ok(trust)
     }
 
     /// When which role has to be signed again; cheap to clone.
@@ -245,8 +240,8 @@ impl Trust {
         Ok(key)
     }
 
-    /// Lets the director follow the bundle and the deny list. Returns whether it has a key that devices obey.
-    fn direct(&self, repository: &Repository) -> Result<bool, TrustError> {
+    /// Lets the director follow the bundle and the deny list, and notes whether it has a key that devices obey.
+    fn direct(&self, repository: &Repository) -> Result<(), TrustError> {
         let bundle = target_file(repository, BUNDLE_PATH)?;
         let bundle = TrustBundle::parse(bundle)
             .map_err(|source| TrustError::File { path: BUNDLE_PATH, source })?;
@@ -259,7 +254,12 @@ impl Trust {
             .filter(|director| !denied.directors.contains(director.keyid()))
             .map(|director| director.keyid().clone())
             .collect();
-        Ok(self.director.follow(&self.folder, &obeyed)?)
+        let is_obeyed = self.director.follow(&self.folder, &obeyed)?;
+        if !is_obeyed {
+            tracing::error!("devices obey none of the director keys that this server has");
+        }
+        self.expiries.note_director(is_obeyed);
+        Ok(())
     }
 
     /// Everything on the deny list, with the versions that it is about.
@@ -383,15 +383,9 @@ impl Trust {
             .map_err(TrustError::from)
             .and_then(|()| self.expiries.note(repository))
             .and_then(|()| self.direct(repository));
-        match settled {
-            Ok(true) => (),
-            Ok(false) => {
-                tracing::error!("devices obey none of the director keys that this server has");
-            }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the server's keys do not follow the trust metadata yet");
-            }
+        if let Err(error) = settled {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the server's keys do not follow the trust metadata yet");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, ensure};
-use sealift_protocol::api::{RolloutState, TimelineEntry};
+use sealift_protocol::api::{RolloutState, Status, TimelineEntry};
 use sealift_tests::digits::directory as model_directory;
 use sealift_tests::keys::{device, holder, keys, server, text};
 use sealift_tests::story::{self, SOON, answers_with, ended};
@@ -97,6 +97,34 @@ async fn a_device_that_was_away_while_the_director_was_replaced_is_told_anew() -
 
     ended(&api, rollout, RolloutState::Succeeded).await?;
     answers_with(&device, "2").await
+}
+
+#[tokio::test]
+async fn a_stolen_directors_key_is_revoked_at_once_and_another_follows() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut server = server(directory.path()).await?;
+    let device = device(&server, directory.path()).await?;
+    server.publish(&model_directory("v1"), "1")?;
+    let stolen = keys(&server, "director")?;
+    let stolen = stolen[0]["key_id"].as_str().context("an id")?.to_owned();
+    let on_call = text(&server.offline_key("revocations-1"));
+
+    server.ctl(&["key", "revoke", &stolen, "--last", "--reason", "stolen", "--key", &on_call])?;
+    // A restart in between must not lock the operators out.
+    server.process.stop()?;
+    server.process.restart()?;
+    server.ready().await?;
+    let status: Status = server.api()?.get("status").await?;
+    let finding = status.attention.iter().find(|item| item.title.contains("devices obey none"));
+    ensure!(finding.is_some_and(|it| it.severity == "critical"), "{:?}", status.attention);
+    let targets = ["targets-1", "targets-2"].map(|name| text(&server.offline_key(name)));
+    server.ctl(&["key", "rotate", "director", "--key", &targets[0], "--key", &targets[1]])?;
+
+    story::roll_out(&server, "1").await?;
+    answers_with(&device, "1").await?;
+    let status: Status = server.api()?.get("status").await?;
+    ensure!(!status.attention.iter().any(|item| item.title.contains("devices obey none")));
+    Ok(())
 }
 
 #[tokio::test]

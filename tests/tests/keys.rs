@@ -133,6 +133,9 @@ async fn a_new_team_of_two_who_must_both_sign_is_delegated_to() -> anyhow::Resul
     // Handed in twice, as after a lost answer, it is refused and nothing is undone.
     let twice = server.ctl_to_end(&["trust", "submit", &stick])?;
     ensure!(twice.0.code() == Some(7), "{}", twice.2);
+    let end = ["trust", "withdraw", "publisher:audio", "--reason", "dissolved"];
+    server.ctl(&[&end[..], &["--key", &targets[0], "--key", &targets[1]]].concat())?;
+    ensure!(keys(&server, "publisher:audio")?.is_empty(), "the team goes on");
     Ok(())
 }
 
@@ -321,6 +324,25 @@ async fn a_token_signs_and_its_key_never_leaves_it() -> anyhow::Result<()> {
     server.ctl(&["model", "verify", &version])?;
     let device = device(&server, directory.path()).await?;
     story::roll_out(&server, "1").await?;
+    answers_with(&device, "1").await?;
+
+    // Whoever is on call has an Ed25519 key on the same token.
+    let Made { private: on_call, public, .. } =
+        make_key(directory.path(), "revocations", &["--no-passphrase"])?;
+    token.import(&on_call, "on call", "02")?;
+    let gone = keys(&server, "revocations")?;
+    let gone = gone[0]["key_id"].as_str().context("an id")?.to_owned();
+    let on_call = "pkcs11:token=story;object=on%20call";
+    let rotate = ["key", "rotate", "revocations", "--add", &public, "--remove", &gone];
+    let with = ["--key", &targets[0], "--key", &targets[1], "--key", on_call];
+    token.ctl(&server, &[&rotate[..], &with[..]].concat(), "4711")?;
+    server.ctl(&["model", "push", &text(&model_directory("v2"))])?;
+    let version = format!("{MODEL}@2");
+    token.ctl(&server, &["model", "sign", &version, "--key", uri], "4711")?;
+    let revoke = ["model", "revoke", &version, "--reason", "backdoor", "--key", on_call];
+    token.ctl(&server, &revoke, "4711")?;
+    story::begin(&server, "2")?;
+    story::security_event(&server.api()?, &device.id, "image.revoked").await?;
     answers_with(&device, "1").await
 }
 

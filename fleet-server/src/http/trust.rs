@@ -35,8 +35,8 @@ use crate::store::TenantStore;
 use crate::trust::deny::Because;
 use crate::trust::{Published, Trust, TrustError};
 
-/// Targets metadata of 5 MiB in base64, and a deny list.
-const UPLOAD_BYTES_MAX: usize = 10 << 20;
+/// The largest metadata of four roles, 5 MiB each, in base64, with a bundle and a deny list.
+const UPLOAD_BYTES_MAX: usize = 32 << 20;
 
 /// The role whose metadata takes something back.
 const REVOCATIONS: &str = "revocations";

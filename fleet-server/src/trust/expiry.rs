@@ -1,6 +1,6 @@
-//! When which role has to be signed again, and what a person does about it.
+//! What of the trust metadata needs a person: roles that have to be signed again, a director that nobody obeys; and what to run.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sealift_protocol::api::AttentionItem;
 use sealift_protocol::id::UnixMillis;
@@ -29,18 +29,36 @@ pub(crate) struct Expiry {
 
 /// What was seen when the metadata were last looked at; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Expiries(Arc<Mutex<Vec<Expiry>>>);
+pub(crate) struct Expiries(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    roles: Vec<Expiry>,
+    is_undirected: bool,
+}
 
 impl Expiries {
     /// Every role, in the order of the metadata.
     pub(crate) fn all(&self) -> Vec<Expiry> {
-        // A list is replaced as a whole, so a panic elsewhere leaves it usable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen().roles.clone()
     }
 
     /// What needs a person now.
     pub(crate) fn attention(&self, now: UnixMillis) -> Vec<AttentionItem> {
-        self.all().iter().filter_map(|expiry| expiry.attention(now)).collect()
+        let seen = self.seen();
+        let undirected = seen.is_undirected.then(undirected);
+        let near = seen.roles.iter().filter_map(|expiry| expiry.attention(now));
+        undirected.into_iter().chain(near).collect()
+    }
+
+    /// Notes whether devices obey the server's director.
+    pub(super) fn note_director(&self, is_obeyed: bool) {
+        self.seen().is_undirected = !is_obeyed;
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Each part is replaced as a whole, so a panic elsewhere leaves it usable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at the metadata.
@@ -59,8 +77,20 @@ impl Expiries {
                 expiries.push(expiry(&name, targets.expires, threshold));
             }
         }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = expiries;
+        self.seen().roles = expiries;
         Ok(())
+    }
+}
+
+fn undirected() -> AttentionItem {
+    AttentionItem {
+        severity: "critical".to_owned(),
+        title: "devices obey none of this server's director keys".to_owned(),
+        detail: "run `fleetctl key rotate director --stage DIR`; 2 holders run `fleetctl trust sign \
+                 DIR --key KEY.pem`; then `fleetctl trust submit DIR`. After a restore, put back the \
+                 newest `keys` folder instead"
+            .to_owned(),
+        href: "/settings".to_owned(),
     }
 }
 

@@ -63,6 +63,9 @@ pub(crate) enum Key {
         /// The public file of a key that takes its place.
         #[arg(long)]
         add: Vec<PathBuf>,
+        /// Even the last director key that devices obey: they take no directive until another is in the bundle.
+        #[arg(long)]
+        last: bool,
         /// Why; kept in the audit log.
         #[arg(long)]
         reason: String,
@@ -91,6 +94,16 @@ pub(crate) enum Trust {
     Renew {
         /// `root`, `targets`, `publisher:TEAM`, `revocations` or `runtime`.
         role: KeyRole,
+        #[command(flatten)]
+        holding: Holding,
+    },
+    /// Ends a team: devices no longer take what it has signed, and go on running what they run.
+    Withdraw {
+        /// `publisher:TEAM`.
+        role: KeyRole,
+        /// Why; kept in the audit log.
+        #[arg(long)]
+        reason: String,
         #[command(flatten)]
         holding: Holding,
     },

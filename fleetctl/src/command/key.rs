@@ -11,7 +11,7 @@ use crate::cli::Key;
 use crate::client::{Client, send};
 use crate::key;
 use crate::output::{Output, note, or_dash};
-use crate::trust::edit::{self, Rotation};
+use crate::trust::edit::{self, Revocation, Rotation};
 use crate::trust::publish::{Holding, Outcome};
 use crate::trust::role::KeyRole;
 use crate::trust::view::{Source, View};
@@ -57,13 +57,14 @@ pub(crate) async fn run(
             let rotation = Rotation { role, add: keys, remove, threshold };
             rotate(&client, output, &rotation, &reason, &holding).await
         }
-        Key::Revoke { key, add, reason, holding } => {
+        Key::Revoke { key, add, last, reason, holding } => {
             let add = add
                 .iter()
                 .map(|path| key::read_public(path))
                 .collect::<anyhow::Result<Vec<_>>>()?;
             let client = connect()?;
-            let draft = |view: &View, now| edit::revoke(view, &key, &add, now).map(Some);
+            let revocation = Revocation { key, add, may_be_last: last };
+            let draft = |view: &View, now| edit::revoke(view, &revocation, now).map(Some);
             let outcome = holding.carry_out(&client, Some(&reason), draft).await?;
             output.text(&outcome, Outcome::text)
         }

@@ -27,6 +27,11 @@ pub(crate) async fn run(
             let outcome = holding.carry_out(&connect()?, Some(&reason), draft).await?;
             output.text(&outcome, Outcome::text)
         }
+        Trust::Withdraw { role, reason, holding } => {
+            let draft = |view: &View, now| edit::withdraw(view, &role, now).map(Some);
+            let outcome = holding.carry_out(&connect()?, Some(&reason), draft).await?;
+            output.text(&outcome, Outcome::text)
+        }
         Trust::Show { folder, root } => {
             let (change, view) = publish::open_staged(&folder, root.as_deref()).await?;
             let shown = Shown {

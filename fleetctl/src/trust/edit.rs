@@ -71,24 +71,49 @@ pub(crate) fn renew(view: &View, role: &KeyRole, now: UnixMillis) -> anyhow::Res
     Ok(change)
 }
 
-/// Takes a key away from every role that has it; a director's is put on the deny list.
+/// Ends the delegation to a team: devices no longer believe what it has signed.
+pub(crate) fn withdraw(view: &View, role: &KeyRole, now: UnixMillis) -> anyhow::Result<Change> {
+    ensure!(
+        matches!(role, KeyRole::Publisher(_)),
+        "every fleet has {role}\nhelp: `fleetctl key rotate {role}` gives it other keys"
+    );
+    let name = role.metadata().context("a team has metadata")?;
+    let mut draft = TargetsDraft::after(Role::Targets, view.targets.clone());
+    ensure!(draft.undelegate(name.name()), "nothing is delegated to {role}");
+    let mut change = Change::default();
+    add_targets(&mut change, &Role::Targets, draft, now)?;
+    Ok(change)
+}
+
+/// A key that shall sign nothing more.
+pub(crate) struct Revocation {
+    /// Its id, or the beginning of it.
+    pub(crate) key: String,
+    /// Keys that take its place.
+    pub(crate) add: Vec<Key>,
+    /// Whether devices may be left with no director that they obey.
+    pub(crate) may_be_last: bool,
+}
+
+/// Takes a key away from its role; a director's is put on the deny list.
 pub(crate) fn revoke(
     view: &View,
-    key: &str,
-    add: &[Key],
+    revocation: &Revocation,
     now: UnixMillis,
 ) -> anyhow::Result<Change> {
+    let Revocation { key, add, may_be_last } = revocation;
     ensure!(key.len() >= ID_CHARS_MIN, "give at least {ID_CHARS_MIN} characters of the key's id");
     let directors = view.bundle.directors.iter().map(Director::keyid);
-    let mut directors = directors.filter(|id| id.as_str().starts_with(key));
+    let mut directors = directors.filter(|id| id.as_str().starts_with(key.as_str()));
     if let Some(director) = directors.next() {
         let mut denied = view.revocations.clone();
         ensure!(denied.directors.insert(director.clone()), "{director} is revoked already");
         let left = view.bundle.directors.iter().any(|it| !denied.directors.contains(it.keyid()));
         ensure!(
-            left,
+            left || *may_be_last,
             "{director} is the only director key that devices obey\n\
-             help: `fleetctl key rotate director` makes another first"
+             help: `fleetctl key rotate director` makes another first; with `--last` devices take no \
+             directive until it is there"
         );
         return deny(view, &denied, now);
     }
@@ -98,9 +123,9 @@ pub(crate) fn revoke(
             bail!("no role has a key {key}\nhelp: `fleetctl key list` shows those that there are")
         }
         [(role, _)] => {
-            let remove = vec![key.to_owned()];
+            let remove = vec![key.clone()];
             let rotation =
-                Rotation { role: role.clone(), add: add.to_vec(), remove, threshold: None };
+                Rotation { role: role.clone(), add: add.clone(), remove, threshold: None };
             rotate(view, &rotation, now)
         }
         several => {
