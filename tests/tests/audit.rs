@@ -1,0 +1,295 @@
+//! Somebody with the server's database changes its audit log in every way there is; `fleetctl audit verify` names the row.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use sealift_protocol::api::AuditEntry;
+use sealift_protocol::audit::leaf;
+use sealift_protocol::id::UnixMillis;
+use sealift_protocol::merkle::Tree;
+use sealift_tests::fleet::{Options, Server};
+use sealift_tests::process::run_to_end;
+use serde_json::{Value, json};
+use sqlx::{AnyPool, AssertSqlSafe, Row as _};
+
+/// The exit code of a log that was changed.
+const TAMPERED: i32 = 9;
+
+/// A server whose log has a dozen rows and more, and its database.
+async fn fleet(directory: &Path) -> anyhow::Result<(Server, AnyPool)> {
+    let server = Server::start(directory, &Options::default()).await?;
+    for number in 0..10 {
+        server.ctl(&["enrol", "create", "-l", &format!("line={number}")])?;
+    }
+    sqlx::any::install_default_drivers();
+    let database = format!("sqlite://{}", server.data().join("fleet.db").display());
+    Ok((server, AnyPool::connect(&database).await?))
+}
+
+/// Somebody who looks at the log, with a state directory of their own.
+struct Auditor<'a> {
+    server: &'a Server,
+    config: String,
+}
+
+impl<'a> Auditor<'a> {
+    fn new(server: &'a Server, directory: &Path, name: &str) -> Self {
+        let config = directory.join(name).join("fleetctl.toml").display().to_string();
+        Self { server, config }
+    }
+
+    /// Runs `fleetctl audit …`; returns the exit code and what it printed as JSON.
+    fn audit(&self, arguments: &[&str]) -> anyhow::Result<(i32, Value)> {
+        let environment = [
+            ("SEALIFT_URL", self.server.endpoints.operator_url.as_str()),
+            ("SEALIFT_TOKEN", &self.server.token),
+            ("SEALIFT_CONFIG", &self.config),
+        ];
+        let arguments = [&["-o", "json", "audit"], arguments].concat();
+        let (status, stdout, stderr) = run_to_end("fleetctl", &arguments, &environment)?;
+        let code = status.code().context("it was killed")?;
+        let report = serde_json::from_str(&stdout);
+        Ok((code, report.with_context(|| format!("exit {code}: {stdout}{stderr}"))?))
+    }
+
+    fn passes(&self) -> anyhow::Result<u64> {
+        let (code, report) = self.audit(&["verify"])?;
+        ensure!(code == 0 && report["finding"].is_null(), "exit {code}: {report}");
+        report["rows"].as_u64().context("no count of rows")
+    }
+
+    fn finds(&self, what: &str, expected: &Value) -> anyhow::Result<()> {
+        let (code, report) = self.audit(&["verify"])?;
+        let is_found = code == TAMPERED && report["finding"] == *expected;
+        ensure!(is_found, "{what}: exit {code}, expected {expected}, found {}", report["finding"]);
+        Ok(())
+    }
+}
+
+const TABLES: [&str; 4] = ["audit", "audit_heads", "audit_tiles", "audit_checkpoints"];
+
+async fn execute(database: &AnyPool, statements: &[&str]) -> anyhow::Result<()> {
+    for statement in statements {
+        let done = sqlx::query(AssertSqlSafe(*statement)).execute(database).await;
+        done.with_context(|| (*statement).to_owned())?;
+    }
+    Ok(())
+}
+
+async fn keep(database: &AnyPool) -> anyhow::Result<()> {
+    for table in TABLES {
+        execute(database, &[&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")])
+            .await?;
+    }
+    Ok(())
+}
+
+async fn put_back(database: &AnyPool) -> anyhow::Result<()> {
+    for table in TABLES {
+        let empty = format!("DELETE FROM {table}");
+        let fill = format!("INSERT INTO {table} SELECT * FROM kept_{table}");
+        execute(database, &[&empty, &fill]).await?;
+    }
+    Ok(())
+}
+
+async fn rows(database: &AnyPool) -> anyhow::Result<Vec<AuditEntry>> {
+    let rows = sqlx::query(
+        "SELECT sequence, at, actor, action, subject, reason, detail, hash FROM audit
+         ORDER BY sequence",
+    );
+    let entry = |row: sqlx::any::AnyRow| {
+        anyhow::Ok(AuditEntry {
+            sequence: row.try_get::<i64, _>(0)?.cast_unsigned(),
+            at: UnixMillis(row.try_get(1)?),
+            actor: row.try_get(2)?,
+            action: row.try_get(3)?,
+            subject: row.try_get(4)?,
+            reason: row.try_get(5)?,
+            detail: row.try_get(6)?,
+            hash: row.try_get(7)?,
+        })
+    };
+    rows.fetch_all(database).await?.into_iter().map(entry).collect()
+}
+
+#[tokio::test]
+async fn whatever_is_done_to_the_log_is_named() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (server, database) = fleet(directory.path()).await?;
+    let regular = Auditor::new(&server, directory.path(), "regular");
+    let size = regular.passes()?;
+    ensure!(size >= 12, "{size} rows");
+    keep(&database).await?;
+
+    let (cut, beyond) = (size - 2, size + 1);
+    let up = "UPDATE audit SET sequence = -sequence WHERE sequence >= 8";
+    let insert = "INSERT INTO audit SELECT tenant, 8, at, 'mallory', action, subject, reason,
+        detail, hash FROM audit WHERE sequence = 3";
+    let append = format!(
+        "INSERT INTO audit SELECT tenant, {beyond}, at, 'mallory', action, subject, reason, detail,
+         hash FROM audit WHERE sequence = 3"
+    );
+    let truncate = format!("DELETE FROM audit WHERE sequence >= {cut}");
+    let cases: [(&str, Vec<&str>, Value); 7] = [
+        (
+            "a field is edited",
+            vec!["UPDATE audit SET actor = 'mallory' WHERE sequence = 5"],
+            json!({"row": 5, "what": "edited"}),
+        ),
+        (
+            "a row is deleted",
+            vec!["DELETE FROM audit WHERE sequence = 6"],
+            json!({"row": 6, "what": "removed", "until": 6}),
+        ),
+        (
+            "a row is deleted and the rest numbered anew",
+            vec![
+                "DELETE FROM audit WHERE sequence = 6",
+                "UPDATE audit SET sequence = -sequence WHERE sequence > 6",
+                "UPDATE audit SET sequence = -sequence - 1 WHERE sequence < 0",
+            ],
+            json!({"row": 6, "what": "removed", "until": 6}),
+        ),
+        (
+            "two rows are swapped",
+            vec![
+                "UPDATE audit SET sequence = -4 WHERE sequence = 4",
+                "UPDATE audit SET sequence = 4 WHERE sequence = 9",
+                "UPDATE audit SET sequence = 9 WHERE sequence = -4",
+            ],
+            json!({"row": 4, "what": "moved", "was": 9}),
+        ),
+        (
+            "a row is inserted",
+            vec![up, "UPDATE audit SET sequence = 1 - sequence WHERE sequence < 0", insert],
+            json!({"row": 8, "what": "inserted"}),
+        ),
+        (
+            "a row is appended",
+            vec![append.as_str()],
+            json!({"row": beyond, "what": "edited"}),
+        ),
+        (
+            "the tail is cut off",
+            vec![truncate.as_str()],
+            json!({"row": cut, "what": "cut", "until": size}),
+        ),
+    ];
+    for (what, statements, expected) in &cases {
+        execute(&database, statements).await.with_context(|| (*what).to_owned())?;
+
+        regular.finds(what, expected)?;
+        // Somebody who never looked before needs no memory for these.
+        Auditor::new(&server, directory.path(), what).finds(what, expected)?;
+
+        put_back(&database).await?;
+        regular.passes().with_context(|| format!("put back after: {what}"))?;
+    }
+    Ok(())
+}
+
+/// Edits a row and makes everything that is computed from it anew, as somebody who knows the form but has no key can.
+async fn edit_and_hash_anew(database: &AnyPool, number: usize) -> anyhow::Result<()> {
+    let mut rows = rows(database).await?;
+    let row = &mut rows[number - 1];
+    row.actor = "mallory".to_owned();
+    row.hash = leaf(row).hex();
+    sqlx::query("UPDATE audit SET actor = 'mallory', hash = $1 WHERE sequence = $2")
+        .bind(row.hash.clone())
+        .bind(row.sequence.cast_signed())
+        .execute(database)
+        .await?;
+    set_head(database, &rows).await
+}
+
+async fn set_head(database: &AnyPool, rows: &[AuditEntry]) -> anyhow::Result<()> {
+    let tree: Tree = rows.iter().map(leaf).collect();
+    let peaks: Vec<_> = tree.peaks().iter().map(|peak| peak.hex()).collect();
+    sqlx::query("UPDATE audit_heads SET size = $1, peaks = $2")
+        .bind(tree.size().cast_signed())
+        .bind(peaks.join(" "))
+        .execute(database)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn hashing_anew_does_not_help_against_checkpoints_and_memory() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (server, database) = fleet(directory.path()).await?;
+    let regular = Auditor::new(&server, directory.path(), "regular");
+    let size = regular.passes()?;
+    keep(&database).await?;
+
+    edit_and_hash_anew(&database, 5).await?;
+    regular.finds("hashed anew", &json!({"row": 5, "what": "rewritten"}))?;
+    let (code, report) = Auditor::new(&server, directory.path(), "new").audit(&["verify"])?;
+    let finding = &report["finding"];
+    let spans = finding["row"].as_u64() <= Some(5) && finding["until"].as_u64() >= Some(5);
+    ensure!(code == TAMPERED && finding["what"] == "unproven" && spans, "{report}");
+    put_back(&database).await?;
+
+    // The tail is cut off, and with it whatever speaks of it in the database: the server itself signs the shorter log.
+    let rows = rows(&database).await?;
+    let shorter = size - 3;
+    let cut = format!("DELETE FROM audit WHERE sequence > {shorter}");
+    let forget = format!("DELETE FROM audit_checkpoints WHERE size > {shorter}");
+    execute(&database, &[&cut, &forget]).await?;
+    set_head(&database, &rows[..usize::try_from(shorter)?]).await?;
+    regular.finds("cut", &json!({"row": shorter + 1, "what": "cut", "until": size}))
+}
+
+#[tokio::test]
+async fn a_log_made_anew_with_the_same_key_is_named() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (mut server, database) = fleet(directory.path()).await?;
+    let size = Auditor::new(&server, directory.path(), "regular").passes()?;
+
+    server.process.kill()?;
+    for table in TABLES {
+        execute(&database, &[&format!("DELETE FROM {table}")]).await?;
+    }
+    server.process.restart()?;
+    server.ready().await?;
+    for number in 0..15 {
+        server.ctl(&["enrol", "create", "-l", &format!("line={number}")])?;
+    }
+
+    let regular = Auditor::new(&server, directory.path(), "regular");
+    let expected = json!({"row": 1, "what": "rewritten"});
+    regular.finds("made anew", &expected)?;
+    let stranger = Auditor::new(&server, directory.path(), "stranger");
+    ensure!(stranger.passes()? > size, "whoever never looked cannot know");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_exported_log_is_continued_and_checked_without_a_server() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (mut server, _) = fleet(directory.path()).await?;
+    let path = directory.path().join("audit.jsonl");
+    let file = path.display().to_string();
+    let auditor = Auditor::new(&server, directory.path(), "regular");
+    auditor.audit(&["export", "-f", &file])?;
+
+    // A crash in the middle of a line, and more rows since.
+    let text = fs::read_to_string(&path)?;
+    fs::write(&path, &text[..text.len() * 2 / 3])?;
+    server.ctl(&["enrol", "create"])?;
+    let (code, exported) = auditor.audit(&["export", "-f", &file])?;
+    ensure!(code == 0, "{exported}");
+    let again = auditor.audit(&["export", "-f", &file])?;
+    ensure!(again == (0, json!({"rows": exported["rows"], "added": 0})), "{again:?}");
+
+    server.process.kill()?;
+    let auditor = Auditor::new(&server, directory.path(), "offline");
+    let (code, report) = auditor.audit(&["verify", "--file", &file])?;
+    ensure!(code == 0 && report["rows"] == exported["rows"], "{report}");
+    let whole = fs::read_to_string(&path)?;
+    fs::write(&path, whole.replacen("enrol-token.create", "enrol-token.revoke", 3))?;
+    let (code, report) = auditor.audit(&["verify", "--file", &file])?;
+    ensure!(code == TAMPERED && report["finding"]["what"] == "edited", "{report}");
+    Ok(())
+}
