@@ -28,6 +28,15 @@ pub struct DeviceOptions {
     pub extra: String,
 }
 
+/// Where a device's key is made and kept; in a file if nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keeping<'a> {
+    /// The token.
+    pub key_on: Option<&'a str>,
+    /// Variables that the token's library needs.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
 /// An enrolled device with its agent running.
 pub struct Device {
     /// Its id.
@@ -47,19 +56,33 @@ impl Device {
         id: &str,
         options: &DeviceOptions,
     ) -> anyhow::Result<Self> {
+        Self::start_with(server, directory, id, options, &Keeping::default()).await
+    }
+
+    /// As [`Device::start`], with the key where `keeping` says.
+    pub async fn start_with(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        options: &DeviceOptions,
+        keeping: &Keeping<'_>,
+    ) -> anyhow::Result<Self> {
         let store = directory.join(id);
         let token = token(server, &options.labels, 1)?;
         let store_text = store.display().to_string();
         let url = &server.endpoints.device_url;
         let enrol =
             ["enrol", "--store", &store_text, "--url", url, "--token", &token, "--device", id];
-        run("fleet-agent", &enrol, &[])?;
+        let Keeping { key_on, environment } = *keeping;
+        let key_on = key_on.map(|uri| ["--key-on", uri]);
+        let key_on = key_on.as_ref().map_or(&[][..], |arguments| arguments);
+        run("fleet-agent", &[&enrol[..], key_on].concat(), environment)?;
         let config = directory.join(format!("{id}.toml"));
         write(&config, &configuration(options))?;
         let config = config.display().to_string();
         let arguments = ["run", "--store", &store_text, "--config", &config];
         let log = directory.join(format!("{id}.log"));
-        let process = Process::start(id, "fleet-agent", &arguments, &[], &log)?;
+        let process = Process::start(id, "fleet-agent", &arguments, environment, &log)?;
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
         let mut device = Self { id: DeviceId::parse(id)?, store, process, http };
         device.ready().await?;
