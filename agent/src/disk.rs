@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::drill;
+
 /// Whether others may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrecy {
@@ -24,8 +26,11 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], secrecy: Secrecy) -> io::Result
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    drill::pass("file written");
     fs::rename(&fresh, path)?;
-    sync_parent(path)
+    sync_parent(path)?;
+    drill::pass("file replaced");
+    Ok(())
 }
 
 /// Removes a file, if it is there.
@@ -33,7 +38,11 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => sync_parent(path),
+        Ok(()) => {
+            sync_parent(path)?;
+            drill::pass("file removed");
+            Ok(())
+        }
     }
 }
 

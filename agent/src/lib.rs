@@ -10,6 +10,7 @@
 pub mod claim;
 pub mod clock;
 pub mod config;
+pub mod drill;
 pub mod enrol;
 pub mod observe;
 pub mod serve;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sealift_agent::claim::{self, Claim};
-use sealift_agent::clock::system_time;
 use sealift_agent::config::Config;
+use sealift_agent::drill;
 use sealift_agent::enrol::{self, Enrolment};
 use sealift_agent::simulate::Simulation;
 use sealift_agent::supervisor::{self, Setup};
@@ -158,7 +158,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 if claim::is_pending(&store) {
                     claim::wait(&store, stop.clone()).await?;
                 }
-                let setup = Setup { store, config, is_simulated: false, wall: system_time };
+                let setup = Setup { store, config, is_simulated: false, wall: drill::wall() };
                 Ok(supervisor::run(setup, stop).await?)
             })
         }

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Wall};
 use crate::config::Config;
 use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Ticket};
+use crate::drill;
 use crate::health::Health;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError};
@@ -311,6 +312,7 @@ impl Supervisor {
 
     /// Carries out one effect. What it brings about at once is returned.
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, SupervisorError> {
+        drill::pass("effect");
         match effect {
             Effect::Record(entry) => self.record(&entry)?,
             Effect::Cancel { model } => self.cancel(&model),
