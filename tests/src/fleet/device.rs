@@ -47,6 +47,18 @@ impl Device {
         id: &str,
         options: &DeviceOptions,
     ) -> anyhow::Result<Self> {
+        let mut device = Self::begin(server, directory, id, (options, &[]))?;
+        device.ready().await?;
+        Ok(device)
+    }
+
+    /// The same with more variables for the agent, and without waiting for it.
+    pub fn begin(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        (options, environment): (&DeviceOptions, &[(&str, &str)]),
+    ) -> anyhow::Result<Self> {
         let store = directory.join(id);
         let token = token(server, &options.labels, 1)?;
         let store_text = store.display().to_string();
@@ -59,11 +71,9 @@ impl Device {
         let config = config.display().to_string();
         let arguments = ["run", "--store", &store_text, "--config", &config];
         let log = directory.join(format!("{id}.log"));
-        let process = Process::start(id, "fleet-agent", &arguments, &[], &log)?;
+        let process = Process::start(id, "fleet-agent", &arguments, environment, &log)?;
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
-        let mut device = Self { id: DeviceId::parse(id)?, store, process, http };
-        device.ready().await?;
-        Ok(device)
+        Ok(Self { id: DeviceId::parse(id)?, store, process, http })
     }
 
     /// Waits until the agent answers on its local endpoint; to be called after a restart.
