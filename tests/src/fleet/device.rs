@@ -67,6 +67,27 @@ impl Device {
         options: &DeviceOptions,
         keeping: &Keeping<'_>,
     ) -> anyhow::Result<Self> {
+        let mut device = Self::launch(server, directory, id, (options, keeping, &[]))?;
+        device.ready().await?;
+        Ok(device)
+    }
+
+    /// As [`Device::start`] with more variables for the agent, and without waiting for it.
+    pub fn begin(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        (options, environment): (&DeviceOptions, &[(&str, &str)]),
+    ) -> anyhow::Result<Self> {
+        Self::launch(server, directory, id, (options, &Keeping::default(), environment))
+    }
+
+    fn launch(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        (options, keeping, more): (&DeviceOptions, &Keeping<'_>, &[(&str, &str)]),
+    ) -> anyhow::Result<Self> {
         let store = directory.join(id);
         let token = token(server, &options.labels, 1)?;
         let store_text = store.display().to_string();
@@ -82,11 +103,10 @@ impl Device {
         let config = config.display().to_string();
         let arguments = ["run", "--store", &store_text, "--config", &config];
         let log = directory.join(format!("{id}.log"));
-        let process = Process::start(id, "fleet-agent", &arguments, environment, &log)?;
+        let environment = [environment, more].concat();
+        let process = Process::start(id, "fleet-agent", &arguments, &environment, &log)?;
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
-        let mut device = Self { id: DeviceId::parse(id)?, store, process, http };
-        device.ready().await?;
-        Ok(device)
+        Ok(Self { id: DeviceId::parse(id)?, store, process, http })
     }
 
     /// Waits until the agent answers on its local endpoint; to be called after a restart.
