@@ -19,6 +19,7 @@ pub mod status;
 pub mod supervisor;
 pub mod tuf;
 pub mod untrusted;
+pub mod watchdog;
 pub mod worker;
 
 mod device;
