@@ -233,6 +233,11 @@ impl Device {
         self.slots.iter().filter_map(|(model, slot)| Some((model, slot.serving()?)))
     }
 
+    /// When the first of its phases ends by itself.
+    pub(crate) fn deadline(&self) -> Option<UnixMillis> {
+        self.slots.values().filter_map(Slot::deadline).min()
+    }
+
     /// The whole truth about the device.
     pub(crate) fn report(&self, now: UnixMillis) -> Report {
         let slots = self.slots.iter().map(|(model, slot)| slot.report(model)).collect();

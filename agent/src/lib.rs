@@ -18,6 +18,7 @@ pub mod simulate;
 pub mod status;
 pub mod supervisor;
 pub mod tuf;
+pub mod twin;
 pub mod untrusted;
 pub mod watchdog;
 pub mod worker;

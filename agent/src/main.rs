@@ -117,6 +117,9 @@ struct EnrolBy {
     /// Serial number of the device, for a claim
     #[arg(long, requires = "claim")]
     serial: Option<String>,
+    /// Token (TPM, HSM) to make the device's key on: `pkcs11:token=T?module-path=LIBRARY&pin-source=FILE`
+    #[arg(long, value_name = "URI")]
+    key_on: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -185,12 +188,12 @@ fn enrol_device(
 ) -> anyhow::Result<()> {
     let runtime = runtime()?;
     if let Some(file) = by.claim {
-        let claim = Claim { file, device, serial: by.serial };
+        let claim = Claim { file, device, serial: by.serial, key_on: by.key_on };
         return runtime.block_on(async { Ok(claim::enrol(store, &claim, stop_signal()?).await?) });
     }
     let (url, token) = by.url.zip(by.token).context("neither a token nor a claim is given")?;
     let device = device.context("--device is needed with a token")?;
-    let enrolment = Enrolment { url, token, device, is_replacement };
+    let enrolment = Enrolment { url, token, device, is_replacement, key_on: by.key_on };
     Ok(runtime.block_on(enrol::enrol(store, &enrolment))?)
 }
 

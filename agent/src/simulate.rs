@@ -110,7 +110,8 @@ impl Simulation {
         if Identity::load(&store).is_err() {
             let Self { url, token, .. } = self.clone();
             let is_replacement = false;
-            let enrolment = Enrolment { url, token, device: device.clone(), is_replacement };
+            let enrolment =
+                Enrolment { url, token, device: device.clone(), is_replacement, key_on: None };
             let enrolled = enrol::enrol(&store, &enrolment).await;
             enrolled.map_err(|source| SimulateError::Enrol { device: device.clone(), source })?;
         }

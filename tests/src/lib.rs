@@ -12,4 +12,5 @@ pub mod oidc;
 pub mod process;
 pub mod story;
 pub mod thief;
+pub mod token;
 pub mod wait;

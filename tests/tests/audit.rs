@@ -166,11 +166,7 @@ async fn whatever_is_done_to_the_log_is_named() -> anyhow::Result<()> {
             vec![up, "UPDATE audit SET sequence = 1 - sequence WHERE sequence < 0", insert],
             json!({"row": 8, "what": "inserted"}),
         ),
-        (
-            "a row is appended",
-            vec![append.as_str()],
-            json!({"row": beyond, "what": "edited"}),
-        ),
+        ("a row is appended", vec![append.as_str()], json!({"row": beyond, "what": "edited"})),
         (
             "the tail is cut off",
             vec![truncate.as_str()],
@@ -194,7 +190,7 @@ async fn whatever_is_done_to_the_log_is_named() -> anyhow::Result<()> {
 async fn edit_and_hash_anew(database: &AnyPool, number: usize) -> anyhow::Result<()> {
     let mut rows = rows(database).await?;
     let row = &mut rows[number - 1];
-    row.actor = "mallory".to_owned();
+    "mallory".clone_into(&mut row.actor);
     row.hash = leaf(row).hex();
     sqlx::query("UPDATE audit SET actor = 'mallory', hash = $1 WHERE sequence = $2")
         .bind(row.hash.clone())
@@ -206,7 +202,7 @@ async fn edit_and_hash_anew(database: &AnyPool, number: usize) -> anyhow::Result
 
 async fn set_head(database: &AnyPool, rows: &[AuditEntry]) -> anyhow::Result<()> {
     let tree: Tree = rows.iter().map(leaf).collect();
-    let peaks: Vec<_> = tree.peaks().iter().map(|peak| peak.hex()).collect();
+    let peaks: Vec<_> = tree.peaks().iter().map(sealift_protocol::digest::Digest::hex).collect();
     sqlx::query("UPDATE audit_heads SET size = $1, peaks = $2")
         .bind(tree.size().cast_signed())
         .bind(peaks.join(" "))

@@ -42,6 +42,7 @@ impl Agent {
             token: fleet.token(),
             device,
             is_replacement: false,
+            key_on: None,
         };
         enrol(store.path(), &enrolment).await.unwrap();
         Self {
@@ -415,13 +416,15 @@ async fn enrolment_believes_only_what_the_token_promises() {
             token,
             device: device.clone(),
             is_replacement: false,
+            key_on: None,
         };
         assert!(enrol(store.path(), &enrolment).await.is_err());
         assert!(!store.path().join("identity.json").exists());
         parts[part] = good;
     }
     let agent = Agent::enrolled(&fleet).await;
-    let enrolment = Enrolment { url: fleet.url.clone(), token, device, is_replacement: false };
+    let enrolment =
+        Enrolment { url: fleet.url.clone(), token, device, is_replacement: false, key_on: None };
     let twice = enrol(agent.store.path(), &enrolment).await;
     assert!(matches!(twice, Err(crate::enrol::EnrolError::AlreadyEnrolled(_))));
 }

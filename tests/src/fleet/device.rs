@@ -28,6 +28,15 @@ pub struct DeviceOptions {
     pub extra: String,
 }
 
+/// Where a device's key is made and kept; in a file if nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keeping<'a> {
+    /// The token.
+    pub key_on: Option<&'a str>,
+    /// Variables that the token's library needs.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
 /// An enrolled device with its agent running.
 pub struct Device {
     /// Its id.
@@ -47,17 +56,39 @@ impl Device {
         id: &str,
         options: &DeviceOptions,
     ) -> anyhow::Result<Self> {
-        let mut device = Self::begin(server, directory, id, (options, &[]))?;
+        Self::start_with(server, directory, id, options, &Keeping::default()).await
+    }
+
+    /// As [`Device::start`], with the key where `keeping` says.
+    pub async fn start_with(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        options: &DeviceOptions,
+        keeping: &Keeping<'_>,
+    ) -> anyhow::Result<Self> {
+        let agent = (options, keeping.environment);
+        let mut device = Self::set_up(server, directory, id, agent, keeping)?;
         device.ready().await?;
         Ok(device)
     }
 
-    /// The same with more variables for the agent, and without waiting for it.
+    /// As [`Device::start`], with more variables for the agent, and without waiting for it.
     pub fn begin(
         server: &Server,
         directory: &Path,
         id: &str,
+        agent: (&DeviceOptions, &[(&str, &str)]),
+    ) -> anyhow::Result<Self> {
+        Self::set_up(server, directory, id, agent, &Keeping::default())
+    }
+
+    fn set_up(
+        server: &Server,
+        directory: &Path,
+        id: &str,
         (options, environment): (&DeviceOptions, &[(&str, &str)]),
+        keeping: &Keeping<'_>,
     ) -> anyhow::Result<Self> {
         let store = directory.join(id);
         let token = token(server, &options.labels, 1)?;
@@ -65,7 +96,9 @@ impl Device {
         let url = &server.endpoints.device_url;
         let enrol =
             ["enrol", "--store", &store_text, "--url", url, "--token", &token, "--device", id];
-        run("fleet-agent", &enrol, &[])?;
+        let key_on = keeping.key_on.map(|uri| ["--key-on", uri]);
+        let key_on = key_on.as_ref().map_or(&[][..], |arguments| arguments);
+        run("fleet-agent", &[&enrol[..], key_on].concat(), keeping.environment)?;
         let config = directory.join(format!("{id}.toml"));
         write(&config, &configuration(options))?;
         let config = config.display().to_string();
