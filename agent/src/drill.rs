@@ -1,4 +1,4 @@
-//! What a test may do to a whole agent: end it at a point, as a power loss would, and set its clock. Points are each effect and each
+//! What a test may do to a whole agent: end it at a point, as a power loss would, have it hang there, and set its clock. Points are each effect and each
 //! write that must last.
 //!
 //! Compiled with debug assertions only, as the programs of tests are. A release has none of this: there [`pass`] is an empty function,
@@ -35,6 +35,10 @@ mod armed {
     static LAST: LazyLock<Option<u64>> =
         LazyLock::new(|| std::env::var("SEALIFT_DRILL_LAST").ok()?.parse().ok());
 
+    /// The point at which the thread stops for ever, and the process lives on.
+    static HANG: LazyLock<Option<u64>> =
+        LazyLock::new(|| std::env::var("SEALIFT_DRILL_HANG").ok()?.parse().ok());
+
     /// Where the number of points is written that were passed so far.
     static COUNT: LazyLock<Option<PathBuf>> = LazyLock::new(|| variable("SEALIFT_DRILL_COUNT"));
 
@@ -57,6 +61,9 @@ mod armed {
         if *LAST == Some(passed) {
             tracing::error!(point, passed, "ended by a test");
             std::process::abort();
+        }
+        while *HANG == Some(passed) {
+            std::thread::park();
         }
         #[cfg(test)]
         WATCH.with_borrow_mut(|watch| {

@@ -20,6 +20,7 @@ pub mod supervisor;
 pub mod tuf;
 pub mod twin;
 pub mod untrusted;
+pub mod watchdog;
 pub mod worker;
 
 mod device;

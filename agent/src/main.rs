@@ -12,6 +12,7 @@ use sealift_agent::drill;
 use sealift_agent::enrol::{self, Enrolment};
 use sealift_agent::simulate::Simulation;
 use sealift_agent::supervisor::{self, Setup};
+use sealift_agent::watchdog::Watchdog;
 use sealift_agent::{status, tuf, worker};
 use sealift_protocol::id::DeviceId;
 use tokio::signal::unix::{SignalKind, signal};
@@ -154,11 +155,12 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run { store, config } => {
             let config = Config::read(&store, config.as_deref())?;
             runtime()?.block_on(async {
-                let stop = stop_signal()?;
+                let (stop, watchdog) = (stop_signal()?, watchdog()?);
                 if claim::is_pending(&store) {
-                    claim::wait(&store, stop.clone()).await?;
+                    Watchdog::beside(watchdog.as_ref(), claim::wait(&store, stop.clone())).await?;
                 }
-                let setup = Setup { store, config, is_simulated: false, wall: drill::wall() };
+                let setup =
+                    Setup { store, config, is_simulated: false, wall: drill::wall(), watchdog };
                 Ok(supervisor::run(setup, stop).await?)
             })
         }
@@ -203,6 +205,13 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start the runtime")
+}
+
+/// The service manager, if one has started the agent and wants to hear of it.
+fn watchdog() -> anyhow::Result<Option<Watchdog>> {
+    let socket = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
+    let opened = socket.map(|socket| Watchdog::open(&socket)).transpose();
+    opened.context("cannot reach the service manager at NOTIFY_SOCKET")
 }
 
 /// Cancelled by the first SIGTERM or SIGINT.

@@ -116,7 +116,7 @@ impl Simulation {
             enrolled.map_err(|source| SimulateError::Enrol { device: device.clone(), source })?;
         }
         let config = Config { engine: EngineName::Fake, ..self.config };
-        let setup = Setup { store, config, is_simulated: true, wall: system_time };
+        let setup = Setup { store, config, is_simulated: true, wall: system_time, watchdog: None };
         let ran = supervisor::run(setup, stop).await;
         ran.map_err(|source| SimulateError::Agent { device, source })
     }

@@ -47,6 +47,7 @@ use crate::slots::{SlotError, Slots};
 use crate::spool::{Spool, SpoolError};
 use crate::trust::TrustError;
 use crate::verify::{Me, NotAccepted};
+use crate::watchdog::Watchdog;
 use revoked::Denied;
 
 /// Answers and messages that wait for the supervisor; whoever has more waits.
@@ -69,6 +70,8 @@ pub struct Setup {
     pub is_simulated: bool,
     /// What tells the time of day.
     pub wall: Wall,
+    /// Who restarts an agent that hangs; none if nobody does.
+    pub watchdog: Option<Watchdog>,
 }
 
 /// Why an agent does not run, or stopped.
@@ -398,7 +401,11 @@ impl Supervisor {
         if self.next_poll <= now {
             self.poll(now);
         }
-        self.observe(now)
+        self.observe(now)?;
+        if let Some(watchdog) = &self.setup.watchdog {
+            watchdog.alive();
+        }
+        Ok(())
     }
 
     /// Says once that the device's clock cannot be right: what is signed is then believed by its version alone.

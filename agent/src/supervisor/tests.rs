@@ -72,7 +72,13 @@ impl Agent {
             require_cosign: self.require_cosign,
             ..Config::default()
         };
-        let setup = Setup { store: self.path(), config, is_simulated: false, wall: self.wall };
+        let setup = Setup {
+            store: self.path(),
+            config,
+            is_simulated: false,
+            wall: self.wall,
+            watchdog: None,
+        };
         self.stop = CancellationToken::new();
         self.running = Some(tokio::spawn(run(setup, self.stop.clone())));
     }
@@ -432,6 +438,7 @@ async fn two_agents_do_not_share_a_store() {
         config: Config::default(),
         is_simulated: true,
         wall: system_time,
+        watchdog: None,
     };
     let second = run(setup, CancellationToken::new()).await;
     assert!(matches!(second, Err(SupervisorError::InUse(_))));
@@ -460,6 +467,7 @@ async fn opened(fleet: &Fleet) -> (Supervisor, Agent) {
         config: Config::default(),
         is_simulated: true,
         wall: system_time,
+        watchdog: None,
     };
     let (supervisor, _) = open::open(setup).await.unwrap();
     (supervisor, agent)

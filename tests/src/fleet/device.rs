@@ -67,26 +67,28 @@ impl Device {
         options: &DeviceOptions,
         keeping: &Keeping<'_>,
     ) -> anyhow::Result<Self> {
-        let mut device = Self::launch(server, directory, id, (options, keeping, &[]))?;
+        let agent = (options, keeping.environment);
+        let mut device = Self::set_up(server, directory, id, agent, keeping)?;
         device.ready().await?;
         Ok(device)
     }
 
-    /// As [`Device::start`] with more variables for the agent, and without waiting for it.
+    /// As [`Device::start`], with more variables for the agent, and without waiting for it.
     pub fn begin(
         server: &Server,
         directory: &Path,
         id: &str,
-        (options, environment): (&DeviceOptions, &[(&str, &str)]),
+        agent: (&DeviceOptions, &[(&str, &str)]),
     ) -> anyhow::Result<Self> {
-        Self::launch(server, directory, id, (options, &Keeping::default(), environment))
+        Self::set_up(server, directory, id, agent, &Keeping::default())
     }
 
-    fn launch(
+    fn set_up(
         server: &Server,
         directory: &Path,
         id: &str,
-        (options, keeping, more): (&DeviceOptions, &Keeping<'_>, &[(&str, &str)]),
+        (options, environment): (&DeviceOptions, &[(&str, &str)]),
+        keeping: &Keeping<'_>,
     ) -> anyhow::Result<Self> {
         let store = directory.join(id);
         let token = token(server, &options.labels, 1)?;
@@ -94,17 +96,15 @@ impl Device {
         let url = &server.endpoints.device_url;
         let enrol =
             ["enrol", "--store", &store_text, "--url", url, "--token", &token, "--device", id];
-        let Keeping { key_on, environment } = *keeping;
-        let key_on = key_on.map(|uri| ["--key-on", uri]);
+        let key_on = keeping.key_on.map(|uri| ["--key-on", uri]);
         let key_on = key_on.as_ref().map_or(&[][..], |arguments| arguments);
-        run("fleet-agent", &[&enrol[..], key_on].concat(), environment)?;
+        run("fleet-agent", &[&enrol[..], key_on].concat(), keeping.environment)?;
         let config = directory.join(format!("{id}.toml"));
         write(&config, &configuration(options))?;
         let config = config.display().to_string();
         let arguments = ["run", "--store", &store_text, "--config", &config];
         let log = directory.join(format!("{id}.log"));
-        let environment = [environment, more].concat();
-        let process = Process::start(id, "fleet-agent", &arguments, &environment, &log)?;
+        let process = Process::start(id, "fleet-agent", &arguments, environment, &log)?;
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
         Ok(Self { id: DeviceId::parse(id)?, store, process, http })
     }

@@ -15,6 +15,9 @@ use tokio::time::{Instant, sleep};
 /// Agents at a time. All of them start, load and are judged together, on a machine of two cores.
 const TOGETHER: u64 = 24;
 
+/// How long a killed process may take to be gone.
+const DYING: Duration = Duration::from_millis(500);
+
 /// How often every agent is asked.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -54,7 +57,7 @@ impl Victim {
     /// Starts the agent again if it was killed, and asks it.
     async fn look(&mut self, rows: &Rows) -> anyhow::Result<()> {
         let answer = self.device.caller().infer(&rows.batch(0, 1)).await;
-        if self.device.process.ended()?.is_some() {
+        if self.has_ended(answer.is_err()).await? {
             ensure!(!self.was_killed, "{} ended twice", self.device.id);
             (self.was_killed, self.answers) = (true, false);
             self.device.process.change_environment(&[]);
@@ -69,6 +72,20 @@ impl Victim {
             Err(_) => {}
         }
         Ok(())
+    }
+}
+
+impl Victim {
+    /// Whether the agent has ended. One that does not answer gets a moment: its connections break before its parent is told.
+    async fn has_ended(&mut self, is_silent: bool) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + DYING;
+        loop {
+            let has_ended = self.device.process.ended()?.is_some();
+            if has_ended || !is_silent || Instant::now() > deadline {
+                return Ok(has_ended);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
