@@ -3,6 +3,7 @@
 mod agent;
 mod fleet;
 mod machine;
+mod swap;
 
 use std::process::Command;
 
@@ -23,6 +24,8 @@ enum Subject {
     Agent(agent::Arguments),
     /// Connections, memory, rollout, rollback and reconnection of many simulated devices on one server.
     Fleet(fleet::Arguments),
+    /// Requests under load while the model is changed again and again: failed, stale, late.
+    Swap(swap::Arguments),
 }
 
 /// Measures what is asked.
@@ -33,6 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.subject {
         Subject::Agent(arguments) => agent::run(arguments),
         Subject::Fleet(arguments) => fleet::run(arguments),
+        Subject::Swap(arguments) => swap::run(arguments),
     }
 }
 
