@@ -13,3 +13,4 @@ pub mod process;
 pub mod story;
 pub mod thief;
 pub mod wait;
+pub mod wire;
