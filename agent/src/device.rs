@@ -241,7 +241,13 @@ impl Device {
     /// The whole truth about the device.
     pub(crate) fn report(&self, now: UnixMillis) -> Report {
         let slots = self.slots.iter().map(|(model, slot)| slot.report(model)).collect();
-        Report { generation: self.generation, refused: self.refused.clone(), slots, at: now }
+        Report {
+            generation: self.generation,
+            refused: self.refused.clone(),
+            slots,
+            at: now,
+            trusted: None, // what stands beside the device says so
+        }
     }
 
     /// Takes one event and returns what to do about it.

@@ -24,6 +24,7 @@ use rustls::ClientConfig;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
+use sealift_protocol::report::{Report, Trusted};
 use sealift_protocol::telemetry::Severity;
 use sealift_protocol::topic::{Broadcast, Down, Topic};
 use tokio::sync::{mpsc, watch};
@@ -146,6 +147,8 @@ enum Input {
     },
     /// The deny list has changed; these images are on it.
     Denied(Arc<BTreeSet<Digest>>),
+    /// The trust metadata were followed further.
+    Trusted(Box<Trusted>),
     /// Whether the deny list could be brought up to date.
     Refreshed(Result<(), Fault>),
     /// A worker is ready, or is not.
@@ -235,12 +238,14 @@ struct Supervisor {
 
     workers: Workers,
     denied: Denied,
+    /// How far the trust metadata have been followed.
+    trusted: Option<Trusted>,
 
     last_message: Option<Digest>,
     last_refusal: Option<(Digest, String)>,
     /// Codes and images that people were told of since the agent started, so that they are told once.
     told: BTreeSet<(String, Digest)>,
-    last_report: Option<sealift_protocol::report::Report>,
+    last_report: Option<Report>,
     is_report_due: bool,
     is_birth_due: bool,
     /// Alarms that may still be sent in this hour.
@@ -361,6 +366,10 @@ impl Supervisor {
             Input::Denied(images) => {
                 self.denied.images = images;
                 return self.enforce();
+            }
+            Input::Trusted(trusted) => {
+                self.trusted = Some(*trusted);
+                self.is_report_due = true;
             }
             Input::Refreshed(refreshed) => return self.on_refreshed(refreshed),
             Input::MustRenew => self.renewal.ask_now(),

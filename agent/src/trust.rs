@@ -13,6 +13,7 @@ use ed25519_dalek::VerifyingKey;
 use sealift_protocol::cose;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::UnixMillis;
+use sealift_protocol::report::Trusted;
 use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
 use sealift_protocol::tuf::client::{Client, RoleNames, TARGETS_FOLDER, Want};
 use sealift_protocol::tuf::key::KeyId;
@@ -178,6 +179,19 @@ impl Trust {
     /// All images that may not be run although they are signed; the same value until that changes.
     pub(crate) fn denied(&self) -> Arc<BTreeSet<Digest>> {
         Arc::clone(&self.denied.images)
+    }
+
+    /// How far the metadata have been followed; the server hears of it.
+    pub(crate) fn trusted(&self) -> Trusted {
+        let version = |name: &str| name.strip_suffix(".json").map(str::to_owned);
+        let snapshot = self.client.snapshot();
+        let listed = snapshot.iter().flat_map(|snapshot| &snapshot.meta);
+        Trusted {
+            root: self.client.root().version,
+            timestamp: self.client.timestamp().map_or(0, |timestamp| timestamp.version),
+            snapshot: snapshot.map_or(0, |snapshot| snapshot.version),
+            roles: listed.filter_map(|(name, meta)| Some((version(name)?, meta.version))).collect(),
+        }
     }
 
     /// When the first of the metadata expires that the last update ended with.

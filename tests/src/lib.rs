@@ -14,3 +14,4 @@ pub mod story;
 pub mod thief;
 pub mod token;
 pub mod wait;
+pub mod wire;

@@ -67,6 +67,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
     let trust = Trust::open(&store.join("tuf"), origin.clone())?;
     let me = introduce(&setup, &identity);
     let denied = Denied::new(trust.denied());
+    let trusted = Some(trust.trusted());
     let switchboard = Switchboard::new();
     let (endpoint, served) = open_endpoint(&setup, &switchboard).await?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
@@ -104,6 +105,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         session: None,
         workers: Workers::default(),
         denied,
+        trusted,
         last_message: None,
         last_refusal: None,
         told: BTreeSet::new(),
