@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use sealift_protocol::id::DeviceId;
+use sealift_protocol::report::Report;
 use serde_json::Value;
 
 use super::Server;
@@ -28,6 +29,15 @@ pub struct DeviceOptions {
     pub extra: String,
 }
 
+/// How a device gets into a fleet.
+#[derive(Debug, Clone, Copy)]
+pub struct WayIn<'a> {
+    /// The server's HTTPS port for devices.
+    pub url: &'a str,
+    /// A one-time token.
+    pub token: &'a str,
+}
+
 /// An enrolled device with its agent running.
 pub struct Device {
     /// Its id.
@@ -47,23 +57,44 @@ impl Device {
         id: &str,
         options: &DeviceOptions,
     ) -> anyhow::Result<Self> {
-        let store = directory.join(id);
         let token = token(server, &options.labels, 1)?;
+        let way_in = WayIn { url: &server.endpoints.device_url, token: &token };
+        Self::join(way_in, directory, &directory.join(id), &configuration(options)).await
+    }
+
+    /// Enrols with a token that somebody has made, and starts the agent with a configuration of the story's own. The last part of the
+    /// store's path is the device's name.
+    pub async fn join(
+        WayIn { url, token }: WayIn<'_>,
+        directory: &Path,
+        store: &Path,
+        configuration: &str,
+    ) -> anyhow::Result<Self> {
+        let id = store.file_name().and_then(|name| name.to_str()).context("a device's name")?;
         let store_text = store.display().to_string();
-        let url = &server.endpoints.device_url;
         let enrol =
-            ["enrol", "--store", &store_text, "--url", url, "--token", &token, "--device", id];
-        run("fleet-agent", &enrol, &[])?;
+            ["enrol", "--store", &store_text, "--url", url, "--token", token, "--device", id];
+        let enrol = enrol.map(str::to_owned);
+        // The server that it asks may be a task of this very story.
+        let enrolled = tokio::task::spawn_blocking(move || {
+            run("fleet-agent", &enrol.each_ref().map(String::as_str), &[])
+        });
+        enrolled.await??;
         let config = directory.join(format!("{id}.toml"));
-        write(&config, &configuration(options))?;
+        write(&config, configuration)?;
         let config = config.display().to_string();
         let arguments = ["run", "--store", &store_text, "--config", &config];
         let log = directory.join(format!("{id}.log"));
         let process = Process::start(id, "fleet-agent", &arguments, &[], &log)?;
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
-        let mut device = Self { id: DeviceId::parse(id)?, store, process, http };
+        let mut device = Self { id: DeviceId::parse(id)?, store: store.to_owned(), process, http };
         device.ready().await?;
         Ok(device)
+    }
+
+    /// What the agent last reported, as `fleet-agent status` shows it.
+    pub fn reported(&self) -> anyhow::Result<Report> {
+        Ok(serde_json::from_slice(&fs::read(self.store.join("run/status.json"))?)?)
     }
 
     /// Waits until the agent answers on its local endpoint; to be called after a restart.
