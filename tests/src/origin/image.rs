@@ -16,6 +16,7 @@ use crate::digits::{MODEL, directory};
 type Edit = Box<dyn Fn(String) -> String>;
 
 /// What a publisher signs. Its fields say what is unusual about it.
+#[must_use]
 pub struct Image {
     /// Whose image it is.
     pub model: ModelName,

@@ -232,14 +232,18 @@ impl Reply<'_> {
             _ => {} // the others have an honest length, or none
         }
         let status = if place.is_some() { 206 } else { 200 };
-        let mut head =
-            format!("HTTP/1.1 {status} x\r\nconnection: close\r\netag: \"{}\"\r\n", self.name);
-        if place.is_some() {
-            head += &format!("content-range: bytes {from}-{}/{total}\r\n", to.saturating_sub(1));
-        }
-        if conduct != Some(Conduct::Endless) {
-            head += &format!("content-length: {}\r\n", body.len());
-        }
+        let place = place.map_or_else(String::new, |(from, to)| {
+            format!("content-range: bytes {from}-{}/{total}\r\n", to.saturating_sub(1))
+        });
+        let length = if conduct == Some(Conduct::Endless) {
+            String::new()
+        } else {
+            format!("content-length: {}\r\n", body.len())
+        };
+        let name = self.name;
+        let head = format!(
+            "HTTP/1.1 {status} x\r\nconnection: close\r\netag: \"{name}\"\r\n{place}{length}"
+        );
         stream.write_all(format!("{head}\r\n").as_bytes()).await?;
         send_body(stream, &body, conduct).await
     }

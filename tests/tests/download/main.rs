@@ -3,6 +3,7 @@
 mod disk;
 mod images;
 mod sources;
+mod speed;
 mod streams;
 
 use std::path::{Path, PathBuf};
@@ -41,15 +42,15 @@ impl Story {
     /// The same with a store somewhere else below a directory.
     async fn at(
         directory: TempDir,
-        store: impl Fn(&Path) -> PathBuf,
+        place: impl Fn(&Path) -> PathBuf,
         lines: &str,
     ) -> anyhow::Result<Self> {
         let mut origin = Origin::start().await?;
         let first = Image::of("1")?;
         let built = origin.publish(&first)?;
         origin.direct(&[Wanted::new(&first, &built)])?;
-        let store = store(directory.path());
-        let device = origin.device(directory.path(), &store, lines).await?;
+        let place = place(directory.path());
+        let device = origin.device(directory.path(), &place, lines).await?;
         let story = Self { origin, device, directory };
         story.serves("1").await?;
         Ok(story)
