@@ -103,8 +103,8 @@ pub(crate) enum Effect {
 pub(crate) enum Task {
     /// Signatures, digests, revocations, epoch, hardware, space; index and manifest.
     Check { desired: Box<DesiredSlot>, floor: Epoch },
-    /// All blobs into the staging directory.
-    Download { image: ImageRef },
+    /// All blobs into the staging directory; at once, or when the owner lets it.
+    Download { image: ImageRef, is_urgent: bool },
     /// Hashes and scans what is staged, and gives it its final name.
     Verify { image: ImageRef },
     /// A worker that has loaded the image and passed its golden tests.

@@ -24,7 +24,7 @@ use rustls::ClientConfig;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
-use sealift_protocol::report::{Report, Trusted};
+use sealift_protocol::report::{ImageRef, Report, Trusted};
 use sealift_protocol::telemetry::Severity;
 use sealift_protocol::topic::{Broadcast, Down, Topic};
 use tokio::sync::{mpsc, watch};
@@ -35,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Wall};
 use crate::config::Config;
 use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Ticket};
+use crate::disk::Reserve;
+use crate::download::Downloads;
 use crate::drill;
 use crate::health::Health;
 use crate::identity::{Identity, IdentityError};
@@ -145,6 +147,12 @@ enum Input {
         ticket: Ticket,
         answer: Answer,
     },
+    /// A source beside the server sent bytes that were not signed.
+    Lie {
+        model: ModelName,
+        image: ImageRef,
+        fault: Fault,
+    },
     /// The deny list has changed; these images are on it.
     Denied(Arc<BTreeSet<Digest>>),
     /// The trust metadata were followed further.
@@ -222,6 +230,8 @@ struct Supervisor {
     spool: Spool,
     switchboard: Switchboard,
     origin: Origin,
+    downloads: Downloads,
+    reserve: Reserve,
     endpoint: Option<String>,
     certificate: Identity,
     renewal: Schedule,
@@ -312,8 +322,11 @@ impl Supervisor {
                 events.extend(self.carry_out(effect)?);
             }
         }
-        if self.journal.is_long() {
-            self.journal.compact(&self.device.entries())?;
+        // Without room for a shorter one, the long journal does.
+        if self.journal.is_long()
+            && let Err(error) = self.journal.compact(&self.device.entries())
+        {
+            tracing::warn!(%error, "journal is not shortened");
         }
         Ok(())
     }
@@ -341,8 +354,7 @@ impl Supervisor {
         }
         let Err(error) = self.journal.append(entry) else { return Ok(()) };
         tracing::warn!(%error, "journal cannot be written, its reserve is given up");
-        let path = open::reserve_path(&self.setup.store);
-        crate::disk::remove(&path).map_err(|source| SupervisorError::Disk { path, source })?;
+        self.reserve.give_up();
         Ok(self.journal.append(entry)?)
     }
 
@@ -363,6 +375,7 @@ impl Supervisor {
                     return self.feed(event);
                 }
             }
+            Input::Lie { model, image, fault } => return self.alarm(model, image, &fault),
             Input::Denied(images) => {
                 self.denied.images = images;
                 return self.enforce();
@@ -385,7 +398,7 @@ impl Supervisor {
             LinkEvent::Disconnected => self.session = None,
             LinkEvent::Message { topic, payload } => match topic {
                 Topic::Down(_, _, Down::Directive) => self.on_message(payload.to_vec()),
-                Topic::Down(_, _, Down::Ack) => self.on_ack(&payload)?,
+                Topic::Down(_, _, Down::Ack) => self.on_ack(&payload),
                 // The deny list may have changed, and the directive with it.
                 Topic::Broadcast(_, Broadcast::Trust) => {
                     let spread_ms = i64::from(crate::verify::spread_permille()) * HINT_SPREAD;

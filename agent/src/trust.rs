@@ -47,6 +47,8 @@ pub(crate) struct Trust {
 struct Current {
     bundle: TrustBundle,
     at: UnixMillis,
+    /// Why it was made of what was kept: the server gave nothing newer.
+    missed: Option<String>,
 }
 
 /// The newest deny list that was ever verified here. Whoever can keep the device from news, or let its metadata expire, must not win
@@ -112,7 +114,9 @@ impl Trust {
     /// Brings everything up to date, unless that was done just now. Where the server is out of reach, what was kept counts for as
     /// long as it has not expired.
     pub(crate) async fn refresh(&mut self, now: UnixMillis) -> Result<(), TrustError> {
-        let is_fresh = |current: &Current| (0..FRESH_MS).contains(&now.since(current.at));
+        let is_fresh = |current: &Current| {
+            current.missed.is_none() && (0..FRESH_MS).contains(&now.since(current.at))
+        };
         if self.current.as_ref().is_some_and(is_fresh) {
             return Ok(());
         }
@@ -124,13 +128,17 @@ impl Trust {
         self.current = None;
         self.fall_back_to_disk()?;
         self.client.refresh(now);
-        match self.carry_out().await {
+        let missed = match self.carry_out().await {
             Err(TrustError::Origin(error)) if !matches!(error, OriginError::TooLarge { .. }) => {
                 tracing::debug!(%error, "metadata cannot be fetched, those that were kept count");
                 self.client.resume(now)?;
+                Some(error.to_string())
             }
-            done => done?,
-        }
+            done => {
+                done?;
+                None
+            }
+        };
         let bundle = TrustBundle::parse(&self.file(BUNDLE_PATH).await?)
             .map_err(|source| TrustError::Bundle { file: BUNDLE_PATH, source })?;
         let revocations = Revocations::parse(&self.file(REVOCATIONS_PATH).await?)
@@ -139,7 +147,7 @@ impl Trust {
             tracing::info!(images = revocations.images.len(), "deny list changed");
         }
         self.denied.take(revocations);
-        self.current = Some(Current { bundle, at: now });
+        self.current = Some(Current { bundle, at: now, missed });
         Ok(())
     }
 
@@ -153,8 +161,18 @@ impl Trust {
     /// What the publisher has signed for a target.
     pub(crate) async fn target(&mut self, path: &str) -> Result<TargetFile, TrustError> {
         self.client.want(Want::Entry(path.to_owned()));
-        self.carry_out().await?;
-        Ok(self.client.target(path)?.clone())
+        match self.carry_out().await.and_then(|()| Ok(self.client.target(path)?.clone())) {
+            // Whoever keeps the device from news must not make it refuse them for good: what is not known yet is asked for again.
+            Err(TrustError::Tuf(TufError::NoTarget { .. })) if self.missed().is_some() => {
+                let reason = self.missed().unwrap_or_default().to_owned();
+                Err(TrustError::Origin(OriginError::Unreachable(reason)))
+            }
+            found => found,
+        }
+    }
+
+    fn missed(&self) -> Option<&str> {
+        self.current.as_ref()?.missed.as_deref()
     }
 
     /// The keys that may sign directives and are not revoked, by their COSE key id. Before the first update there are none.

@@ -273,7 +273,7 @@ impl Work {
                 let (version, index) = (desired.version.clone(), desired.index);
                 (WorkKind::Check, Some(ImageRef { version, index }))
             }
-            Task::Download { image } => (WorkKind::Download, Some(image.clone())),
+            Task::Download { image, .. } => (WorkKind::Download, Some(image.clone())),
             Task::Verify { image } => (WorkKind::Verify, Some(image.clone())),
             Task::Warm { image } => (WorkKind::Warm, Some(image.clone())),
             Task::Activate { image, .. } => (WorkKind::Activate, Some(image.clone())),

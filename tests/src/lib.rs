@@ -5,10 +5,12 @@
 
 pub mod digits;
 pub mod fleet;
+mod https;
 pub mod keys;
 pub mod mosquitto;
 pub mod needs;
 pub mod oidc;
+pub mod origin;
 pub mod process;
 pub mod story;
 pub mod thief;

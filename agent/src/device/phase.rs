@@ -175,6 +175,8 @@ pub(crate) enum FaultKind {
         /// The share, drawn at random by the shell.
         spread_permille: u16,
     },
+    /// Not now: the checks are begun again after this pause.
+    Later { pause_ms: i64 },
     /// Bytes that are not those that were signed: fetched again, a few times.
     Corrupt,
     /// Not trusted, not allowed: final until the generation changes.
@@ -203,9 +205,10 @@ impl Fault {
         match self.kind {
             FaultKind::Untrusted | FaultKind::NoRoom => OutcomeKind::Rejected,
             FaultKind::NotApplicable => OutcomeKind::NotApplicable,
-            FaultKind::Unreachable { .. } | FaultKind::Corrupt | FaultKind::Failed => {
-                OutcomeKind::Failed
-            }
+            FaultKind::Unreachable { .. }
+            | FaultKind::Later { .. }
+            | FaultKind::Corrupt
+            | FaultKind::Failed => OutcomeKind::Failed,
         }
     }
 }

@@ -12,8 +12,8 @@ use super::phase::{
 use super::retry::pause_ms;
 use super::{Answer, Providers, Task, Ticket, Turn};
 use crate::limits::{
-    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, CORRUPT_MAX, REVERTING_MAX_MS, STALLED_AFTER_MS,
-    VERIFYING_MAX_MS, WARMING_MAX_MS,
+    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, CORRUPT_MAX, RETRY_MAX_MS, REVERTING_MAX_MS,
+    STALLED_AFTER_MS, VERIFYING_MAX_MS, WARMING_MAX_MS,
 };
 
 /// The code of everything that follows from the deny list.
@@ -283,7 +283,9 @@ impl Slot {
         let step = match (step, answer) {
             (Step::Checking { .. }, Answer::Checked { epoch, total_bytes }) => {
                 attempt.epoch = epoch;
-                turn.start(self.ticket.next(), Task::Download { image });
+                // A device that answers nobody, or with a known hole, does not wait for the night.
+                let is_urgent = live.as_ref().is_none_or(|live| live.epoch < epoch);
+                turn.start(self.ticket.next(), Task::Download { image, is_urgent });
                 let stalled_at = turn.until(STALLED_AFTER_MS);
                 Step::Downloading { progress: Progress { done_bytes: 0, total_bytes }, stalled_at }
             }
@@ -327,6 +329,7 @@ impl Slot {
                 attempt.tries = attempt.tries.saturating_add(1);
                 pause_ms(attempt.tries, spread_permille)
             }
+            FaultKind::Later { pause_ms } => pause_ms.clamp(1_000, RETRY_MAX_MS),
             FaultKind::Corrupt if attempt.corrupt + 1 < CORRUPT_MAX => {
                 attempt.corrupt += 1;
                 turn.alarm(&attempt.image(), &fault);
