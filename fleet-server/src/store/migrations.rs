@@ -20,6 +20,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (6, "operators", include_str!("../../migrations/0006_operators.sql")),
     (7, "audit", include_str!("../../migrations/0007_audit.sql")),
     (8, "revocation", include_str!("../../migrations/0008_revocation.sql")),
+    (10, "evidence", include_str!("../../migrations/0010_evidence.sql")),
 ];
 
 #[derive(Debug)]
