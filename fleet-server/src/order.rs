@@ -1,6 +1,6 @@
 //! What operators do with rollouts: order one, pause it, go on, give it up.
 
-use sealift_protocol::api::{RolloutNew, VersionState, WavePlan};
+use sealift_protocol::api::{ModelGates, RolloutNew, VersionState, WavePlan};
 use sealift_protocol::directive::Trial;
 use sealift_protocol::id::{ModelName, RolloutId, UnixMillis, Version};
 
@@ -345,6 +345,7 @@ pub(crate) fn everybody() -> WavePlan {
         soak_s: 0,
         max_bad_share: None,
         max_error_share: None,
+        gates: ModelGates::default(),
     }
 }
 

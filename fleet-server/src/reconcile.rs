@@ -3,11 +3,13 @@
 //! A plan is committed by compare-and-swap on the rollout's revision, together with the directives that follow from it: of two servers
 //! one is late, and looks again.
 
+mod look;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealift_protocol::api::{DeviceProgress, GateView};
+use sealift_protocol::api::{DeviceProgress, EvidenceView, GateView};
 use sealift_protocol::id::{DeviceId, RolloutId, UnixMillis};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -16,6 +18,7 @@ use crate::clock;
 use crate::directive::Director;
 use crate::events::Hub;
 use crate::filter::{Filter, InvalidFilter};
+use crate::rollout::evidence::Observation;
 use crate::rollout::{self, Fleet, Plan, Rollout, Stage};
 use crate::signals::Signals;
 use crate::store::matching::Presence;
@@ -144,13 +147,18 @@ impl Reconciler {
         now: UnixMillis,
     ) -> Result<Plan, ReconcileError> {
         let fleet = self.fleet(row, now).await?;
-        Ok(rollout::plan(&self.rollout(row), &fleet, now))
+        let mut rollout = self.rollout(row);
+        compare(&mut rollout, row, self.store.observation(row.id).await?.as_ref());
+        Ok(rollout::plan(&rollout, &fleet, now))
     }
 
     /// A rollout as the planner wants to know it.
     pub(crate) fn rollout(&self, row: &RolloutRow) -> Rollout {
-        let wave =
-            |wave: &WaveRow| rollout::Wave { plan: wave.plan.clone(), standing: wave.standing() };
+        let wave = |wave: &WaveRow| rollout::Wave {
+            plan: wave.plan.clone(),
+            standing: wave.standing(),
+            comparisons: Vec::new(),
+        };
         Rollout {
             id: row.id,
             image: row.order.digest,
@@ -175,13 +183,20 @@ impl Reconciler {
     /// Brings one rollout further. Returns whether there is more to do at once.
     async fn step(&self, row: &RolloutRow, now: UnixMillis) -> Result<bool, ReconcileError> {
         let fleet = self.fleet(row, now).await?;
-        let plan = rollout::plan(&self.rollout(row), &fleet, now);
+        let mut rollout = self.rollout(row);
+        let known = self.store.observation(row.id).await?;
+        let seen = self.observe(row, (&rollout, &fleet), known.clone(), now).await?;
+        compare(&mut rollout, row, seen.as_ref().or(known.as_ref()));
+        let plan = rollout::plan(&rollout, &fleet, now);
         let mut next = planned_row(row, &plan);
-        if next == *row && plan.tell.is_empty() {
+        if next == *row && plan.tell.is_empty() && seen.is_none() {
             return Ok(false);
         }
         let mut change = self.store.begin().await?;
         change.save_rollout(&next, now).await?;
+        if let Some(seen) = &seen {
+            change.save_observation(row.id, seen).await?;
+        }
         if next.stage != row.stage {
             audit_stage(&mut change, &next, now).await?;
         }
@@ -260,6 +275,14 @@ impl Reconciler {
     }
 }
 
+/// Puts what is known of canaries and controls beside the waves.
+fn compare(rollout: &mut Rollout, row: &RolloutRow, known: Option<&Observation>) {
+    let compared = known.map(|known| look::comparisons(row, known)).unwrap_or_default();
+    for (wave, comparisons) in rollout.waves.iter_mut().zip(compared) {
+        wave.comparisons = comparisons;
+    }
+}
+
 /// The row as it should be after `plan`.
 fn planned_row(row: &RolloutRow, plan: &Plan) -> RolloutRow {
     let mut next = row.clone();
@@ -277,6 +300,7 @@ fn planned_row(row: &RolloutRow, plan: &Plan) -> RolloutRow {
             value: gate.value,
             limit: gate.limit,
             passed: gate.is_held,
+            evidence: gate.comparison.map(evidence_view),
         };
         wave.gates = reading.gates.iter().map(gate).collect();
     }
@@ -286,6 +310,16 @@ fn planned_row(row: &RolloutRow, plan: &Plan) -> RolloutRow {
     }
     next.progress = progress;
     next
+}
+
+fn evidence_view(comparison: rollout::Comparison) -> EvidenceView {
+    EvidenceView {
+        control: comparison.control,
+        e_value: comparison.e_value,
+        e_limit: comparison.limit,
+        is_against_past: comparison.is_against_past,
+        text: comparison.to_string(),
+    }
 }
 
 async fn audit_stage(

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealift_protocol::api::{RollbackRequest, RollbackResult, RollbackTarget, WavePlan};
+use sealift_protocol::api::{
+    ModelGates, RollbackRequest, RollbackResult, RollbackTarget, WavePlan,
+};
 use sealift_protocol::id::{ModelName, RolloutId, Version};
 
 use crate::filter::Filter;
@@ -60,7 +62,11 @@ async fn try_roll_back(
         epoch: target.epoch,
         filter: request.filter.clone(),
         // It goes on whatever happens on single devices: stopping would leave the others on the bad version.
-        waves: vec![WavePlan { max_bad_share: Some(1.0), ..order::everybody() }],
+        waves: vec![WavePlan {
+            max_bad_share: Some(1.0),
+            gates: ModelGates::off(),
+            ..order::everybody()
+        }],
         trial: order::trial_of(&history.rollouts, &version),
         is_rollback: true,
         reason: request.reason.clone(),

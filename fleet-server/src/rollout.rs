@@ -18,12 +18,15 @@ use sealift_protocol::id::{DeviceId, Generation, RolloutId, UnixMillis};
 use sealift_protocol::report::{OutcomeKind, Phase};
 
 pub mod action;
+pub mod evidence;
 mod gate;
 mod judge;
 mod wave;
 mod why;
 
+pub use evidence::Comparison;
 pub use gate::Gate;
+use wave::since;
 use why::Ending;
 pub use why::{Halt, Why};
 
@@ -90,6 +93,8 @@ pub struct Wave {
     pub plan: WavePlan,
     /// Where it is.
     pub standing: Standing,
+    /// How its devices compare with others, as of the last look.
+    pub comparisons: Vec<Comparison>,
 }
 
 /// Where a wave is.

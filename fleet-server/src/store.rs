@@ -23,6 +23,7 @@ pub(crate) mod claims;
 pub(crate) mod desired;
 pub(crate) mod devices;
 pub(crate) mod enrol;
+pub(crate) mod evidence;
 pub(crate) mod fleet;
 pub(crate) mod housekeeping;
 pub(crate) mod loose;

@@ -40,6 +40,7 @@ pub use operator::{
 };
 pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
 pub use rollout::{
-    Action, AllowedAction, CosignNew, DeviceProgress, GateView, RollbackRequest, RollbackResult,
-    RollbackTarget, RolloutNew, RolloutState, RolloutView, WavePlan, WaveState, WaveView, WhyView,
+    Action, AllowedAction, CosignNew, DeviceProgress, EvidenceView, GateView, ModelGates,
+    RollbackRequest, RollbackResult, RollbackTarget, RolloutNew, RolloutState, RolloutView,
+    WavePlan, WaveState, WaveView, WhyView,
 };

@@ -1,8 +1,10 @@
-//! `cargo xtask bench`: what the agent needs, measured on this machine beside something that everybody knows.
+//! `cargo xtask bench`: what the agent needs, measured on this machine beside something that everybody knows; and what the server's
+//! pure parts do and take.
 
 mod agent;
 mod fleet;
 mod machine;
+mod pure;
 mod swap;
 
 use std::process::Command;
@@ -26,17 +28,25 @@ enum Subject {
     Fleet(fleet::Arguments),
     /// Requests under load while the model is changed again and again: failed, stale, late.
     Swap(swap::Arguments),
+    /// How often gates halt a harmless rollout and how soon a harmful one, over 1,000 simulated rollouts of each kind.
+    Gates,
+    /// How long it takes to plan 100,000 and 1,000,000 devices.
+    Plan,
 }
 
 /// Measures what is asked.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    if std::env::var_os("SEALIFT_BIN_DIR").is_none() {
-        return again_with_distributed_programs();
-    }
     match &arguments.subject {
+        Subject::Agent(_) | Subject::Fleet(_) | Subject::Swap(_)
+            if std::env::var_os("SEALIFT_BIN_DIR").is_none() =>
+        {
+            again_with_distributed_programs()
+        }
         Subject::Agent(arguments) => agent::run(arguments),
         Subject::Fleet(arguments) => fleet::run(arguments),
         Subject::Swap(arguments) => swap::run(arguments),
+        Subject::Gates => pure::run("gates"),
+        Subject::Plan => pure::run("plan"),
     }
 }
 

@@ -55,6 +55,10 @@ async fn try_take(
     row.why = format!("{verb} by {}", asker.name);
     let mut change = store.begin().await?;
     change.save_rollout(&row, asker.now).await?;
+    if effect.bad_devices != BadDevices::Count {
+        // Seen, and gone on in spite of it: what was shown halts no more, what is shown from now on does.
+        change.forget_observation(id).await?;
+    }
     carry_out(&mut change, &row, &effect, &plan, (director, asker.now)).await?;
     let (action, subject) = (format!("rollout.{verb}"), id.to_string());
     let deed = Deed {

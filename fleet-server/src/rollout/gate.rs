@@ -1,6 +1,6 @@
 //! What a wave is measured by.
 
-use super::{Halt, Served};
+use super::{Comparison, Halt, Served};
 
 /// Largest share of bad devices where the operator gave none.
 const BAD_SHARE_MAX: f64 = 0.1;
@@ -14,7 +14,7 @@ const Z: f64 = 1.645;
 /// A gate: what is measured, against what.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gate {
-    /// `bad-share` or `error-share`.
+    /// `bad-share`, `error-share`, or the name of a comparison.
     pub name: &'static str,
     /// What it is now; none before there is enough to judge by.
     pub value: Option<f64>,
@@ -22,6 +22,8 @@ pub struct Gate {
     pub limit: f64,
     /// Whether it holds.
     pub is_held: bool,
+    /// What is compared with other devices, and how.
+    pub comparison: Option<Comparison>,
 }
 
 /// What is counted of the devices of a wave that count.
@@ -46,7 +48,7 @@ pub(super) fn bad_share(tally: Tally, limit: Option<f64>) -> Gate {
     let finished = tally.good + tally.bad;
     let is_likely = finished >= FINISHED_MIN && lower_bound(tally.bad, finished) > limit;
     let is_held = value.is_none_or(|value| value <= limit) && !is_likely;
-    Gate { name: "bad-share", value, limit, is_held }
+    Gate { name: "bad-share", value, limit, is_held, comparison: None }
 }
 
 /// Holds while not too many requests fail.
@@ -54,12 +56,27 @@ pub(super) fn error_share(tally: Tally, limit: f64) -> Gate {
     let Served { requests, errors } = tally.served;
     let all = requests.saturating_add(errors);
     let value = (all >= REQUESTS_MIN).then(|| share(errors, all));
-    Gate { name: "error-share", value, limit, is_held: value.is_none_or(|value| value <= limit) }
+    let is_held = value.is_none_or(|value| value <= limit);
+    Gate { name: "error-share", value, limit, is_held, comparison: None }
+}
+
+/// Holds while devices are not shown to do worse than others.
+pub(super) const fn compared(comparison: Comparison) -> Gate {
+    Gate {
+        name: comparison.metric.gate(),
+        value: Some(comparison.canary),
+        limit: comparison.margin,
+        is_held: comparison.is_held,
+        comparison: Some(comparison),
+    }
 }
 
 /// Why the wave fails, if a gate does.
 pub(super) fn halt(wave: usize, tally: Tally, gates: &[Gate]) -> Option<Halt> {
     let failed = gates.iter().find(|gate| !gate.is_held)?;
+    if let Some(comparison) = failed.comparison {
+        return Some(Halt::Worse { wave, comparison });
+    }
     let limit = failed.limit;
     Some(if failed.name == "bad-share" {
         Halt::Bad { wave, bad: tally.bad, of: tally.all(), limit }

@@ -1,4 +1,4 @@
-use sealift_protocol::api::Action;
+use sealift_protocol::api::{Action, ModelGates};
 
 use super::*;
 use crate::rollout::action::{AtWork, BadDevices};
@@ -25,8 +25,9 @@ fn wave(percent: f64, soak_s: u32) -> Wave {
         soak_s,
         max_bad_share: None,
         max_error_share: None,
+        gates: ModelGates::default(),
     };
-    Wave { plan, standing: Standing::Pending }
+    Wave { plan, standing: Standing::Pending, comparisons: Vec::new() }
 }
 
 fn rollout(waves: Vec<Wave>) -> Rollout {

@@ -236,10 +236,9 @@ impl<'a> Census<'a> {
         };
         let WavePlan { max_bad_share, max_error_share, .. } = wave.plan;
         let error_share = max_error_share.map(|limit| gate::error_share(count.tally, limit));
-        [Some(gate::bad_share(count.tally, max_bad_share)), error_share]
-            .into_iter()
-            .flatten()
-            .collect()
+        let absolute = [Some(gate::bad_share(count.tally, max_bad_share)), error_share];
+        let compared = wave.comparisons.iter().copied().map(gate::compared);
+        absolute.into_iter().flatten().chain(compared).collect()
     }
 
     pub(super) fn readings(&self, standings: &[Standing]) -> Vec<WaveReading> {
@@ -309,7 +308,7 @@ const fn takes_room(verdict: &Verdict) -> bool {
 }
 
 /// What was served since `before`; a restarted agent counts from nothing.
-const fn since(before: Served, now: Served) -> Served {
+pub(super) const fn since(before: Served, now: Served) -> Served {
     if now.requests < before.requests || now.errors < before.errors {
         return now;
     }
@@ -347,7 +346,7 @@ fn wave_at(targets: &[u64], place: u64) -> Option<usize> {
     targets.iter().position(|&target| place < target)
 }
 
-fn rank(rollout: RolloutId, device: &DeviceId) -> u64 {
+pub(super) fn rank(rollout: RolloutId, device: &DeviceId) -> u64 {
     let digest = Digest::of(format!("{rollout}/{device}").as_bytes());
     digest.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use sealift_protocol::id::{RolloutId, UnixMillis};
 use sealift_protocol::report::Phase;
 
-use super::Failure;
+use super::{Comparison, Failure};
 
 /// Why a device is where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +127,13 @@ pub enum Halt {
         /// The largest share allowed.
         limit: f64,
     },
+    /// Its devices do worse than others.
+    Worse {
+        /// The wave, from 0.
+        wave: usize,
+        /// In what, and how much.
+        comparison: Comparison,
+    },
 }
 
 impl fmt::Display for Halt {
@@ -145,6 +152,7 @@ impl fmt::Display for Halt {
                 share * 100.0,
                 limit * 100.0
             ),
+            Self::Worse { wave, comparison } => write!(f, "wave {}: {comparison}", wave + 1),
         }
     }
 }

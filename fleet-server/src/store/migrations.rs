@@ -21,6 +21,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (7, "audit", include_str!("../../migrations/0007_audit.sql")),
     (8, "revocation", include_str!("../../migrations/0008_revocation.sql")),
     (9, "recover", include_str!("../../migrations/0009_recover.sql")),
+    (10, "evidence", include_str!("../../migrations/0010_evidence.sql")),
 ];
 
 #[derive(Debug)]

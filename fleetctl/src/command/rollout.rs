@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use reqwest::Method;
-use sealift_protocol::api::{RolloutNew, RolloutState, RolloutView, WavePlan, WhyView};
+use sealift_protocol::api::{ModelGates, RolloutNew, RolloutState, RolloutView, WavePlan, WhyView};
 use sealift_protocol::directive::Trial;
 use sealift_protocol::id::RolloutId;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -87,6 +87,7 @@ fn wave(index: usize, text: &str) -> anyhow::Result<WavePlan> {
         soak_s: seconds(soak)?,
         max_bad_share: None,
         max_error_share: None,
+        gates: ModelGates::default(),
     })
 }
 

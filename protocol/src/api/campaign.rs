@@ -49,6 +49,7 @@ impl Campaign<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ModelGates;
 
     #[test]
     fn the_digest_names_everything_that_was_asked_for() {
@@ -62,6 +63,7 @@ mod tests {
             soak_s: 30,
             max_bad_share: Some(0.1),
             max_error_share: None,
+            gates: ModelGates::default(),
         };
         let looser = WavePlan { max_bad_share: Some(0.2), ..wave.clone() };
         let (waves, looser) = ([wave], [looser]);

@@ -52,6 +52,74 @@ pub struct WavePlan {
     /// Largest share of requests that may fail on devices of the wave, 0 to 1; not looked at if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_error_share: Option<f64>,
+    /// How much worse devices of the wave may do than those that were not told yet.
+    #[serde(default, skip_serializing_if = "ModelGates::is_usual")]
+    pub gates: ModelGates,
+}
+
+/// How much worse devices with the new image may do than devices without it, before the rollout halts. A gate that is `null` is off.
+///
+/// They halt a rollout of a harmless image once in a hundred times, all together, however often somebody looks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ModelGates {
+    /// By how much the share of failed requests may be higher, 0 to 1; 0.002 if not given.
+    pub error_rise: Option<f64>,
+    /// By which part the 95th percentile of latency may be higher; 0.05 if not given.
+    pub latency_rise: Option<f64>,
+    /// By how much the mean confidence may be lower, 0 to 1; 0.02 if not given.
+    pub confidence_fall: Option<f64>,
+    /// By how much the share of any class among predictions may differ, 0 to 1; 0.1 if not given.
+    pub class_shift: Option<f64>,
+    /// By how much the share of unusable input values may be higher, 0 to 1; 0.05 if not given.
+    pub input_rise: Option<f64>,
+    /// Devices of the wave that must have answered something before anything is concluded; 1 if not given.
+    pub min_devices: u32,
+    /// Requests that they must have had; 100 if not given.
+    pub min_requests: u64,
+}
+
+impl Default for ModelGates {
+    fn default() -> Self {
+        Self {
+            error_rise: Some(0.002),
+            latency_rise: Some(0.05),
+            confidence_fall: Some(0.02),
+            class_shift: Some(0.1),
+            input_rise: Some(0.05),
+            min_devices: 1,
+            min_requests: 100,
+        }
+    }
+}
+
+impl ModelGates {
+    /// Nothing is compared.
+    pub fn off() -> Self {
+        Self {
+            error_rise: None,
+            latency_rise: None,
+            confidence_fall: None,
+            class_shift: None,
+            input_rise: None,
+            ..Self::default()
+        }
+    }
+
+    /// Whether anything is compared.
+    pub const fn compares(&self) -> bool {
+        self.error_rise.is_some()
+            || self.latency_rise.is_some()
+            || self.confidence_fall.is_some()
+            || self.class_shift.is_some()
+            || self.input_rise.is_some()
+    }
+
+    /// Whether these are the gates that apply where nobody said anything.
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where a rollout is.
@@ -226,14 +294,36 @@ pub struct WaveView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GateView {
-    /// `bad-share` or `error-share`.
+    /// `bad-share`, `error-share`; compared with other devices: `error-rise`, `latency-rise`, `confidence-fall`, `class-shift`,
+    /// `input-rise`.
     pub name: String,
-    /// What it is now; none before there is anything to judge.
+    /// What it is now; none before there is anything to judge. Of latency, in µs.
     pub value: Option<f64>,
-    /// The limit.
+    /// The limit; of a comparison, how much worse than `control` it may be.
     pub limit: f64,
     /// Whether it holds.
     pub passed: bool,
+    /// What is compared, and the evidence; none for a gate that compares nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceView>,
+}
+
+/// How devices of a wave compare with others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EvidenceView {
+    /// What those have that they are compared with.
+    pub control: f64,
+    /// The evidence that the wave is worse than allowed: an e-value.
+    pub e_value: f64,
+    /// With that much evidence the rollout halts.
+    pub e_limit: f64,
+    /// Compared with their own past: there is nobody else.
+    #[serde(default)]
+    pub is_against_past: bool,
+    /// In words.
+    #[serde(default)]
+    pub text: String,
 }
 
 /// `GET /rollouts/{id}/why`: why a device is where it is.

@@ -61,6 +61,12 @@ impl LatencySketch {
         super::baseline::total(&self.counts)
     }
 
+    /// How many latencies were above a threshold, to the nearest bucket.
+    pub fn above(&self, threshold_us: f64) -> u64 {
+        let bucket = ENDS_US.partition_point(|&end_us| end_us < threshold_us);
+        super::baseline::total(self.counts.get(bucket + 1..).unwrap_or_default())
+    }
+
     /// The latency that a share `quantile` (0 to 1) of the calls did not exceed, in µs; nothing if nothing was counted.
     pub fn quantile_us(&self, quantile: f64) -> Option<f64> {
         let last = self.count().checked_sub(1)?;

@@ -8,7 +8,7 @@ use sealift_fleet_server::rollout::{
     self, Desired, DeviceView, Failure, Fleet, Outcome, Plan, Refused, Rollout, Served, Slot,
     Stage, Standing, Told, Wave,
 };
-use sealift_protocol::api::{Action, DeviceProgress, WavePlan};
+use sealift_protocol::api::{Action, DeviceProgress, ModelGates, WavePlan};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Directive, Trial};
 use sealift_protocol::id::{
@@ -333,8 +333,9 @@ fn pending((percent, soak_s): (f64, u32), is_rollback: bool) -> Wave {
         soak_s,
         max_bad_share: is_rollback.then_some(1.0),
         max_error_share: None,
+        gates: ModelGates::default(),
     };
-    Wave { plan, standing: Standing::Pending }
+    Wave { plan, standing: Standing::Pending, comparisons: Vec::new() }
 }
 
 fn failure(code: &str, reason: &str) -> Failure {

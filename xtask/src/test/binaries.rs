@@ -69,6 +69,8 @@ fn binary(artifact: Artifact) -> Option<Binary> {
     let name = match target.kind.first()? {
         TargetKind::Lib => directory.to_owned(),
         TargetKind::Bin => format!("{directory}: program {}", target.name),
+        // Measured, not tested: `cargo xtask bench`.
+        TargetKind::Bench => return None,
         _ => format!("{directory}: {}", target.name),
     };
     Some(Binary { name, executable: artifact.executable?.into(), package: package.into() })

@@ -1535,6 +1535,28 @@ export interface components {
         };
         /** @example 1 */
         Epoch: number;
+        /** @description How devices of a wave compare with others. */
+        EvidenceView: {
+            /**
+             * Format: double
+             * @description What those have that they are compared with.
+             */
+            control: number;
+            /**
+             * Format: double
+             * @description With that much evidence the rollout halts.
+             */
+            e_limit: number;
+            /**
+             * Format: double
+             * @description The evidence that the wave is worse than allowed: an e-value.
+             */
+            e_value: number;
+            /** @description Compared with their own past: there is nobody else. */
+            is_against_past?: boolean;
+            /** @description In words. */
+            text?: string;
+        };
         /** @description Hardware and system of a device. */
         Facts: {
             /** @description `amd64`, `arm64`. */
@@ -1567,18 +1589,22 @@ export interface components {
         };
         /** @description A gate: what is measured, against what. */
         GateView: {
+            evidence?: components["schemas"]["EvidenceView"] | null;
             /**
              * Format: double
-             * @description The limit.
+             * @description The limit; of a comparison, how much worse than `control` it may be.
              */
             limit: number;
-            /** @description `bad-share` or `error-share`. */
+            /**
+             * @description `bad-share`, `error-share`; compared with other devices: `error-rise`, `latency-rise`, `confidence-fall`, `class-shift`,
+             *     `input-rise`.
+             */
             name: string;
             /** @description Whether it holds. */
             passed: boolean;
             /**
              * Format: double
-             * @description What it is now; none before there is anything to judge.
+             * @description What it is now; none before there is anything to judge. Of latency, in µs.
              */
             value?: number | null;
         };
@@ -1703,6 +1729,55 @@ export interface components {
             /** @description The model. */
             model: components["schemas"]["ModelName"];
             version?: components["schemas"]["Version"] | null;
+        };
+        /**
+         * @description How much worse devices with the new image may do than devices without it, before the rollout halts. A gate that is `null` is off.
+         *
+         *     They halt a rollout of a harmless image once in a hundred times, all together, however often somebody looks.
+         */
+        ModelGates: {
+            /**
+             * Format: double
+             * @description By how much the share of any class among predictions may differ, 0 to 1; 0.1 if not given.
+             * @default 0.1
+             */
+            class_shift: number | null;
+            /**
+             * Format: double
+             * @description By how much the mean confidence may be lower, 0 to 1; 0.02 if not given.
+             * @default 0.02
+             */
+            confidence_fall: number | null;
+            /**
+             * Format: double
+             * @description By how much the share of failed requests may be higher, 0 to 1; 0.002 if not given.
+             * @default 0.002
+             */
+            error_rise: number | null;
+            /**
+             * Format: double
+             * @description By how much the share of unusable input values may be higher, 0 to 1; 0.05 if not given.
+             * @default 0.05
+             */
+            input_rise: number | null;
+            /**
+             * Format: double
+             * @description By which part the 95th percentile of latency may be higher; 0.05 if not given.
+             * @default 0.05
+             */
+            latency_rise: number | null;
+            /**
+             * Format: int32
+             * @description Devices of the wave that must have answered something before anything is concluded; 1 if not given.
+             * @default 1
+             */
+            min_devices: number;
+            /**
+             * Format: int64
+             * @description Requests that they must have had; 100 if not given.
+             * @default 100
+             */
+            min_requests: number;
         };
         /** @example vision/digits */
         ModelName: string;
@@ -2813,6 +2888,8 @@ export interface components {
              * @description Up to how many devices in all, this wave and the earlier ones together.
              */
             count?: number | null;
+            /** @description How much worse devices of the wave may do than those that were not told yet. */
+            gates?: components["schemas"]["ModelGates"];
             /**
              * Format: double
              * @description Largest share of bad devices (failed, rejected, rolled back, silent), 0 to 1; 0.1 if not given.

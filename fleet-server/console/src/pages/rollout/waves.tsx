@@ -70,7 +70,7 @@ function Gates({ gates, isLast }: { gates: GateView[]; isLast: boolean }) {
 
 function Gate({ gate }: { gate: GateView }) {
   const { say, share } = useLocale();
-  const name = gate.name === "bad-share" || gate.name === "error-share" ? say(`gate.${gate.name}`) : gate.name;
+  const name = isKnown(gate.name) ? say(`gate.${gate.name}`) : gate.name;
   const limit = share(gate.limit);
   if (gate.value == null) {
     return (
@@ -80,12 +80,21 @@ function Gate({ gate }: { gate: GateView }) {
       </li>
     );
   }
-  const text = say("gate.against", { value: share(gate.value), limit });
+  const { evidence } = gate;
+  const text = evidence?.text ?? say("gate.against", { value: share(gate.value), limit });
+  // Evidence multiplies: half of the way to its limit is the limit's square root.
+  const [value, end] = evidence ? [Math.log10(Math.max(1, evidence.e_value)), Math.log10(evidence.e_limit)] : [gate.value, gate.limit];
   return (
     <li>
       <Mark tone={gate.passed ? "ok" : "bad"} icon={gate.passed ? "check" : "critical"}>{name}</Mark>
-      <LimitBar value={gate.value} limit={gate.limit} isGood={gate.passed} label={text} />
+      <LimitBar value={value} limit={end} isGood={gate.passed} label={text} />
       <span className="small">{text}</span>
     </li>
   );
+}
+
+const KNOWN = ["bad-share", "error-share", "error-rise", "latency-rise", "confidence-fall", "class-shift", "input-rise"] as const;
+
+function isKnown(name: string): name is (typeof KNOWN)[number] {
+  return (KNOWN as readonly string[]).includes(name);
 }
