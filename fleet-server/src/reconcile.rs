@@ -177,22 +177,28 @@ impl Reconciler {
         let fleet = self.fleet(row, now).await?;
         let plan = rollout::plan(&self.rollout(row), &fleet, now);
         let mut next = planned_row(row, &plan);
-        if next == *row && plan.tell.is_empty() {
+        if next == *row && plan.tell.is_empty() && plan.countersign.is_empty() {
             return Ok(false);
         }
         let mut change = self.store.begin().await?;
         change.save_rollout(&next, now).await?;
+        for device in plan.countersign.iter().take(TOLD_MAX) {
+            change.countersign(device, &self.director, now).await?;
+        }
         if next.stage != row.stage {
             audit_stage(&mut change, &next, now).await?;
         }
         change.commit().await?;
+        if !plan.countersign.is_empty() {
+            self.signals.directives().notify_one();
+        }
         log_stage(row, &next);
         for part in plan.tell.chunks(TOLD_MAX).take(PARTS_MAX) {
             next.revision += 1;
             self.tell(&next, part, &fleet, now).await?;
         }
         self.hub.touch_rollout(row.id);
-        Ok(plan.tell.len() > TOLD_MAX * PARTS_MAX)
+        Ok(plan.tell.len() > TOLD_MAX * PARTS_MAX || plan.countersign.len() > TOLD_MAX)
     }
 
     /// Tells some devices, in one commit that fails if the rollout was changed since it was planned.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::api::{RollbackRequest, RollbackResult, RollbackTarget, WavePlan};
+use sealift_protocol::directive::Trial;
 use sealift_protocol::id::{ModelName, RolloutId, Version};
 
 use crate::filter::Filter;
@@ -61,7 +62,8 @@ async fn try_roll_back(
         filter: request.filter.clone(),
         // It goes on whatever happens on single devices: stopping would leave the others on the bad version.
         waves: vec![WavePlan { max_bad_share: Some(1.0), ..order::everybody() }],
-        trial: order::trial_of(&history.rollouts, &version),
+        // Nor is going back undone where the server is not heard for a while.
+        trial: Trial { lease_s: 0, ..order::trial_of(&history.rollouts, &version) },
         is_rollback: true,
         reason: request.reason.clone(),
         created_by: asker.name.to_owned(),

@@ -87,7 +87,13 @@ fn text(device: &DeviceView) -> String {
     });
     let columns =
         ["MODEL", "DESIRED", "SERVING", "DIGEST", "PHASE", "LAST ATTEMPT", "PROVIDERS:NODES"];
-    format!("{head}\n{}", table(columns, rows))
+    let held = |slot: &SlotView| {
+        let held = slot.held.as_ref()?;
+        let (model, until, reason) = (&slot.model, held.until, &held.reason);
+        Some(format!("{model} is held by the device's owner until {until}: {reason}\n"))
+    };
+    let held: String = device.slots.iter().filter_map(held).collect();
+    format!("{head}\n{}{held}", table(columns, rows))
 }
 
 async fn label(
