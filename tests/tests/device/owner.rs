@@ -19,7 +19,7 @@ async fn a_held_device_keeps_what_it_serves_and_says_so_until_it_is_released() -
     let store = device.store.display().to_string();
     let hold = ["hold", "--store", &store, "--for", "8h", "--reason", "visitors today"];
     run("fleet-agent", &hold, &[])?;
-    is_shown(|| server.ctl(&["device", "show", "cam-1"])).await?;
+    is_shown(|| server.ctl(&["device", "get", "cam-1"])).await?;
 
     let rollout = story::begin(&server, "2")?;
 
@@ -30,7 +30,7 @@ async fn a_held_device_keeps_what_it_serves_and_says_so_until_it_is_released() -
     run("fleet-agent", &["release", "--store", &store], &[])?;
     story::ended(&server.api()?, rollout, RolloutState::Succeeded).await?;
     answers_with(&device, "2").await?;
-    ensure!(!server.ctl(&["device", "show", "cam-1"])?.contains("visitors"));
+    ensure!(!server.ctl(&["device", "get", "cam-1"])?.contains("visitors"));
     Ok(())
 }
 
