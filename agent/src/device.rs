@@ -28,7 +28,7 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, VerifiedDirective};
 use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
 use sealift_protocol::image::OnRevoked;
-use sealift_protocol::report::{ImageRef, Progress, Refusal, Report};
+use sealift_protocol::report::{Hold, ImageRef, Progress, Refusal, Report, SlotReport};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use phase::{Fault, FaultKind};
@@ -56,6 +56,8 @@ pub(crate) enum Event {
     Counted { model: ModelName, image: Digest, requests: u64, errors: u64 },
     /// An image is on the deny list; its policy says what follows where it is live.
     Revoked { image: Digest, action: OnRevoked },
+    /// The device's owner keeps what it serves, or does so no longer.
+    Held(Option<Hold>),
     /// Time has passed.
     Tick,
 }
@@ -138,6 +140,8 @@ pub(crate) struct Device {
     refused: Option<Refusal>,
     slots: BTreeMap<ModelName, Slot>,
     floors: BTreeMap<ModelName, Epoch>,
+    /// Said on the device itself, and kept there: not in the journal.
+    hold: Option<Hold>,
 }
 
 impl Device {
@@ -240,7 +244,10 @@ impl Device {
 
     /// The whole truth about the device.
     pub(crate) fn report(&self, now: UnixMillis) -> Report {
-        let slots = self.slots.iter().map(|(model, slot)| slot.report(model)).collect();
+        let held = || self.hold.clone();
+        let report =
+            |(model, slot): (&ModelName, &Slot)| SlotReport { held: held(), ..slot.report(model) };
+        let slots = self.slots.iter().map(report).collect();
         Report {
             generation: self.generation,
             refused: self.refused.clone(),
@@ -265,6 +272,7 @@ impl Device {
                 self.each(now, &mut effects, Slot::on_started);
                 effects.push(Effect::Report);
             }
+            Event::Held(hold) => self.on_held(hold, now, &mut effects),
             Event::Tick => self.each(now, &mut effects, Slot::on_tick),
             Event::Answer { model, ticket, answer } => {
                 self.one(&model, now, &mut effects, |slot, turn| {
@@ -294,6 +302,21 @@ impl Device {
             }
         }
         effects
+    }
+
+    /// Revocation and the way back from a trial go on all the same.
+    fn on_held(&mut self, hold: Option<Hold>, now: UnixMillis, effects: &mut Vec<Effect>) {
+        if self.hold == hold {
+            return;
+        }
+        let begins = self.hold.is_none();
+        self.hold = hold;
+        self.each(now, effects, |slot, turn| {
+            if begins && turn.is_held {
+                slot.on_held(turn);
+            }
+        });
+        effects.push(Effect::Report);
     }
 
     fn on_directive(
@@ -350,7 +373,9 @@ impl Device {
         let floor = self.floor(model);
         let Some(slot) = self.slots.get_mut(model) else { return };
         let before = slot.clone();
-        let mut turn = Turn { model, now, floor, effects: Vec::new() };
+        // Where the image was revoked there is nothing to keep.
+        let is_held = self.hold.is_some() && slot.withdrawn().is_none();
+        let mut turn = Turn { model, now, floor, is_held, effects: Vec::new() };
         step(slot, &mut turn);
         slot.begin_newest(&mut turn);
         let Turn { effects: follow, .. } = turn;
@@ -377,6 +402,8 @@ struct Turn<'a> {
     now: UnixMillis,
     /// The model's epoch floor.
     floor: Epoch,
+    /// Whether nothing new is begun.
+    is_held: bool,
     effects: Vec<Effect>,
 }
 

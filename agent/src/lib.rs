@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod drill;
 pub mod enrol;
+pub mod hold;
 pub mod observe;
 pub mod serve;
 pub mod simulate;

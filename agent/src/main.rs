@@ -13,7 +13,7 @@ use sealift_agent::enrol::{self, Enrolment};
 use sealift_agent::simulate::Simulation;
 use sealift_agent::supervisor::{self, Setup};
 use sealift_agent::watchdog::Watchdog;
-use sealift_agent::{status, tuf, worker};
+use sealift_agent::{hold, status, tuf, worker};
 use sealift_protocol::id::DeviceId;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,24 @@ enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Keeps what the device serves for a while: nothing new is begun, whatever the server says; revoked images go all the same
+    Hold {
+        /// Directory of the device
+        #[arg(long)]
+        store: PathBuf,
+        /// How long, as 30m, 8h or 2d; at most 30d
+        #[arg(long = "for")]
+        span: hold::Span,
+        /// Why; the server's operators see it
+        #[arg(long)]
+        reason: String,
+    },
+    /// Has the device follow its directive again
+    Release {
+        /// Directory of the device
+        #[arg(long)]
+        store: PathBuf,
     },
     /// Runs many made-up devices in one process
     Simulate {
@@ -169,6 +187,11 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let text = if json { serde_json::to_string_pretty(&status)? } else { status.text() };
             Ok(writeln!(std::io::stdout(), "{}", text.trim_end())?)
         }
+        Command::Hold { store, span, reason } => {
+            let held = hold::hold(&store, span, &reason)?;
+            Ok(writeln!(std::io::stdout(), "what is served stays until {}", held.until)?)
+        }
+        Command::Release { store } => Ok(hold::release(&store)?),
         Command::Simulate { store, url, token, count, prefix, config } => {
             std::fs::create_dir_all(&store).context("cannot create the store")?;
             let config = Config::read(&store, config.as_deref())?;

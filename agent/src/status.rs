@@ -90,6 +90,9 @@ impl Status {
             };
             let (model, phase) = (&slot.model, slot.phase);
             let _ = writeln!(text, "{model}: serves {}, {phase:?}", version(&slot.serving));
+            if let Some(held) = &slot.held {
+                let _ = writeln!(text, "  held until {}: {}", held.until, held.reason);
+            }
             if slot.next.is_some() {
                 let _ = writeln!(text, "  next {}", version(&slot.next));
             }

@@ -290,6 +290,7 @@ impl Supervisor {
         mut channels: Channels,
         stop: CancellationToken,
     ) -> Result<(), SupervisorError> {
+        self.obey_owner()?;
         self.feed(Event::Started)?;
         self.enforce()?;
         let mut ticks = tokio::time::interval(TICK);
@@ -412,7 +413,13 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Looks for what the device's owner has said.
+    fn obey_owner(&mut self) -> Result<(), SupervisorError> {
+        self.feed(Event::Held(crate::hold::read(&self.setup.store, self.clock.now())))
+    }
+
     fn on_tick(&mut self) -> Result<(), SupervisorError> {
+        self.obey_owner()?;
         self.feed(Event::Tick)?;
         let now = self.clock.steady();
         self.retire_kept(now);

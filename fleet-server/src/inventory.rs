@@ -20,6 +20,7 @@ pub(crate) const fn empty_slot(model: ModelName) -> SlotView {
         rollout: None,
         outcome: None,
         providers: Vec::new(),
+        held: None,
     }
 }
 
@@ -32,6 +33,7 @@ pub(crate) fn reported_slot(report: SlotReport) -> SlotView {
         phase: Some(report.phase),
         outcome: report.outcome,
         providers: report.providers,
+        held: report.held,
         ..empty_slot(report.model)
     }
 }

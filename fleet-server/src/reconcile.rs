@@ -189,7 +189,8 @@ impl Reconciler {
         compare(&mut rollout, row, seen.as_ref().or(known.as_ref()));
         let plan = rollout::plan(&rollout, &fleet, now);
         let mut next = planned_row(row, &plan);
-        if next == *row && plan.tell.is_empty() && seen.is_none() {
+        let acts = !plan.tell.is_empty() || !plan.countersign.is_empty();
+        if next == *row && !acts && seen.is_none() {
             return Ok(false);
         }
         let mut change = self.store.begin().await?;
@@ -197,17 +198,23 @@ impl Reconciler {
         if let Some(seen) = &seen {
             change.save_observation(row.id, seen).await?;
         }
+        for device in plan.countersign.iter().take(TOLD_MAX) {
+            change.countersign(device, &self.director, now).await?;
+        }
         if next.stage != row.stage {
             audit_stage(&mut change, &next, now).await?;
         }
         change.commit().await?;
+        if !plan.countersign.is_empty() {
+            self.signals.directives().notify_one();
+        }
         log_stage(row, &next);
         for part in plan.tell.chunks(TOLD_MAX).take(PARTS_MAX) {
             next.revision += 1;
             self.tell(&next, part, &fleet, now).await?;
         }
         self.hub.touch_rollout(row.id);
-        Ok(plan.tell.len() > TOLD_MAX * PARTS_MAX)
+        Ok(plan.tell.len() > TOLD_MAX * PARTS_MAX || plan.countersign.len() > TOLD_MAX)
     }
 
     /// Tells some devices, in one commit that fails if the rollout was changed since it was planned.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealift_protocol::api::{
     ModelGates, RollbackRequest, RollbackResult, RollbackTarget, WavePlan,
 };
+use sealift_protocol::directive::Trial;
 use sealift_protocol::id::{ModelName, RolloutId, Version};
 
 use crate::filter::Filter;
@@ -67,7 +68,8 @@ async fn try_roll_back(
             gates: ModelGates::off(),
             ..order::everybody()
         }],
-        trial: order::trial_of(&history.rollouts, &version),
+        // Nor is going back undone where the server is not heard for a while.
+        trial: Trial { lease_s: 0, ..order::trial_of(&history.rollouts, &version) },
         is_rollback: true,
         reason: request.reason.clone(),
         created_by: asker.name.to_owned(),

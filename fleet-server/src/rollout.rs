@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use sealift_protocol::api::{DeviceProgress, WavePlan};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, Generation, RolloutId, UnixMillis};
-use sealift_protocol::report::{OutcomeKind, Phase};
+use sealift_protocol::report::{Hold, OutcomeKind, Phase};
 
 pub mod action;
 pub mod evidence;
@@ -148,6 +148,10 @@ pub struct DeviceView {
     pub penalty: Option<Failure>,
     /// Requests answered and failed since the agent started.
     pub served: Served,
+    /// Its newest directive, if its image is on trial and stays only when the server says that it has seen that.
+    pub lease: Option<Generation>,
+    /// That its owner keeps what it serves.
+    pub held: Option<Hold>,
 }
 
 /// What a device should run.
@@ -238,6 +242,8 @@ pub struct Plan {
     pub waves: Vec<WaveReading>,
     /// Whom to tell, and in which wave, in this order.
     pub tell: Vec<(DeviceId, usize)>,
+    /// Whose trial of the image was seen: they are told so, or turn back by themselves.
+    pub countersign: Vec<DeviceId>,
     /// Where each device is.
     pub devices: BTreeMap<DeviceId, Position>,
     /// Why the rollout is where it is.
@@ -305,7 +311,18 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
     };
     let waves = census.readings(&standings);
     let devices = census.into_positions(&standings);
-    Plan { stage, waves, tell, devices, why }
+    let countersign = seen_on_trial(rollout, fleet);
+    Plan { stage, waves, tell, countersign, devices, why }
+}
+
+/// Also of a rollout that was halted: whether devices are heard is another question than whether they do well.
+fn seen_on_trial(rollout: &Rollout, fleet: &Fleet) -> Vec<DeviceId> {
+    let is_seen = |device: &DeviceView| {
+        let owner = device.desired.as_ref().map(|desired| desired.rollout);
+        let serving = device.slot.as_ref().and_then(|slot| slot.serving);
+        device.lease.is_some() && owner == Some(rollout.id) && serving == Some(rollout.image)
+    };
+    fleet.iter().filter(|(_, device)| is_seen(device)).map(|(id, _)| id.clone()).collect()
 }
 
 impl Rollout {

@@ -380,6 +380,9 @@ pub(crate) struct RolloutCreate {
     /// Seconds after that during which it can still turn back.
     #[arg(long, default_value_t = 86_400)]
     pub(crate) watch_s: u32,
+    /// Seconds within which the server must have heard of the trial, or the device turns back by itself; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) lease_s: u32,
     /// Why; kept in the audit log.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,

@@ -72,6 +72,9 @@ pub struct DesiredSlot {
     /// An operator's signature under the rollout, for devices that demand one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cosignature: Option<Cosignature>,
+    /// The server's countersign: it has seen the device's report of this generation, with the image on trial. See [`Trial::lease_s`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<Generation>,
 }
 
 /// How a device judges a new image. A missing field takes the default.
@@ -89,6 +92,9 @@ pub struct Trial {
     pub errors_max_permille: u16,
     /// Fewer requests than this are not judged.
     pub requests_min: u32,
+    /// Seconds within which the server must have seen the image on trial and said so; otherwise the device turns back by itself, for
+    /// the image may be what keeps it from being heard. 0: it need not.
+    pub lease_s: u32,
 }
 
 impl Default for Trial {
@@ -99,6 +105,7 @@ impl Default for Trial {
             crashes_max: 2,
             errors_max_permille: 200,
             requests_min: 20,
+            lease_s: 0,
         }
     }
 }
@@ -286,6 +293,7 @@ impl DesiredSlot {
             manifest: None,
             fallback: None,
             cosignature: None,
+            confirmed: None,
         }
     }
 

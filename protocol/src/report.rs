@@ -80,6 +80,22 @@ pub struct SlotReport {
     /// Digest of the rollout that brought what it serves, as the directive gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub campaign: Option<Digest>,
+    /// When the device turns back unless the server has countersigned, by the device's clock; none if it has, or need not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<UnixMillis>,
+    /// The device's owner keeps what it serves: nothing new is begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Hold>,
+}
+
+/// The word of a device's owner, said on the device itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Hold {
+    /// Until when, by the device's clock.
+    pub until: UnixMillis,
+    /// Why; at most 400 characters.
+    pub reason: String,
 }
 
 /// An image by name and digest.

@@ -111,6 +111,8 @@ fn slot() -> SlotReport {
         outcome: None,
         providers: vec![("CPUExecutionProvider".to_owned(), 12)],
         campaign: None,
+        lease_until: None,
+        held: None,
     }
 }
 

@@ -8,6 +8,10 @@ mod faults;
 mod hang;
 #[path = "device/kill.rs"]
 mod kill;
+#[path = "device/lease.rs"]
+mod lease;
+#[path = "device/owner.rs"]
+mod owner;
 
 use std::path::Path;
 

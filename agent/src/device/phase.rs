@@ -59,6 +59,17 @@ pub(crate) struct Live {
     pub(crate) epoch: Epoch,
     /// Starts of its worker that failed, one after the other.
     pub(crate) starts_failed: u8,
+    /// What is served on trial for as long as this lasts, unless the server countersigns.
+    #[serde(default)]
+    pub(crate) lease: Option<Lease>,
+}
+
+/// The time within which the server must have seen an image on trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    /// The directive that began the trial: a countersign of an earlier trial is none of this one.
+    pub(crate) generation: Generation,
+    pub(crate) until: UnixMillis,
 }
 
 impl Live {

@@ -7,7 +7,7 @@ use sealift_protocol::report::{self, ImageRef, Outcome, OutcomeKind, Progress, S
 use serde::{Deserialize, Serialize};
 
 use super::phase::{
-    Attempt, Fault, FaultKind, Live, Mandate, Phase, Previous, Stage, Standing, Step,
+    Attempt, Fault, FaultKind, Lease, Live, Mandate, Phase, Previous, Stage, Standing, Step,
 };
 use super::retry::pause_ms;
 use super::{Answer, Providers, Task, Ticket, Turn};
@@ -76,19 +76,23 @@ impl Slot {
         let mandate = Mandate { generation, rollout: None, campaign: None, image };
         let (standing, epoch) = (Standing::Kept, Epoch::default());
         let previous = previous.map(|image| Previous::new(image, epoch));
-        let live = Some(Live { mandate, previous, standing, epoch, starts_failed: 0 });
+        let live = Some(Live { mandate, previous, standing, epoch, starts_failed: 0, lease: None });
         Self { phase: Phase::Idle { live }, ..Self::default() }
     }
 
     /// Notes what the newest directive says.
     pub(super) fn want(&mut self, generation: Generation, desired: Option<DesiredSlot>) {
+        if let (Phase::Trial { live, .. }, Some(desired)) = (&mut self.phase, &desired) {
+            let is_seen = |lease: &mut Lease| desired.confirmed >= Some(lease.generation);
+            live.lease.take_if(|lease| desired.index == live.mandate.image.index && is_seen(lease));
+        }
         self.generation = generation;
         self.desired = desired;
     }
 
     /// Begins what was noted, unless a swap is under way: that ends by itself, and then this is called again.
     pub(super) fn begin_newest(&mut self, turn: &mut Turn<'_>) {
-        if self.generation <= self.begun || self.is_swapping() {
+        if self.generation <= self.begun || self.is_swapping() || turn.is_held {
             return;
         }
         self.begun = self.generation;
@@ -104,6 +108,24 @@ impl Slot {
             self.phase,
             Phase::Activating { .. } | Phase::Reverting { .. } | Phase::Removing { .. }
         )
+    }
+
+    /// The owner keeps what is live: what was under way is begun again later, from its beginning.
+    pub(super) fn on_held(&mut self, turn: &mut Turn<'_>) {
+        match self.take_phase() {
+            Phase::Preparing { live, .. } => {
+                self.ticket.next();
+                turn.cancel();
+                self.begun = Generation::default();
+                self.phase = Phase::Idle { live };
+            }
+            phase @ (Phase::Idle { .. }
+            | Phase::Activating { .. }
+            | Phase::Trial { .. }
+            | Phase::Reverting { .. }
+            | Phase::SafeMode { .. }
+            | Phase::Removing { .. }) => self.phase = phase,
+        }
     }
 
     fn begin(&mut self, wanted: Attempt, turn: &mut Turn<'_>) {
@@ -258,7 +280,8 @@ impl Slot {
                 let previous = live.as_ref().and_then(|live| live.fallback_from(&attempt.image()));
                 let previous = previous.or(before);
                 let (mandate, epoch) = (attempt.mandate(), attempt.epoch);
-                let live = Live { mandate, previous, standing, epoch, starts_failed: 0 };
+                let live =
+                    Live { mandate, previous, standing, epoch, starts_failed: 0, lease: None };
                 self.try_out(live, attempt.desired.trial, turn);
             }
             (Phase::Activating { attempt, live, .. }, Answer::Failed(fault)) => {
@@ -437,6 +460,11 @@ impl Slot {
                 | Step::Warming { until } => *until,
                 Step::Downloading { stalled_at, .. } => *stalled_at,
             }),
+            Phase::Trial { live: Live { lease: Some(lease), .. }, until, .. }
+                if lease.until.0 < until.0 =>
+            {
+                Some(lease.until)
+            }
             Phase::Activating { until, .. }
             | Phase::Trial { until, .. }
             | Phase::Reverting { until, .. }
@@ -548,6 +576,21 @@ impl Slot {
             outcome: self.outcome.clone(),
             providers: self.providers.clone(),
             campaign: self.live().and_then(|live| live.mandate.campaign),
+            lease_until: self.lease().map(|lease| lease.until),
+            held: None,
+        }
+    }
+
+    /// What the server must still countersign.
+    fn lease(&self) -> Option<Lease> {
+        match &self.phase {
+            Phase::Trial { live, .. } => live.lease,
+            Phase::Idle { .. }
+            | Phase::Preparing { .. }
+            | Phase::Activating { .. }
+            | Phase::Reverting { .. }
+            | Phase::SafeMode { .. }
+            | Phase::Removing { .. } => None,
         }
     }
 

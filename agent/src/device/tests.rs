@@ -13,6 +13,8 @@ use sealift_protocol::report::{OutcomeKind, Phase as Public, SlotReport};
 
 use super::*;
 
+mod owner;
+mod lease;
 mod revocation;
 
 pub(super) const PROBATION_S: u32 = 60;

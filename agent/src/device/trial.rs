@@ -6,7 +6,7 @@ use sealift_protocol::id::Generation;
 use sealift_protocol::image::OnRevoked;
 use sealift_protocol::report::OutcomeKind;
 
-use super::phase::{Fault, FaultKind, Live, Mandate, Phase, Previous, Stage, Standing};
+use super::phase::{Fault, FaultKind, Lease, Live, Mandate, Phase, Previous, Stage, Standing};
 use super::retry::pause_ms;
 use super::slot::{REVOKED, Slot};
 use super::{Answer, Providers, Task, Turn};
@@ -22,12 +22,19 @@ impl Slot {
     /// Serves an image on trial.
     pub(super) fn try_out(&mut self, live: Live, rules: Trial, turn: &Turn<'_>) {
         let until = turn.until(millis(rules.probation_s));
+        let generation = live.mandate.generation;
+        let lease = Lease { generation, until: turn.until(millis(rules.lease_s)) };
+        let live = Live { lease: Some(lease).filter(|_| rules.lease_s > 0), ..live };
         let stage = Stage::Probation { boots: 0 };
         self.phase = Phase::Trial { live, rules, until, crashes: 0, stage };
     }
 
     pub(super) fn on_boot_in_trial(&mut self, phase: Phase, turn: &mut Turn<'_>) {
-        let Phase::Trial { live, rules, until, crashes, stage } = phase else { return };
+        let Phase::Trial { mut live, rules, until, crashes, stage } = phase else { return };
+        if let Some(lease) = &mut live.lease {
+            // While the agent did not run, nobody could have heard of it.
+            lease.until = turn.until(millis(rules.lease_s));
+        }
         self.phase = match stage {
             Stage::Probation { boots } if boots >= BOOTS_MAX => {
                 let reason = "the agent was started too often while the image was on trial";
@@ -50,10 +57,18 @@ impl Slot {
 
     pub(super) fn on_trial_tick(&mut self, phase: Phase, turn: &mut Turn<'_>) {
         match phase {
+            Phase::Trial { live: live @ Live { lease: Some(lease), .. }, .. }
+                if lease.until <= turn.now =>
+            {
+                let reason = "the server has not countersigned in time; it may not hear the device";
+                let fault = Fault::new(FaultKind::Failed, "trial.lease", reason);
+                self.turn_back(live, fault, turn);
+            }
             Phase::Trial { live, rules, stage: Stage::Probation { .. }, .. } => {
                 self.keep(live, rules, turn);
             }
             Phase::Trial { live, stage: Stage::Watch, .. } => {
+                let live = Live { lease: None, ..live };
                 self.phase = Phase::Idle { live: Some(live) };
             }
             Phase::Reverting { from, to, fault, .. } => {
@@ -336,7 +351,7 @@ fn revoked(reason: &str) -> Fault {
 fn kept(from: &Mandate, to: &Previous) -> Live {
     let (standing, epoch, image) = (Standing::Kept, to.epoch, to.image());
     let mandate = Mandate { generation: from.generation, rollout: None, campaign: None, image };
-    Live { mandate, previous: None, standing, epoch, starts_failed: 0 }
+    Live { mandate, previous: None, standing, epoch, starts_failed: 0, lease: None }
 }
 
 fn millis(seconds: u32) -> i64 {

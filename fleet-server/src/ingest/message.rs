@@ -193,6 +193,9 @@ fn slots(mut slots: Vec<SlotReport>) -> Result<Vec<SlotReport>, InvalidMessage> 
         bounded(slot.generation.0 <= COUNT_MAX, "the generation is too large")?;
         slot.providers.truncate(PROVIDERS_MAX);
         slot.providers.iter_mut().for_each(|(name, _)| *name = plain(name, FACT_CHARS_MAX));
+        if let Some(held) = &mut slot.held {
+            held.reason = plain(&held.reason, REASON_CHARS_MAX);
+        }
         if let Some(outcome) = &mut slot.outcome {
             bounded(outcome.generation.0 <= COUNT_MAX, "the generation is too large")?;
             outcome.code = plain(&outcome.code, CODE_CHARS_MAX);

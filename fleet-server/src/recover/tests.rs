@@ -36,6 +36,8 @@ fn device(name: &str, (told, followed): (u64, u64), version: &str) -> Known {
             outcome: None,
             providers: Vec::new(),
             campaign: None,
+            held: None,
+            lease_until: None,
         }],
         desired: BTreeMap::from([(model(), Version::parse("1").unwrap())]),
     }

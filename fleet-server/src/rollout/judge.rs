@@ -92,6 +92,10 @@ fn judge_told(
     if let Some(ended) = ended(rollout, device, told) {
         return ended;
     }
+    // It goes on by itself when that ends: until then it is as little to blame as one that is offline.
+    if let Some(held) = &device.held {
+        return (DeviceProgress::Offline, Why::Held(held.clone()));
+    }
     let slot_is_about_it = |slot: &&Slot| slot.generation >= told.generation;
     let has_accepted = device.accepted >= told.generation
         || device.slot.as_ref().is_some_and(|slot| slot_is_about_it(&slot));

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sealift_protocol::id::{RolloutId, UnixMillis};
-use sealift_protocol::report::Phase;
+use sealift_protocol::report::{Hold, Phase};
 
 use super::{Comparison, Failure};
 
@@ -34,6 +34,8 @@ pub enum Why {
     },
     /// It works on it.
     Working(Phase),
+    /// Its owner keeps what it serves, on the device itself.
+    Held(Hold),
     /// It serves the image, and keeps it.
     Kept,
     /// It ended badly.
@@ -75,6 +77,9 @@ impl fmt::Display for Why {
             Self::AlreadyServes => f.write_str("it served the image already"),
             Self::Offered { since } => write!(f, "told at {since}; no answer yet"),
             Self::Working(phase) => write!(f, "working: {}", phase_text(*phase)),
+            Self::Held(Hold { until, reason }) => {
+                write!(f, "its owner keeps what it serves until {until}: {reason}")
+            }
             Self::Kept => f.write_str("it serves the image and keeps it"),
             Self::Failed(failure) => write!(f, "{failure}"),
             Self::Penalised(failure) => {

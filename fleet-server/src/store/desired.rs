@@ -8,10 +8,11 @@ use sealift_protocol::directive::{Cosignature, DesiredSlot, Trial};
 use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, UnixMillis, Version,
 };
-use sealift_protocol::report::ImageRef;
+use sealift_protocol::report::{ImageRef, SlotReport};
 use sealift_protocol::tuf::key::KeyId;
 
 use super::audit::DIRECTIVE;
+use super::devices::stored_report;
 use super::{
     Change, StoreError, TenantStore, corrupt, from_json, parsed, rollouts, signed, to_json,
     unsigned,
@@ -43,6 +44,7 @@ struct Row {
     manifests: Option<String>,
     campaign: Option<String>,
     cosignature: Option<String>,
+    reported: Option<Vec<u8>>,
 }
 
 impl TenantStore {
@@ -157,6 +159,17 @@ impl Change {
         Ok(generation)
     }
 
+    /// Tells a device that its trial was seen. Signs its next directive: one that was seen before cannot be played again.
+    pub(crate) async fn countersign(
+        &mut self,
+        device: &DeviceId,
+        director: &Director,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let generation = self.next_generation(device).await?;
+        self.direct(device, generation, director, now).await
+    }
+
     /// Signs a device's newest directive again, under the same generation, so that it may still be begun.
     pub(crate) async fn renew_directive(
         &mut self,
@@ -256,8 +269,10 @@ impl Change {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT d.model, d.version, d.digest, d.epoch, d.trial, d.rollout,
              CASE WHEN q.version IS NULL THEN d.fallback_version END AS fallback_version,
-             d.fallback_digest, v.manifests, r.campaign, r.cosignature
+             d.fallback_digest, v.manifests, r.campaign, r.cosignature, s.body AS reported
              FROM desired d
+             LEFT JOIN slots s
+             ON s.tenant = d.tenant AND s.device = d.device AND s.model = d.model
              LEFT JOIN versions v
              ON v.tenant = d.tenant AND v.model = d.model AND v.version = d.version
              LEFT JOIN rollouts r ON r.tenant = d.tenant AND r.number = d.rollout
@@ -334,8 +349,19 @@ fn desired_slot(row: &Row) -> Result<DesiredSlot, StoreError> {
         manifest: only_manifest(row.manifests.as_deref())?,
         fallback: fallback(row)?,
         cosignature: cosignature(row.cosignature.as_deref().unwrap_or_default())?,
+        confirmed: seen_on_trial(row, index)?,
         ..slot
     })
+}
+
+/// The directive under which the device has said that it serves the image on trial, and waits for the server to have heard that.
+fn seen_on_trial(row: &Row, image: Digest) -> Result<Option<Generation>, StoreError> {
+    let report = row.reported.as_deref().map(stored_report).transpose()?;
+    let is_it = |report: &SlotReport| {
+        let serving = report.serving.as_ref().map(|serving| serving.index);
+        serving == Some(image) && report.lease_until.is_some()
+    };
+    Ok(report.filter(is_it).map(|report| report.generation))
 }
 
 /// Where there is one variant, the director names it; of several the device takes the one that fits best.

@@ -17,6 +17,7 @@ struct Row {
     id: String,
     online: i64,
     online_since: i64,
+    generation: i64,
     reported_generation: i64,
     refused_generation: Option<i64>,
     refused_code: Option<String>,
@@ -63,7 +64,7 @@ impl TenantStore {
             "SELECT d.id,
              CASE WHEN d.online = 0 OR COALESCE(d.seen_at, 0) < {offline_before}
              THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END AS online,
-             d.online_since, d.reported_generation, d.refused_generation, d.refused_code,
+             d.online_since, d.generation, d.reported_generation, d.refused_generation, d.refused_code,
              d.refused_reason, w.digest AS desired_digest, w.rollout AS desired_rollout,
              s.body AS slot, s.reported_at, t.wave AS told_wave, t.generation AS told_generation,
              t.at AS told_at, t.requests AS told_requests, t.errors AS told_errors, t.excused,
@@ -86,13 +87,20 @@ impl TenantStore {
 }
 
 fn device(row: Row) -> Result<(DeviceId, DeviceView), StoreError> {
+    let report = row.slot.as_deref().map(stored_report).transpose()?;
+    let newest = generation(row.generation)?;
+    // What was countersigned is, until the device has followed it, a newer directive than its report is about.
+    let is_newest = |report: &&SlotReport| report.generation >= newest;
+    let leased = report.as_ref().filter(is_newest).filter(|report| report.lease_until.is_some());
     let view = DeviceView {
         online_since: (row.online != 0).then_some(UnixMillis(row.online_since)),
         desired: desired(&row)?,
         told: told(&row)?,
         accepted: generation(row.reported_generation)?,
         refused: refused(&row)?,
-        slot: slot(&row)?,
+        lease: leased.map(|report| report.generation),
+        held: report.as_ref().and_then(|report| report.held.clone()),
+        slot: slot(&row, report),
         penalty: row
             .penalty_code
             .map(|code| Failure { code, reason: row.penalty_reason.unwrap_or_default() }),
@@ -130,9 +138,9 @@ fn refused(row: &Row) -> Result<Option<Refused>, StoreError> {
     Ok(Some(Refused { generation: generation(refused)?, failure: Failure { code, reason } }))
 }
 
-fn slot(row: &Row) -> Result<Option<Slot>, StoreError> {
-    let (Some(body), Some(reported_at)) = (&row.slot, row.reported_at) else { return Ok(None) };
-    let SlotReport { generation, phase, serving, outcome, .. } = stored_report(body)?;
+fn slot(row: &Row, report: Option<SlotReport>) -> Option<Slot> {
+    let reported_at = row.reported_at?;
+    let SlotReport { generation, phase, serving, outcome, .. } = report?;
     let outcome = outcome.map(|outcome| Outcome {
         generation: outcome.generation,
         image: outcome.image.index,
@@ -141,7 +149,7 @@ fn slot(row: &Row) -> Result<Option<Slot>, StoreError> {
     });
     let serving = serving.map(|image| image.index);
     let reported_at = UnixMillis(reported_at);
-    Ok(Some(Slot { generation, phase, serving, outcome, reported_at }))
+    Some(Slot { generation, phase, serving, outcome, reported_at })
 }
 
 fn served(requests: Option<i64>, errors: Option<i64>) -> Result<Served, StoreError> {

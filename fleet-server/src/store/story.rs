@@ -333,6 +333,8 @@ fn ended(
         outcome: Some(outcome),
         providers: Vec::new(),
         campaign: None,
+        lease_until: None,
+        held: None,
     }
 }
 

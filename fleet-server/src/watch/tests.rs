@@ -140,6 +140,8 @@ impl Ground {
             outcome: None,
             providers: Vec::new(),
             campaign: None,
+            lease_until: None,
+            held: None,
         };
         let account = Account {
             generation: Generation(sequence),

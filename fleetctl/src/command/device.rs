@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use sealift_protocol::api::{DeviceRevoke, DeviceView, LabelsChange, SlotView, TimelineEntry};
 use sealift_protocol::id::DeviceId;
+use sealift_protocol::report::Hold;
 
 use super::labels;
 use crate::cli::Device;
@@ -87,7 +88,13 @@ fn text(device: &DeviceView) -> String {
     });
     let columns =
         ["MODEL", "DESIRED", "SERVING", "DIGEST", "PHASE", "LAST ATTEMPT", "PROVIDERS:NODES"];
-    format!("{head}\n{}", table(columns, rows))
+    let owner_says = |slot: &SlotView| {
+        let Hold { until, reason } = slot.held.as_ref()?;
+        let model = &slot.model;
+        Some(format!("{model} is held by the device's owner until {until}: {reason}\n"))
+    };
+    let owners: String = device.slots.iter().filter_map(owner_says).collect();
+    format!("{head}\n{}{owners}", table(columns, rows))
 }
 
 async fn label(

@@ -60,8 +60,8 @@ fn new(create: RolloutCreate) -> anyhow::Result<RolloutNew> {
         wave.max_bad_share = Some(create.max_bad_share);
         wave.max_error_share = create.max_error_share;
     }
-    let trial =
-        Trial { probation_s: create.probation_s, watch_s: create.watch_s, ..Trial::default() };
+    let RolloutCreate { probation_s, watch_s, lease_s, .. } = create;
+    let trial = Trial { probation_s, watch_s, lease_s, ..Trial::default() };
     Ok(RolloutNew { model, version, filter: create.filter, waves, trial, reason: create.reason })
 }
 

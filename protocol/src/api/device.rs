@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::id::{DeviceId, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version};
-use crate::report::{Outcome, Phase};
+use crate::report::{Hold, Outcome, Phase};
 use crate::telemetry::Facts;
 
 /// `POST /enrol-tokens`.
@@ -176,6 +176,9 @@ pub struct SlotView {
     pub outcome: Option<Outcome>,
     /// Execution providers that really run the graph, with their count of nodes.
     pub providers: Vec<(String, u32)>,
+    /// The device's owner keeps what it serves: nothing new is begun.
+    #[serde(default)]
+    pub held: Option<Hold>,
 }
 
 /// The last heartbeat.

@@ -321,6 +321,8 @@ impl Known {
             slot: self.slot.clone(),
             penalty: self.penalties.get(&rollout.image).cloned(),
             served: Served::default(),
+            lease: None,
+            held: None,
         }
     }
 }

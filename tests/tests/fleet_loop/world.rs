@@ -37,6 +37,7 @@ pub(crate) const TRIAL: Trial = Trial {
     crashes_max: 2,
     errors_max_permille: 200,
     requests_min: 20,
+    lease_s: 0,
 };
 
 /// How bad the world is, in per mille or milliseconds.

@@ -1686,6 +1686,13 @@ export interface components {
             /** @description The subject. */
             subject: string;
         };
+        /** @description The word of a device's owner, said on the device itself. */
+        Hold: {
+            /** @description Why; at most 400 characters. */
+            reason: string;
+            /** @description Until when, by the device's clock. */
+            until: components["schemas"]["UnixMillis"];
+        };
         /** @description An image by name and digest. */
         ImageRef: {
             /** @description Digest of the OCI index. */
@@ -2681,6 +2688,7 @@ export interface components {
         /** @description One model on a device: desired beside reported. */
         SlotView: {
             desired?: components["schemas"]["Version"] | null;
+            held?: components["schemas"]["Hold"] | null;
             /** @description The model. */
             model: components["schemas"]["ModelName"];
             outcome?: components["schemas"]["Outcome"] | null;
@@ -2810,6 +2818,13 @@ export interface components {
              * @default 200
              */
             errors_max_permille: number;
+            /**
+             * Format: int32
+             * @description Seconds within which the server must have seen the image on trial and said so; otherwise the device turns back by itself, for
+             *     the image may be what keeps it from being heard. 0: it need not.
+             * @default 0
+             */
+            lease_s: number;
             /**
              * Format: int32
              * @description Seconds that the image serves uncommitted.

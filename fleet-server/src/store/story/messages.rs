@@ -86,6 +86,8 @@ fn account(phase: Phase) -> Report {
         outcome: None,
         providers: vec![("CPUExecutionProvider".to_owned(), 12)],
         campaign: None,
+        lease_until: None,
+        held: None,
     };
     Report { generation: Generation(1), refused: None, slots: vec![slot], at: NOW, trusted: None }
 }

@@ -79,6 +79,7 @@ export const fleet = {
   "device.previous": "Can go back to",
   "device.providers": "Really runs on",
   "device.outcome": "Last attempt",
+  "device.held": "held by its owner until {until}: {reason}",
   "device.nodes": "{count} {count:node|nodes}",
   "device.nothing": "nothing",
   "device.serves": "serves {version}",

@@ -81,6 +81,7 @@ export const fleet: Record<keyof typeof en, string> = {
   "device.previous": "戻せる版",
   "device.providers": "実際の実行先",
   "device.outcome": "直近の試行",
+  "device.held": "所有者が {until} まで保持中: {reason}",
   "device.nodes": "{count} ノード",
   "device.nothing": "なし",
   "device.serves": "{version} を稼働",

@@ -34,7 +34,8 @@ export function Slots({ slots }: { slots: SlotView[] }) {
 }
 
 function SlotRow({ slot }: { slot: SlotView }) {
-  const { say } = useLocale();
+  const { say, dateTime } = useLocale();
+  const { held } = slot;
   const isSettled = slot.desired === slot.serving;
   return (
     <tr>
@@ -49,7 +50,9 @@ function SlotRow({ slot }: { slot: SlotView }) {
         </Mark>
       </td>
       <td><Digest digest={slot.serving_digest} /></td>
-      <td>{slot.phase ? say(`phase.${slot.phase}`) : <span className="muted">—</span>}</td>
+      <td>{slot.phase ? say(`phase.${slot.phase}`) : <span className="muted">—</span>}
+        {held && <p className="small">{say("device.held", { until: dateTime(held.until), reason: held.reason })}</p>}
+      </td>
       <td><VersionLink model={slot.model} version={slot.previous} /></td>
       <td><Providers providers={slot.providers} /></td>
       <td>{slot.outcome ? <OutcomeText outcome={slot.outcome} /> : <span className="muted">—</span>}</td>
