@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::drill;
+
 /// Whether others may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrecy {
@@ -23,12 +25,15 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], secrecy: Secrecy) -> io::Result
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    drill::pass("file written");
     if let Err(error) = written.and_then(|()| fs::rename(&fresh, path)) {
         // On a full disk half a file would only take more room. Whether it goes does not change what went wrong.
         let _ = fs::remove_file(&fresh);
         return Err(error);
     }
-    sync_parent(path)
+    sync_parent(path)?;
+    drill::pass("file replaced");
+    Ok(())
 }
 
 /// Whether an error says that there is no room.
@@ -85,7 +90,11 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => sync_parent(path),
+        Ok(()) => {
+            sync_parent(path)?;
+            drill::pass("file removed");
+            Ok(())
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use rustls::ClientConfig;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
-use sealift_protocol::report::ImageRef;
+use sealift_protocol::report::{ImageRef, Report, Trusted};
 use sealift_protocol::telemetry::Severity;
 use sealift_protocol::topic::{Broadcast, Down, Topic};
 use tokio::sync::{mpsc, watch};
@@ -37,6 +37,7 @@ use crate::config::Config;
 use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Ticket};
 use crate::disk::Reserve;
 use crate::download::Downloads;
+use crate::drill;
 use crate::health::Health;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError};
@@ -49,6 +50,7 @@ use crate::slots::{SlotError, Slots};
 use crate::spool::{Spool, SpoolError};
 use crate::trust::TrustError;
 use crate::verify::{Me, NotAccepted};
+use crate::watchdog::Watchdog;
 use revoked::Denied;
 
 /// Answers and messages that wait for the supervisor; whoever has more waits.
@@ -71,6 +73,8 @@ pub struct Setup {
     pub is_simulated: bool,
     /// What tells the time of day.
     pub wall: Wall,
+    /// Who restarts an agent that hangs; none if nobody does.
+    pub watchdog: Option<Watchdog>,
 }
 
 /// Why an agent does not run, or stopped.
@@ -151,6 +155,8 @@ enum Input {
     },
     /// The deny list has changed; these images are on it.
     Denied(Arc<BTreeSet<Digest>>),
+    /// The trust metadata were followed further.
+    Trusted(Box<Trusted>),
     /// Whether the deny list could be brought up to date.
     Refreshed(Result<(), Fault>),
     /// A worker is ready, or is not.
@@ -242,12 +248,14 @@ struct Supervisor {
 
     workers: Workers,
     denied: Denied,
+    /// How far the trust metadata have been followed.
+    trusted: Option<Trusted>,
 
     last_message: Option<Digest>,
     last_refusal: Option<(Digest, String)>,
     /// Codes and images that people were told of since the agent started, so that they are told once.
     told: BTreeSet<(String, Digest)>,
-    last_report: Option<sealift_protocol::report::Report>,
+    last_report: Option<Report>,
     is_report_due: bool,
     is_birth_due: bool,
     /// Alarms that may still be sent in this hour.
@@ -325,6 +333,7 @@ impl Supervisor {
 
     /// Carries out one effect. What it brings about at once is returned.
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, SupervisorError> {
+        drill::pass("effect");
         match effect {
             Effect::Record(entry) => self.record(&entry)?,
             Effect::Cancel { model } => self.cancel(&model),
@@ -371,6 +380,10 @@ impl Supervisor {
                 self.denied.images = images;
                 return self.enforce();
             }
+            Input::Trusted(trusted) => {
+                self.trusted = Some(*trusted);
+                self.is_report_due = true;
+            }
             Input::Refreshed(refreshed) => return self.on_refreshed(refreshed),
             Input::MustRenew => self.renewal.ask_now(),
             Input::Renewed(renewed) => self.on_renewed(renewed),
@@ -410,7 +423,11 @@ impl Supervisor {
         if self.next_poll <= now {
             self.poll(now);
         }
-        self.observe(now)
+        self.observe(now)?;
+        if let Some(watchdog) = &self.setup.watchdog {
+            watchdog.alive();
+        }
+        Ok(())
     }
 
     /// Says once that the device's clock cannot be right: what is signed is then believed by its version alone.

@@ -14,6 +14,7 @@ pub(crate) mod deliver;
 
 pub use finding::{
     Finding, Severity, device_event, device_silent, devices_silent, drift, rollout_halted,
+    store_behind,
 };
 
 use std::collections::BTreeMap;

@@ -19,10 +19,12 @@ use crate::store::{StoreError, TenantStore, word};
 pub(crate) mod account;
 pub(crate) mod oidc;
 mod password;
+mod seal;
 pub(crate) mod throttle;
 mod totp;
 
 pub(crate) use password::{PasswordError, Passwords};
+pub(crate) use seal::Seal;
 use throttle::Throttle;
 
 /// 256 bits cannot be guessed, so a plain SHA-256 of them needs no salt and no work factor.
@@ -62,6 +64,9 @@ pub(crate) enum AuthError {
     /// No random bytes from the system.
     #[error("the system gives no random bytes")]
     Random(#[source] getrandom::Error),
+    /// The cipher has failed.
+    #[error("a secret cannot be sealed")]
+    Seal,
     /// A name that is empty, endless, or not printable.
     #[error("a name has 1 to {NAME_CHARS_MAX} printable characters")]
     Name,
@@ -120,6 +125,7 @@ pub(crate) struct Auth {
     pub(crate) rules: Rules,
     /// The provider of identities.
     pub(crate) oidc: Option<oidc::Provider>,
+    seal: Seal,
     passwords: Passwords,
     of_address: Throttle<IpAddr>,
     of_account: Throttle<String>,
@@ -156,9 +162,15 @@ pub(crate) fn hash(secret: &str) -> Digest {
 
 impl Auth {
     /// Recognises the operators of `store`.
-    pub(crate) fn new(store: TenantStore, rules: Rules, oidc: Option<oidc::Provider>) -> Self {
+    pub(crate) fn new(
+        store: TenantStore,
+        rules: Rules,
+        seal: Seal,
+        oidc: Option<oidc::Provider>,
+    ) -> Self {
         Self {
             store,
+            seal,
             rules,
             oidc,
             passwords: Passwords::default(),

@@ -1,7 +1,7 @@
-//! The command line: `init`, `run`, `operator`, `token create`, `login-link`, `mqtt-acl`. Data goes to stdout, the log to stderr.
+//! The command line: `init`, `run`, `operator`, `token create`, `login-link`, `mqtt-acl`, `recover`. Data goes to stdout, the log to stderr.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,6 +29,7 @@ const PASSPHRASE_CHARS_MIN: usize = 12;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 mod operator;
+mod recover;
 
 #[derive(Parser)]
 #[command(
@@ -57,6 +58,8 @@ enum Command {
     MqttAcl(Place),
     /// Print the list of certificates that ended before their time, signed, for an external broker that asks nobody
     MqttCrl(Place),
+    /// After a database was restored from a backup: show what was lost, and bring the server ahead of its devices
+    Recover(recover::Recover),
     /// Print a link that logs one person into the console, once, within five minutes
     LoginLink(LoginLink),
 }
@@ -211,6 +214,15 @@ fn write_answer(text: &str) {
     println!("{text}");
 }
 
+/// The text of a file, if it is not longer than it can be.
+fn read_bounded(file: &Path, bytes_max: u64) -> Result<String> {
+    let mut text = String::new();
+    let open =
+        std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    open.take(bytes_max).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Init(init) => init_fleet(&init),
@@ -219,6 +231,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Token(TokenCommand::Create(create)) => create_token(create).await,
         Command::MqttAcl(place) => mqtt_acl(&place.read()?).await,
         Command::MqttCrl(place) => mqtt_crl(&place.read()?).await,
+        Command::Recover(recover) => recover::run(recover).await,
         Command::LoginLink(link) => login_link(link).await,
     }
 }

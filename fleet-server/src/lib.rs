@@ -27,6 +27,7 @@ mod order;
 mod permission;
 mod reach;
 mod reconcile;
+mod recover;
 mod registry;
 mod renewal;
 mod rollback;

@@ -216,7 +216,12 @@ impl Renewal {
                     return Err(Refused::Superseded(device.clone()));
                 }
             }
-            Worth::Superseded => return Err(Refused::Superseded(device.clone())),
+            Worth::Superseded => {
+                // A store that was restored does not know what it issued after its backup, and says so by a recovery.
+                if !self.store.readmit(device, presented.as_unknown(), now).await? {
+                    return Err(Refused::Superseded(device.clone()));
+                }
+            }
             Worth::Revoked => return Err(Refused::Revoked(device.clone())),
         }
         Ok((presented, identity.clone()))

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::alert::deliver;
 use crate::audit::{self, Notary};
 use crate::auth::oidc::Provider;
-use crate::auth::{Auth, Rules};
+use crate::auth::{Auth, Rules, Seal};
 use crate::blobs::{BlobError, Blobs};
 use crate::broker::courier::Courier;
 use crate::broker::gate::Gate;
@@ -150,6 +150,8 @@ impl Opened {
         let authority = authority(&config)?;
         let own = OwnCertificate::ensure(&config, &authority, now)?;
         let tenant = store.tenant(&config.tenant);
+        let sealed = Seal::open_in(&keys, &config.tenant)?.seal_all(&tenant).await;
+        sealed.map_err(|source| ServerError::Part { part: "operators", source: source.into() })?;
         audit::note_start(&tenant, &notary, &director.public(), now).await?;
         let blobs = Blobs::open(config.blobs.url.as_deref(), &config.data).await?;
         let blobs = blobs.of_tenant(&config.tenant);
@@ -473,7 +475,8 @@ fn authority_over_people(
         step_up_devices: config.access.step_up_rollback_devices,
         has_tls: config.operators.tls_certificate.is_some(),
     };
-    Ok(Auth::new(tenant.clone(), rules, provider))
+    let seal = Seal::open_in(&config.keys(), &config.tenant)?;
+    Ok(Auth::new(tenant.clone(), rules, seal, provider))
 }
 
 async fn asked_to_stop() {

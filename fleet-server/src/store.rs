@@ -31,6 +31,7 @@ mod migrations;
 pub(crate) mod operators;
 pub(crate) mod profiles;
 pub(crate) mod quarantine;
+pub(crate) mod recover;
 pub(crate) mod registry;
 pub(crate) mod reports;
 pub(crate) mod repositories;

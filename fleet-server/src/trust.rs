@@ -14,6 +14,7 @@ use ed25519_dalek::VerifyingKey;
 use sealift_protocol::api::{RevocationKind, RevocationView, RevokedVersion};
 use sealift_protocol::cose;
 use sealift_protocol::id::UnixMillis;
+use sealift_protocol::report::Trusted;
 use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
 use sealift_protocol::tuf::client::TARGETS_FOLDER;
 use sealift_protocol::tuf::key::Key;
@@ -406,6 +407,41 @@ impl Trust {
         change.commit().await?;
         tracing::info!(timestamp = after, "timestamp renewed");
         Ok(Some(Published { timestamp: after, fallout: Fallout::default() }))
+    }
+
+    /// The versions of the metadata as they are published now.
+    pub(crate) async fn versions(&self) -> Result<Trusted, TrustError> {
+        let Opened { repository, .. } = self.load().await?;
+        let name = |file: &str| file.strip_suffix(".json").map(str::to_owned);
+        let snapshot = repository.snapshot();
+        let listed = snapshot.meta.iter();
+        Ok(Trusted {
+            root: repository.root().version,
+            timestamp: repository.timestamp().version,
+            snapshot: snapshot.version,
+            roles: listed.filter_map(|(file, meta)| Some((name(file)?, meta.version))).collect(),
+        })
+    }
+
+    /// Publishes what is there under versions above these, since devices have followed as many. Returns the new timestamp's version.
+    pub(crate) async fn jump(
+        &self,
+        above: (u64, u64),
+        deed: &Deed<'_>,
+        now: UnixMillis,
+    ) -> Result<u64, TrustError> {
+        let Opened { mut repository, head } = self.load().await?;
+        let online = Online::read(&self.folder)?;
+        let keys = online.of(repository.root());
+        let keys = keys.ok_or_else(|| TrustError::ForeignKeys(self.folder.clone()))?;
+        let changes = repository.jump(above, keys, now).map_err(TrustError::Damaged)?;
+        let after = repository.timestamp().version;
+        let mut change = self.store.begin().await?;
+        change.change_metadata(&changes, head, after).await?;
+        change.audit(deed, now).await?;
+        change.commit().await?;
+        tracing::info!(timestamp = after, "trust metadata brought ahead of the devices");
+        Ok(after)
     }
 
     async fn load(&self) -> Result<Opened, TrustError> {

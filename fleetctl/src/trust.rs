@@ -22,6 +22,7 @@ pub(crate) mod change;
 pub(crate) mod deny;
 pub(crate) mod difference;
 pub(crate) mod edit;
+pub(crate) mod hand_back;
 pub(crate) mod model;
 pub(crate) mod publish;
 pub(crate) mod role;

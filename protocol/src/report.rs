@@ -1,5 +1,7 @@
 //! What a device says it runs. The whole truth each time, so that losing or repeating a report loses nothing.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -17,6 +19,24 @@ pub struct Report {
     pub slots: Vec<SlotReport>,
     /// When, by the device's clock.
     pub at: UnixMillis,
+    /// What the device trusts; none from an agent that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<Trusted>,
+}
+
+/// Versions of the trust metadata that a device has verified. It takes none that are older: a server that was restored from a backup
+/// sees here how far ahead of it the device is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Trusted {
+    /// The root.
+    pub root: u64,
+    /// The timestamp.
+    pub timestamp: u64,
+    /// The snapshot.
+    pub snapshot: u64,
+    /// Roles that name targets, as the snapshot lists them.
+    #[serde(default)]
+    pub roles: BTreeMap<String, u64>,
 }
 
 /// A directive that was not accepted.

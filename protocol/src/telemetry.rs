@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec;
 use crate::digest::Digest;
 use crate::id::{Generation, ModelName, UnixMillis, Version};
-use crate::report::{ImageRef, SlotReport};
+use crate::report::{ImageRef, SlotReport, Trusted};
 use crate::topic::Up;
 
 /// One spool's life. A device whose spool was lost starts another, and its numbers start again.
@@ -75,6 +75,9 @@ pub struct Birth {
     pub endpoint: Option<String>,
     /// When, by the device's clock.
     pub at: UnixMillis,
+    /// What the device trusts; none from an agent that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<Trusted>,
 }
 
 /// Hardware and system of a device.

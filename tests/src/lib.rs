@@ -14,4 +14,6 @@ pub mod origin;
 pub mod process;
 pub mod story;
 pub mod thief;
+pub mod token;
 pub mod wait;
+pub mod wire;

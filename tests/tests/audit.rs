@@ -6,10 +6,12 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use sealift_protocol::api::AuditEntry;
 use sealift_protocol::audit::leaf;
+use sealift_protocol::digest::Digest;
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::merkle::Tree;
-use sealift_tests::fleet::{Options, Server};
-use sealift_tests::process::run_to_end;
+use sealift_tests::fleet::{Options, Server, Store};
+use sealift_tests::needs::variable;
+use sealift_tests::process::{run, run_to_end};
 use serde_json::{Value, json};
 use sqlx::{AnyPool, AssertSqlSafe, Row as _};
 
@@ -18,12 +20,20 @@ const TAMPERED: i32 = 9;
 
 /// A server whose log has a dozen rows and more, and its database.
 async fn fleet(directory: &Path) -> anyhow::Result<(Server, AnyPool)> {
-    let server = Server::start(directory, &Options::default()).await?;
+    fleet_on(directory, Store::Sqlite).await
+}
+
+async fn fleet_on(directory: &Path, store: Store) -> anyhow::Result<(Server, AnyPool)> {
+    let options = Options { store: store.clone(), ..Options::default() };
+    let server = Server::start(directory, &options).await?;
     for number in 0..10 {
         server.ctl(&["enrol", "create", "-l", &format!("line={number}")])?;
     }
     sqlx::any::install_default_drivers();
-    let database = format!("sqlite://{}", server.data().join("fleet.db").display());
+    let database = match store {
+        Store::Sqlite => format!("sqlite://{}", server.data().join("fleet.db").display()),
+        Store::Postgres(url) => url,
+    };
     Ok((server, AnyPool::connect(&database).await?))
 }
 
@@ -118,10 +128,39 @@ async fn rows(database: &AnyPool) -> anyhow::Result<Vec<AuditEntry>> {
 async fn whatever_is_done_to_the_log_is_named() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let (server, database) = fleet(directory.path()).await?;
-    let regular = Auditor::new(&server, directory.path(), "regular");
+    every_change_is_named(directory.path(), &server, &database).await
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn whatever_is_done_to_the_log_in_postgresql_is_named() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let store = Store::Postgres(variable("SEALIFT_POSTGRES_URL")?);
+    let (server, database) = fleet_on(directory.path(), store).await?;
+    every_change_is_named(directory.path(), &server, &database).await?;
+    // And what was exported before names the first row that differs from then on.
+    let file = directory.path().join("audit.jsonl").display().to_string();
+    let (code, exported) =
+        Auditor::new(&server, directory.path(), "regular").audit(&["export", "-f", &file])?;
+    ensure!(code == 0, "{exported}");
+    let text = fs::read_to_string(&file)?;
+    fs::write(&file, text.replacen("enrol-token.create", "enrol-token.revoke", 2))?;
+    let (code, report) =
+        Auditor::new(&server, directory.path(), "offline").audit(&["verify", "--file", &file])?;
+    ensure!(code == TAMPERED && report["finding"]["what"] == "edited", "{report}");
+    Ok(())
+}
+
+/// Edits, removes, swaps, inserts, appends and cuts rows; after each, `fleetctl audit verify` names the first that is not as it was.
+async fn every_change_is_named(
+    directory: &Path,
+    server: &Server,
+    database: &AnyPool,
+) -> anyhow::Result<()> {
+    let regular = Auditor::new(server, directory, "regular");
     let size = regular.passes()?;
     ensure!(size >= 12, "{size} rows");
-    keep(&database).await?;
+    keep(database).await?;
 
     let (cut, beyond) = (size - 2, size + 1);
     let up = "UPDATE audit SET sequence = -sequence WHERE sequence >= 8";
@@ -166,11 +205,7 @@ async fn whatever_is_done_to_the_log_is_named() -> anyhow::Result<()> {
             vec![up, "UPDATE audit SET sequence = 1 - sequence WHERE sequence < 0", insert],
             json!({"row": 8, "what": "inserted"}),
         ),
-        (
-            "a row is appended",
-            vec![append.as_str()],
-            json!({"row": beyond, "what": "edited"}),
-        ),
+        ("a row is appended", vec![append.as_str()], json!({"row": beyond, "what": "edited"})),
         (
             "the tail is cut off",
             vec![truncate.as_str()],
@@ -178,13 +213,13 @@ async fn whatever_is_done_to_the_log_is_named() -> anyhow::Result<()> {
         ),
     ];
     for (what, statements, expected) in &cases {
-        execute(&database, statements).await.with_context(|| (*what).to_owned())?;
+        execute(database, statements).await.with_context(|| (*what).to_owned())?;
 
         regular.finds(what, expected)?;
         // Somebody who never looked before needs no memory for these.
-        Auditor::new(&server, directory.path(), what).finds(what, expected)?;
+        Auditor::new(server, directory, what).finds(what, expected)?;
 
-        put_back(&database).await?;
+        put_back(database).await?;
         regular.passes().with_context(|| format!("put back after: {what}"))?;
     }
     Ok(())
@@ -194,7 +229,7 @@ async fn whatever_is_done_to_the_log_is_named() -> anyhow::Result<()> {
 async fn edit_and_hash_anew(database: &AnyPool, number: usize) -> anyhow::Result<()> {
     let mut rows = rows(database).await?;
     let row = &mut rows[number - 1];
-    row.actor = "mallory".to_owned();
+    "mallory".clone_into(&mut row.actor);
     row.hash = leaf(row).hex();
     sqlx::query("UPDATE audit SET actor = 'mallory', hash = $1 WHERE sequence = $2")
         .bind(row.hash.clone())
@@ -206,7 +241,7 @@ async fn edit_and_hash_anew(database: &AnyPool, number: usize) -> anyhow::Result
 
 async fn set_head(database: &AnyPool, rows: &[AuditEntry]) -> anyhow::Result<()> {
     let tree: Tree = rows.iter().map(leaf).collect();
-    let peaks: Vec<_> = tree.peaks().iter().map(|peak| peak.hex()).collect();
+    let peaks: Vec<_> = tree.peaks().iter().map(Digest::hex).collect();
     sqlx::query("UPDATE audit_heads SET size = $1, peaks = $2")
         .bind(tree.size().cast_signed())
         .bind(peaks.join(" "))
@@ -291,5 +326,37 @@ async fn an_exported_log_is_continued_and_checked_without_a_server() -> anyhow::
     fs::write(&path, whole.replacen("enrol-token.create", "enrol-token.revoke", 3))?;
     let (code, report) = auditor.audit(&["verify", "--file", &file])?;
     ensure!(code == TAMPERED && report["finding"]["what"] == "edited", "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cut_log_is_named_by_a_checkpoint_that_was_kept() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (server, database) = fleet(directory.path()).await?;
+    let kept: Value = server.api()?.get("audit/checkpoint").await?;
+    let note = directory.path().join("checkpoint");
+    fs::write(&note, kept["note"].as_str().context("a note")?)?;
+    let (size, note) = (kept["size"].as_u64().context("a size")?, note.display().to_string());
+    let config = directory.path().join("fleet-server.toml").display().to_string();
+    let look = || -> anyhow::Result<Value> {
+        let look = ["recover", "--config", &config, "--json", "--checkpoint", &note];
+        Ok(serde_json::from_str(&run("fleet-server", &look, &[])?)?)
+    };
+    ensure!(look()?["audit"]["lost_from_row"].is_null(), "{}", look()?);
+
+    let rows = rows(&database).await?;
+    let shorter = size - 4;
+    for table in ["audit WHERE sequence", "audit_checkpoints WHERE size"] {
+        execute(&database, &[&format!("DELETE FROM {table} > {shorter}")]).await?;
+    }
+    set_head(&database, &rows[..usize::try_from(shorter)?]).await?;
+
+    let cut = look()?;
+    ensure!(cut["audit"]["lost_from_row"] == shorter + 1, "{cut}");
+    ensure!(cut["audit"]["kept_rows"] == size, "{cut}");
+    fs::write(&note, "not a checkpoint")?;
+    let (status, _, stderr) =
+        run_to_end("fleet-server", &["recover", "--config", &config, "--checkpoint", &note], &[])?;
+    ensure!(!status.success() && stderr.contains("not one of this server's log"), "{stderr}");
     Ok(())
 }

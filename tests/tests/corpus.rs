@@ -133,7 +133,8 @@ fn codec_seeds() -> BTreeMap<&'static str, Vec<u8>> {
         hex(&fs::read_to_string(root().join("protocol/src/profile/golden").join(name)).unwrap())
     };
     let at = UnixMillis(1_790_000_000_000);
-    let report = Report { generation: Generation(7), refused: None, slots: vec![slot()], at };
+    let report =
+        Report { generation: Generation(7), refused: None, slots: vec![slot()], at, trusted: None };
     let report = codec::encode(&report).unwrap();
     let envelope = Envelope { spool: SpoolId(1), sequence: 2, lowest: 1, body: report.clone() };
     let facts = Facts { os: "linux".to_owned(), ..Facts::default() };
@@ -145,6 +146,7 @@ fn codec_seeds() -> BTreeMap<&'static str, Vec<u8>> {
         slots: vec![slot()],
         endpoint: None,
         at,
+        trusted: None,
     };
     let event = Event {
         code: "image.digest".to_owned(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::DesiredSlot;
 use sealift_protocol::id::{Epoch, Generation};
+use sealift_protocol::report::Trusted;
 use tokio::sync::mpsc;
 
 use super::Input;
@@ -50,13 +51,18 @@ impl Keeper {
         let (questions, mut queue) = mpsc::channel(QUESTIONS_MAX);
         tokio::spawn(async move {
             let mut told = self.trust.denied();
+            let mut trusted = Trusted::default();
             while let Some(question) = queue.recv().await {
                 let answer = self.answer(question).await;
                 // Whatever was asked may have brought a newer list, which counts before the answer does.
                 let denied = self.trust.denied();
                 let news = (!is_same(&told, &denied)).then(|| Input::Denied(Arc::clone(&denied)));
                 told = denied;
-                for input in news.into_iter().chain([answer]) {
+                let versions = self.trust.trusted();
+                let followed =
+                    (versions != trusted).then(|| Input::Trusted(Box::new(versions.clone())));
+                trusted = versions;
+                for input in news.into_iter().chain(followed).chain([answer]) {
                     if self.inputs.send(input).await.is_err() {
                         return;
                     }

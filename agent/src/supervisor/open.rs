@@ -14,7 +14,7 @@ use super::keeper;
 use super::revoked::Denied;
 use super::telemetry::ALARMS_MAX;
 use super::{Channels, INPUTS_MAX, Setup, Supervisor, SupervisorError, Workers};
-use crate::clock::Clock;
+use crate::clock::{Clock, Wall};
 use crate::device::{Device, Entry};
 use crate::disk::{self, Reserve, Secrecy};
 use crate::download::Downloads;
@@ -58,15 +58,13 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
     let (journal, entries) = Journal::open(&store.join("journal"))?;
     let slots = Slots::open(&store)?;
     let device = restore(entries, &slots)?;
-    // The fleet's authority signed the certificate at that time, or the server its newest directive.
-    let floor = device.issued_at().max(*identity.valid().start());
-    let clock = Clock::new(floor, setup.wall);
+    let clock = open_clock(&device, &identity, setup.wall);
     let tls = identity.tls(&store, &trust::authorities(&store.join("tuf")), &clock)?;
     let spool = open_spool(&store, &clock)?;
     let origin = Origin::new(&identity.url, Arc::clone(&tls))?;
     let trust = Trust::open(&store.join("tuf"), origin.clone())?;
     let me = introduce(&setup, &identity);
-    let denied = Denied::new(trust.denied());
+    let (denied, trusted) = (Denied::new(trust.denied()), Some(trust.trusted()));
     let switchboard = Switchboard::new();
     let reserve = Reserve::open(store.join("reserve"), RESERVE_BYTES);
     let (endpoint, served) = open_endpoint(&setup, &switchboard, &reserve).await?;
@@ -107,6 +105,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         session: None,
         workers: Workers::default(),
         denied,
+        trusted,
         last_message: None,
         last_refusal: None,
         told: BTreeSet::new(),
@@ -136,6 +135,11 @@ fn introduce(setup: &Setup, identity: &Identity) -> Me {
         tracing::warn!(gap, "kernel does not shut a model's process in completely");
     }
     me
+}
+
+/// A clock that shows no time before the fleet's authority signed the certificate, or the server its newest directive.
+fn open_clock(device: &Device, identity: &Identity, wall: Wall) -> Clock {
+    Clock::new(device.issued_at().max(*identity.valid().start()), wall)
 }
 
 fn open_spool(store: &Path, clock: &Clock) -> Result<Spool, SupervisorError> {

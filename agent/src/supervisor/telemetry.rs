@@ -158,7 +158,8 @@ impl Supervisor {
 
     /// Spools the reported state, unless it is the one that was reported last.
     pub(super) fn report(&mut self) -> Result<(), SupervisorError> {
-        let report = self.device.report(self.clock.now());
+        let trusted = self.trusted.clone();
+        let report = Report { trusted, ..self.device.report(self.clock.now()) };
         let is_same = |last: &Report| Report { at: report.at, ..last.clone() } == report;
         if self.last_report.as_ref().is_some_and(is_same) {
             return Ok(());
@@ -206,6 +207,7 @@ impl Supervisor {
             slots: report.slots,
             endpoint: self.endpoint.clone(),
             at: now,
+            trusted: self.trusted.clone(),
         };
         self.spool(Up::Birth, Keep::Always, &birth)
     }

@@ -70,6 +70,18 @@ describe("the way in", () => {
     await settled(page);
   });
 
+  it.runIf(process.env.SEALIFT_E2E_HOSTILE)("shows as text what a device says, on every page", async () => {
+    const hostile = `/devices/${process.env.SEALIFT_E2E_HOSTILE}`;
+    for (const path of [...(await paths()), hostile]) {
+      await open(session, path, "light", "en");
+      expect(await page.evaluate(() => "stolen" in window), path).toBe(false);
+      expect(await page.locator("img[src=x]").count(), path).toBe(0);
+    }
+    await page.getByText("<img src=x onerror=window.stolen=1>").first().waitFor();
+    await page.goto(new URL("/", page.url()).href);
+    await settled(page);
+  });
+
   it("shows the fleet that the server tells of, live", async () => {
     const status = await read<Status>(session, "status");
     const online = page.getByRole("list", { name: "The fleet in numbers" }).getByRole("listitem").first();

@@ -193,6 +193,24 @@ pub fn devices_silent(count: u64, since: UnixMillis) -> Finding {
     }
 }
 
+/// Devices know more than the server does: an old copy of its database was restored. `detail` says what they know.
+pub fn store_behind(detail: String, now: UnixMillis) -> Finding {
+    Finding {
+        key: "store-behind".to_owned(),
+        kind: "store-behind".to_owned(),
+        severity: Severity::Critical,
+        title: "the server's database is older than its devices".to_owned(),
+        detail,
+        help:
+            "`fleet-server recover --data DIR` shows what was lost, and with `--apply` brings the \
+               server ahead of its devices; until then devices keep what they run"
+                .to_owned(),
+        labels: BTreeMap::new(),
+        since: now,
+        hold_ms: 0,
+    }
+}
+
 /// What a device itself reported, such as a directive that was not made for it.
 ///
 /// An event is over as soon as it has happened. Whoever calls this decides for how long it is still news.

@@ -88,7 +88,7 @@ impl Auth {
         code: &str,
         now: UnixMillis,
     ) -> Result<bool, AuthError> {
-        let factor = factor(account, code, now);
+        let factor = self.factor(account, code, now);
         let name = &account.operator.name;
         let mut change = self.store.begin().await?;
         let is_good = match factor {
@@ -216,8 +216,20 @@ impl Auth {
             (0..RECOVERY_CODES).map(code).collect::<Result<_, AuthError>>()?;
         let recovery = recovery_codes.iter().map(|code| hash(&plain(code))).collect();
         let totp_uri = Some(totp::uri(name, &key));
-        let kept = Secrets { password, totp_key: Some(key), recovery };
+        let totp_key = Some(self.seal.seal(name, &key)?);
+        let kept = Secrets { password, totp_key, recovery };
         Ok(Made { kept, totp_uri, recovery_codes })
+    }
+
+    /// What a code is. An authenticator's key that cannot be opened lets no code in; the recovery codes still work.
+    fn factor(&self, account: &Account, code: &str, now: UnixMillis) -> Factor {
+        let Some((sealed, used)) = &account.totp else { return Factor::NotNeeded };
+        let key = self.seal.open(&account.operator.name, sealed);
+        let key = key.and_then(|key| totp::from_base32(&key));
+        match key.and_then(|key| totp::step_of(&key, &plain(code), now, *used)) {
+            Some(step) => Factor::Step(step),
+            None => Factor::Recovery,
+        }
     }
 }
 
@@ -226,15 +238,6 @@ struct Made {
     kept: Secrets,
     totp_uri: Option<String>,
     recovery_codes: Vec<String>,
-}
-
-fn factor(account: &Account, code: &str, now: UnixMillis) -> Factor {
-    let Some((key, used)) = &account.totp else { return Factor::NotNeeded };
-    let key = totp::from_base32(key).unwrap_or_default();
-    match totp::step_of(&key, &plain(code), now, *used) {
-        Some(step) => Factor::Step(step),
-        None => Factor::Recovery,
-    }
 }
 
 /// A code as it was made, however it was typed.

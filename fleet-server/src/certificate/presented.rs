@@ -6,7 +6,8 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, TenantId, UnixMillis};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use super::DAY_MS;
+use super::{BACKDATED_MS, DAY_MS};
+use crate::store::recover::Unknown;
 
 /// A certificate that expired less than this ago may still be renewed: a device may have been in a box for a while.
 const GRACE_MS: i64 = 30 * DAY_MS;
@@ -114,6 +115,12 @@ impl Presented {
         let serial = certificate.tbs_certificate.serial.to_str_radix(16);
         let key = Digest::of(&certificate.public_key().subject_public_key.data);
         Some(Self { whose, serial, key, valid: period(&certificate) })
+    }
+
+    /// The same as a certificate that the store does not know.
+    pub(crate) fn as_unknown(&self) -> Unknown<'_> {
+        let issued_at = self.valid.start().plus(BACKDATED_MS);
+        Unknown { serial: &self.serial, issued_at, expires_at: *self.valid.end() }
     }
 
     /// What `now` makes of it.

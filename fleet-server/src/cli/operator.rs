@@ -3,12 +3,12 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use sealift_protocol::api::{OperatorChange, OperatorNew, OperatorSaved};
 
 use super::{Place, RoleName, write_answer, write_error};
-use crate::auth::{Auth, Rules};
+use crate::auth::{Auth, Rules, Seal};
 use crate::clock;
 use crate::store::Store;
 
@@ -82,16 +82,14 @@ pub(super) async fn run(command: OperatorCommand) -> Result<()> {
 async fn doors(place: &Place) -> Result<Auth> {
     let config = place.read()?;
     let store = Store::open(&config.store_url()).await?.tenant(&config.tenant);
-    Ok(Auth::new(store, Rules::default(), None))
+    let seal = Seal::open_in(&config.keys(), &config.tenant)?;
+    Ok(Auth::new(store, Rules::default(), seal, None))
 }
 
 /// Never an argument: those are seen by everybody on the machine.
 fn password(file: Option<PathBuf>) -> Result<String> {
     if let Some(file) = file {
-        let mut text = String::new();
-        let open = std::fs::File::open(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
-        open.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;
+        let text = super::read_bounded(&file, PASSWORD_BYTES_MAX)?;
         return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
     }
     if std::io::stdin().is_terminal() {

@@ -125,7 +125,7 @@ impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Store(error) => error.into(),
-            error @ AuthError::Random(_) => Self::internal(error),
+            error @ (AuthError::Random(_) | AuthError::Seal) => Self::internal(error),
             error @ AuthError::Name => Self::invalid("name.invalid", error.to_string()),
             AuthError::Scope(error) => Self::invalid("scope.invalid", error.to_string())
                 .help("a scope is made of labels, such as `site:osaka`"),

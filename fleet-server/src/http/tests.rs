@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::auth::{self, Rules};
+use crate::auth::{self, Rules, Seal};
 use crate::blobs::Blobs;
 use crate::certificate::DeviceCertificate;
 use crate::drift::Policy;
@@ -72,7 +72,12 @@ impl Port {
             hub,
             metrics: Metrics::default(),
             watch,
-            auth: Arc::new(Auth::new(store.clone(), Rules::default(), None)),
+            auth: Arc::new(Auth::new(
+                store.clone(),
+                Rules::default(),
+                Seal::of_test(store.tenant()),
+                None,
+            )),
             rates: Rates::default(),
             approval: Approval::Never,
             offline_keys: None,

@@ -97,14 +97,16 @@ async fn apply_body(
         Body::Birth(birth) => {
             change.set_facts(device, birth, now).await?;
             let (generation, slots) = (birth.generation, birth.slots.as_slice());
-            let account = Account { generation, refused: None, slots, position };
+            let trusted = birth.trusted.as_ref();
+            let account = Account { generation, refused: None, slots, trusted, position };
             change.set_account(device, account, now).await?;
             touched.has_account = true;
         }
         Body::Report(report) => {
             let (generation, slots) = (report.generation, report.slots.as_slice());
             let refused = report.refused.as_ref();
-            let account = Account { generation, refused, slots, position };
+            let trusted = report.trusted.as_ref();
+            let account = Account { generation, refused, slots, trusted, position };
             change.set_account(device, account, now).await?;
             touched.has_account = true;
         }

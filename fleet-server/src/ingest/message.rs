@@ -3,7 +3,7 @@
 use sealift_protocol::codec::{self, CodecError};
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::limits::{BEAT_BYTES_MAX, MESSAGE_BYTES_MAX, REASON_CHARS_MAX, SLOTS_MAX};
-use sealift_protocol::report::{Refusal, Report, SlotReport};
+use sealift_protocol::report::{Refusal, Report, SlotReport, Trusted};
 use sealift_protocol::telemetry::{
     Beat, Birth, Conn, Envelope, Event, ProfileWindow, Severity, SpoolId,
 };
@@ -19,6 +19,8 @@ const FACT_CHARS_MAX: usize = 80;
 const ENDPOINT_CHARS_MAX: usize = 200;
 /// Execution providers that an inference library offers.
 const PROVIDERS_MAX: usize = 32;
+/// Roles of targets metadata that a device can have followed: the 32 of one update, and those from before.
+const TRUSTED_ROLES_MAX: usize = 64;
 /// A profile window is longer than a day only by mistake.
 const WINDOW_MS_MAX: i64 = 24 * 3_600 * 1_000;
 /// A device offline for a month has windows that old.
@@ -146,6 +148,7 @@ fn birth(body: &[u8]) -> Result<Birth, InvalidMessage> {
     bounded(birth.generation.0 <= COUNT_MAX, "the generation is too large")?;
     clock(birth.at)?;
     birth.slots = slots(birth.slots)?;
+    birth.trusted.as_ref().map_or(Ok(()), trusted)?;
     birth.agent = plain(&birth.agent, FACT_CHARS_MAX);
     birth.endpoint = birth.endpoint.take().filter(|endpoint| {
         endpoint.starts_with("http://") && endpoint.chars().count() <= ENDPOINT_CHARS_MAX
@@ -165,11 +168,21 @@ fn report(body: &[u8]) -> Result<Report, InvalidMessage> {
     bounded(report.generation.0 <= COUNT_MAX, "the generation is too large")?;
     clock(report.at)?;
     report.slots = slots(report.slots)?;
+    report.trusted.as_ref().map_or(Ok(()), trusted)?;
     if let Some(Refusal { generation, code, reason }) = &mut report.refused {
         *generation = generation.filter(|generation| generation.0 <= COUNT_MAX);
         (*code, *reason) = (plain(code, CODE_CHARS_MAX), plain(reason, REASON_CHARS_MAX));
     }
     Ok(report)
+}
+
+fn trusted(trusted: &Trusted) -> Result<(), InvalidMessage> {
+    bounded(trusted.roles.len() <= TRUSTED_ROLES_MAX, "more roles than a fleet has")?;
+    let names = trusted.roles.keys();
+    bounded(names.map(String::len).max() <= Some(FACT_CHARS_MAX), "a role's name is too long")?;
+    let versions = [trusted.root, trusted.timestamp, trusted.snapshot];
+    let mut versions = versions.iter().chain(trusted.roles.values());
+    bounded(versions.all(|version| *version <= COUNT_MAX), "a version of metadata is too large")
 }
 
 fn slots(mut slots: Vec<SlotReport>) -> Result<Vec<SlotReport>, InvalidMessage> {

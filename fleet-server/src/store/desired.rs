@@ -70,7 +70,7 @@ impl TenantStore {
     }
 
     /// Devices whose directive was signed before a moment and that have not followed it yet; and, where a signer is given, those whose
-    /// directive another key has signed.
+    /// directive another key has signed. Not those that are waited for after a recovery: what they should run is not known yet.
     pub(crate) async fn stale_directives(
         &self,
         issued_before: UnixMillis,
@@ -80,7 +80,7 @@ impl TenantStore {
         let devices: Vec<String> = sqlx::query_scalar(
             "SELECT c.device FROM directives c JOIN devices d
              ON d.tenant = c.tenant AND d.id = c.device
-             WHERE c.tenant = $1 AND d.revoked_at IS NULL
+             WHERE c.tenant = $1 AND d.revoked_at IS NULL AND d.awaited_since IS NULL
              AND ((c.issued_at < $2 AND d.reported_generation < c.generation)
              OR ($4 <> '' AND c.signer <> $4)) ORDER BY c.issued_at LIMIT $3",
         )
@@ -107,7 +107,8 @@ impl Change {
         self.set_desired(device, slot, now).await?;
         self.direct(device, generation, director, now).await?;
         let text = format!("told to run {} {} (generation {generation})", slot.model, slot.version);
-        self.note(device, &directive_entry(&text, &slot.model, now)).await?;
+        let model = Some(slot.model.clone());
+        self.note(device, &TimelineEntry { model, ..directive_entry(&text, now) }).await?;
         Ok(generation)
     }
 
@@ -127,7 +128,32 @@ impl Change {
         .await?;
         self.direct(device, generation, director, now).await?;
         let text = format!("told to run nothing of {model} (generation {generation})");
-        self.note(device, &directive_entry(&text, model, now)).await?;
+        let model = Some(model.clone());
+        self.note(device, &TimelineEntry { model, ..directive_entry(&text, now) }).await?;
+        Ok(generation)
+    }
+
+    /// Puts everything that a device should run in the place of what it should run, or sends the same again. Signs its next directive.
+    pub(super) async fn tell_all(
+        &mut self,
+        device: &DeviceId,
+        slots: Option<&[DesiredSlot]>,
+        director: &Director,
+        now: UnixMillis,
+    ) -> Result<Generation, StoreError> {
+        let generation = self.next_generation(device).await?;
+        if let Some(slots) = slots {
+            let id = device.to_string();
+            let none = "DELETE FROM desired WHERE tenant = $1 AND device = $2";
+            self.run(none, |it| it.bind(id)).await?;
+            for slot in slots {
+                self.set_desired(device, slot, now).await?;
+            }
+        }
+        self.direct(device, generation, director, now).await?;
+        let what = if slots.is_some() { "what it runs" } else { "what it was to run" };
+        let text = format!("told to run {what} (generation {generation}), after a recovery");
+        self.note(device, &directive_entry(&text, now)).await?;
         Ok(generation)
     }
 
@@ -277,14 +303,14 @@ impl Change {
     }
 }
 
-fn directive_entry(text: &str, model: &ModelName, now: UnixMillis) -> TimelineEntry {
+fn directive_entry(text: &str, now: UnixMillis) -> TimelineEntry {
     TimelineEntry {
         at: now,
         kind: "directive".to_owned(),
         severity: "info".to_owned(),
         code: String::new(),
         text: text.to_owned(),
-        model: Some(model.clone()),
+        model: None,
     }
 }
 

@@ -106,7 +106,9 @@ impl TenantStore {
     ) -> Result<Vec<DeviceView>, StoreError> {
         let text = format!(
             "SELECT d.id, {} AS state, d.enrolled_at, d.certificate_expires_at, d.seen_at, d.agent,
-             d.facts, d.endpoint, d.generation, d.reported_generation
+             d.facts, d.endpoint, d.reported_generation,
+             COALESCE((SELECT c.generation FROM directives c
+             WHERE c.tenant = d.tenant AND c.device = d.id), 0) AS generation
              FROM devices d WHERE {} ORDER BY d.id LIMIT {limit}",
             presence.state(),
             matching.text

@@ -38,7 +38,8 @@ struct Row {
 }
 
 impl TenantStore {
-    /// The devices that a rollout's filter names now, and those that it has told; without revoked ones.
+    /// The devices that a rollout's filter names now, and those that it has told; without revoked ones, and without those that have
+    /// followed more than this store knows: what it says of them is from before, until somebody has decided (`recover`).
     pub(crate) async fn fleet(
         &self,
         rollout: &RolloutRow,
@@ -75,7 +76,7 @@ impl TenantStore {
              ON p.tenant = d.tenant AND p.device = d.id AND p.digest = {digest}
              LEFT JOIN beats b ON b.tenant = d.tenant AND b.device = d.id
              WHERE d.tenant = $1 AND d.revoked_at IS NULL
-             AND (t.device IS NOT NULL OR ({} AND {concerned}))",
+             AND d.reported_generation <= d.generation AND (t.device IS NOT NULL OR ({} AND {concerned}))",
             matching.text
         );
         let query = matching.bind_as(sqlx::query_as(AssertSqlSafe(text)));

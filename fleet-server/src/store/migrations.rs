@@ -20,6 +20,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (6, "operators", include_str!("../../migrations/0006_operators.sql")),
     (7, "audit", include_str!("../../migrations/0007_audit.sql")),
     (8, "revocation", include_str!("../../migrations/0008_revocation.sql")),
+    (9, "recover", include_str!("../../migrations/0009_recover.sql")),
 ];
 
 #[derive(Debug)]

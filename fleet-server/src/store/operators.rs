@@ -26,7 +26,7 @@ pub(crate) struct Account {
     pub(crate) method: LoginMethod,
     /// The hash of their password; none for the provider's.
     pub(crate) password: Option<String>,
-    /// The key of their authenticator in base 32, and the last time step whose code was used.
+    /// The sealed key of their authenticator, and the last time step whose code was used.
     pub(crate) totp: Option<(String, i64)>,
     /// Since when they are locked out.
     pub(crate) disabled_at: Option<UnixMillis>,
@@ -40,7 +40,7 @@ pub(crate) struct Account {
 pub(crate) struct Secrets {
     /// The hash of the password.
     pub(crate) password: String,
-    /// The key of the authenticator in base 32.
+    /// The sealed key of the authenticator.
     pub(crate) totp_key: Option<String>,
     /// Hashes of codes that work once in its place.
     pub(crate) recovery: Vec<Digest>,
@@ -225,6 +225,19 @@ impl Change {
             ended += self.run(statement, |it| it.bind(name)).await?;
         }
         Ok(ended)
+    }
+
+    /// Puts the sealed key of an authenticator in the place of one in plain text, unless that was changed in between.
+    pub(crate) async fn seal_totp_key(
+        &mut self,
+        name: &str,
+        plain: &str,
+        sealed: &str,
+    ) -> Result<u64, StoreError> {
+        let (name, plain, sealed) = (name.to_owned(), plain.to_owned(), sealed.to_owned());
+        let statement = "UPDATE operators SET totp_key = $4
+             WHERE tenant = $1 AND name = $2 AND totp_key = $3";
+        self.run(statement, |it| it.bind(name).bind(plain).bind(sealed)).await
     }
 
     /// Uses the code of a time step up. Returns whether nobody did before.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sealift_protocol::api::TimelineEntry;
 use sealift_protocol::codec;
 use sealift_protocol::id::{DeviceId, Generation, ModelName, UnixMillis};
-use sealift_protocol::report::{Outcome, OutcomeKind, Refusal, SlotReport};
+use sealift_protocol::report::{Outcome, OutcomeKind, Refusal, SlotReport, Trusted};
 use sealift_protocol::telemetry::{Beat, Birth, Conn, SpoolId};
 
 use super::devices::stored_report;
@@ -21,6 +21,8 @@ pub(crate) struct Account<'a> {
     pub(crate) refused: Option<&'a Refusal>,
     /// Its models.
     pub(crate) slots: &'a [SlotReport],
+    /// What the device trusts.
+    pub(crate) trusted: Option<&'a Trusted>,
     /// The message it came in: an older one must not undo a newer one.
     pub(crate) position: (SpoolId, u64),
 }
@@ -149,6 +151,10 @@ impl Change {
         if let Some(refusal) = account.refused {
             self.note_refusal(device, refusal, now).await?;
         }
+        if let Some(trusted) = account.trusted {
+            self.set_trusted(device, trusted).await?;
+        }
+        self.end_waiting(device).await?;
         Ok(true)
     }
 

@@ -37,6 +37,7 @@ use crate::store::enrol::{Given, Taken};
 mod audit;
 mod identity;
 mod messages;
+mod recover;
 mod registry;
 mod rollouts;
 mod scale;
@@ -89,6 +90,10 @@ stories! {
         a_last_will_of_an_older_connection_is_ignored, senseless_messages_are_noted_and_acknowledged,
         messages_far_beyond_a_gap_are_refused, strangers_and_revoked_devices_are_refused,
         a_profile_window_is_kept_once, heartbeats_become_a_load, many_devices_at_once;
+    recover: a_device_that_is_ahead_is_noticed_and_left_out_of_rollouts,
+        a_device_that_is_ahead_is_adopted_above_everything,
+        a_device_that_comes_back_after_a_recovery_is_noticed,
+        a_certificate_of_the_lost_time_is_taken_once_and_no_other;
     registry: tags_come_in_the_order_of_their_bytes, a_manifest_needs_what_it_names,
         referrers_are_found_by_subject_and_kind, an_upload_goes_on_only_where_it_is,
         abandoned_uploads_are_removed, only_what_nothing_names_is_cleaned_up,
@@ -295,7 +300,8 @@ impl Device {
         });
         let slots =
             slots.iter().map(|slot| ended(slot, generation, kind, before.clone())).collect();
-        self.report(ground, &Report { generation, refused: None, slots, at: NOW }).await;
+        self.report(ground, &Report { generation, refused: None, slots, at: NOW, trusted: None })
+            .await;
     }
 }
 

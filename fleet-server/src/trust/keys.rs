@@ -17,6 +17,8 @@ pub(crate) const SNAPSHOT: &str = "snapshot.pem";
 pub(crate) const TIMESTAMP: &str = "timestamp.pem";
 /// Signs checkpoints of the audit log.
 pub(crate) const AUDIT: &str = "audit.pem";
+/// Opens the secrets of operators that lie sealed in the database.
+pub(crate) const SECRETS: &str = "secrets.key";
 /// The device CA's certificate.
 pub(crate) const CA_CERTIFICATE: &str = "ca.pem";
 /// The device CA's key.

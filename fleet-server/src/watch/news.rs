@@ -33,6 +33,8 @@ pub(super) async fn tell(
     findings.extend(halted_rollouts(watch).await?);
     findings.extend(grave_events(watch, now).await?);
     findings.extend(silent_devices(watch, now).await?);
+    let behind = watch.store.behind().await?;
+    findings.extend((!behind.is_nobody()).then(|| alert::store_behind(behind.to_string(), now)));
     let changes = alert::decide(&open, &findings, &Rules::default(), now);
     for change in &changes {
         carry_out(watch, change, (&open, served), now).await?;

@@ -145,6 +145,7 @@ impl Ground {
             generation: Generation(sequence),
             refused: None,
             slots: &[slot],
+            trusted: None,
             position: (SpoolId(1), sequence),
         };
         let mut change = self.store.begin().await.unwrap();

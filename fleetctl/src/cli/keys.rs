@@ -150,6 +150,8 @@ pub(crate) enum Trust {
         #[arg(long)]
         root: Option<PathBuf>,
     },
+    /// Gives a server that was restored from a backup the signed metadata back that this machine has followed since.
+    HandBack,
     /// Brings what a stick has to the server, if all of it verifies and nothing goes back.
     Import {
         /// The folder on the stick.

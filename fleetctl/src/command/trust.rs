@@ -11,6 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::key::{HeldKey, Secrets};
 use crate::output::{Output, confirm, note};
 use crate::trust::change::Missing;
+use crate::trust::hand_back::{self, HandedBack};
 use crate::trust::publish::{self, Outcome, lacks};
 use crate::trust::view::View;
 use crate::trust::{difference, edit, now, stick};
@@ -58,6 +59,10 @@ pub(crate) async fn run(
         Trust::Export { folder, models, root } => {
             let exported = stick::export(&connect()?, &folder, &models, root.as_deref()).await?;
             output.text(&exported, stick::Exported::text)
+        }
+        Trust::HandBack => {
+            let handed = hand_back::run(&connect()?).await?;
+            output.text(&handed, HandedBack::text)
         }
         Trust::Import { folder, root } => {
             let imported = stick::import(&connect()?, &folder, root.as_deref()).await?;

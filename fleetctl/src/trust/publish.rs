@@ -77,12 +77,20 @@ impl Holding {
                 }
                 handed_in => {
                     handed_in?;
+                    keep(&mut trust, client).await;
                     let roles = change.drafts.into_keys().collect();
                     return Ok(Outcome::Published { roles });
                 }
             }
         }
         anyhow::bail!("attempts have no end")
+    }
+}
+
+/// What was handed in is followed and kept here, too: a server that loses it gets it back by `fleetctl trust hand-back`.
+async fn keep(trust: &mut Trust, client: &Client) {
+    if let Err(error) = trust.view(Source::Server(client), Expired::Renewed).await {
+        note(&format!("published, but not kept on this machine: {error:#}"));
     }
 }
 

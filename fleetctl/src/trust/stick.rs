@@ -231,32 +231,34 @@ pub(crate) async fn import(
     }
     // Images alone are worth it, too: the server looks anew which of them are signed.
     if !imported.roles.is_empty() || imported.copied_bytes > 0 {
-        newer.submit(client).await?;
+        newer.submit(client, "imported from a stick").await?;
     }
     Ok(imported)
 }
 
-/// What the stick has and the server has not.
-struct Newer {
-    roots: Vec<Vec<u8>>,
-    roles: BTreeMap<String, Vec<u8>>,
-    files: BTreeMap<String, Vec<u8>>,
+/// What is signed and the server has not.
+#[derive(Default)]
+pub(super) struct Newer {
+    pub(super) roots: Vec<Vec<u8>>,
+    pub(super) roles: BTreeMap<String, Vec<u8>>,
+    pub(super) files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Newer {
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let root = (!self.roots.is_empty()).then(|| Role::Root.name().to_owned());
         root.into_iter().chain(self.roles.keys().cloned()).collect()
     }
 
-    async fn submit(&self, client: &Client) -> anyhow::Result<()> {
+    /// Hands it in: the server checks signatures, and that nothing goes back.
+    pub(super) async fn submit(&self, client: &Client, reason: &str) -> anyhow::Result<()> {
         let encoded = |(name, bytes): (&String, &Vec<u8>)| (name.clone(), STANDARD.encode(bytes));
         let body = json!({
             "roots": self.roots.iter().map(|root| STANDARD.encode(root)).collect::<Vec<_>>(),
             "roles": self.roles.iter().map(encoded).collect::<BTreeMap<_, _>>(),
             "files": self.files.iter().map(encoded).collect::<BTreeMap<_, _>>(),
             "catch_up": true,
-            "reason": "imported from a stick",
+            "reason": reason,
         });
         send(client.request(Method::PUT, "/api/v1/trust/changes")?.json(&body)).await?;
         Ok(())
@@ -264,7 +266,7 @@ impl Newer {
 }
 
 fn newer(here: &View, there: &View) -> anyhow::Result<Newer> {
-    let mut newer = Newer { roots: Vec::new(), roles: BTreeMap::new(), files: BTreeMap::new() };
+    let mut newer = Newer::default();
     for version in here.root.version.saturating_add(1)..=there.root.version {
         let file = Role::Root.versioned_file(version);
         let bytes = there.files.get(&file).with_context(|| format!("{file} is missing"))?;

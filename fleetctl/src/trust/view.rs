@@ -145,8 +145,8 @@ fn target_file(
     Ok(bytes.clone())
 }
 
-/// The version of metadata that are verified already.
-fn version_of(bytes: &[u8]) -> anyhow::Result<u64> {
+/// The version of metadata that are verified, here or by whoever takes them.
+pub(super) fn version_of(bytes: &[u8]) -> anyhow::Result<u64> {
     #[derive(serde::Deserialize)]
     struct Envelope {
         signed: Body,

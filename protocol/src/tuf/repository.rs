@@ -93,6 +93,13 @@ pub struct Repository {
     timestamp: Verified<Timestamp>,
 }
 
+/// Versions that the next ones must be above, besides the present ones.
+#[derive(Debug, Clone, Copy, Default)]
+struct Above {
+    snapshot: u64,
+    timestamp: u64,
+}
+
 impl Repository {
     /// Opens the files of a repository and checks that they belong together. Expired metadata passes: the server may have been off.
     pub fn open(files: BTreeMap<String, Vec<u8>>, lifetimes: Lifetimes) -> Result<Self, TufError> {
@@ -135,6 +142,11 @@ impl Repository {
         &self.targets
     }
 
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> &Verified<Snapshot> {
+        &self.snapshot
+    }
+
     /// The newest timestamp.
     pub fn timestamp(&self) -> &Verified<Timestamp> {
         &self.timestamp
@@ -159,7 +171,7 @@ impl Repository {
         if !(is_trusted && is_young) {
             return self.publish(&Vec::new(), online, now);
         }
-        let timestamp = self.sign_timestamp(&self.snapshot, online, now)?;
+        let timestamp = self.sign_timestamp(&self.snapshot, 0, online, now)?;
         let changes = vec![Persist::Write {
             name: Role::Timestamp.file(),
             bytes: timestamp.bytes().to_vec(),
@@ -169,11 +181,33 @@ impl Repository {
         Ok(changes)
     }
 
+    /// Makes a new snapshot and a new timestamp with versions above these. TUF 5.4.3, 5.5.5: a device takes none that is older than
+    /// what it has followed, so that a repository which was restored from a backup has to begin above all that devices have seen.
+    pub fn jump(
+        &mut self,
+        (snapshot, timestamp): (u64, u64),
+        online: OnlineKeys<'_>,
+        now: UnixMillis,
+    ) -> Result<Vec<Persist>, TufError> {
+        let above = Above { snapshot, timestamp };
+        self.publish_above(&Vec::new(), &above, online, now)
+    }
+
     /// Makes a new snapshot, with new metadata if there are any, and a new timestamp: the timestamp last, so that what it leads to is
     /// there before it.
     fn publish(
         &mut self,
         new: &Published,
+        online: OnlineKeys<'_>,
+        now: UnixMillis,
+    ) -> Result<Vec<Persist>, TufError> {
+        self.publish_above(new, &Above::default(), online, now)
+    }
+
+    fn publish_above(
+        &mut self,
+        new: &Published,
+        above: &Above,
         online: OnlineKeys<'_>,
         now: UnixMillis,
     ) -> Result<Vec<Persist>, TufError> {
@@ -185,13 +219,13 @@ impl Repository {
             changes.extend(forget(role, targets.version));
         }
         let expires = now.plus(self.lifetimes.snapshot_ms);
-        let version = self.snapshot.version.saturating_add(1);
+        let version = self.snapshot.version.max(above.snapshot).saturating_add(1);
         let snapshot = Snapshot { version, expires, meta };
         let bytes = signed::sign(&Role::Snapshot, &snapshot, &[online.snapshot])?;
         // Verified as devices will: a wrong online key is found here and not in the field.
         let snapshot = Signed::<Snapshot>::parse(Role::Snapshot, bytes)?
             .verify(self.root.authority(&self.root.roles.snapshot))?;
-        let timestamp = self.sign_timestamp(&snapshot, online, now)?;
+        let timestamp = self.sign_timestamp(&snapshot, above.timestamp, online, now)?;
         changes.push(version_of(&Role::Snapshot, version, snapshot.bytes()));
         changes.push(Persist::Write {
             name: Role::Timestamp.file(),
@@ -206,10 +240,11 @@ impl Repository {
     fn sign_timestamp(
         &self,
         snapshot: &Verified<Snapshot>,
+        above: u64,
         online: OnlineKeys<'_>,
         now: UnixMillis,
     ) -> Result<Verified<Timestamp>, TufError> {
-        let version = self.timestamp.version.saturating_add(1);
+        let version = self.timestamp.version.max(above).saturating_add(1);
         let timestamp = new_timestamp(version, snapshot, now.plus(self.lifetimes.timestamp_ms));
         let bytes = signed::sign(&Role::Timestamp, &timestamp, &[online.timestamp])?;
         let signed = Signed::<Timestamp>::parse(Role::Timestamp, bytes)?;

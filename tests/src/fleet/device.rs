@@ -29,6 +29,15 @@ pub struct DeviceOptions {
     pub extra: String,
 }
 
+/// Where a device's key is made and kept; in a file if nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keeping<'a> {
+    /// The token.
+    pub key_on: Option<&'a str>,
+    /// Variables that the token's library needs.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
 /// How a device gets into a fleet.
 #[derive(Debug, Clone, Copy)]
 pub struct WayIn<'a> {
@@ -57,9 +66,50 @@ impl Device {
         id: &str,
         options: &DeviceOptions,
     ) -> anyhow::Result<Self> {
+        Self::start_with(server, directory, id, options, &Keeping::default()).await
+    }
+
+    /// As [`Device::start`], with the key where `keeping` says.
+    pub async fn start_with(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        options: &DeviceOptions,
+        keeping: &Keeping<'_>,
+    ) -> anyhow::Result<Self> {
+        let agent = (options, keeping.environment);
+        let mut device = Self::set_up(server, directory, id, agent, keeping)?;
+        device.ready().await?;
+        Ok(device)
+    }
+
+    /// As [`Device::start`], with more variables for the agent, and without waiting for it.
+    pub fn begin(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        agent: (&DeviceOptions, &[(&str, &str)]),
+    ) -> anyhow::Result<Self> {
+        Self::set_up(server, directory, id, agent, &Keeping::default())
+    }
+
+    fn set_up(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        (options, environment): (&DeviceOptions, &[(&str, &str)]),
+        keeping: &Keeping<'_>,
+    ) -> anyhow::Result<Self> {
+        let store = directory.join(id);
         let token = token(server, &options.labels, 1)?;
-        let way_in = WayIn { url: &server.endpoints.device_url, token: &token };
-        Self::join(way_in, directory, &directory.join(id), &configuration(options)).await
+        let store_text = store.display().to_string();
+        let url = &server.endpoints.device_url;
+        let enrol =
+            ["enrol", "--store", &store_text, "--url", url, "--token", &token, "--device", id];
+        let key_on = keeping.key_on.map(|uri| ["--key-on", uri]);
+        let key_on = key_on.as_ref().map_or(&[][..], |arguments| arguments);
+        run("fleet-agent", &[&enrol[..], key_on].concat(), keeping.environment)?;
+        Self::launch(directory, &store, &configuration(options), environment)
     }
 
     /// Enrols with a token that somebody has made, and starts the agent with a configuration of the story's own. The last part of the
@@ -80,16 +130,26 @@ impl Device {
             run("fleet-agent", &enrol.each_ref().map(String::as_str), &[])
         });
         enrolled.await??;
-        let config = directory.join(format!("{id}.toml"));
-        write(&config, configuration)?;
-        let config = config.display().to_string();
-        let arguments = ["run", "--store", &store_text, "--config", &config];
-        let log = directory.join(format!("{id}.log"));
-        let process = Process::start(id, "fleet-agent", &arguments, &[], &log)?;
-        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
-        let mut device = Self { id: DeviceId::parse(id)?, store: store.to_owned(), process, http };
+        let mut device = Self::launch(directory, store, configuration, &[])?;
         device.ready().await?;
         Ok(device)
+    }
+
+    fn launch(
+        directory: &Path,
+        store: &Path,
+        configuration: &str,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let id = store.file_name().and_then(|name| name.to_str()).context("a device's name")?;
+        let config = directory.join(format!("{id}.toml"));
+        write(&config, configuration)?;
+        let (config, store_text) = (config.display().to_string(), store.display().to_string());
+        let arguments = ["run", "--store", &store_text, "--config", &config];
+        let log = directory.join(format!("{id}.log"));
+        let process = Process::start(id, "fleet-agent", &arguments, environment, &log)?;
+        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
+        Ok(Self { id: DeviceId::parse(id)?, store: store.to_owned(), process, http })
     }
 
     /// What the agent last reported, as `fleet-agent status` shows it.

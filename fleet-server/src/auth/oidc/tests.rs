@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::enter::{Arrival, EnterError, Return};
 use super::*;
-use crate::auth::{Auth, Rules, Visit};
+use crate::auth::{Auth, Rules, Seal, Visit};
 use crate::clock;
 use crate::store::Store;
 
@@ -130,7 +130,7 @@ impl Ground {
         let store = Store::open(&url).await.unwrap().tenant(&tenant);
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let provider = Provider::new(settings(&base)).unwrap();
-        let auth = Auth::new(store, Rules::default(), Some(provider));
+        let auth = Auth::new(store, Rules::default(), Seal::of_test(&tenant), Some(provider));
         Self { auth, script, _folder: folder }
     }
 

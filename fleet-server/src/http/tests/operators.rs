@@ -3,7 +3,7 @@
 use sealift_protocol::api::OperatorNew;
 
 use super::*;
-use crate::auth::{TokenTerms, Visit};
+use crate::auth::{Seal, TokenTerms, Visit};
 use crate::permission::ROUTES;
 
 const PASSWORD: &str = "a quiet harbour at dawn";
@@ -363,7 +363,8 @@ async fn sessions_of_others_are_seen_and_ended_only_with_the_permission() {
 async fn over_tls_the_cookie_is_the_hosts_alone_and_a_links_session_must_confirm_again() {
     let mut port = Port::open().await;
     let rules = Rules { has_tls: true, ..Rules::default() };
-    port.app.auth = Arc::new(Auth::new(port.app.store.clone(), rules, None));
+    let seal = Seal::of_test(port.app.store.tenant());
+    port.app.auth = Arc::new(Auth::new(port.app.store.clone(), rules, seal, None));
     port.router = router(port.app.clone(), OpenApiRouter::new());
     port.enrol("cam-1").await;
     let code = auth::create_login_code(&port.app.store, "ann", Role::Admin, clock::now()).await;
@@ -389,7 +390,8 @@ async fn over_tls_the_cookie_is_the_hosts_alone_and_a_links_session_must_confirm
 async fn an_idle_session_ends() {
     let mut port = Port::open().await;
     let rules = Rules { idle_ms: 60_000, ..Rules::default() };
-    port.app.auth = Arc::new(Auth::new(port.app.store.clone(), rules, None));
+    let seal = Seal::of_test(port.app.store.tenant());
+    port.app.auth = Arc::new(Auth::new(port.app.store.clone(), rules, seal, None));
     let code = auth::create_login_code(&port.app.store, "ann", Role::Viewer, clock::now()).await;
     let begun = port.app.auth.log_in(&code.unwrap(), &Visit::default(), clock::now()).await;
     let hash = auth::hash(&begun.unwrap().unwrap().secret);

@@ -87,7 +87,7 @@ fn account(phase: Phase) -> Report {
         providers: vec![("CPUExecutionProvider".to_owned(), 12)],
         campaign: None,
     };
-    Report { generation: Generation(1), refused: None, slots: vec![slot], at: NOW }
+    Report { generation: Generation(1), refused: None, slots: vec![slot], at: NOW, trusted: None }
 }
 
 pub(super) async fn an_old_report_does_not_undo_a_newer_one(ground: Ground) {
@@ -245,6 +245,7 @@ pub(super) async fn many_devices_at_once(ground: Ground) {
         slots: Vec::new(),
         endpoint: Some("http://127.0.0.1:8080".to_owned()),
         at: NOW,
+        trusted: None,
     };
     let message = numbered(1, 1, codec::encode(&birth).unwrap());
     let ids: Vec<_> = (1..=40).map(|number| device(&format!("cam-{number}"))).collect();

@@ -6,7 +6,7 @@ use sealift_protocol::api::{Role, TimelineEntry};
 use sealift_protocol::report::OutcomeKind;
 
 use super::*;
-use crate::auth::{self, Auth, Rules, Visit};
+use crate::auth::{self, Auth, Rules, Seal, Visit};
 use crate::store::housekeeping::KEPT_MS;
 
 pub(super) async fn tenants_do_not_see_each_other(ground: Ground) {
@@ -106,7 +106,7 @@ pub(super) async fn a_login_code_works_once(ground: Ground) {
     let code = auth::create_login_code(store, "ann", Role::Operator, NOW).await.unwrap();
     let late = auth::create_login_code(store, "ann", Role::Operator, NOW).await.unwrap();
 
-    let doors = Auth::new(store.clone(), Rules::default(), None);
+    let doors = Auth::new(store.clone(), Rules::default(), Seal::of_test(ground.tenant()), None);
     let log_in = async |code: &str, at| doors.log_in(code, &Visit::default(), at).await.unwrap();
     let first = log_in(&code, NOW).await.unwrap();
     let second = log_in(&code, NOW).await;
