@@ -69,6 +69,7 @@ async fn try_roll_back(
         }],
         trial: order::trial_of(&history.rollouts, &version),
         is_rollback: true,
+        start_at: None,
         reason: request.reason.clone(),
         created_by: asker.name.to_owned(),
     };
