@@ -70,6 +70,7 @@ fn rollout() -> Rollout {
         probation_ms: 600_000,
         silent_after_ms: 300_000,
         is_rollback: false,
+        start_at: None,
         held_from: Some(2),
     }
 }

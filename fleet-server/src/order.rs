@@ -17,12 +17,16 @@ use crate::store::{Change, StoreError, TenantStore};
 
 pub(crate) mod act;
 pub(crate) mod cosign;
+pub(crate) mod forecast;
 
 /// How often an order is tried anew when the reconciler was quicker.
 const TRIES: usize = 8;
 
 /// Longest time that a wave is watched.
 const SOAK_S_MAX: u32 = 30 * 24 * 3_600;
+
+/// Furthest that a rollout may be put off.
+const START_IN_MS_MAX: i64 = 90 * 24 * 3_600 * 1_000;
 
 /// Why an order was refused.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +69,9 @@ pub(crate) enum OrderError {
     /// The waves make no sense.
     #[error("{0}")]
     Waves(&'static str),
+    /// It begins too late.
+    #[error("a rollout begins within 90 days")]
+    Start,
     /// A reason is needed, and there is none; or it is a novel.
     #[error("a reason of at most {REASON_CHARS_MAX} characters is needed")]
     Reason,
@@ -169,6 +176,7 @@ pub(crate) async fn checked(
         waves: checked_waves(&new.waves)?,
         trial: new.trial,
         is_rollback: false,
+        start_at: checked_start(new.start_at, asker.now)?,
         reason: new.reason.clone(),
         created_by: asker.name.to_owned(),
     })
@@ -304,6 +312,16 @@ pub(crate) async fn rollable(
     }
 }
 
+/// A time that has passed is none.
+fn checked_start(
+    start_at: Option<UnixMillis>,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, OrderError> {
+    let start_at = start_at.filter(|&start_at| start_at > now);
+    let is_far = start_at.is_some_and(|start_at| start_at.since(now) > START_IN_MS_MAX);
+    if is_far { Err(OrderError::Start) } else { Ok(start_at) }
+}
+
 fn check_reason(reason: &str) -> Result<(), OrderError> {
     if reason.chars().count() > REASON_CHARS_MAX { Err(OrderError::Reason) } else { Ok(()) }
 }
@@ -326,6 +344,8 @@ fn checked_waves(waves: &[WavePlan]) -> Result<Vec<WavePlan>, OrderError> {
             "a wave's share is between 0 and 100"
         } else if !share(wave.max_bad_share) || !share(wave.max_error_share) {
             "a gate's limit is between 0 and 1"
+        } else if !are_sound(&wave.gates) {
+            "how much worse devices may do is between 0 and 1; of latency, between 0 and 10"
         } else if wave.soak_s > SOAK_S_MAX {
             "a wave is watched for at most 30 days"
         } else {
@@ -334,6 +354,13 @@ fn checked_waves(waves: &[WavePlan]) -> Result<Vec<WavePlan>, OrderError> {
         return Err(OrderError::Waves(rule));
     }
     Ok(if waves.is_empty() { vec![everybody()] } else { waves.to_vec() })
+}
+
+fn are_sound(gates: &ModelGates) -> bool {
+    let shares = [gates.error_rise, gates.confidence_fall, gates.class_shift, gates.input_rise];
+    let is_share = |share: &f64| (0.0..=1.0).contains(share);
+    shares.iter().flatten().all(is_share)
+        && gates.latency_rise.is_none_or(|rise| (0.0..=10.0).contains(&rise))
 }
 
 /// One wave for all.

@@ -96,6 +96,7 @@ pub(crate) const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET", "/api/v1/models/{team}/{name}/versions/{version}/baseline", P::Read),
     ("GET", "/api/v1/rollouts", P::Read),
     ("POST", "/api/v1/rollouts", P::Operate),
+    ("POST", "/api/v1/rollouts/plan", P::Operate),
     ("GET", "/api/v1/rollouts/{id}", P::Read),
     ("GET", "/api/v1/rollouts/{id}/why", P::Read),
     ("POST", "/api/v1/rollouts/{id}/approve", P::Approve),

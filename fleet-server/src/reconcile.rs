@@ -168,6 +168,7 @@ impl Reconciler {
             silent_after_ms: self.patience.silent_after_ms,
             is_rollback: row.order.is_rollback,
             held_from: row.held_from,
+            start_at: row.order.start_at,
         }
     }
 

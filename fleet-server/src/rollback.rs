@@ -71,6 +71,7 @@ async fn try_roll_back(
         // Nor is going back undone where the server is not heard for a while.
         trial: Trial { lease_s: 0, ..order::trial_of(&history.rollouts, &version) },
         is_rollback: true,
+        start_at: None,
         reason: request.reason.clone(),
         created_by: asker.name.to_owned(),
     };

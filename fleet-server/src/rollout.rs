@@ -52,6 +52,8 @@ pub struct Rollout {
     pub is_rollback: bool,
     /// The first wave, from 0, that is not opened before somebody has approved it.
     pub held_from: Option<usize>,
+    /// Before this no wave is opened.
+    pub start_at: Option<UnixMillis>,
 }
 
 /// Where a rollout is.
@@ -290,6 +292,8 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
                 }
                 stage = Stage::Halted;
                 halt.to_string()
+            } else if let Some(start_at) = rollout.waits_until(now) {
+                format!("begins at {start_at}")
             } else {
                 let step = census.advance(stage, &mut standings, now);
                 stage = step.stage;
@@ -326,6 +330,12 @@ fn seen_on_trial(rollout: &Rollout, fleet: &Fleet) -> Vec<DeviceId> {
 }
 
 impl Rollout {
+    /// Until when it waits, if it has not begun and its time has not come.
+    pub fn waits_until(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let is_pending = |wave: &Wave| wave.standing == Standing::Pending;
+        self.start_at.filter(|&start_at| now < start_at && self.waves.iter().all(is_pending))
+    }
+
     /// Whether nothing more is told before somebody approves.
     pub fn waits_for_approval(&self) -> bool {
         let standings = self.waves.iter().map(|wave| wave.standing);

@@ -289,6 +289,8 @@ pub(crate) struct Revocation {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rollout {
+    /// Says what a rollout would do, whom it would not reach and why; changes nothing.
+    Plan(RolloutCreate),
     /// Begins a rollout.
     Create(RolloutCreate),
     /// Lists rollouts, newest first.
@@ -374,6 +376,12 @@ pub(crate) struct RolloutCreate {
     /// Largest share of failing requests in a wave, 0 to 1; not looked at if not given.
     #[arg(long)]
     pub(crate) max_error_share: Option<f64>,
+    /// Judge waves by their own limits alone, and not beside devices that were not told yet.
+    #[arg(long)]
+    pub(crate) no_comparison: bool,
+    /// Tell nobody before so long from now: `2h`, `30m`.
+    #[arg(long, default_value = "0s")]
+    pub(crate) start_in: String,
     /// Seconds that each device serves the image before it keeps it.
     #[arg(long, default_value_t = 600)]
     pub(crate) probation_s: u32,

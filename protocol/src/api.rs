@@ -41,6 +41,6 @@ pub use operator::{
 pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
 pub use rollout::{
     Action, AllowedAction, CosignNew, DeviceProgress, EvidenceView, GateView, ModelGates,
-    RollbackRequest, RollbackResult, RollbackTarget, RolloutNew, RolloutState, RolloutView,
-    WavePlan, WaveState, WaveView, WhyView,
+    RollbackRequest, RollbackResult, RollbackTarget, RolloutForecast, RolloutNew, RolloutState,
+    RolloutView, WavePlan, WaveState, WaveView, WhyView,
 };

@@ -5,8 +5,8 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sealift_protocol::api::{
-    Action, AllowedAction, Page, Problem, RollbackRequest, RollbackResult, RolloutNew, RolloutView,
-    WaveView, WhyView,
+    Action, AllowedAction, Page, Problem, RollbackRequest, RollbackResult, RolloutForecast,
+    RolloutNew, RolloutView, WaveView, WhyView,
 };
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId};
 use serde::Deserialize;
@@ -41,6 +41,7 @@ const OF_APPROVERS: [Action; 2] = [Action::Approve, Action::Reject];
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
+        .routes(routes!(plan))
         .routes(routes!(get))
         .routes(routes!(why))
         .routes(routes!(approve))
@@ -72,6 +73,7 @@ pub(super) fn view(row: RolloutRow) -> RolloutView {
         is_cosigned: row.is_cosigned,
         approved_by: row.approved_by,
         created_at: row.created_at,
+        start_at: row.order.start_at,
         finished_at: row.finished_at,
         waves: row.waves.into_iter().map(wave_view).collect(),
         progress: row.progress,
@@ -131,6 +133,24 @@ async fn create(
     let id = order::commit(&app.store, &order, app.approval, presence, asker).await?;
     wake(&app, id);
     Ok((StatusCode::CREATED, shown(&app, id).await?))
+}
+
+/// Says what a rollout would do if it were made now, and whom it would not reach and why.
+#[utoipa::path(post, path = "/api/v1/rollouts/plan", tag = "rollouts", request_body = RolloutNew,
+    responses((status = 200, body = RolloutForecast), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn plan(
+    State(app): State<App>,
+    caller: Caller,
+    Json(mut new): Json<RolloutNew>,
+) -> Result<Json<RolloutForecast>, ApiError> {
+    let asker = Asker { name: caller.name(), now: clock::now() };
+    let presence = app.patience.presence(asker.now);
+    new.filter = reach::within(&app, &caller, &new.filter, presence).await?;
+    let order = order::checked(&app.store, &new, presence, asker).await?;
+    let forecast =
+        order::forecast::forecast(&app.reconciler, &order, app.approval, presence, asker).await?;
+    Ok(Json(forecast))
 }
 
 /// Shows one rollout.

@@ -78,6 +78,9 @@ pub fn apply(action: Action, rollout: &Rollout, now: UnixMillis) -> Result<Effec
     if let Some(refusal) = refusal_now(action, rollout.stage, rollout.waits_for_approval()) {
         return Err(refusal);
     }
+    if action == Action::Promote && rollout.waits_until(now).is_some() {
+        return Err("its time has not come");
+    }
     let waves: Vec<_> = rollout.waves.iter().map(|wave| wave.standing).collect();
     let was_halted = rollout.stage == Stage::Halted;
     let unchanged = Effect {

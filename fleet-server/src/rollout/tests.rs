@@ -5,6 +5,7 @@ use crate::rollout::action::{AtWork, BadDevices};
 
 mod approval;
 mod laws;
+mod schedule;
 
 const OLD: Digest = Digest::from_bytes([1; 32]);
 const NEW: Digest = Digest::from_bytes([2; 32]);
@@ -40,6 +41,7 @@ fn rollout(waves: Vec<Wave>) -> Rollout {
         probation_ms: 10_000,
         silent_after_ms: 120_000,
         is_rollback: false,
+        start_at: None,
     }
 }
 

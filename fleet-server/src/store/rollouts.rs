@@ -66,6 +66,8 @@ pub(crate) struct Order {
     pub(crate) trial: Trial,
     /// Whether it goes back to an earlier version.
     pub(crate) is_rollback: bool,
+    /// Before this nobody is told.
+    pub(crate) start_at: Option<UnixMillis>,
     /// Why.
     pub(crate) reason: String,
     /// Who.
@@ -180,6 +182,7 @@ struct Raw {
     revision: i64,
     held_from: Option<i64>,
     approved_by: Option<String>,
+    start_at: Option<i64>,
 }
 
 impl TenantStore {
@@ -289,14 +292,14 @@ impl Change {
         self.run(
             "INSERT INTO rollouts (tenant, number, model, version, digest, epoch, filter, trial,
              state, since, waves, progress, why, is_rollback, reason, created_by, created_at,
-             campaign)
+             campaign, start_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'running', $9, $10, '{}', 'just made', $11,
-             $12, $13, $9, $14)",
+             $12, $13, $9, $14, $15)",
             |it| {
                 let it = it.bind(number).bind(model).bind(version).bind(digest).bind(epoch);
                 let it = it.bind(order.filter).bind(trial).bind(now.0).bind(waves);
                 let it = it.bind(i64::from(order.is_rollback)).bind(order.reason);
-                it.bind(order.created_by).bind(campaign)
+                it.bind(order.created_by).bind(campaign).bind(order.start_at.map(|at| at.0))
             },
         )
         .await?;
@@ -398,6 +401,7 @@ fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
         waves: waves.iter().map(|wave| wave.plan.clone()).collect(),
         trial: from_json("trial", &raw.trial)?,
         is_rollback: raw.is_rollback != 0,
+        start_at: raw.start_at.map(UnixMillis),
         reason: raw.reason,
         created_by: raw.created_by,
     };

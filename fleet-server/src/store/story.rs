@@ -35,6 +35,7 @@ use crate::signals::Signals;
 use crate::store::enrol::{Given, Taken};
 
 mod audit;
+mod gates;
 mod identity;
 mod messages;
 mod recover;
@@ -101,6 +102,8 @@ stories! {
         manifests_of_an_older_server_are_read_before_anything_goes,
         what_a_signed_or_deployed_version_needs_stays, contents_of_a_signed_version_stay,
         a_signed_version_is_not_taken_off_the_list;
+    gates: canaries_that_fail_more_than_others_halt_while_they_are_watched,
+        a_rehearsal_says_whom_a_rollout_would_tell_and_changes_nothing;
     rollouts: a_rollout_reaches_its_devices_with_signed_directives,
         a_bad_canary_halts_and_rollback_brings_everybody_home,
         going_back_concerns_only_devices_with_a_bad_version, two_servers_do_not_both_act, abort_gives_devices_back_what_they_had,
@@ -238,6 +241,7 @@ impl Ground {
             filter: "site:tokyo".to_owned(),
             waves: vec![wave(Some(1)), wave(None)],
             trial: Trial::default(),
+            start_at: None,
             reason: "a better one".to_owned(),
         };
         order::create(&self.store, &new, self.presence(NOW), ASKER).await.unwrap()

@@ -1,11 +1,14 @@
 //! `fleetctl rollout`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use reqwest::Method;
-use sealift_protocol::api::{ModelGates, RolloutNew, RolloutState, RolloutView, WavePlan, WhyView};
+use sealift_protocol::api::{
+    ModelGates, RolloutForecast, RolloutNew, RolloutState, RolloutView, WavePlan, WhyView,
+};
 use sealift_protocol::directive::Trial;
 use sealift_protocol::id::RolloutId;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -18,6 +21,10 @@ use crate::trust;
 
 pub(crate) async fn run(client: &Client, output: Output, rollout: Rollout) -> anyhow::Result<()> {
     match rollout {
+        Rollout::Plan(create) => {
+            let forecast: RolloutForecast = client.post("rollouts/plan", &new(create)?).await?;
+            output.text(&forecast, forecast_text)
+        }
         Rollout::Create(create) => {
             let new = new(create)?;
             let view: RolloutView = client.post("rollouts", &new).await?;
@@ -59,10 +66,47 @@ fn new(create: RolloutCreate) -> anyhow::Result<RolloutNew> {
     for wave in &mut waves {
         wave.max_bad_share = Some(create.max_bad_share);
         wave.max_error_share = create.max_error_share;
+        if create.no_comparison {
+            wave.gates = ModelGates::off();
+        }
     }
+    let start_in_ms = i64::from(seconds(&create.start_in)?) * 1_000;
+    let start_at = (start_in_ms > 0).then(|| trust::now().plus(start_in_ms));
     let RolloutCreate { probation_s, watch_s, lease_s, .. } = create;
     let trial = Trial { probation_s, watch_s, lease_s, ..Trial::default() };
-    Ok(RolloutNew { model, version, filter: create.filter, waves, trial, reason: create.reason })
+    Ok(RolloutNew {
+        model,
+        version,
+        filter: create.filter,
+        waves,
+        trial,
+        start_at,
+        reason: create.reason,
+    })
+}
+
+fn forecast_text(forecast: &RolloutForecast) -> String {
+    let mut text = format!("{} devices", forecast.devices);
+    for (number, devices) in forecast.waves.iter().enumerate() {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "\nwave {}: {devices} devices", number + 1);
+    }
+    for (reason, devices) in &forecast.not_told {
+        let _ = write!(text, "\nnot now: {devices}: {reason}");
+    }
+    let megabytes = forecast.download_bytes >> 20;
+    let _ = write!(
+        text,
+        "\ndownload: at most {megabytes} MiB in all; {} devices have the image already",
+        forecast.without_download
+    );
+    if forecast.needs_approval {
+        text.push_str("\nsomebody else must approve it");
+    }
+    for rollout in &forecast.superseded {
+        let _ = write!(text, "\nends rollout {rollout}");
+    }
+    text
 }
 
 /// Reads `1:30s,25%:5m,100%`.

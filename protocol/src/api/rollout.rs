@@ -25,9 +25,32 @@ pub struct RolloutNew {
     /// How long and how strictly each device tries it.
     #[serde(default)]
     pub trial: Trial,
+    /// Before this nobody is told; at once if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<UnixMillis>,
     /// Why.
     #[serde(default)]
     pub reason: String,
+}
+
+/// `POST /rollouts/plan`: what a rollout would do if it were made now. Nothing is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RolloutForecast {
+    /// Devices that it concerns.
+    pub devices: u64,
+    /// Of these, how many have their place in each wave; one that is offline keeps its place.
+    pub waves: Vec<u64>,
+    /// Why the others would not be told now, and how many each reason holds for.
+    pub not_told: BTreeMap<String, u64>,
+    /// Devices that would change their image and have it on disk already.
+    pub without_download: u64,
+    /// Bytes that the others would download at most: those of all variants.
+    pub download_bytes: u64,
+    /// Whether somebody else would have to approve it.
+    pub needs_approval: bool,
+    /// Rollouts that it would end.
+    pub superseded: Vec<RolloutId>,
 }
 
 /// One step of a rollout.
@@ -258,6 +281,9 @@ pub struct RolloutView {
     pub approved_by: Option<String>,
     /// When it was made.
     pub created_at: UnixMillis,
+    /// Before this nobody is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<UnixMillis>,
     /// When it ended.
     pub finished_at: Option<UnixMillis>,
     /// Its steps.

@@ -163,6 +163,7 @@ impl Server {
             silent_after_ms: 120_000,
             is_rollback,
             held_from: None,
+            start_at: None,
         };
         self.rollouts.push(Ordered { rollout, version, trial, why: String::new() });
         id

@@ -610,6 +610,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/rollouts/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says what a rollout would do if it were made now, and whom it would not reach and why. */
+        post: operations["post-rollouts-plan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/rollouts/{id}": {
         parameters: {
             query?: never;
@@ -2305,6 +2322,7 @@ export interface components {
                 };
                 /** @description Why it was made. */
                 reason: string;
+                start_at?: components["schemas"]["UnixMillis"] | null;
                 /** @description Where it is. */
                 state: components["schemas"]["RolloutState"];
                 /** @description The version it brings. */
@@ -2587,6 +2605,34 @@ export interface components {
             /** @description This version. */
             version: components["schemas"]["Version"];
         };
+        /** @description `POST /rollouts/plan`: what a rollout would do if it were made now. Nothing is changed. */
+        RolloutForecast: {
+            /**
+             * Format: int64
+             * @description Devices that it concerns.
+             */
+            devices: number;
+            /**
+             * Format: int64
+             * @description Bytes that the others would download at most: those of all variants.
+             */
+            download_bytes: number;
+            /** @description Whether somebody else would have to approve it. */
+            needs_approval: boolean;
+            /** @description Why the others would not be told now, and how many each reason holds for. */
+            not_told: {
+                [key: string]: number;
+            };
+            /** @description Rollouts that it would end. */
+            superseded: components["schemas"]["RolloutId"][];
+            /** @description Of these, how many have their place in each wave; one that is offline keeps its place. */
+            waves: number[];
+            /**
+             * Format: int64
+             * @description Devices that would change their image and have it on disk already.
+             */
+            without_download: number;
+        };
         /** @example r-12 */
         RolloutId: string;
         /** @description `POST /rollouts`. */
@@ -2597,6 +2643,7 @@ export interface components {
             model: components["schemas"]["ModelName"];
             /** @description Why. */
             reason?: string;
+            start_at?: components["schemas"]["UnixMillis"] | null;
             /** @description How long and how strictly each device tries it. */
             trial?: components["schemas"]["Trial"];
             /** @description The version; must be signed and not quarantined. */
@@ -2637,6 +2684,7 @@ export interface components {
             };
             /** @description Why it was made. */
             reason: string;
+            start_at?: components["schemas"]["UnixMillis"] | null;
             /** @description Where it is. */
             state: components["schemas"]["RolloutState"];
             /** @description The version it brings. */
@@ -4159,6 +4207,53 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RolloutView"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-rollouts-plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RolloutNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutForecast"];
                 };
             };
             404: {

@@ -297,6 +297,7 @@ pub(super) async fn what_may_not_be_rolled_out_is_refused(ground: Ground) {
         filter: filter.to_owned(),
         waves: Vec::new(),
         trial: Trial::default(),
+        start_at: None,
         reason: String::new(),
     };
     let create = async |new: RolloutNew| {

@@ -34,6 +34,7 @@ fn rollout() -> Rollout {
         probation_ms: 1_000,
         silent_after_ms: 120_000,
         is_rollback: false,
+        start_at: None,
         held_from: None,
     }
 }
