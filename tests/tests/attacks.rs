@@ -56,7 +56,8 @@ fn name(text: &str) -> &str {
 /// The rows of the page's tables: what is attacked, and the tests that are named.
 fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
     let cells = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
-    let rows = cells.map(|line| line.split(" | ").collect::<Vec<_>>());
+    // No cell holds a bar; some are empty.
+    let rows = cells.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
     rows.filter(|cells| cells.first() != Some(&"attack"))
         .filter_map(|cells| {
             let tests = cells.last()?.split_whitespace().map(|name| name.trim_matches('`'));
