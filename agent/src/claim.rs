@@ -55,6 +55,8 @@ pub struct Claim {
     pub device: Option<DeviceId>,
     /// Its serial number.
     pub serial: Option<String>,
+    /// The token to make the key on; a file of the store if not given.
+    pub key_on: Option<String>,
 }
 
 /// A device that waits.
@@ -80,7 +82,7 @@ pub async fn enrol(store: &Path, claim: &Claim, stop: CancellationToken) -> Resu
         let file = read(&claim.file)?.ok_or_else(|| EnrolError::NoClaim(claim.file.clone()))?;
         let file = serde_json::from_slice(&file);
         let file = file.map_err(|_| EnrolError::NoClaim(claim.file.clone()))?;
-        let key = Key::make(store)?.name().to_owned();
+        let key = Key::make(store, claim.key_on.as_deref().unwrap_or_default())?.name().to_owned();
         let (device, serial) = (claim.device.clone(), claim.serial.clone());
         let pending = Pending { claim: file, key, device, serial };
         let text = serde_json::to_vec(&pending).map_err(|error| at(FILE, error.into()))?;

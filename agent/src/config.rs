@@ -1,5 +1,7 @@
 //! `agent.toml`: what the owner of a device may set. Every key has a default; unknown keys are errors.
 
+mod download;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +9,8 @@ use serde::Deserialize;
 
 use crate::disk;
 use crate::worker::{EngineChoice, RuntimeCandidate};
+
+pub use download::DownloadConfig;
 
 /// A configuration is a page of text.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
@@ -34,6 +38,8 @@ pub struct Config {
     pub will_delay_s: u32,
     /// Whether a directive's image is run only with an operator's signature under its rollout, besides publisher's and director's.
     pub require_cosign: bool,
+    /// How and when layers are fetched.
+    pub download: DownloadConfig,
 }
 
 /// The engines there are.
@@ -80,6 +86,7 @@ impl Default for Config {
             poll_s: 900,
             will_delay_s: 30,
             require_cosign: false,
+            download: DownloadConfig::default(),
         }
     }
 }
@@ -101,6 +108,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), &'static str> {
+        self.download.check()?;
         let is_positive = self.beat_s > 0
             && self.window_rows > 0
             && self.window_s > 0
@@ -147,6 +155,19 @@ mod tests {
         assert!(read("beat_s = -1").is_err());
         let relative = "[[runtime]]\nlibrary = \"x.so\"\nproviders = []\nstrict = false";
         assert!(read(relative).unwrap_err().contains("full path"));
+    }
+
+    #[test]
+    fn downloads_have_sources_a_rate_and_windows() {
+        let text = "[download]\nsources = [\"http://10.0.0.5:8080\"]\nrate_bytes_s = 1000000\n\
+                    windows = [\"22:00-06:00\", \"sat,sun 00:00-24:00\"]\n";
+        let download = read(text).unwrap().download;
+        assert_eq!((download.sources.len(), download.windows.len()), (1, 2));
+        assert!(read("download.rate_bytes_s = 100").unwrap_err().contains("16384"));
+        assert!(read("download.sources = [\"10.0.0.5\"]").unwrap_err().contains("https://"));
+        assert!(read("download.sources = [\"https://\"]").is_err());
+        assert!(read("download.windows = [\"at night\"]").unwrap_err().contains("22:00-06:00"));
+        assert!(read("download.time_zone = \"Nowhere/At all\"").is_err());
     }
 
     #[test]

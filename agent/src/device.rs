@@ -103,8 +103,8 @@ pub(crate) enum Effect {
 pub(crate) enum Task {
     /// Signatures, digests, revocations, epoch, hardware, space; index and manifest.
     Check { desired: Box<DesiredSlot>, floor: Epoch },
-    /// All blobs into the staging directory.
-    Download { image: ImageRef },
+    /// All blobs into the staging directory; at once, or when the owner lets it.
+    Download { image: ImageRef, is_urgent: bool },
     /// Hashes and scans what is staged, and gives it its final name.
     Verify { image: ImageRef },
     /// A worker that has loaded the image and passed its golden tests.
@@ -126,7 +126,7 @@ pub(crate) enum Entry {
     Slot { model: ModelName, slot: Box<Slot> },
     /// A model's slot is gone.
     Gone { model: ModelName },
-    /// Images of the model below this epoch are refused for ever.
+    /// Images of the model below this epoch are refused for ever. A slot notes what raises its floor itself; this outlives the slot.
     Floor { model: ModelName, epoch: Epoch },
 }
 
@@ -156,15 +156,26 @@ impl Device {
                 self.accept(generation, issued_at, slots);
             }
             Entry::Slot { model, slot } => {
+                self.raise_floor(&model, slot.kept_epoch);
                 self.slots.insert(model, *slot);
             }
             Entry::Gone { model } => {
                 self.slots.remove(&model);
             }
-            Entry::Floor { model, epoch } => {
-                self.floors.insert(model, epoch);
-            }
+            Entry::Floor { model, epoch } => self.raise_floor(&model, epoch),
         }
+    }
+
+    /// A floor never falls.
+    fn raise_floor(&mut self, model: &ModelName, epoch: Epoch) {
+        if epoch > self.floor(model) {
+            self.floors.insert(model.clone(), epoch);
+        }
+    }
+
+    /// Images of the model below this epoch are refused.
+    pub(crate) fn floor(&self, model: &ModelName) -> Epoch {
+        self.floors.get(model).copied().unwrap_or_default()
     }
 
     /// The fewest entries that restore this device.
@@ -220,6 +231,11 @@ impl Device {
     /// What each model serves, if anything.
     pub(crate) fn serving(&self) -> impl Iterator<Item = (&ModelName, &ImageRef)> {
         self.slots.iter().filter_map(|(model, slot)| Some((model, slot.serving()?)))
+    }
+
+    /// When the first of its phases ends by itself.
+    pub(crate) fn deadline(&self) -> Option<UnixMillis> {
+        self.slots.values().filter_map(Slot::deadline).min()
     }
 
     /// The whole truth about the device.
@@ -331,17 +347,14 @@ impl Device {
         effects: &mut Vec<Effect>,
         step: impl FnOnce(&mut Slot, &mut Turn<'_>),
     ) {
+        let floor = self.floor(model);
         let Some(slot) = self.slots.get_mut(model) else { return };
         let before = slot.clone();
-        let floor = self.floors.get(model).copied().unwrap_or_default();
         let mut turn = Turn { model, now, floor, effects: Vec::new() };
         step(slot, &mut turn);
         slot.begin_newest(&mut turn);
-        let Turn { floor: raised, effects: follow, .. } = turn;
-        if raised > floor {
-            self.floors.insert(model.clone(), raised);
-            effects.push(Effect::Record(Entry::Floor { model: model.clone(), epoch: raised }));
-        }
+        let Turn { effects: follow, .. } = turn;
+        let kept_epoch = slot.kept_epoch;
         let changed = *slot != before;
         if slot.is_gone() {
             self.slots.remove(model);
@@ -350,6 +363,7 @@ impl Device {
             let slot = Box::new(slot.clone());
             effects.push(Effect::Record(Entry::Slot { model: model.clone(), slot }));
         }
+        self.raise_floor(model, kept_epoch);
         effects.extend(follow);
         if changed {
             effects.push(Effect::Report);
@@ -361,7 +375,7 @@ impl Device {
 struct Turn<'a> {
     model: &'a ModelName,
     now: UnixMillis,
-    /// The model's epoch floor; a slot raises it.
+    /// The model's epoch floor.
     floor: Epoch,
     effects: Vec<Effect>,
 }

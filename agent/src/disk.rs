@@ -3,7 +3,9 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::drill;
 
 /// Whether others may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +24,65 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], secrecy: Secrecy) -> io::Result
         Ok(()) | Err(_) => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    sync_parent(path)
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    drill::pass("file written");
+    if let Err(error) = written.and_then(|()| fs::rename(&fresh, path)) {
+        // On a full disk half a file would only take more room. Whether it goes does not change what went wrong.
+        let _ = fs::remove_file(&fresh);
+        return Err(error);
+    }
+    sync_parent(path)?;
+    drill::pass("file replaced");
+    Ok(())
+}
+
+/// Whether an error says that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Room that is given up when the disk is full, so that what must be written still can be: journal, pointer, endpoint.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    path: PathBuf,
+    bytes: usize,
+}
+
+impl Reserve {
+    /// Takes the room, if there is some.
+    pub(crate) fn open(path: PathBuf, bytes: usize) -> Self {
+        let reserve = Self { path, bytes };
+        reserve.restore();
+        reserve
+    }
+
+    /// Takes the room again, if there is some.
+    pub(crate) fn restore(&self) {
+        if self.path.metadata().is_ok_and(|metadata| metadata.len() == self.bytes as u64) {
+            return;
+        }
+        if let Err(error) = replace(&self.path, &vec![0x5a; self.bytes], Secrecy::Private) {
+            tracing::warn!(%error, "there is no room for a reserve");
+        }
+    }
+
+    pub(crate) fn give_up(&self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::error!(%error, "reserve is not given up");
+        }
+    }
+
+    /// Writes what must be written: if there is no room, into the reserve.
+    pub(crate) fn spend<T>(&self, write: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match write() {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "disk is full, the reserve is given up");
+                self.give_up();
+                write()
+            }
+            done => done,
+        }
+    }
 }
 
 /// Removes a file, if it is there.
@@ -33,7 +90,11 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => sync_parent(path),
+        Ok(()) => {
+            sync_parent(path)?;
+            drill::pass("file removed");
+            Ok(())
+        }
     }
 }
 

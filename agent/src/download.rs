@@ -1,221 +1,257 @@
-//! Blobs into the staging directory: resumed where they stopped, bounded by the size that was signed, hashed on the way.
+//! Layers into the staging directory: from the owner's sources in their order and from the fleet server, resumed where they stopped,
+//! bounded by the sizes that were signed, and believed by nothing but the digests that were signed.
+//!
+//! ```text
+//!  order (pure): whom to ask now ──> origin ──> chunks ──> staged: written, hashed, listed
+//!      ^  put aside: failed, lied                            │ chunk or whole is not as signed
+//!      └────────────────────────────────────────────────────-┘
+//! ```
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod order;
+mod pace;
+mod receive;
+mod sources;
+mod staged;
+mod window;
 
-use bytes::Bytes;
-use sealift_protocol::digest::{Digest, Hasher};
-use sealift_protocol::id::ModelName;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::image::Layer;
 use sealift_protocol::report::Progress;
-use tokio::sync::mpsc;
 
+pub(crate) use window::Window;
+
+use crate::clock::Clock;
+use crate::config::DownloadConfig;
 use crate::device::{Fault, FaultKind};
-use crate::origin::{Blob, Origin};
+use crate::limits::RETRY_MAX_MS;
+use crate::origin::Origin;
 use crate::slots::{self, SlotError, Slots};
 use crate::verify;
+use receive::{End, Fetching};
+use sources::Sources;
+use staged::{Signed, Staged};
+use window::opens_in;
 
-/// Chunks between the network and the disk; each is at most a few hundred kilobytes.
-const CHUNKS_AHEAD: usize = 4;
+const MINUTE_MS: i64 = 60_000;
 
-/// What to fetch, from where, to where.
+/// Downloads of one agent. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub(crate) struct Download {
-    pub(crate) origin: Origin,
-    pub(crate) slots: Slots,
-    pub(crate) model: ModelName,
-    pub(crate) index: Digest,
+pub(crate) struct Downloads {
+    slots: Slots,
+    clock: Clock,
+    sources: Arc<Sources>,
+    windows: Arc<[Window]>,
+    zone: TimeZone,
 }
 
-impl Download {
-    /// Fetches every layer that is not there yet; `progress` hears of every full hundredth.
-    pub(crate) async fn run(self, progress: impl Fn(Progress) + Send) -> Result<(), Fault> {
-        if self.slots.has(self.index) {
+/// What to fetch.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) model: ModelName,
+    pub(crate) index: Digest,
+    /// Whether it is fetched outside of the windows, too.
+    pub(crate) is_urgent: bool,
+}
+
+/// What is said about a download while it runs.
+#[derive(Debug)]
+pub(crate) enum News {
+    Progress(Progress),
+    /// A source sent other bytes than were signed; they come from another one now.
+    Lie(Fault),
+}
+
+impl Downloads {
+    /// Downloads from the configured sources, and at last from the fleet server.
+    pub(crate) fn new(
+        config: &DownloadConfig,
+        server: &Origin,
+        slots: Slots,
+        clock: Clock,
+    ) -> Self {
+        let rate = config.rate_bytes_s.map(std::num::NonZeroU64::get);
+        let sources = Arc::new(Sources::new(&config.sources, server, rate));
+        let zone = config.zone().unwrap_or_else(TimeZone::system);
+        Self { slots, clock, sources, windows: config.windows.clone().into(), zone }
+    }
+
+    /// Fetches every layer that is not there yet, for as long as it takes. Ends by itself only where waiting does not help: the disk,
+    /// bytes of the fleet server that were not signed, a window that closes.
+    pub(crate) async fn run(self, wanted: Wanted, tell: impl Fn(News) + Send) -> Result<(), Fault> {
+        if self.slots.has(wanted.index) {
             return Ok(());
         }
-        let dir = self.slots.partial(self.index);
+        let dir = self.slots.partial(wanted.index);
         let manifest = slots::read_manifest(&dir).map_err(|error| verify::on_disk(&error))?;
         let total_bytes = manifest.size_bytes();
-        let mut told = Told { progress, total_bytes, done_bytes: manifest.config().size, step: 0 };
+        let done_bytes = manifest.config().size;
+        let now = self.clock.steady();
+        let mut told = Told { tell, total_bytes, done_bytes, step: 0, at: now };
         for layer in manifest.layers() {
-            self.layer(&dir, layer, &mut told).await?;
+            self.layer((&dir, &wanted), layer, &mut told).await?;
+            told.done_bytes += layer.blob.size;
         }
         Ok(())
     }
 
-    async fn layer<P: Fn(Progress) + Send>(
+    async fn layer<T: Fn(News)>(
         &self,
-        dir: &Path,
+        (dir, wanted): (&Path, &Wanted),
         layer: &Layer,
-        told: &mut Told<P>,
+        told: &mut Told<T>,
     ) -> Result<(), Fault> {
         let path = dir.join(&layer.name);
-        let (size, digest) = (layer.blob.size, layer.blob.digest);
-        let mut staged = open_staged(path.clone(), size).await?;
-        told.add(staged.bytes);
-        let complete = staged.bytes == size && size > 0;
-        if !complete {
-            let url = format!("/v2/{}/blobs/{digest}", self.model);
-            let opened = self.origin.blob(&url, staged.bytes).await;
-            let mut blob = opened.map_err(|error| verify::unreachable(&error))?;
-            if blob.starts_at != staged.bytes {
-                told.done_bytes -= staged.bytes;
-                staged = fresh(path.clone()).await?;
+        let signed = Signed::of(layer);
+        let opening = (path.clone(), signed.clone());
+        let mut staged =
+            on_own_thread(path.clone(), move || Staged::open(opening.0, opening.1)).await?;
+        let blob = format!("/v2/{}/blobs/{}", wanted.model, layer.blob.digest);
+        let mut fetching = Fetching::new(self, blob, signed.size);
+        loop {
+            while let Some(gap) = staged.gap() {
+                self.check_window(wanted)?;
+                let source = self.sources.next(&fetching.without, &self.clock).await;
+                told.so_far(staged.done_bytes(), self.clock.steady());
+                let window = || self.check_window(wanted);
+                let end;
+                (staged, end) = fetching.receive(source, (staged, gap), told, window).await?;
+                // The fleet server is asked for ever: it is about to have it.
+                if matches!(end, End::Missing) && !self.sources.is_server(source) {
+                    fetching.without.insert(source);
+                    continue;
+                }
+                self.settle(source, &layer.name, end, told)?;
             }
-            staged = receive(&mut blob, staged, size, told).await?;
+            match self.judge(staged, told).await? {
+                None => return Ok(()),
+                Some(back) => staged = back,
+            }
         }
-        finish(staged, size, digest).await
+    }
+
+    /// Remembers how a source did; ends the download where the fleet server itself sent what was not signed.
+    fn settle<T: Fn(News)>(
+        &self,
+        source: usize,
+        name: &str,
+        end: End,
+        told: &Told<T>,
+    ) -> Result<(), Fault> {
+        let now = self.clock.steady();
+        match end {
+            End::Whole => self.sources.did_well(source),
+            End::Missing => self.put_aside(source, name, "it does not have the blob"),
+            End::Broken(reason) => self.put_aside(source, name, &reason),
+            End::Closed(fault) => return Err(fault),
+            End::Lied { code, reason } => {
+                let reason = format!("{name} from {}: {reason}", self.sources.address(source));
+                let fault = Fault::new(FaultKind::Corrupt, code, &reason);
+                if self.sources.is_server(source) {
+                    return Err(fault);
+                }
+                self.sources.lied(source, now);
+                (told.tell)(News::Lie(fault));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_aside(&self, source: usize, name: &str, reason: &str) {
+        let source_url = self.sources.address(source);
+        tracing::info!(name, source_url, reason, "source is put aside, the download goes on");
+        self.sources.failed(source, verify::spread_permille(), self.clock.steady());
+    }
+
+    /// Looks at a blob of which everything is there. Where the whole is not what was signed and sources beside the fleet server have
+    /// sent some of it, those chunks are fetched from others; without such, all of it is removed.
+    async fn judge<T: Fn(News)>(
+        &self,
+        mut staged: Staged,
+        told: &Told<T>,
+    ) -> Result<Option<Staged>, Fault> {
+        let path = staged.path.clone();
+        let server = self.sources.server();
+        let judged = on_own_thread(path.clone(), move || {
+            if staged.is_as_signed()? {
+                return Ok(None);
+            }
+            let mut suspects = staged.senders();
+            suspects.remove(&server);
+            if suspects.is_empty() {
+                staged.remove()?;
+                return Ok(Some((None, suspects)));
+            }
+            staged.drop_those_of(&suspects)?;
+            Ok(Some((Some(staged), suspects)))
+        });
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let lie = |by: &str| {
+            let reason = format!("{name} from {by} has another digest than was signed");
+            Fault::new(FaultKind::Corrupt, "image.digest", &reason)
+        };
+        let Some((back, suspects)) = judged.await? else { return Ok(None) };
+        for suspect in suspects.iter().filter_map(|sender| self.sources.with(*sender)) {
+            self.sources.lied(suspect, self.clock.steady());
+            (told.tell)(News::Lie(lie(self.sources.address(suspect))));
+        }
+        back.map(Some).ok_or_else(|| lie("the fleet server"))
+    }
+
+    /// Whether a download may run now; if not, when to look again. A clock that cannot be right closes no window.
+    fn check_window(&self, wanted: &Wanted) -> Result<(), Fault> {
+        let clock = self.clock.read();
+        if wanted.is_urgent || self.windows.is_empty() || !clock.is_trusted {
+            return Ok(());
+        }
+        let Ok(now) = jiff::Timestamp::from_millisecond(clock.now.0) else { return Ok(()) };
+        let local = now.to_zoned(self.zone.clone()).datetime();
+        let most = i32::try_from(RETRY_MAX_MS / MINUTE_MS).unwrap_or(1);
+        let Some(minutes) = opens_in(&self.windows, local, most) else { return Ok(()) };
+        let pause_ms = i64::from(minutes) * MINUTE_MS - clock.now.0.rem_euclid(MINUTE_MS);
+        let reason = "the download waits for its window";
+        Err(Fault::new(FaultKind::Later { pause_ms }, "download.window", reason))
     }
 }
 
 /// How much is done, and who hears of it.
-struct Told<P> {
-    progress: P,
+struct Told<T> {
+    tell: T,
     total_bytes: u64,
+    /// Of layers that are complete.
     done_bytes: u64,
     step: u64,
+    at: UnixMillis,
 }
 
 /// Steps of progress that are told: more would fill the spool.
 const STEPS: u64 = 10;
 
-impl<P: Fn(Progress)> Told<P> {
-    fn add(&mut self, bytes: u64) {
-        self.done_bytes += bytes;
-        let step = self.done_bytes.saturating_mul(STEPS) / self.total_bytes.max(1);
-        if step > self.step {
-            self.step = step;
-            let Self { done_bytes, total_bytes, .. } = *self;
-            (self.progress)(Progress { done_bytes, total_bytes });
+/// A slow download says at least this often that it is alive, well before anybody calls it stalled.
+const TOLD_AT_LEAST_MS: i64 = 10 * MINUTE_MS;
+
+impl<T: Fn(News)> Told<T> {
+    /// Tells of each tenth, and of some bytes after a while.
+    fn so_far(&mut self, of_layer: u64, now: UnixMillis) {
+        let done_bytes = self.done_bytes.saturating_add(of_layer);
+        let step = done_bytes.saturating_mul(STEPS) / self.total_bytes.max(1);
+        if step > self.step || now.since(self.at) >= TOLD_AT_LEAST_MS {
+            (self.step, self.at) = (step, now);
+            let total_bytes = self.total_bytes;
+            (self.tell)(News::Progress(Progress { done_bytes, total_bytes }));
         }
     }
-}
-
-/// A blob on disk as far as it has come.
-#[derive(Debug)]
-struct Staged {
-    path: PathBuf,
-    file: File,
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl Staged {
-    /// Takes up what is there, hashing it again; begins anew where there is nothing, or more than there may be.
-    fn open(path: PathBuf, size: u64) -> io::Result<Self> {
-        let Ok(mut read) = slots::open_plain(&path) else { return Self::fresh(path) };
-        if read.metadata()?.len() > size {
-            return Self::fresh(path);
-        }
-        let mut hashing = Hashing(Hasher::default());
-        let bytes = io::copy(&mut read, &mut hashing)?;
-        let file = OpenOptions::new().append(true).open(&path)?;
-        Ok(Self { path, file, hasher: hashing.0, bytes })
-    }
-
-    /// A new file: never one that somebody else has put there.
-    fn fresh(path: PathBuf) -> io::Result<Self> {
-        crate::disk::remove(&path)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Self { path, file, hasher: Hasher::default(), bytes: 0 })
-    }
-
-    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
-        self.file.write_all(chunk)?;
-        self.hasher.update(chunk);
-        self.bytes += chunk.len() as u64;
-        Ok(())
-    }
-}
-
-struct Hashing(Hasher);
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-async fn open_staged(path: PathBuf, size: u64) -> Result<Staged, Fault> {
-    on_own_thread(path.clone(), move || Staged::open(path, size)).await
-}
-
-async fn fresh(path: PathBuf) -> Result<Staged, Fault> {
-    on_own_thread(path.clone(), move || Staged::fresh(path)).await
 }
 
 async fn on_own_thread<T: Send + 'static>(
-    path: PathBuf,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    path: std::path::PathBuf,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Fault> {
     let done = tokio::task::spawn_blocking(work).await;
-    let done = done.unwrap_or_else(|_| Err(io::Error::other("the thread ended")));
+    let done = done.unwrap_or_else(|_| Err(std::io::Error::other("the thread ended")));
     done.map_err(|source| verify::on_disk(&SlotError::Disk { path, source }))
-}
-
-/// Hands chunks to a thread that writes and hashes; stops at the first byte too many.
-async fn receive<P: Fn(Progress)>(
-    blob: &mut Blob,
-    staged: Staged,
-    size: u64,
-    told: &mut Told<P>,
-) -> Result<Staged, Fault> {
-    let mut left = size - staged.bytes;
-    let path = staged.path.clone();
-    let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
-    let writer = tokio::task::spawn_blocking(move || write_all(staged, queue));
-    let received = loop {
-        let chunk = match blob.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(verify::unreachable(&error)),
-        };
-        let length = chunk.len() as u64;
-        if length > left {
-            let reason = format!("{} is longer than was signed", path.display());
-            break Err(Fault::new(FaultKind::Corrupt, "image.size", &reason));
-        }
-        left -= length;
-        told.add(length);
-        // The writer has ended by an error, which it returns below.
-        if chunks.send(chunk).await.is_err() {
-            break Ok(());
-        }
-    };
-    drop(chunks);
-    let written = writer.await.unwrap_or_else(|_| Err(io::Error::other("the thread ended")));
-    let staged = written.map_err(|source| verify::on_disk(&SlotError::Disk { path, source }))?;
-    received.map(|()| staged)
-}
-
-fn write_all(mut staged: Staged, mut queue: mpsc::Receiver<Bytes>) -> io::Result<Staged> {
-    while let Some(chunk) = queue.blocking_recv() {
-        staged.write(&chunk)?;
-    }
-    Ok(staged)
-}
-
-/// Syncs a blob that is complete; removes one that is not what was signed, so that it is fetched anew.
-async fn finish(staged: Staged, size: u64, digest: Digest) -> Result<(), Fault> {
-    if staged.bytes < size {
-        let reason =
-            format!("{} ended after {} of {size} bytes", staged.path.display(), staged.bytes);
-        let kind = FaultKind::Unreachable { spread_permille: verify::spread_permille() };
-        return Err(Fault::new(kind, "image.short", &reason));
-    }
-    let Staged { path, file, hasher, .. } = staged;
-    if hasher.finish() == digest {
-        return on_own_thread(path, move || file.sync_all()).await;
-    }
-    let removed = path.clone();
-    on_own_thread(path.clone(), move || crate::disk::remove(&removed)).await?;
-    let reason = format!("{} has another digest than was signed", path.display());
-    Err(Fault::new(FaultKind::Corrupt, "image.digest", &reason))
 }

@@ -37,6 +37,8 @@ pub struct Enrolment {
     pub device: DeviceId,
     /// Whether the device has an identity already, and gets another one: it was revoked, or offline for too long.
     pub is_replacement: bool,
+    /// The token to make the key on, as `pkcs11:token=…?module-path=…&pin-source=…`; a file of the store if not given.
+    pub key_on: Option<String>,
 }
 
 /// Why a device was not enrolled.
@@ -108,7 +110,7 @@ pub async fn enrol(store: &Path, enrolment: &Enrolment) -> Result<(), EnrolError
         Some(_) | None => (),
     }
     let promise = Promise::parse(&enrolment.token)?;
-    let key = Key::make(store)?;
+    let key = Key::make(store, enrolment.key_on.as_deref().unwrap_or_default())?;
     let response = ask(enrolment, promise, &key).await?;
     keep(store, enrolment.url.trim_end_matches('/'), promise, response, &key)
 }

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -35,7 +36,7 @@ pub(crate) struct Identity {
     /// `host:port` of the broker.
     pub(crate) mqtt: String,
     pub(crate) certificate_pem: String,
-    /// The file of the certificate's key, in the same directory. It is named here so that both change in one step.
+    /// The file of the certificate's key, in the same directory, or its name on a token. It is here so that both change in one step.
     #[serde(default = "first_key")]
     pub(crate) key: String,
     /// The authority behind the server's and the broker's certificates.
@@ -106,7 +107,6 @@ impl Identity {
         authorities: &[String],
         clock: &Clock,
     ) -> Result<Arc<ClientConfig>, IdentityError> {
-        let key = key::private(store, &self.key)?;
         let chain = certificates(&self.certificate_pem, store)?;
         let mut trusted = certificates(&self.ca_pem, store)?;
         for authority in authorities {
@@ -114,9 +114,12 @@ impl Identity {
         }
         let roots = roots(&trusted).map_err(IdentityError::Tls)?;
         let verifier = Verifier::new(roots, clock.clone()).map_err(IdentityError::Tls)?;
-        let config = ClientConfig::builder().dangerous();
-        let config = config.with_custom_certificate_verifier(verifier);
-        config.with_client_auth_cert(chain, key).map(Arc::new).map_err(IdentityError::Tls)
+        let config = ClientConfig::builder();
+        let key = key::for_tls(store, &self.key, config.crypto_provider())?;
+        let shown = CertifiedKey::new(chain, key);
+        shown.keys_match().map_err(IdentityError::Tls)?;
+        let config = config.dangerous().with_custom_certificate_verifier(verifier);
+        Ok(Arc::new(config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))))
     }
 
     /// The name that the server gives: `<tenant>:<device>`.

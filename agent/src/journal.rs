@@ -9,6 +9,7 @@ use sealift_protocol::codec::{self, CodecError};
 
 use crate::device::Entry;
 use crate::disk::{self, Secrecy};
+use crate::drill;
 use crate::limits::JOURNAL_BYTES_MAX;
 use crate::record;
 
@@ -69,10 +70,12 @@ impl Journal {
             return Err(JournalError::Write(error));
         }
         self.bytes += framed.len() as u64;
+        drill::pass("journal written");
         Ok(())
     }
 
     fn write(&mut self, framed: &[u8]) -> io::Result<()> {
+        drill::pass("journal is written");
         self.file.write_all(framed)?;
         self.file.sync_data()
     }

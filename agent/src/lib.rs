@@ -10,6 +10,7 @@
 pub mod claim;
 pub mod clock;
 pub mod config;
+pub mod drill;
 pub mod enrol;
 pub mod observe;
 pub mod serve;
@@ -17,7 +18,9 @@ pub mod simulate;
 pub mod status;
 pub mod supervisor;
 pub mod tuf;
+pub mod twin;
 pub mod untrusted;
+pub mod watchdog;
 pub mod worker;
 
 mod device;

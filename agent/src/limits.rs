@@ -47,5 +47,11 @@ pub(crate) const JOURNAL_BYTES_MAX: u64 = 1 << 20;
 /// Room that stays free besides an image: journal, spool, metadata and the system's own needs.
 pub(crate) const DISK_RESERVE_BYTES: u64 = 32 << 20;
 
+/// What a worker may write before it answers: caches of the inference library, compiled for this device.
+pub(crate) const SCRATCH_BYTES: u64 = 16 << 20;
+
+/// A disk that filled up while it was written to is looked at again after this: whoever filled it may be done.
+pub(crate) const DISK_FULL_PAUSE_MS: i64 = 10_000;
+
 /// No clock is right that shows a time before this version was made: 2026-11-01.
 pub(crate) const BUILT_AT: UnixMillis = UnixMillis(1_793_491_200_000);

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sealift_agent::claim::{self, Claim};
-use sealift_agent::clock::system_time;
 use sealift_agent::config::Config;
+use sealift_agent::drill;
 use sealift_agent::enrol::{self, Enrolment};
 use sealift_agent::simulate::Simulation;
 use sealift_agent::supervisor::{self, Setup};
+use sealift_agent::watchdog::Watchdog;
 use sealift_agent::{status, tuf, worker};
 use sealift_protocol::id::DeviceId;
 use tokio::signal::unix::{SignalKind, signal};
@@ -116,6 +117,9 @@ struct EnrolBy {
     /// Serial number of the device, for a claim
     #[arg(long, requires = "claim")]
     serial: Option<String>,
+    /// Token (TPM, HSM) to make the device's key on: `pkcs11:token=T?module-path=LIBRARY&pin-source=FILE`
+    #[arg(long, value_name = "URI")]
+    key_on: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -151,11 +155,12 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run { store, config } => {
             let config = Config::read(&store, config.as_deref())?;
             runtime()?.block_on(async {
-                let stop = stop_signal()?;
+                let (stop, watchdog) = (stop_signal()?, watchdog()?);
                 if claim::is_pending(&store) {
-                    claim::wait(&store, stop.clone()).await?;
+                    Watchdog::beside(watchdog.as_ref(), claim::wait(&store, stop.clone())).await?;
                 }
-                let setup = Setup { store, config, is_simulated: false, wall: system_time };
+                let setup =
+                    Setup { store, config, is_simulated: false, wall: drill::wall(), watchdog };
                 Ok(supervisor::run(setup, stop).await?)
             })
         }
@@ -183,12 +188,12 @@ fn enrol_device(
 ) -> anyhow::Result<()> {
     let runtime = runtime()?;
     if let Some(file) = by.claim {
-        let claim = Claim { file, device, serial: by.serial };
+        let claim = Claim { file, device, serial: by.serial, key_on: by.key_on };
         return runtime.block_on(async { Ok(claim::enrol(store, &claim, stop_signal()?).await?) });
     }
     let (url, token) = by.url.zip(by.token).context("neither a token nor a claim is given")?;
     let device = device.context("--device is needed with a token")?;
-    let enrolment = Enrolment { url, token, device, is_replacement };
+    let enrolment = Enrolment { url, token, device, is_replacement, key_on: by.key_on };
     Ok(runtime.block_on(enrol::enrol(store, &enrolment))?)
 }
 
@@ -200,6 +205,13 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start the runtime")
+}
+
+/// The service manager, if one has started the agent and wants to hear of it.
+fn watchdog() -> anyhow::Result<Option<Watchdog>> {
+    let socket = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
+    let opened = socket.map(|socket| Watchdog::open(&socket)).transpose();
+    opened.context("cannot reach the service manager at NOTIFY_SOCKET")
 }
 
 /// Cancelled by the first SIGTERM or SIGINT.

@@ -1,9 +1,13 @@
 //! The fleet server's HTTPS port for devices: metadata, images, directives. Everything that comes from it is checked elsewhere.
 
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, RANGE};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    IF_RANGE, RANGE,
+};
 use reqwest::{Client, Response, StatusCode};
 use rustls::ClientConfig;
 use sealift_protocol::api::Problem;
@@ -15,6 +19,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// A server that sends nothing for this long in the middle of an answer is out of reach.
 const READ_MAX: Duration = Duration::from_secs(30);
+
+/// A whole document is here in this time, however steadily its bytes drip: metadata of 100 KB at 40 kbit/s. All that a directive
+/// waits for are documents.
+const DOCUMENT_MAX: Duration = Duration::from_secs(20);
 
 /// Idle connections are closed after this time: most devices ask a few times an hour.
 const IDLE_MAX: Duration = Duration::from_secs(20);
@@ -37,7 +45,11 @@ pub(crate) enum OriginError {
     #[error("server answers {status} to {path}: {text}")]
     Status { status: u16, path: String, code: String, text: String },
     #[error("{path} is longer than {max_bytes} bytes")]
-    TooLarge { path: String, max_bytes: usize },
+    TooLarge { path: String, max_bytes: u64 },
+    #[error("{path} took longer than {} s", DOCUMENT_MAX.as_secs())]
+    Late { path: String },
+    #[error("{path} came from another place, or in another form, than was asked for")]
+    OtherPart { path: String },
 }
 
 impl OriginError {
@@ -45,7 +57,11 @@ impl OriginError {
     pub(crate) fn code(&self) -> Option<&str> {
         match self {
             Self::Status { code, .. } => Some(code),
-            Self::Setup(_) | Self::Unreachable(_) | Self::TooLarge { .. } => None,
+            Self::Setup(_)
+            | Self::Unreachable(_)
+            | Self::TooLarge { .. }
+            | Self::Late { .. }
+            | Self::OtherPart { .. } => None,
         }
     }
 }
@@ -83,8 +99,27 @@ impl Origin {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Another server, with the same TLS settings, now and later.
+    pub(crate) fn beside(&self, base: &str) -> Self {
+        let base = base.trim_end_matches('/').to_owned();
+        Self { client: Arc::clone(&self.client), base }
+    }
+
+    /// Where it is.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// A whole document of at most `max_bytes`; none where the server has none.
     pub(crate) async fn get(
+        &self,
+        path: &str,
+        max_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, OriginError> {
+        in_time(path, self.get_whole(path, max_bytes)).await
+    }
+
+    async fn get_whole(
         &self,
         path: &str,
         max_bytes: usize,
@@ -108,27 +143,103 @@ impl Origin {
             serde_json::to_vec(body).map_err(|error| OriginError::Setup(error.to_string()))?;
         let request = self.client().post(format!("{}{path}", self.base));
         let request = request.header(CONTENT_TYPE, "application/json").body(json);
-        let response = request.send().await?;
-        if response.status().is_success() {
-            return read(response, path, max_bytes).await;
-        }
-        Err(refusal(response, path).await)
+        in_time(path, async {
+            let response = request.send().await?;
+            if response.status().is_success() {
+                return read(response, path, max_bytes).await;
+            }
+            Err(refusal(response, path).await)
+        })
+        .await
     }
 
-    /// Begins to fetch a blob from byte `from` on. The answer says whether the server starts there or from the beginning.
-    pub(crate) async fn blob(&self, path: &str, from: u64) -> Result<Blob, OriginError> {
+    /// Begins to fetch a part of a blob. The answer says whether it starts there or at the beginning.
+    pub(crate) async fn blob(&self, part: &Part<'_>) -> Result<Blob, OriginError> {
+        let Part { path, range, size, etag } = part;
         let mut request = self.client().get(format!("{}{path}", self.base));
         request = request.header(ACCEPT_ENCODING, "identity");
-        if from > 0 {
-            request = request.header(RANGE, format!("bytes={from}-"));
+        let is_whole = *range == (0..*size);
+        if !is_whole {
+            // An open end where that is meant: fewer servers are confused by it.
+            let last = if range.end < *size { (range.end - 1).to_string() } else { String::new() };
+            request = request.header(RANGE, format!("bytes={}-{last}", range.start));
         }
-        let response = request.send().await?;
+        // RFC 9110, section 13.1.5: the part only if it is one of the same content, else the whole.
+        if let Some(etag) = etag.filter(|_| !is_whole) {
+            request = request.header(IF_RANGE, etag);
+        }
+        let response = in_time(path, async { Ok(request.send().await?) }).await?;
         match response.status() {
-            StatusCode::PARTIAL_CONTENT if from > 0 => Ok(Blob { response, starts_at: from }),
-            StatusCode::OK => Ok(Blob { response, starts_at: 0 }),
+            StatusCode::PARTIAL_CONTENT if !is_whole => part.begin(response),
+            StatusCode::OK => part.begin(response),
             _ => Err(refusal(response, path).await),
         }
     }
+}
+
+/// What is asked for of a blob.
+#[derive(Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) path: &'a str,
+    /// Bytes from the first to before the last.
+    pub(crate) range: Range<u64>,
+    /// Of the whole blob, as it was signed.
+    pub(crate) size: u64,
+    /// What the server called the content when it sent another part.
+    pub(crate) etag: Option<&'a str>,
+}
+
+impl Part<'_> {
+    /// Looks at the head of an answer. Rule (RFC 9110, section 15.3.7): a part says which one it is, and that must be the one that was
+    /// asked for.
+    fn begin(&self, response: Response) -> Result<Blob, OriginError> {
+        let headers = response.headers();
+        let other = || OriginError::OtherPart { path: self.path.to_owned() };
+        let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
+        let range = if is_part { self.range.clone() } else { 0..self.size };
+        if text(headers, &CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            return Err(other());
+        }
+        let place = text(headers, &CONTENT_RANGE).filter(|_| is_part);
+        if place.is_some_and(|place| content_range(place, self.size) != Some(range.clone())) {
+            return Err(other());
+        }
+        let declared = response.content_length();
+        let max_bytes = range.end - range.start;
+        if declared.is_some_and(|declared| declared > max_bytes) {
+            return Err(OriginError::TooLarge { path: self.path.to_owned(), max_bytes });
+        }
+        // A weak one says too little to go on with a part (RFC 9110, section 13.1.5).
+        let etag = text(headers, &ETAG).filter(|etag| etag.starts_with('"'));
+        let etag = etag.filter(|etag| etag.len() <= ETAG_BYTES_MAX).map(str::to_owned);
+        let is_declared = declared == Some(max_bytes);
+        Ok(Blob { response, range, is_declared, etag })
+    }
+}
+
+/// A digest in quotes, and some more.
+const ETAG_BYTES_MAX: usize = 200;
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// `bytes FIRST-LAST/SIZE`; none for another form or another size.
+fn content_range(text: &str, size: u64) -> Option<Range<u64>> {
+    let (place, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = place.split_once('-')?;
+    let is_size = total == "*" || total.parse() == Ok(size);
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    is_size.then_some(first..last.checked_add(1)?)
+}
+
+/// Gives up on a document that does not come to its end.
+async fn in_time<T>(
+    path: &str,
+    work: impl Future<Output = Result<T, OriginError>>,
+) -> Result<T, OriginError> {
+    let late = |_| Err(OriginError::Late { path: path.to_owned() });
+    tokio::time::timeout(DOCUMENT_MAX, work).await.unwrap_or_else(late)
 }
 
 fn client(base: &str, tls: Arc<ClientConfig>) -> Result<Client, OriginError> {
@@ -144,12 +255,15 @@ fn client(base: &str, tls: Arc<ClientConfig>) -> Result<Client, OriginError> {
         .map_err(|_| OriginError::Setup(base.to_owned()))
 }
 
-/// A blob on its way.
+/// A part of a blob, on its way.
 #[derive(Debug)]
 pub(crate) struct Blob {
     response: Response,
-    /// The first byte that comes.
-    pub(crate) starts_at: u64,
+    /// The bytes that come.
+    pub(crate) range: Range<u64>,
+    /// Whether the head promised exactly those, so that nothing comes after them.
+    pub(crate) is_declared: bool,
+    pub(crate) etag: Option<String>,
 }
 
 impl Blob {
@@ -167,6 +281,7 @@ async fn read(
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if bytes.len() + chunk.len() > max_bytes {
+            let max_bytes = max_bytes as u64;
             return Err(OriginError::TooLarge { path: path.to_owned(), max_bytes });
         }
         bytes.extend_from_slice(&chunk);
@@ -191,4 +306,19 @@ async fn refusal(response: Response, path: &str) -> OriginError {
     let text = detail.chars().take(REASON_CHARS_MAX).collect();
     let code = code.chars().take(CODE_CHARS_MAX).collect();
     OriginError::Status { status, path: path.to_owned(), code, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_says_which_one_it_is() {
+        assert_eq!(content_range("bytes 2-9/10", 10), Some(2..10));
+        assert_eq!(content_range("bytes 2-9/*", 10), Some(2..10));
+        assert_eq!(content_range("bytes 2-9/11", 10), None, "of another content");
+        assert_eq!(content_range("bytes 2-18446744073709551615/*", 10), None);
+        assert_eq!(content_range("items 2-9/10", 10), None);
+        assert_eq!(content_range("bytes */10", 10), None);
+    }
 }

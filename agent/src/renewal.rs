@@ -108,7 +108,7 @@ pub(crate) async fn renew(
     identity: &Identity,
     origin: &Origin,
 ) -> Result<Identity, RenewError> {
-    let key = Key::make(store)?;
+    let key = Key::make(store, &identity.key)?;
     let request = RenewRequest { csr_pem: key.request()? };
     let answer = origin.post("/renew", &request, RESPONSE_BYTES_MAX).await?;
     let answer: RenewResponse =

@@ -110,12 +110,13 @@ impl Simulation {
         if Identity::load(&store).is_err() {
             let Self { url, token, .. } = self.clone();
             let is_replacement = false;
-            let enrolment = Enrolment { url, token, device: device.clone(), is_replacement };
+            let enrolment =
+                Enrolment { url, token, device: device.clone(), is_replacement, key_on: None };
             let enrolled = enrol::enrol(&store, &enrolment).await;
             enrolled.map_err(|source| SimulateError::Enrol { device: device.clone(), source })?;
         }
         let config = Config { engine: EngineName::Fake, ..self.config };
-        let setup = Setup { store, config, is_simulated: true, wall: system_time };
+        let setup = Setup { store, config, is_simulated: true, wall: system_time, watchdog: None };
         let ran = supervisor::run(setup, stop).await;
         ran.map_err(|source| SimulateError::Agent { device, source })
     }

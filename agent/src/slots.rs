@@ -19,12 +19,15 @@ use sealift_protocol::limits::{MANIFEST_BYTES_MAX, SLOTS_MAX};
 use sealift_protocol::report::ImageRef;
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{self, Secrecy};
+use crate::disk::{self, Reserve, Secrecy};
 use crate::worker::SlotFiles;
 
 pub(crate) const INDEX_FILE: &str = "index.json";
 pub(crate) const MANIFEST_FILE: &str = "manifest.json";
 pub(crate) const CONFIG_FILE: &str = "config.json";
+
+/// POSIX `stat`: the unit of `st_blocks`.
+const BLOCK_BYTES: u64 = 512;
 
 /// A pointer is two versions and two digests.
 const POINTER_BYTES_MAX: u64 = 4 << 10;
@@ -106,7 +109,9 @@ impl Slots {
     pub(crate) fn present_bytes(&self, index: Digest) -> u64 {
         let dirs = [self.path(index), self.partial(index)];
         let files = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
-        files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+        let metadata = files.filter_map(|file| file.metadata().ok());
+        // What is missing in the middle takes no room yet.
+        metadata.map(|metadata| metadata.len().min(metadata.blocks() * BLOCK_BYTES)).sum()
     }
 
     /// Gives a staged image its final name; from here on it can be made live.
@@ -150,11 +155,11 @@ impl Slots {
     }
 
     /// Points a model at its live image, in one step.
-    pub(crate) fn point(&self, pointer: &Pointer) -> Result<(), SlotError> {
+    pub(crate) fn point(&self, pointer: &Pointer, reserve: &Reserve) -> Result<(), SlotError> {
         let path = self.pointer_path(&pointer.model);
         let bytes = serde_json::to_vec_pretty(pointer)
             .map_err(|_| SlotError::Form { path: path.clone() })?;
-        disk::replace(&path, &bytes, Secrecy::Private).map_err(at(&path))
+        reserve.spend(|| disk::replace(&path, &bytes, Secrecy::Private)).map_err(at(&path))
     }
 
     /// Removes a model's pointer.
@@ -179,10 +184,17 @@ impl Slots {
         self.active.join(format!("{}--{}.json", model.team(), model.name()))
     }
 
-    /// Removes every image that is not in `keep`, staged ones too.
+    /// Removes every image that is neither in `keep` nor named by a pointer, staged ones too.
     pub(crate) fn prune(&self, keep: &BTreeSet<Digest>) -> Result<(), SlotError> {
-        let kept: BTreeSet<_> =
-            keep.iter().flat_map(|&index| [self.path(index), self.partial(index)]).collect();
+        // What is live, and what it goes back to, stays whatever the caller believes.
+        let pointed = self.pointers()?.into_iter();
+        let pointed = pointed.flat_map(|pointer| [Some(pointer.active), pointer.previous]);
+        let pointed: Vec<_> = pointed.flatten().map(|image| image.index).collect();
+        let kept: BTreeSet<_> = keep
+            .iter()
+            .chain(&pointed)
+            .flat_map(|&index| [self.path(index), self.partial(index)])
+            .collect();
         for entry in fs::read_dir(&self.slots).map_err(at(&self.slots))? {
             let path = entry.map_err(at(&self.slots))?.path();
             if !kept.contains(&path) {
@@ -268,3 +280,6 @@ impl io::Write for Hashing<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod laws;

@@ -24,7 +24,7 @@ use rustls::ClientConfig;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
-use sealift_protocol::report::{Report, Trusted};
+use sealift_protocol::report::{ImageRef, Report, Trusted};
 use sealift_protocol::telemetry::Severity;
 use sealift_protocol::topic::{Broadcast, Down, Topic};
 use tokio::sync::{mpsc, watch};
@@ -35,6 +35,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Wall};
 use crate::config::Config;
 use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Ticket};
+use crate::disk::Reserve;
+use crate::download::Downloads;
+use crate::drill;
 use crate::health::Health;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError};
@@ -47,6 +50,7 @@ use crate::slots::{SlotError, Slots};
 use crate::spool::{Spool, SpoolError};
 use crate::trust::TrustError;
 use crate::verify::{Me, NotAccepted};
+use crate::watchdog::Watchdog;
 use revoked::Denied;
 
 /// Answers and messages that wait for the supervisor; whoever has more waits.
@@ -69,6 +73,8 @@ pub struct Setup {
     pub is_simulated: bool,
     /// What tells the time of day.
     pub wall: Wall,
+    /// Who restarts an agent that hangs; none if nobody does.
+    pub watchdog: Option<Watchdog>,
 }
 
 /// Why an agent does not run, or stopped.
@@ -140,6 +146,12 @@ enum Input {
         model: ModelName,
         ticket: Ticket,
         answer: Answer,
+    },
+    /// A source beside the server sent bytes that were not signed.
+    Lie {
+        model: ModelName,
+        image: ImageRef,
+        fault: Fault,
     },
     /// The deny list has changed; these images are on it.
     Denied(Arc<BTreeSet<Digest>>),
@@ -218,6 +230,8 @@ struct Supervisor {
     spool: Spool,
     switchboard: Switchboard,
     origin: Origin,
+    downloads: Downloads,
+    reserve: Reserve,
     endpoint: Option<String>,
     certificate: Identity,
     renewal: Schedule,
@@ -308,14 +322,18 @@ impl Supervisor {
                 events.extend(self.carry_out(effect)?);
             }
         }
-        if self.journal.is_long() {
-            self.journal.compact(&self.device.entries())?;
+        // Without room for a shorter one, the long journal does.
+        if self.journal.is_long()
+            && let Err(error) = self.journal.compact(&self.device.entries())
+        {
+            tracing::warn!(%error, "journal is not shortened");
         }
         Ok(())
     }
 
     /// Carries out one effect. What it brings about at once is returned.
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, SupervisorError> {
+        drill::pass("effect");
         match effect {
             Effect::Record(entry) => self.record(&entry)?,
             Effect::Cancel { model } => self.cancel(&model),
@@ -336,8 +354,7 @@ impl Supervisor {
         }
         let Err(error) = self.journal.append(entry) else { return Ok(()) };
         tracing::warn!(%error, "journal cannot be written, its reserve is given up");
-        let path = open::reserve_path(&self.setup.store);
-        crate::disk::remove(&path).map_err(|source| SupervisorError::Disk { path, source })?;
+        self.reserve.give_up();
         Ok(self.journal.append(entry)?)
     }
 
@@ -358,6 +375,7 @@ impl Supervisor {
                     return self.feed(event);
                 }
             }
+            Input::Lie { model, image, fault } => return self.alarm(model, image, &fault),
             Input::Denied(images) => {
                 self.denied.images = images;
                 return self.enforce();
@@ -380,7 +398,7 @@ impl Supervisor {
             LinkEvent::Disconnected => self.session = None,
             LinkEvent::Message { topic, payload } => match topic {
                 Topic::Down(_, _, Down::Directive) => self.on_message(payload.to_vec()),
-                Topic::Down(_, _, Down::Ack) => self.on_ack(&payload)?,
+                Topic::Down(_, _, Down::Ack) => self.on_ack(&payload),
                 // The deny list may have changed, and the directive with it.
                 Topic::Broadcast(_, Broadcast::Trust) => {
                     let spread_ms = i64::from(crate::verify::spread_permille()) * HINT_SPREAD;
@@ -405,7 +423,11 @@ impl Supervisor {
         if self.next_poll <= now {
             self.poll(now);
         }
-        self.observe(now)
+        self.observe(now)?;
+        if let Some(watchdog) = &self.setup.watchdog {
+            watchdog.alive();
+        }
+        Ok(())
     }
 
     /// Says once that the device's clock cannot be right: what is signed is then believed by its version alone.

@@ -2,6 +2,8 @@
 //!
 //! The rules are `protocol::tuf`'s; this file fetches what it needs, and keeps what it says, in the order in which it says so.
 
+pub(crate) mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::report::Trusted;
 use sealift_protocol::tuf::bundle::{InvalidBundle, Revocations, TrustBundle};
-use sealift_protocol::tuf::client::{Client, Persist, RoleNames, TARGETS_FOLDER, Want};
+use sealift_protocol::tuf::client::{Client, RoleNames, TARGETS_FOLDER, Want};
 use sealift_protocol::tuf::key::KeyId;
 use sealift_protocol::tuf::metadata::TargetFile;
 use sealift_protocol::tuf::{BUNDLE_PATH, REVOCATIONS_PATH, TufError};
@@ -36,6 +38,8 @@ pub(crate) struct Trust {
     client: Client,
     current: Option<Current>,
     denied: Denied,
+    /// Whether the client has taken what could not be written: its versions would be forgotten with it.
+    is_ahead_of_disk: bool,
 }
 
 /// What the last update ended with.
@@ -43,6 +47,8 @@ pub(crate) struct Trust {
 struct Current {
     bundle: TrustBundle,
     at: UnixMillis,
+    /// Why it was made of what was kept: the server gave nothing newer.
+    missed: Option<String>,
 }
 
 /// The newest deny list that was ever verified here. Whoever can keep the device from news, or let its metadata expire, must not win
@@ -94,19 +100,23 @@ impl TrustError {
 impl Trust {
     /// Opens what was kept in `dir`; its `root.json` came with enrolment.
     pub(crate) fn open(dir: &Path, origin: Origin) -> Result<Self, TrustError> {
+        files::recover(dir, Secrecy::Private).map_err(on_disk)?;
         let files = stored(dir)?;
         // It was written after its checks. One that is damaged denies nothing until the next update.
         let list = files.get(&format!("{TARGETS_FOLDER}{REVOCATIONS_PATH}"));
         let list = list.and_then(|bytes| Revocations::parse(bytes).ok());
         let denied = list.map(Denied::from).unwrap_or_default();
         let client = Client::open(files, RoleNames::Plain)?;
-        Ok(Self { dir: dir.to_owned(), origin, client, current: None, denied })
+        let (dir, current, is_ahead_of_disk) = (dir.to_owned(), None, false);
+        Ok(Self { dir, origin, client, current, denied, is_ahead_of_disk })
     }
 
     /// Brings everything up to date, unless that was done just now. Where the server is out of reach, what was kept counts for as
     /// long as it has not expired.
     pub(crate) async fn refresh(&mut self, now: UnixMillis) -> Result<(), TrustError> {
-        let is_fresh = |current: &Current| (0..FRESH_MS).contains(&now.since(current.at));
+        let is_fresh = |current: &Current| {
+            current.missed.is_none() && (0..FRESH_MS).contains(&now.since(current.at))
+        };
         if self.current.as_ref().is_some_and(is_fresh) {
             return Ok(());
         }
@@ -116,14 +126,19 @@ impl Trust {
     /// Brings everything up to date.
     pub(crate) async fn refresh_now(&mut self, now: UnixMillis) -> Result<(), TrustError> {
         self.current = None;
+        self.fall_back_to_disk()?;
         self.client.refresh(now);
-        match self.carry_out().await {
+        let missed = match self.carry_out().await {
             Err(TrustError::Origin(error)) if !matches!(error, OriginError::TooLarge { .. }) => {
                 tracing::debug!(%error, "metadata cannot be fetched, those that were kept count");
                 self.client.resume(now)?;
+                Some(error.to_string())
             }
-            done => done?,
-        }
+            done => {
+                done?;
+                None
+            }
+        };
         let bundle = TrustBundle::parse(&self.file(BUNDLE_PATH).await?)
             .map_err(|source| TrustError::Bundle { file: BUNDLE_PATH, source })?;
         let revocations = Revocations::parse(&self.file(REVOCATIONS_PATH).await?)
@@ -132,7 +147,7 @@ impl Trust {
             tracing::info!(images = revocations.images.len(), "deny list changed");
         }
         self.denied.take(revocations);
-        self.current = Some(Current { bundle, at: now });
+        self.current = Some(Current { bundle, at: now, missed });
         Ok(())
     }
 
@@ -146,8 +161,18 @@ impl Trust {
     /// What the publisher has signed for a target.
     pub(crate) async fn target(&mut self, path: &str) -> Result<TargetFile, TrustError> {
         self.client.want(Want::Entry(path.to_owned()));
-        self.carry_out().await?;
-        Ok(self.client.target(path)?.clone())
+        match self.carry_out().await.and_then(|()| Ok(self.client.target(path)?.clone())) {
+            // Whoever keeps the device from news must not make it refuse them for good: what is not known yet is asked for again.
+            Err(TrustError::Tuf(TufError::NoTarget { .. })) if self.missed().is_some() => {
+                let reason = self.missed().unwrap_or_default().to_owned();
+                Err(TrustError::Origin(OriginError::Unreachable(reason)))
+            }
+            found => found,
+        }
+    }
+
+    fn missed(&self) -> Option<&str> {
+        self.current.as_ref()?.missed.as_deref()
     }
 
     /// The keys that may sign directives and are not revoked, by their COSE key id. Before the first update there are none.
@@ -195,29 +220,28 @@ impl Trust {
     async fn carry_out(&mut self) -> Result<(), TrustError> {
         while let Some(need) = self.client.need()? {
             let answer = self.origin.get(&format!("/tuf/{}", need.file), need.max_bytes).await?;
-            for change in self.client.on(answer)? {
-                self.persist(change)?;
-            }
+            let changes = self.client.on(answer)?;
+            let written = files::change(&self.dir, changes, Secrecy::Private);
+            self.is_ahead_of_disk = written.is_err();
+            written.map_err(on_disk)?;
         }
         Ok(())
     }
 
-    fn persist(&self, change: Persist) -> Result<(), TrustError> {
-        let (path, done) = match change {
-            Persist::Write { name, bytes } => {
-                let path = self.dir.join(name);
-                let dir = path.parent().map_or(Ok(()), disk::private_dir);
-                let done = dir.and_then(|()| disk::replace(&path, &bytes, Secrecy::Private));
-                (path, done)
-            }
-            Persist::Remove { name } => {
-                let path = self.dir.join(name);
-                let done = disk::remove(&path);
-                (path, done)
-            }
-        };
-        done.map_err(|source| TrustError::Disk { path, source })
+    /// trust.md, 14: nothing is followed that rests on metadata which a restart would not find. What could not be written is fetched
+    /// and written again.
+    fn fall_back_to_disk(&mut self) -> Result<(), TrustError> {
+        if self.is_ahead_of_disk {
+            files::recover(&self.dir, Secrecy::Private).map_err(on_disk)?;
+            self.client = Client::open(stored(&self.dir)?, RoleNames::Plain)?;
+            self.is_ahead_of_disk = false;
+        }
+        Ok(())
     }
+}
+
+fn on_disk((path, source): files::Refused) -> TrustError {
+    TrustError::Disk { path, source }
 }
 
 impl Denied {
@@ -247,7 +271,6 @@ pub(crate) fn authorities(dir: &Path) -> Vec<String> {
 
 /// All files that were kept, by the names under which they were given out.
 fn stored(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, TrustError> {
-    let on_disk = |(path, source)| TrustError::Disk { path, source };
     let mut files = kept_metadata(dir).map_err(on_disk)?;
     for target in [BUNDLE_PATH, REVOCATIONS_PATH] {
         let path = dir.join(TARGETS_FOLDER).join(target);
@@ -260,7 +283,7 @@ fn stored(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, TrustError> {
 }
 
 /// The metadata that were kept in `dir`, by name. An error comes with the path that it is about.
-pub(crate) fn kept_metadata(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, (PathBuf, io::Error)> {
+pub(crate) fn kept_metadata(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, files::Refused> {
     let mut files = BTreeMap::new();
     let entries = std::fs::read_dir(dir).map_err(|source| (dir.to_owned(), source))?;
     for entry in entries.flatten() {

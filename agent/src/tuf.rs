@@ -17,7 +17,7 @@ use sealift_protocol::tuf::{Role, TARGET_FILE_BYTES_MAX, TufError};
 
 use crate::clock::Clock;
 use crate::disk::{self, Secrecy};
-use crate::trust;
+use crate::trust::{self, files};
 
 /// One file, from the connection to its last byte: a repository that sends a byte a minute ends an update instead of holding it.
 const FETCH_MAX: Duration = Duration::from_mins(1);
@@ -213,9 +213,8 @@ impl<'a> Update<'a> {
     async fn fetch_all(&mut self) -> Result<(), CommandError> {
         while let Some(need) = self.client.need()? {
             let answer = self.fetch(&need).await?;
-            for change in self.client.on(answer)? {
-                self.persist(change)?;
-            }
+            let changes = self.client.on(answer)?;
+            self.persist(changes)?;
         }
         Ok(())
     }
@@ -237,19 +236,14 @@ impl<'a> Update<'a> {
         }
     }
 
-    fn persist(&self, change: Persist) -> Result<(), CommandError> {
-        let path = match (change.name().strip_prefix(TARGETS_FOLDER), self.target) {
-            (Some(name), Some(target)) => target.dir.join(name),
-            _ => self.metadata_dir.join(change.name()),
-        };
-        let done = match change {
-            Persist::Write { bytes, .. } => {
-                let dir = path.parent().map_or(Ok(()), disk::private_dir);
-                dir.and_then(|()| disk::replace(&path, &bytes, Secrecy::Public))
-            }
-            Persist::Remove { .. } => disk::remove(&path),
-        };
-        done.map_err(at(&path))
+    fn persist(&self, mut changes: Vec<Persist>) -> Result<(), CommandError> {
+        let mut dir = self.metadata_dir;
+        if let (Some(target), [Persist::Write { name, .. }]) = (self.target, &mut changes[..])
+            && let Some(path) = name.strip_prefix(TARGETS_FOLDER)
+        {
+            (dir, *name) = (target.dir, path.to_owned());
+        }
+        files::change(dir, changes, Secrecy::Public).map_err(refused)
     }
 }
 
@@ -267,5 +261,10 @@ async fn read(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, reqwe
 }
 
 fn metadata(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, CommandError> {
-    trust::kept_metadata(dir).map_err(|(path, source)| CommandError::Disk { path, source })
+    files::recover(dir, Secrecy::Public).map_err(refused)?;
+    trust::kept_metadata(dir).map_err(refused)
+}
+
+fn refused((path, source): files::Refused) -> CommandError {
+    CommandError::Disk { path, source }
 }

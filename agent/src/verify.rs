@@ -24,7 +24,7 @@ use sealift_protocol::tuf::metadata::TargetFile;
 use crate::clock::Reading;
 use crate::device::{Fault, FaultKind};
 use crate::disk::{self, Secrecy};
-use crate::limits::DISK_RESERVE_BYTES;
+use crate::limits::{DISK_FULL_PAUSE_MS, DISK_RESERVE_BYTES, SCRATCH_BYTES};
 use crate::origin::{Origin, OriginError};
 use crate::slots::{self, CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, SlotError, Slots};
 use crate::trust::Trust;
@@ -199,10 +199,12 @@ fn choose<'a>(index: &'a ModelIndex, me: &Me) -> Result<&'a Variant, Fault> {
     best.min_by_key(|(rank, _)| *rank).map(|(_, variant)| variant).ok_or_else(|| {
         let Facts { os, architecture, memory_mb, .. } = &me.facts;
         let names: Vec<_> = me.accelerators.iter().map(|each| each.as_str()).collect();
+        let needed = index.variants().iter().map(|variant| variant.min_memory_mb).min();
         let reason = format!(
-            "none of {} variants is for {os}/{architecture} with {memory_mb} MiB and {}",
+            "none of {} variants is for {os}/{architecture} with {memory_mb} MiB and {}; the smallest needs {} MiB",
             index.variants().len(),
-            names.join(", ")
+            names.join(", "),
+            needed.unwrap_or_default()
         );
         Fault::new(FaultKind::NotApplicable, "image.no-variant", &reason)
     })
@@ -231,7 +233,7 @@ fn check_config(
 fn check_room(slots: &Slots, index: Digest, manifest: &ImageManifest) -> Result<(), Fault> {
     let free_bytes = slots.free_bytes().map_err(|error| on_disk(&error))?;
     let missing_bytes = manifest.size_bytes().saturating_sub(slots.present_bytes(index));
-    let needed_bytes = missing_bytes.saturating_add(DISK_RESERVE_BYTES);
+    let needed_bytes = missing_bytes.saturating_add(SCRATCH_BYTES + DISK_RESERVE_BYTES);
     if needed_bytes <= free_bytes {
         return Ok(());
     }
@@ -365,10 +367,13 @@ pub(crate) fn on_disk(error: &SlotError) -> Fault {
         }
         SlotError::Disk { source, .. } => {
             let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
+            if full.contains(&source.kind()) {
+                // There was room when it began. The next check says how much is missing, if still some is.
+                let kind = FaultKind::Later { pause_ms: DISK_FULL_PAUSE_MS };
+                return Fault::new(kind, "image.disk-full", &reason);
+            }
             // A disk that fails otherwise is no better in a second.
-            let is_full = full.contains(&source.kind());
-            let kind = if is_full { FaultKind::NoRoom } else { FaultKind::Failed };
-            Fault::new(kind, "image.disk", &reason)
+            Fault::new(FaultKind::Failed, "image.disk", &reason)
         }
     }
 }
@@ -378,7 +383,11 @@ pub(crate) fn unreachable(error: &OriginError) -> Fault {
     let reason = error.to_string();
     match error {
         OriginError::TooLarge { .. } => Fault::new(FaultKind::Corrupt, "image.size", &reason),
-        OriginError::Setup(_) | OriginError::Unreachable(_) | OriginError::Status { .. } => {
+        OriginError::Setup(_)
+        | OriginError::Unreachable(_)
+        | OriginError::Late { .. }
+        | OriginError::OtherPart { .. }
+        | OriginError::Status { .. } => {
             let kind = FaultKind::Unreachable { spread_permille: spread_permille() };
             Fault::new(kind, "image.unreachable", &reason)
         }

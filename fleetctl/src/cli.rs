@@ -211,17 +211,6 @@ pub(crate) enum Model {
         #[arg(long, default_value_t = 90)]
         expires_days: u32,
     },
-    /// Puts a version on the deny list: devices take it no more, and what they do where it runs is in its policy.
-    Revoke {
-        /// `team/name@version`.
-        #[arg(value_parser = model_version)]
-        version: (ModelName, Version),
-        /// Why; kept in the audit log.
-        #[arg(long)]
-        reason: String,
-        #[command(flatten)]
-        holding: Holding,
-    },
     /// Checks a version as a device would: signatures, then every byte.
     Verify {
         /// `team/name@version`.

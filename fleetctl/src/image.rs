@@ -9,15 +9,18 @@ use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, Version};
 use sealift_protocol::image::{
-    Accelerator, Descriptor, ForeignFormat, Golden, GoldenCase, HEAD_BYTES, ImageManifest,
-    IoContract, Layer, LayerKind, ModelConfig, ModelDescriptor, ModelIndex, Platform, Policy,
-    Tolerance, Variant, foreign_format, media_type,
+    Accelerator, ChunkList, Descriptor, ForeignFormat, Golden, GoldenCase, HEAD_BYTES,
+    ImageManifest, IoContract, Layer, LayerKind, ModelConfig, ModelDescriptor, ModelIndex,
+    Platform, Policy, Tolerance, Variant, annotation, foreign_format, media_type,
 };
 use sealift_protocol::tensor::{Datatype, Tensor};
 use serde::Deserialize;
 
 use crate::baseline;
 use crate::failure::{Exit, Failure};
+
+/// From here on a layer's chunks are signed, too: fetching a smaller one again costs little.
+const CHUNKED_BYTES_MIN: u64 = 8 << 20;
 
 /// The file that describes a model's directory.
 const MODEL_FILE: &str = "model.toml";
@@ -141,7 +144,11 @@ struct File {
 
 impl File {
     fn layer(&self) -> Layer {
-        let blob = Descriptor::of(self.kind.media_type(), &self.bytes);
+        let mut blob = Descriptor::of(self.kind.media_type(), &self.bytes);
+        if blob.size >= CHUNKED_BYTES_MIN {
+            let chunks = ChunkList::of(&self.bytes).write();
+            blob.annotations.insert(annotation::CHUNKS.to_owned(), chunks);
+        }
         Layer { kind: self.kind, name: self.name.to_owned(), blob }
     }
 }

@@ -10,12 +10,14 @@
 //! Parsing takes only bytes whose digest has been checked. Everything not allowed is refused: foreign media types, foreign URLs, weak
 //! digests, names that are paths, repeated layers.
 
+mod chunks;
 mod contract;
 mod foreign;
 mod golden;
 mod manifest;
 mod policy;
 
+pub use chunks::{CHUNK_BYTES, ChunkList};
 pub use contract::{ContractError, Feature, IoContract, Role, TensorSpec};
 pub use foreign::{ForeignFormat, HEAD_BYTES, foreign_format};
 pub use golden::{Golden, GoldenCase, GoldenMismatch, Tolerance};
@@ -57,6 +59,8 @@ pub mod annotation {
     pub const TITLE: &str = "org.opencontainers.image.title";
     /// Path of a layer within the model, by the CNCF model specification.
     pub const FILEPATH: &str = "org.cncf.model.filepath";
+    /// Digests of a layer's chunks.
+    pub const CHUNKS: &str = "dev.sealift.chunks";
     /// Which accelerator a variant is for.
     pub const ACCELERATOR: &str = "dev.sealift.accelerator";
     /// Number format of a variant's weights.

@@ -9,6 +9,8 @@ pub mod merkle;
 pub mod tensor;
 pub mod image;
 pub mod tuf;
+#[cfg(feature = "pkcs11")]
+pub mod token;
 pub mod directive;
 pub mod report;
 pub mod telemetry;

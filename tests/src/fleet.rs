@@ -5,5 +5,5 @@ mod device;
 mod server;
 
 pub use api::Api;
-pub use device::{Caller, Device, DeviceOptions, Simulated};
+pub use device::{Caller, Device, DeviceOptions, Keeping, Simulated, WayIn};
 pub use server::{Options, Server, Store};

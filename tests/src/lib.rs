@@ -5,12 +5,15 @@
 
 pub mod digits;
 pub mod fleet;
+mod https;
 pub mod keys;
 pub mod mosquitto;
 pub mod needs;
 pub mod oidc;
+pub mod origin;
 pub mod process;
 pub mod story;
 pub mod thief;
+pub mod token;
 pub mod wait;
 pub mod wire;

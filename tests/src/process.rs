@@ -134,6 +134,12 @@ impl Process {
         Ok(())
     }
 
+    /// Gives its next start these variables besides those of this process.
+    pub fn change_environment(&mut self, environment: &[(&str, &str)]) {
+        let owned = |&(key, value): &(&str, &str)| (key.to_owned(), value.to_owned());
+        self.environment = environment.iter().map(owned).collect();
+    }
+
     /// Ends it at once, as a power cut would.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;

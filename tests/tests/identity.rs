@@ -1,21 +1,23 @@
 //! Devices' identities with real processes: certificates that are renewed, devices that wait to be approved, and those that are refused.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, SerialNumber,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    SignatureAlgorithm,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use sealift_protocol::api::{DeviceState, DeviceView};
 use sealift_protocol::id::DeviceId;
-use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
+use sealift_tests::fleet::{Device, DeviceOptions, Keeping, Options, Server};
 use sealift_tests::process::Process;
 use sealift_tests::story::SOON;
+use sealift_tests::token::Token;
 use sealift_tests::wait::{Look, until};
 use serde_json::Value;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -44,6 +46,19 @@ fn identity(device: &Device) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&fs::read(device.store.join("identity.json"))?)?)
 }
 
+/// The public key of a certificate, for another one.
+struct SameKey<'a>(&'a X509Certificate<'a>);
+
+impl PublicKeyData for SameKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0.public_key().subject_public_key.data
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
 /// Gives the device, which does not run, its own certificate with another validity, in days from now.
 fn age(server: &Server, device: &Device, from: i64, until: i64) -> anyhow::Result<Value> {
     let keys = server.data().join("keys");
@@ -52,7 +67,7 @@ fn age(server: &Server, device: &Device, from: i64, until: i64) -> anyhow::Resul
     let issuer = Issuer::from_ca_cert_der(&ca, ca_key)?;
     let mut identity = identity(device)?;
     let text = |name: &str| identity[name].as_str().context("a text").map(str::to_owned);
-    let (pem, key) = (text("certificate_pem")?, text("key")?);
+    let pem = text("certificate_pem")?;
     let der = CertificateDer::from_pem_slice(pem.as_bytes())?;
     let (_, present) = X509Certificate::from_der(&der)?;
     let mut params = CertificateParams::default();
@@ -69,8 +84,7 @@ fn age(server: &Server, device: &Device, from: i64, until: i64) -> anyhow::Resul
         rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds)
     };
     (params.not_before, params.not_after) = (moment(from), moment(until));
-    let key = KeyPair::from_pem(&fs::read_to_string(device.store.join(key))?)?;
-    let aged = params.signed_by(&key, &issuer)?.pem();
+    let aged = params.signed_by(&SameKey(&present), &issuer)?.pem();
     identity["certificate_pem"] = format!("{aged}\n{}", text("ca_pem")?).into();
     fs::write(device.store.join("identity.json"), identity.to_string())?;
     Ok(identity)
@@ -125,6 +139,41 @@ async fn identity_is_renewed_in_its_last_third_and_again_after_a_kill() -> anyho
     online(&server, &device.id).await?;
     ensure!(identity(&device)?["key"] == after["key"], "renewed again without need");
     Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs softhsm2-util"]
+async fn identity_on_a_token_is_used_and_renewed_there() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = Server::start(directory.path(), &Options::default()).await?;
+    let token = Token::make(directory.path())?;
+    let (name, (variable, config)) = (token.for_devices(directory.path())?, token.environment());
+    let options = DeviceOptions { labels: Vec::new(), onnxruntime: None, extra: String::new() };
+    let environment = [(variable, config.as_str())];
+    let keeping = Keeping { key_on: Some(&name), environment: &environment };
+    let mut device =
+        Device::start_with(&server, directory.path(), "cam-1", &options, &keeping).await?;
+    online(&server, &device.id).await?;
+    let mut files = fs::read_dir(&device.store)?.map(|file| Ok(file?.path()));
+    let in_file = files.find(|path: &anyhow::Result<PathBuf>| {
+        path.as_ref().is_ok_and(|path| path.extension().is_some_and(|it| it == "pem"))
+    });
+    ensure!(in_file.is_none(), "a private key is in a file: {in_file:?}");
+    ensure!(token.objects()? == 2, "{} objects", token.objects()?);
+
+    device.process.kill()?;
+    let before = age(&server, &device, -70, 20)?;
+    device.process.restart()?;
+    device.ready().await?;
+
+    renewed(&server, &device, &before).await?;
+    let key = identity(&device)?["key"].as_str().context("a key")?.to_owned();
+    ensure!(key.starts_with("pkcs11:token=story;object=sealift-"), "{key}");
+    until("the old key is destroyed", SOON, || async {
+        let objects = token.objects()?;
+        Ok(if objects == 2 { Look::Done(()) } else { Look::NotYet(format!("{objects} objects")) })
+    })
+    .await
 }
 
 #[tokio::test]

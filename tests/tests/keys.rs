@@ -1,7 +1,7 @@
 //! Keys come and go while the fleet works: ceremonies with files on a stick, publishers, a token that signs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
@@ -11,10 +11,10 @@ use sealift_protocol::tuf::Role;
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::repository::TargetsDraft;
 use sealift_tests::digits::{MODEL, directory as model_directory};
-use sealift_tests::fleet::Server;
 use sealift_tests::keys::{Made, PASSPHRASE, device, holder, keys, make_key, server, text};
 use sealift_tests::process::run_to_end;
 use sealift_tests::story::{self, SOON, answers_with};
+use sealift_tests::token::Token;
 use sealift_tests::wait::{Look, until};
 use serde_json::Value;
 
@@ -339,78 +339,10 @@ async fn a_token_signs_and_its_key_never_leaves_it() -> anyhow::Result<()> {
     server.ctl(&["model", "push", &text(&model_directory("v2"))])?;
     let version = format!("{MODEL}@2");
     token.ctl(&server, &["model", "sign", &version, "--key", uri], "4711")?;
-    let revoke = ["model", "revoke", &version, "--reason", "backdoor", "--key", on_call];
+    story::roll_out(&server, "2").await?;
+    answers_with(&device, "2").await?;
+    let revoke = ["revoke", "image", &version, "--reason", "backdoor", "--key", on_call];
     token.ctl(&server, &revoke, "4711")?;
-    story::begin(&server, "2")?;
     story::security_event(&server.api()?, &device.id, "image.revoked").await?;
     answers_with(&device, "1").await
-}
-
-/// A token in software, in a directory of its own.
-struct Token {
-    config: PathBuf,
-    module: PathBuf,
-    tool: String,
-}
-
-impl Token {
-    fn make(directory: &Path) -> anyhow::Result<Self> {
-        let tool = sealift_tests::needs::variable("SEALIFT_SOFTHSM")?;
-        let (tokens, config) = (directory.join("tokens"), directory.join("softhsm2.conf"));
-        fs::create_dir_all(&tokens)?;
-        fs::write(&config, format!("directories.tokendir = {}\n", tokens.display()))?;
-        let module = [
-            "/usr/lib/softhsm",
-            "/usr/lib/x86_64-linux-gnu/softhsm",
-            "/usr/lib/aarch64-linux-gnu/softhsm",
-        ]
-        .map(|folder| Path::new(folder).join("libsofthsm2.so"));
-        let module = module.into_iter().find(|path| path.exists()).context("no libsofthsm2.so")?;
-        let token = Self { config, module, tool };
-        token.tool(&[
-            "--init-token",
-            "--free",
-            "--label",
-            "story",
-            "--so-pin",
-            "4712",
-            "--pin",
-            "4711",
-        ])?;
-        Ok(token)
-    }
-
-    fn import(&self, key: &str, label: &str, id: &str) -> anyhow::Result<()> {
-        self.tool(&[
-            "--import", key, "--token", "story", "--label", label, "--id", id, "--pin", "4711",
-        ])
-    }
-
-    fn tool(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let mut command = std::process::Command::new(&self.tool);
-        let output = command.args(arguments).env("SOFTHSM2_CONF", &self.config).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    }
-
-    fn ctl(&self, server: &Server, arguments: &[&str], pin: &str) -> anyhow::Result<()> {
-        let (status, _, stderr) = self.ctl_to_end(server, arguments, pin)?;
-        ensure!(status.success(), "fleetctl {}: {stderr}", arguments.join(" "));
-        Ok(())
-    }
-
-    fn ctl_to_end(
-        &self,
-        server: &Server,
-        arguments: &[&str],
-        pin: &str,
-    ) -> anyhow::Result<(std::process::ExitStatus, String, String)> {
-        let (config, module) = (text(&self.config), text(&self.module));
-        let more = [
-            ("SOFTHSM2_CONF", config.as_str()),
-            ("SEALIFT_PKCS11_MODULE", &module),
-            ("SEALIFT_PIN", pin),
-        ];
-        server.ctl_with(arguments, &more)
-    }
 }

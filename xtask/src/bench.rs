@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: what the agent needs, measured on this machine beside something that everybody knows.
 
 mod agent;
+mod fleet;
 mod machine;
+mod swap;
 
 use std::process::Command;
 
@@ -20,6 +22,10 @@ pub(crate) struct Arguments {
 enum Subject {
     /// Memory, start time and size of the idle agent, beside a Python interpreter that has loaded ONNX Runtime.
     Agent(agent::Arguments),
+    /// Connections, memory, rollout, rollback and reconnection of many simulated devices on one server.
+    Fleet(fleet::Arguments),
+    /// Requests under load while the model is changed again and again: failed, stale, late.
+    Swap(swap::Arguments),
 }
 
 /// Measures what is asked.
@@ -29,6 +35,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     match &arguments.subject {
         Subject::Agent(arguments) => agent::run(arguments),
+        Subject::Fleet(arguments) => fleet::run(arguments),
+        Subject::Swap(arguments) => swap::run(arguments),
     }
 }
 

@@ -243,6 +243,6 @@ impl Run<'_> {
 fn lint() -> Command {
     let mut cargo = workspace::cargo();
     cargo.args(["clippy", "--locked", "--workspace", "--all-targets"]);
-    cargo.args(["--features", "fleetctl/pkcs11", "--", "--deny", "warnings"]);
+    cargo.args(["--features", "fleetctl/pkcs11,sealift-agent/pkcs11", "--", "--deny", "warnings"]);
     cargo
 }

@@ -38,7 +38,13 @@ enum Beat {
     Wait {
         millis: i64,
     },
+    /// All goes well until the probation is over.
+    Prove,
     Restart,
+    /// The power goes when so many more effects have been carried out.
+    PowerLoss {
+        effects: usize,
+    },
     /// A power loss in the middle of writing: the last entries are not there.
     TornRestart {
         lost: usize,
@@ -65,7 +71,9 @@ fn beats() -> impl Strategy<Value = Beat> {
         1 => (0_u8..2, 0_u64..60).prop_map(|(which, errors)| Beat::Count { which, errors }),
         4 => prop_oneof![0_i64..5_000, 0_i64..100_000, 0_i64..4_000_000]
             .prop_map(|millis| Beat::Wait { millis }),
+        2 => Just(Beat::Prove),
         1 => Just(Beat::Restart),
+        1 => (0_usize..6).prop_map(|effects| Beat::PowerLoss { effects }),
         1 => (0_usize..4).prop_map(|lost| Beat::TornRestart { lost }),
     ]
 }
@@ -117,7 +125,12 @@ impl Story {
             }),
             Beat::Served => self.serve(),
             Beat::Wait { millis } => self.world.wait(*millis),
+            Beat::Prove => {
+                self.world.obey_all();
+                self.world.wait(i64::from(PROBATION_S) * 1_000);
+            }
             Beat::Restart => self.world.restart(),
+            Beat::PowerLoss { effects } => self.world.power = Some(*effects),
             Beat::TornRestart { lost } => {
                 let whole = self.world.journal.len().saturating_sub(*lost);
                 self.world.journal.truncate(whole);
@@ -165,6 +178,7 @@ proptest! {
     ) {
         let mut played = Story::new();
         played.play_all(&story);
+        played.world.power = None;
         played.play(&Beat::Directive { rise: 1, versions: last });
         played.leave_in_peace();
 
@@ -210,12 +224,43 @@ proptest! {
         }
     }
 
+    /// trust.md, 14: whatever is served, or could be gone back to, is at or above the epoch of every image that was kept, through every
+    /// crash; and neither that floor nor the generation ever falls.
+    #[test]
+    fn nothing_below_the_floor_comes_back(story in prop::collection::vec(beats(), 0..200)) {
+        let mut played = Story::new();
+        played.world.epoch_of = |desired| Epoch(desired.version.as_str().parse().unwrap());
+        let epoch = |image: &ImageRef| Epoch(image.version.as_str().parse().unwrap());
+        let (mut floors, mut generation) = (BTreeMap::new(), Generation::default());
+        for beat in &story {
+            // What a torn journal forgets was never acted on.
+            let is_torn = matches!(beat, Beat::TornRestart { .. });
+            played.play(if is_torn { &Beat::Restart } else { beat });
+
+            let device = &played.world.device;
+            prop_assert!(device.generation >= generation);
+            generation = device.generation;
+            for (model, slot) in &device.slots {
+                let floor = device.floor(model);
+                prop_assert!(floors.insert(model.clone(), floor) <= Some(floor));
+                let at_hand = slot.previous().map(phase::Previous::image).into_iter();
+                for image in at_hand.chain(slot.serving().cloned()) {
+                    prop_assert!(epoch(&image) >= floor, "{image:?} below {floor:?}: {slot:?}");
+                }
+                if let phase::Phase::Trial { stage: phase::Stage::Watch, live, .. } = &slot.phase {
+                    prop_assert!(floor >= epoch(live.image()), "kept without its floor: {slot:?}");
+                }
+            }
+        }
+    }
+
     /// After a tick no deadline lies in the past: every phase ends by itself, or is tried again.
     #[test]
     fn no_phase_outlives_its_deadline(story in prop::collection::vec(beats(), 0..150)) {
         let mut played = Story::new();
         for beat in &story {
             played.play(beat);
+            played.world.power = None;
             played.world.feed(Event::Tick);
             for slot in played.world.device.slots.values() {
                 let deadline = slot.deadline();

@@ -2,7 +2,7 @@
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Trial};
-use sealift_protocol::id::{Epoch, Generation, RolloutId, UnixMillis};
+use sealift_protocol::id::{Epoch, Generation, RolloutId, UnixMillis, Version};
 use sealift_protocol::limits::REASON_CHARS_MAX;
 use sealift_protocol::report::{ImageRef, OutcomeKind, Progress};
 use serde::{Deserialize, Serialize};
@@ -24,11 +24,36 @@ pub(crate) enum Standing {
     OnTrial,
 }
 
+/// An image that is still on disk and can be gone back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Previous {
+    version: Version,
+    index: Digest,
+    /// The security epoch that the publisher signed. Earlier agents did not note it: such an image counts as the oldest.
+    #[serde(default)]
+    pub(crate) epoch: Epoch,
+}
+
+impl Previous {
+    pub(crate) fn new(image: ImageRef, epoch: Epoch) -> Self {
+        let ImageRef { version, index } = image;
+        Self { version, index, epoch }
+    }
+
+    pub(crate) const fn index(&self) -> Digest {
+        self.index
+    }
+
+    pub(crate) fn image(&self) -> ImageRef {
+        ImageRef { version: self.version.clone(), index: self.index }
+    }
+}
+
 /// What a slot serves, and what it can go back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Live {
     pub(crate) mandate: Mandate,
-    pub(crate) previous: Option<ImageRef>,
+    pub(crate) previous: Option<Previous>,
     pub(crate) standing: Standing,
     /// The security epoch that the publisher signed.
     pub(crate) epoch: Epoch,
@@ -41,20 +66,25 @@ impl Live {
         &self.mandate.image
     }
 
+    /// The same image as one that can be gone back to.
+    pub(crate) fn as_previous(&self) -> Previous {
+        Previous::new(self.image().clone(), self.epoch)
+    }
+
     /// Whether it is this image, and has proved itself before.
     pub(crate) fn has_kept(&self, image: &ImageRef) -> bool {
         self.standing == Standing::Kept && self.image().index == image.index
     }
 
     /// What to go back to from `next`: the newest image that has proved itself, never `next`.
-    pub(crate) fn fallback_from(&self, next: &ImageRef) -> Option<ImageRef> {
+    pub(crate) fn fallback_from(&self, next: &ImageRef) -> Option<Previous> {
         let kept = match self.standing {
-            Standing::Kept => Some(self.image()),
-            Standing::OnTrial => self.previous.as_ref(),
+            Standing::Kept => Some(self.as_previous()),
+            Standing::OnTrial => self.previous.clone(),
         };
-        let differs = |image: &&ImageRef| image.index != next.index;
-        let last_resort = || Some(self.image()).filter(differs);
-        kept.filter(differs).or_else(last_resort).cloned()
+        let differs = |previous: &Previous| previous.index != next.index;
+        let last_resort = || Some(self.as_previous()).filter(differs);
+        kept.filter(differs).or_else(last_resort)
     }
 }
 
@@ -100,7 +130,7 @@ pub(crate) enum Phase {
     /// Serving a new image that may still be taken back.
     Trial { live: Live, rules: Trial, until: UnixMillis, crashes: u8, stage: Stage },
     /// Going back from an image that did badly.
-    Reverting { from: Mandate, to: Option<ImageRef>, fault: Fault, until: UnixMillis },
+    Reverting { from: Mandate, to: Option<Previous>, fault: Fault, until: UnixMillis },
     /// The live image does not start and there is nothing to go back to; tried again for ever.
     SafeMode { live: Live, tries: u32, retry_at: UnixMillis },
     /// The newest directive no longer names the model.
@@ -145,6 +175,8 @@ pub(crate) enum FaultKind {
         /// The share, drawn at random by the shell.
         spread_permille: u16,
     },
+    /// Not now: the checks are begun again after this pause.
+    Later { pause_ms: i64 },
     /// Bytes that are not those that were signed: fetched again, a few times.
     Corrupt,
     /// Not trusted, not allowed: final until the generation changes.
@@ -173,9 +205,10 @@ impl Fault {
         match self.kind {
             FaultKind::Untrusted | FaultKind::NoRoom => OutcomeKind::Rejected,
             FaultKind::NotApplicable => OutcomeKind::NotApplicable,
-            FaultKind::Unreachable { .. } | FaultKind::Corrupt | FaultKind::Failed => {
-                OutcomeKind::Failed
-            }
+            FaultKind::Unreachable { .. }
+            | FaultKind::Later { .. }
+            | FaultKind::Corrupt
+            | FaultKind::Failed => OutcomeKind::Failed,
         }
     }
 }

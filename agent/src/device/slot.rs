@@ -6,12 +6,14 @@ use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
 use sealift_protocol::report::{self, ImageRef, Outcome, OutcomeKind, Progress, SlotReport};
 use serde::{Deserialize, Serialize};
 
-use super::phase::{Attempt, Fault, FaultKind, Live, Mandate, Phase, Stage, Standing, Step};
+use super::phase::{
+    Attempt, Fault, FaultKind, Live, Mandate, Phase, Previous, Stage, Standing, Step,
+};
 use super::retry::pause_ms;
 use super::{Answer, Providers, Task, Ticket, Turn};
 use crate::limits::{
-    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, CORRUPT_MAX, REVERTING_MAX_MS, STALLED_AFTER_MS,
-    VERIFYING_MAX_MS, WARMING_MAX_MS,
+    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, CORRUPT_MAX, RETRY_MAX_MS, REVERTING_MAX_MS,
+    STALLED_AFTER_MS, VERIFYING_MAX_MS, WARMING_MAX_MS,
 };
 
 /// The code of everything that follows from the deny list.
@@ -29,6 +31,9 @@ pub(crate) struct Slot {
     /// How the last attempt ended; stays until the next one ends.
     outcome: Option<Outcome>,
     pub(super) providers: Providers,
+    /// The highest security epoch of an image that was kept. In one record with the decision to keep it: a crash cannot part them.
+    #[serde(default)]
+    pub(super) kept_epoch: Epoch,
     #[serde(skip)]
     pub(super) ticket: TicketSource,
 }
@@ -58,6 +63,7 @@ impl Default for Slot {
             phase: Phase::Idle { live: None },
             outcome: None,
             providers: Providers::default(),
+            kept_epoch: Epoch::default(),
             ticket: TicketSource::default(),
         }
     }
@@ -69,6 +75,7 @@ impl Slot {
         let generation = Generation::default();
         let mandate = Mandate { generation, rollout: None, campaign: None, image };
         let (standing, epoch) = (Standing::Kept, Epoch::default());
+        let previous = previous.map(|image| Previous::new(image, epoch));
         let live = Some(Live { mandate, previous, standing, epoch, starts_failed: 0 });
         Self { phase: Phase::Idle { live }, ..Self::default() }
     }
@@ -207,7 +214,8 @@ impl Slot {
                 self.check_after_boot(attempt, live, turn);
             }
             Phase::Reverting { from, to, fault, .. } => {
-                turn.start(self.ticket.next(), Task::Revert { to: to.clone() });
+                let image = to.as_ref().map(Previous::image);
+                turn.start(self.ticket.next(), Task::Revert { to: image });
                 let until = turn.until(REVERTING_MAX_MS);
                 self.phase = Phase::Reverting { from, to, fault, until };
             }
@@ -254,7 +262,7 @@ impl Slot {
                 self.try_out(live, attempt.desired.trial, turn);
             }
             (Phase::Activating { attempt, live, .. }, Answer::Failed(fault)) => {
-                let to = live.map(|live| live.mandate.image);
+                let to = live.map(|live| live.as_previous());
                 self.revert(attempt.mandate(), to, fault, turn);
             }
             (phase @ (Phase::Reverting { .. } | Phase::Removing { .. }), answer) => {
@@ -275,7 +283,9 @@ impl Slot {
         let step = match (step, answer) {
             (Step::Checking { .. }, Answer::Checked { epoch, total_bytes }) => {
                 attempt.epoch = epoch;
-                turn.start(self.ticket.next(), Task::Download { image });
+                // A device that answers nobody, or with a known hole, does not wait for the night.
+                let is_urgent = live.as_ref().is_none_or(|live| live.epoch < epoch);
+                turn.start(self.ticket.next(), Task::Download { image, is_urgent });
                 let stalled_at = turn.until(STALLED_AFTER_MS);
                 Step::Downloading { progress: Progress { done_bytes: 0, total_bytes }, stalled_at }
             }
@@ -293,6 +303,7 @@ impl Slot {
             }
             (Step::Warming { .. }, Answer::Warmed) => {
                 let previous = live.as_ref().and_then(|live| live.fallback_from(&image));
+                let previous = previous.map(|previous| previous.image());
                 turn.start(self.ticket.next(), Task::Activate { image, previous });
                 let until = turn.until(ACTIVATING_MAX_MS);
                 self.phase = Phase::Activating { attempt, live, until };
@@ -318,6 +329,7 @@ impl Slot {
                 attempt.tries = attempt.tries.saturating_add(1);
                 pause_ms(attempt.tries, spread_permille)
             }
+            FaultKind::Later { pause_ms } => pause_ms.clamp(1_000, RETRY_MAX_MS),
             FaultKind::Corrupt if attempt.corrupt + 1 < CORRUPT_MAX => {
                 attempt.corrupt += 1;
                 turn.alarm(&attempt.image(), &fault);
@@ -361,7 +373,7 @@ impl Slot {
             Phase::Preparing { attempt, live, step } => self.on_late(attempt, live, &step, turn),
             Phase::Activating { attempt, live, .. } => {
                 let fault = Fault::new(FaultKind::Failed, "activate.timeout", "the swap hung");
-                let to = live.map(|live| live.mandate.image);
+                let to = live.map(|live| live.as_previous());
                 self.revert(attempt.mandate(), to, fault, turn);
             }
             Phase::Removing { live, .. } => {
@@ -472,7 +484,7 @@ impl Slot {
     }
 
     /// What the live image can be replaced by without a download.
-    fn previous(&self) -> Option<&ImageRef> {
+    pub(super) fn previous(&self) -> Option<&Previous> {
         self.live()?.previous.as_ref()
     }
 
@@ -502,15 +514,17 @@ impl Slot {
     /// What the slot cannot do without, now or later.
     pub(super) fn images(&self) -> Vec<Digest> {
         let live = self.live().into_iter();
-        let live = live.flat_map(|live| [Some(live.image()), live.previous.as_ref()]);
-        let mut images: Vec<_> = live.flatten().map(|image| image.index).collect();
+        let live = live.flat_map(|live| {
+            [Some(live.image().index), live.previous.as_ref().map(Previous::index)]
+        });
+        let mut images: Vec<_> = live.flatten().collect();
         match &self.phase {
             Phase::Preparing { attempt, .. } | Phase::Activating { attempt, .. } => {
                 images.push(attempt.desired.index);
             }
             Phase::Reverting { from, to, .. } => {
                 images.push(from.image.index);
-                images.extend(to.as_ref().map(|to| to.index));
+                images.extend(to.as_ref().map(Previous::index));
             }
             Phase::Idle { .. }
             | Phase::Trial { .. }
@@ -529,7 +543,7 @@ impl Slot {
             phase,
             serving: self.serving().filter(|_| is_serving).cloned(),
             next,
-            previous: self.previous().cloned(),
+            previous: self.previous().map(Previous::image),
             progress,
             outcome: self.outcome.clone(),
             providers: self.providers.clone(),
@@ -555,7 +569,9 @@ impl Slot {
             Phase::Activating { attempt, .. } => (Public::Activating, Some(attempt.image()), None),
             Phase::Trial { stage: Stage::Probation { .. }, .. } => (Public::Probation, None, None),
             Phase::Trial { stage: Stage::Watch, .. } => (Public::Watch, None, None),
-            Phase::Reverting { to, .. } => (Public::Reverting, to.clone(), None),
+            Phase::Reverting { to, .. } => {
+                (Public::Reverting, to.as_ref().map(Previous::image), None)
+            }
             Phase::Removing { .. } => (Public::Reverting, None, None),
             Phase::SafeMode { live, .. } => (Public::SafeMode, Some(live.image().clone()), None),
         }

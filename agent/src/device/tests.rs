@@ -62,6 +62,10 @@ pub(super) struct World {
     pub(super) tasks: BTreeMap<ModelName, (Ticket, Task)>,
     pub(super) alarms: Vec<String>,
     pub(super) serves: Vec<(ModelName, ImageRef)>,
+    /// What the publisher has signed for a version.
+    pub(super) epoch_of: fn(&DesiredSlot) -> Epoch,
+    /// How many more effects are carried out before the power goes.
+    pub(super) power: Option<usize>,
 }
 
 impl World {
@@ -73,11 +77,18 @@ impl World {
             tasks: BTreeMap::new(),
             alarms: Vec::new(),
             serves: Vec::new(),
+            epoch_of: |_| Epoch(1),
+            power: None,
         }
     }
 
     pub(super) fn feed(&mut self, event: Event) {
         for effect in self.device.on(event, self.now) {
+            if self.power == Some(0) {
+                self.power = None;
+                return self.restart();
+            }
+            self.power = self.power.map(|effects| effects - 1);
             match effect {
                 Effect::Record(entry) => self.journal.push(entry),
                 Effect::Cancel { model } => drop(self.tasks.remove(&model)),
@@ -105,7 +116,7 @@ impl World {
         let Some((_, task)) = self.tasks.get(model) else { return false };
         let providers = Vec::new();
         let answer = match task {
-            Task::Check { .. } => Answer::Checked { epoch: Epoch(1), total_bytes: 10 },
+            Task::Check { desired, floor } => self.check(desired, *floor),
             Task::Download { .. } => Answer::Downloaded,
             Task::Verify { .. } => Answer::Verified,
             Task::Warm { .. } => Answer::Warmed,
@@ -115,6 +126,14 @@ impl World {
         };
         self.answer(model, answer);
         true
+    }
+
+    fn check(&self, desired: &DesiredSlot, floor: Epoch) -> Answer {
+        let epoch = (self.epoch_of)(desired);
+        if epoch < floor {
+            return fault(FaultKind::Untrusted, "image.epoch");
+        }
+        Answer::Checked { epoch, total_bytes: 10 }
     }
 
     pub(super) fn obey_all(&mut self) {
@@ -475,6 +494,32 @@ fn the_epoch_floor_rises_only_with_an_image_that_is_kept() {
     world.wait(i64::from(PROBATION_S) * 1_000);
     world.restart();
     assert_eq!(floor(&mut world, 4, 4), Epoch(6));
+}
+
+#[test]
+fn an_image_below_the_floor_is_not_gone_back_to_once_a_newer_one_was_kept() {
+    let epochs = |desired: &DesiredSlot| Epoch(if desired.index == image(2).index { 5 } else { 1 });
+    let mut world = World::trying_2();
+    assert_eq!(world.slot().previous, Some(image(1)));
+    world.epoch_of = epochs;
+    // Its epoch was found to be 1 as well: begin again with what the publisher signed.
+    world.feed(directive(3, vec![slot(&model(), 1)]));
+    world.obey_all();
+    world.feed(directive(4, vec![slot(&model(), 2)]));
+    world.obey_all();
+
+    (0..2).for_each(|_| world.crash(2));
+    world.obey_all();
+    assert_eq!(world.slot().serving, Some(image(1)), "nothing was kept: going back is possible");
+
+    world.feed(directive(5, vec![slot(&model(), 2)]));
+    world.obey_all();
+    world.wait(i64::from(PROBATION_S) * 1_000);
+    assert_eq!((world.slot().phase, world.slot().previous), (Public::Watch, None));
+    world.restart();
+    (0..2).for_each(|_| world.crash(2));
+    world.obey_all();
+    assert_eq!(world.slot().serving, Some(image(2)), "a crash does not bring the hole back");
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::Trial;
-use sealift_protocol::id::{Epoch, Generation};
+use sealift_protocol::id::Generation;
 use sealift_protocol::image::OnRevoked;
-use sealift_protocol::report::{ImageRef, OutcomeKind};
+use sealift_protocol::report::OutcomeKind;
 
-use super::phase::{Fault, FaultKind, Live, Mandate, Phase, Stage, Standing};
+use super::phase::{Fault, FaultKind, Live, Mandate, Phase, Previous, Stage, Standing};
 use super::retry::pause_ms;
 use super::slot::{REVOKED, Slot};
 use super::{Answer, Providers, Task, Turn};
@@ -77,9 +77,12 @@ impl Slot {
 
     fn keep(&mut self, live: Live, rules: Trial, turn: &mut Turn<'_>) {
         self.conclude(live.mandate.clone(), OutcomeKind::Committed, None, turn.now);
-        // Only an image that is kept raises the floor: going back from a trial must stay possible.
-        turn.floor = turn.floor.max(live.epoch);
-        let live = Live { standing: Standing::Kept, ..live };
+        // trust.md, 14: only an image that is kept raises the floor: going back from a trial must stay possible. From then on what is
+        // below the floor is not gone back to either: a worker that can be made to crash must not bring a known hole back.
+        self.kept_epoch = self.kept_epoch.max(live.epoch);
+        let floor = turn.floor.max(live.epoch);
+        let previous = live.previous.filter(|previous| previous.epoch >= floor);
+        let live = Live { standing: Standing::Kept, previous, ..live };
         let until = turn.until(millis(rules.watch_s));
         self.phase = Phase::Trial { live, rules, until, crashes: 0, stage: Stage::Watch };
     }
@@ -249,13 +252,13 @@ impl Slot {
             Phase::Activating { .. } | Phase::Reverting { .. } | Phase::Removing { .. } => None,
         };
         if let Some(live) = live {
-            live.previous.take_if(|previous| previous.index == image);
+            live.previous.take_if(|previous| previous.index() == image);
         }
     }
 
     /// Goes back; from an image that was kept once, and has none before it, to itself: something bad to serve is better than nothing.
     fn turn_back(&mut self, live: Live, fault: Fault, turn: &mut Turn<'_>) {
-        let itself = (live.standing == Standing::Kept).then(|| live.image().clone());
+        let itself = (live.standing == Standing::Kept).then(|| live.as_previous());
         self.revert(live.mandate, live.previous.or(itself), fault, turn);
     }
 
@@ -263,12 +266,13 @@ impl Slot {
     pub(super) fn revert(
         &mut self,
         from: Mandate,
-        to: Option<ImageRef>,
+        to: Option<Previous>,
         fault: Fault,
         turn: &mut Turn<'_>,
     ) {
         turn.alarm(&from.image, &fault);
-        turn.start(self.ticket.next(), Task::Revert { to: to.clone() });
+        let image = to.as_ref().map(Previous::image);
+        turn.start(self.ticket.next(), Task::Revert { to: image });
         self.phase = Phase::Reverting { from, to, fault, until: turn.until(REVERTING_MAX_MS) };
     }
 
@@ -276,7 +280,7 @@ impl Slot {
         match (phase, answer) {
             (Phase::Reverting { from, to, fault, .. }, Answer::Reverted { providers }) => {
                 self.providers = providers;
-                let live = to.map(|image| kept(&from, image));
+                let live = to.map(|to| kept(&from, &to));
                 self.conclude(from, OutcomeKind::RolledBack, Some(fault), turn.now);
                 self.phase = Phase::Idle { live };
             }
@@ -296,13 +300,13 @@ impl Slot {
     fn not_reverted(
         &mut self,
         from: Mandate,
-        to: Option<ImageRef>,
+        to: Option<Previous>,
         fault: Fault,
         turn: &mut Turn<'_>,
     ) {
         self.phase = match to {
-            Some(image) => {
-                let live = kept(&from, image);
+            Some(to) => {
+                let live = kept(&from, &to);
                 let retry_at = turn.until(pause_ms(1, 1_000));
                 Phase::SafeMode { live, tries: 1, retry_at }
             }
@@ -329,9 +333,9 @@ fn revoked(reason: &str) -> Fault {
 }
 
 /// An image that served before `from` and serves again.
-fn kept(from: &Mandate, image: ImageRef) -> Live {
+fn kept(from: &Mandate, to: &Previous) -> Live {
+    let (standing, epoch, image) = (Standing::Kept, to.epoch, to.image());
     let mandate = Mandate { generation: from.generation, rollout: None, campaign: None, image };
-    let (standing, epoch) = (Standing::Kept, Epoch::default());
     Live { mandate, previous: None, standing, epoch, starts_failed: 0 }
 }
 

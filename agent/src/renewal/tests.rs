@@ -77,7 +77,7 @@ impl Ground {
         let pair = KeyPair::generate().unwrap();
         let ca_pem = params.self_signed(&pair).unwrap().pem();
         let issuer = Issuer::new(params, pair);
-        let key = Key::make(store.path()).unwrap();
+        let key = Key::make(store.path(), "").unwrap();
         let identity = Identity {
             tenant: TenantId::parse("main").unwrap(),
             device: DeviceId::parse("cam-1").unwrap(),
@@ -119,7 +119,7 @@ fn certify(issuer: &Issuer<'static, KeyPair>, key: &Key, name: &str) -> String {
 fn a_kill_before_the_answer_leaves_the_old_identity() {
     let ground = Ground::new();
 
-    Key::make(ground.path()).unwrap();
+    Key::make(ground.path(), "").unwrap();
 
     assert_eq!(ground.restarted(), ground.identity);
 }
@@ -127,7 +127,7 @@ fn a_kill_before_the_answer_leaves_the_old_identity() {
 #[test]
 fn a_kill_in_the_middle_of_writing_leaves_the_old_identity() {
     let ground = Ground::new();
-    let key = Key::make(ground.path()).unwrap();
+    let key = Key::make(ground.path(), "").unwrap();
     std::fs::write(ground.path().join("identity.json.new"), "{ \"tenant\": \"ma").unwrap();
     std::fs::write(ground.path().join("key-0.pem.new"), "-----BEGIN PRIV").unwrap();
 
@@ -139,7 +139,7 @@ fn a_kill_in_the_middle_of_writing_leaves_the_old_identity() {
 #[test]
 fn a_kill_after_the_switch_leaves_the_new_identity() {
     let ground = Ground::new();
-    let key = Key::make(ground.path()).unwrap();
+    let key = Key::make(ground.path(), "").unwrap();
     let certificate = certify(&ground.issuer, &key, "main:cam-1");
 
     let new = switch(ground.path(), &ground.identity, &key, certificate).unwrap();
@@ -154,7 +154,8 @@ fn a_kill_after_the_switch_leaves_the_new_identity() {
 #[test]
 fn an_answer_that_does_not_fit_changes_nothing() {
     let ground = Ground::new();
-    let (key, other) = (Key::make(ground.path()).unwrap(), Key::make(ground.path()).unwrap());
+    let (key, other) =
+        (Key::make(ground.path(), "").unwrap(), Key::make(ground.path(), "").unwrap());
     for wrong in [
         String::new(),
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::DesiredSlot;
@@ -11,14 +12,18 @@ use tokio::sync::mpsc;
 
 use super::Input;
 use crate::clock::Clock;
-use crate::device::{Answer, Ticket};
+use crate::device::{Answer, Fault, FaultKind, Ticket};
+use crate::limits::CHECKING_MAX_MS;
 use crate::origin::Origin;
 use crate::slots::Slots;
 use crate::trust::Trust;
-use crate::verify::{self, Checked, Me};
+use crate::verify::{self, Checked, Me, NotAccepted};
 
 /// Questions that wait: one for each model of a device, and a few directives.
 const QUESTIONS_MAX: usize = 48;
+
+/// No answer is worth more than this: the device has begun the question anew by then.
+const QUESTION_MAX: Duration = Duration::from_millis(CHECKING_MAX_MS.unsigned_abs());
 
 /// What depends on trust metadata.
 #[derive(Debug)]
@@ -67,7 +72,30 @@ impl Keeper {
         questions
     }
 
+    /// Answers in bounded time, whatever the server does: other questions wait. What was begun leaves nothing behind, for each question
+    /// begins anew, and what is kept was checked.
     async fn answer(&mut self, question: Question) -> Input {
+        let late = match &question {
+            Question::Directive { message, .. } => {
+                let why = NotAccepted::Refused(too_late());
+                Input::NotAccepted { message: Digest::of(message), why }
+            }
+            Question::DenyList => Input::Refreshed(Err(too_late())),
+            Question::Image { desired, ticket, .. } => {
+                let (model, answer) = (desired.model.clone(), Answer::Failed(too_late()));
+                Input::Answer { model, ticket: *ticket, answer }
+            }
+        };
+        let answered = tokio::time::timeout(QUESTION_MAX, self.answer_at_length(question)).await;
+        let answer = answered.unwrap_or(late);
+        if let Input::Answer { model, answer: Answer::Failed(fault), .. } = &answer {
+            let Fault { code, reason, .. } = fault;
+            tracing::info!(%model, code, reason, "check of an image did not pass");
+        }
+        answer
+    }
+
+    async fn answer_at_length(&mut self, question: Question) -> Input {
         let clock = self.clock.read();
         let now = clock.now;
         match question {
@@ -93,6 +121,12 @@ impl Keeper {
             }
         }
     }
+}
+
+fn too_late() -> Fault {
+    let kind = FaultKind::Unreachable { spread_permille: verify::spread_permille() };
+    let reason = format!("the check took longer than {} s", QUESTION_MAX.as_secs());
+    Fault::new(kind, "check.timeout", &reason)
 }
 
 fn is_same(told: &Arc<BTreeSet<Digest>>, denied: &Arc<BTreeSet<Digest>>) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use sealift_protocol::telemetry::SpoolId;
@@ -16,7 +16,8 @@ use super::telemetry::ALARMS_MAX;
 use super::{Channels, INPUTS_MAX, Setup, Supervisor, SupervisorError, Workers};
 use crate::clock::Clock;
 use crate::device::{Device, Entry};
-use crate::disk::{self, Secrecy};
+use crate::disk::{self, Reserve, Secrecy};
+use crate::download::Downloads;
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::journal::Journal;
@@ -32,7 +33,7 @@ use crate::trust::{self, Trust};
 use crate::verify::Me;
 
 /// Room that is given up when the disk is full, so that the journal can still be written.
-const RESERVE_BYTES: u64 = 256 << 10;
+const RESERVE_BYTES: usize = 256 << 10;
 
 /// Two agents on one store would undo each other's work.
 pub(super) fn lock(store: &Path) -> Result<std::fs::File, SupervisorError> {
@@ -51,8 +52,7 @@ pub(super) fn lock(store: &Path) -> Result<std::fs::File, SupervisorError> {
 
 /// Opens everything that an agent needs, and starts its tasks.
 pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
-    let store = setup.store.clone();
-    let identity = Identity::load(&store)?;
+    let (store, identity) = (setup.store.clone(), Identity::load(&setup.store)?);
     key::tidy(&store, &identity.key);
     let (journal, entries) = Journal::open(&store.join("journal"))?;
     let slots = Slots::open(&store)?;
@@ -61,15 +61,14 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
     let floor = device.issued_at().max(*identity.valid().start());
     let clock = Clock::new(floor, setup.wall);
     let tls = identity.tls(&store, &trust::authorities(&store.join("tuf")), &clock)?;
-    let fresh = SpoolId(getrandom::u64().unwrap_or_else(|_| clock.now().0.unsigned_abs()));
-    let spool = Spool::open(&store.join("spool"), SPOOL_BYTES_MAX, fresh)?;
+    let spool = open_spool(&store, &clock)?;
     let origin = Origin::new(&identity.url, Arc::clone(&tls))?;
     let trust = Trust::open(&store.join("tuf"), origin.clone())?;
     let me = introduce(&setup, &identity);
-    let denied = Denied::new(trust.denied());
-    let trusted = Some(trust.trusted());
+    let (denied, trusted) = (Denied::new(trust.denied()), Some(trust.trusted()));
+    let reserve = Reserve::open(store.join("reserve"), RESERVE_BYTES);
     let switchboard = Switchboard::new();
-    let (endpoint, served) = open_endpoint(&setup, &switchboard).await?;
+    let (endpoint, served) = open_endpoint(&setup, &switchboard, &reserve).await?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
     let keeper = keeper::Keeper {
         trust,
@@ -81,7 +80,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
     };
     let (tls, tls_of_link) = watch::channel(tls);
     let link = open_link(&setup, &identity, tls_of_link, clock.clone())?;
-    reserve(&store)?;
+    let downloads = Downloads::new(&setup.config.download, &origin, slots.clone(), clock.clone());
     let now = clock.steady();
     let supervisor = Supervisor {
         setup,
@@ -95,6 +94,8 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         spool,
         switchboard,
         origin,
+        downloads,
+        reserve,
         endpoint,
         renewal: Schedule::new(&identity.valid(), renewal::own_spread_permille(&identity)),
         certificate: identity,
@@ -137,6 +138,11 @@ fn introduce(setup: &Setup, identity: &Identity) -> Me {
     me
 }
 
+fn open_spool(store: &Path, clock: &Clock) -> Result<Spool, SupervisorError> {
+    let fresh = SpoolId(getrandom::u64().unwrap_or_else(|_| clock.now().0.unsigned_abs()));
+    Ok(Spool::open(&store.join("spool"), SPOOL_BYTES_MAX, fresh)?)
+}
+
 /// The device that the journal tells of; without a journal, the one that the pointers show.
 fn restore(entries: Vec<Entry>, slots: &Slots) -> Result<Device, SupervisorError> {
     let mut device = Device::restore(entries);
@@ -177,6 +183,7 @@ type Served = (Option<String>, Option<JoinHandle<io::Result<()>>>);
 async fn open_endpoint(
     setup: &Setup,
     switchboard: &Switchboard,
+    reserve: &Reserve,
 ) -> Result<Served, SupervisorError> {
     if setup.is_simulated {
         return Ok((None, None));
@@ -190,25 +197,12 @@ async fn open_endpoint(
     let written = disk::private_dir(&run).and_then(|()| {
         let text = format!("{{\"http\":\"{url}\",\"pid\":{}}}\n", std::process::id());
         let path = run.join("endpoint.json");
-        disk::replace(&path, text.as_bytes(), Secrecy::Public)
+        reserve.spend(|| disk::replace(&path, text.as_bytes(), Secrecy::Public))
     });
-    written.map_err(|source| SupervisorError::Disk { path: run, source })?;
+    // Who knows the port can ask all the same: a full disk ends no model.
+    if let Err(error) = written {
+        tracing::error!(%error, run = %run.display(), "the address of the endpoint is not written");
+    }
     tracing::info!(url, "models are served");
     Ok((Some(url), Some(served)))
-}
-
-/// Keeps room for the journal on a disk that others fill.
-fn reserve(store: &Path) -> Result<(), SupervisorError> {
-    let path = reserve_path(store);
-    let length = usize::try_from(RESERVE_BYTES).unwrap_or(0);
-    if path.metadata().is_ok_and(|metadata| metadata.len() == RESERVE_BYTES) {
-        return Ok(());
-    }
-    disk::replace(&path, &vec![0x5a; length], Secrecy::Private)
-        .map_err(|source| SupervisorError::Disk { path, source })
-}
-
-/// Where that room is.
-pub(super) fn reserve_path(store: &Path) -> PathBuf {
-    store.join("reserve")
 }

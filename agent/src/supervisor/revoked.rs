@@ -22,11 +22,22 @@ pub(super) struct Denied {
     pub(super) images: Arc<BTreeSet<Digest>>,
     /// The manifest of each image at hand, which may be what the list names.
     manifests: BTreeMap<Digest, Digest>,
+    asked: Asked,
+}
+
+/// Whether a question for the list is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Asked {
+    #[default]
+    Not,
+    Once,
+    /// One is, and it was asked for again since.
+    Again,
 }
 
 impl Denied {
     pub(super) const fn new(images: Arc<BTreeSet<Digest>>) -> Self {
-        Self { images, manifests: BTreeMap::new() }
+        Self { images, manifests: BTreeMap::new(), asked: Asked::Not }
     }
 
     /// An image is named by its index, or by the manifest of the variant that is here.
@@ -44,10 +55,14 @@ impl Denied {
 }
 
 impl Supervisor {
-    pub(super) fn ask_for_the_deny_list(&self) {
-        if self.keeper.try_send(Question::DenyList).is_err() {
-            tracing::debug!("the deny list is fetched later: too many checks are waiting");
-        }
+    /// Asks once at a time: a server that takes long to answer must not have the device's other questions wait behind many of these.
+    pub(super) fn ask_for_the_deny_list(&mut self) {
+        self.denied.asked = match self.denied.asked {
+            Asked::Not if self.keeper.try_send(Question::DenyList).is_ok() => Asked::Once,
+            Asked::Not => Asked::Not,
+            // The answer that is on its way may be older than what this is about.
+            Asked::Once | Asked::Again => Asked::Again,
+        };
     }
 
     /// Metadata that cannot be had, or have expired, stop changes and never a running model.
@@ -55,6 +70,9 @@ impl Supervisor {
         &mut self,
         refreshed: Result<(), Fault>,
     ) -> Result<(), SupervisorError> {
+        if std::mem::take(&mut self.denied.asked) == Asked::Again {
+            self.ask_for_the_deny_list();
+        }
         match refreshed {
             Err(fault) if !matches!(fault.kind, FaultKind::Unreachable { .. }) => {
                 self.tell_once(&fault)

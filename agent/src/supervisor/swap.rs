@@ -97,7 +97,7 @@ impl Supervisor {
         previous: Option<ImageRef>,
     ) -> Result<(), Fault> {
         let pointer = Pointer { model: model.clone(), active, previous };
-        self.slots.point(&pointer).map_err(|error| verify::on_disk(&error))
+        self.slots.point(&pointer, &self.reserve).map_err(|error| verify::on_disk(&error))
     }
 
     /// Swaps, and watches the new worker. Another image's worker that answered until now stays warm, or is ended.

@@ -213,19 +213,22 @@ impl Supervisor {
     }
 
     /// Takes a receipt. Where it stops short of a gap, the lowest message is sent again: it says that the gap stays.
-    pub(super) fn on_ack(&mut self, payload: &[u8]) -> Result<(), SupervisorError> {
+    pub(super) fn on_ack(&mut self, payload: &[u8]) {
         let ack: Ack = match codec::decode("receipt", payload, ACK_BYTES_MAX) {
             Ok(ack) => ack,
             Err(error) => {
                 tracing::warn!(%error, "receipt cannot be read");
-                return Ok(());
+                return;
             }
         };
         let before = self.spool.acknowledged();
-        self.spool.acknowledge(ack)?;
+        if let Err(error) = self.spool.acknowledge(ack) {
+            // What it was about is sent again, and a full disk must not stop a running model.
+            tracing::error!(%error, "receipt is not kept");
+        }
         let acknowledged = self.spool.acknowledged();
         if acknowledged == before {
-            return Ok(());
+            return;
         }
         self.sent_at = self.clock.steady();
         self.sent = self.sent.max(acknowledged);
@@ -233,7 +236,6 @@ impl Supervisor {
         if has_gap && self.sent >= self.spool.lowest() {
             self.sent = acknowledged;
         }
-        Ok(())
     }
 
     /// Sends what the server does not have, as far as it may be under way at once.

@@ -1,5 +1,6 @@
 //! A whole agent against a fleet server of the test's own: no broker, so that the directive comes over HTTPS.
 
+mod crash;
 mod fleet;
 mod revocation;
 mod time;
@@ -41,6 +42,7 @@ impl Agent {
             token: fleet.token(),
             device,
             is_replacement: false,
+            key_on: None,
         };
         enrol(store.path(), &enrolment).await.unwrap();
         Self {
@@ -70,7 +72,13 @@ impl Agent {
             require_cosign: self.require_cosign,
             ..Config::default()
         };
-        let setup = Setup { store: self.path(), config, is_simulated: false, wall: self.wall };
+        let setup = Setup {
+            store: self.path(),
+            config,
+            is_simulated: false,
+            wall: self.wall,
+            watchdog: None,
+        };
         self.stop = CancellationToken::new();
         self.running = Some(tokio::spawn(run(setup, self.stop.clone())));
     }
@@ -408,13 +416,15 @@ async fn enrolment_believes_only_what_the_token_promises() {
             token,
             device: device.clone(),
             is_replacement: false,
+            key_on: None,
         };
         assert!(enrol(store.path(), &enrolment).await.is_err());
         assert!(!store.path().join("identity.json").exists());
         parts[part] = good;
     }
     let agent = Agent::enrolled(&fleet).await;
-    let enrolment = Enrolment { url: fleet.url.clone(), token, device, is_replacement: false };
+    let enrolment =
+        Enrolment { url: fleet.url.clone(), token, device, is_replacement: false, key_on: None };
     let twice = enrol(agent.store.path(), &enrolment).await;
     assert!(matches!(twice, Err(crate::enrol::EnrolError::AlreadyEnrolled(_))));
 }
@@ -428,6 +438,7 @@ async fn two_agents_do_not_share_a_store() {
         config: Config::default(),
         is_simulated: true,
         wall: system_time,
+        watchdog: None,
     };
     let second = run(setup, CancellationToken::new()).await;
     assert!(matches!(second, Err(SupervisorError::InUse(_))));
@@ -456,6 +467,7 @@ async fn opened(fleet: &Fleet) -> (Supervisor, Agent) {
         config: Config::default(),
         is_simulated: true,
         wall: system_time,
+        watchdog: None,
     };
     let (supervisor, _) = open::open(setup).await.unwrap();
     (supervisor, agent)
@@ -491,7 +503,7 @@ async fn a_receipt_that_stops_at_a_gap_has_the_next_message_sent_again() {
     supervisor.sent = sequence;
 
     let receipt = sealift_protocol::telemetry::Ack { spool: id, sequence: 1 };
-    supervisor.on_ack(&sealift_protocol::codec::encode(&receipt).unwrap()).unwrap();
+    supervisor.on_ack(&sealift_protocol::codec::encode(&receipt).unwrap());
 
     let next = &supervisor.spool.after(supervisor.sent, 1).unwrap()[0];
     assert!(next.sequence > 2, "what was dropped is not waited for");

@@ -15,7 +15,7 @@ use super::keeper::Question;
 use super::{Input, Purpose, Ready, Supervisor};
 use crate::device::{Answer, Event, Fault, FaultKind, Task, Ticket};
 use crate::disk;
-use crate::download::Download;
+use crate::download::{News, Wanted};
 use crate::serve::{Live, LiveImage};
 use crate::slots::{SlotError, Slots};
 use crate::verify;
@@ -38,10 +38,13 @@ impl Supervisor {
             Task::Check { desired, floor } => {
                 // Room first: what earlier attempts have left behind.
                 self.prune();
+                self.reserve.restore();
                 let question = Question::Image { desired, floor, ticket };
                 return self.ask(model, ticket, question);
             }
-            Task::Download { image } => self.download(model, ticket, image.index),
+            Task::Download { image, is_urgent } => {
+                self.download(model, ticket, image, is_urgent);
+            }
             Task::Verify { image } => self.verify(model, ticket, image.index),
             Task::Warm { image } => self.start_worker(&model, image, Purpose::Warm(ticket), 0),
             Task::Activate { image, previous } => {
@@ -70,21 +73,22 @@ impl Supervisor {
         Some(Event::Answer { model, ticket, answer: Answer::Failed(fault) })
     }
 
-    fn download(&mut self, model: ModelName, ticket: Ticket, index: Digest) {
-        let download = Download {
-            origin: self.origin.clone(),
-            slots: self.slots.clone(),
-            model: model.clone(),
-            index,
-        };
+    fn download(&mut self, model: ModelName, ticket: Ticket, image: ImageRef, is_urgent: bool) {
+        let downloads = self.downloads.clone();
+        let wanted = Wanted { model: model.clone(), index: image.index, is_urgent };
         let (inputs, owner) = (self.inputs.clone(), model.clone());
         let job = tokio::spawn(async move {
-            let progress = |progress| {
-                let (model, answer) = (model.clone(), Answer::Progress(progress));
-                // Progress is worth no wait: the next one says more.
-                drop(inputs.try_send(Input::Answer { model, ticket, answer }));
+            let tell = |news| {
+                let model = model.clone();
+                // News are worth no wait: the log has them, and the next ones say more.
+                drop(inputs.try_send(match news {
+                    News::Progress(progress) => {
+                        Input::Answer { model, ticket, answer: Answer::Progress(progress) }
+                    }
+                    News::Lie(fault) => Input::Lie { model, image: image.clone(), fault },
+                }));
             };
-            let done = download.run(progress).await;
+            let done = downloads.run(wanted, tell).await;
             let answer = done.map_or_else(Answer::Failed, |()| Answer::Downloaded);
             answer_with(&inputs, model, ticket, answer).await;
         });

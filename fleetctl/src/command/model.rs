@@ -38,11 +38,6 @@ pub(crate) async fn run(
             let signing = Signing { model, version, epoch: Epoch(epoch), expires_days };
             sign(&connect()?, output, &signing, &holding).await
         }
-        Model::Revoke { version: (model, version), reason, holding } => {
-            let draft = |view: &View, now| trust::model::revoke(view, (&model, &version), now);
-            let outcome = holding.carry_out(&connect()?, Some(&reason), draft).await?;
-            output.text(&outcome, Outcome::text)
-        }
         Model::Verify { version: (model, version), root } => {
             let verified =
                 trust::model::verify(&connect()?, &model, &version, root.as_deref()).await?;

@@ -12,7 +12,6 @@ use sealift_protocol::tuf::{Role, model_path, publisher_role};
 use serde::Serialize;
 
 use super::change::Change;
-use super::edit;
 use super::view::{Source, View};
 use super::{Trust, digest_of};
 use crate::client::Client;
@@ -89,22 +88,6 @@ impl Signing {
         change.drafts.insert(name, draft.sign(now.plus(life_ms), &[])?);
         Ok(Some(change))
     }
-}
-
-/// The deny list with one more image: devices stop it, or fall back, as its policy says.
-pub(crate) fn revoke(
-    view: &View,
-    (model, version): (&ModelName, &Version),
-    now: UnixMillis,
-) -> anyhow::Result<Option<Change>> {
-    let (name, target) = (publisher_role(model.team()), model_path(model, version));
-    let entry = view.roles.get(&name).and_then(|targets| targets.targets.get(&target));
-    let entry = entry.with_context(|| format!("{name} has not signed {model}@{version}"))?;
-    let mut denied = view.revocations.clone();
-    if !denied.images.insert(digest_of(entry)?) {
-        return Ok(None);
-    }
-    edit::deny(view, &denied, now).map(Some)
 }
 
 /// Checks signatures from the root down, then that every blob has the bytes that were signed.

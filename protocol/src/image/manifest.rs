@@ -460,7 +460,16 @@ impl Layer {
         if !is_plain_file_name(name) || title != name {
             return Err(ImageError::LayerName(name.clone()));
         }
-        Ok(Self { kind, name: name.clone(), blob })
+        let layer = Self { kind, name: name.clone(), blob };
+        let chunks = layer.blob.annotations.get(annotation::CHUNKS);
+        // Rule: what is signed about the chunks covers each of them, or the layer is refused; a part of a list protects nothing.
+        match chunks {
+            Some(chunks) if layer.chunks().is_none() => {
+                let value = chunks.chars().take(40).collect();
+                Err(ImageError::Annotation { key: annotation::CHUNKS, value })
+            }
+            Some(_) | None => Ok(layer),
+        }
     }
 
     fn descriptor(&self) -> Descriptor {

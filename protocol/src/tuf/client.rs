@@ -48,7 +48,8 @@ pub struct Need {
     pub max_bytes: usize,
 }
 
-/// A change to the files that the caller keeps, to be carried out in the order in which changes are returned.
+/// A change to the files that the caller keeps. Those that are returned together are carried out together: after a crash all of them
+/// have happened, or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Persist {
     /// Replaces the file.
@@ -299,7 +300,7 @@ impl Client {
         let next = Signed::<Root>::parse(Role::Root, bytes)?.succeed(&self.root)?;
         let mut changes = Vec::new();
         // TUF 5.3.11: whoever stole a timestamp or snapshot key may have raised versions beyond reach. Once root takes such a key
-        // away, what it could have signed no longer forbids lower versions. Removed first: a crash in between repeats the step.
+        // away, what it could have signed no longer forbids lower versions.
         if loses_online_key(&self.root, &next) {
             self.timestamp = None;
             self.snapshot = None;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use sealift_protocol::id::DeviceId;
+use sealift_protocol::report::Report;
 use serde_json::Value;
 
 use super::Server;
@@ -28,6 +29,24 @@ pub struct DeviceOptions {
     pub extra: String,
 }
 
+/// Where a device's key is made and kept; in a file if nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keeping<'a> {
+    /// The token.
+    pub key_on: Option<&'a str>,
+    /// Variables that the token's library needs.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
+/// How a device gets into a fleet.
+#[derive(Debug, Clone, Copy)]
+pub struct WayIn<'a> {
+    /// The server's HTTPS port for devices.
+    pub url: &'a str,
+    /// A one-time token.
+    pub token: &'a str,
+}
+
 /// An enrolled device with its agent running.
 pub struct Device {
     /// Its id.
@@ -47,23 +66,84 @@ impl Device {
         id: &str,
         options: &DeviceOptions,
     ) -> anyhow::Result<Self> {
-        let store = directory.join(id);
-        let token = token(server, &options.labels, 1)?;
-        let store_text = store.display().to_string();
-        let url = &server.endpoints.device_url;
-        let enrol =
-            ["enrol", "--store", &store_text, "--url", url, "--token", &token, "--device", id];
-        run("fleet-agent", &enrol, &[])?;
+        Self::start_with(server, directory, id, options, &Keeping::default()).await
+    }
+
+    /// As [`Device::start`], with the key where `keeping` says.
+    pub async fn start_with(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        options: &DeviceOptions,
+        keeping: &Keeping<'_>,
+    ) -> anyhow::Result<Self> {
+        let agent = (options, keeping.environment);
+        let mut device = Self::set_up(server, directory, id, agent, keeping)?;
+        device.ready().await?;
+        Ok(device)
+    }
+
+    /// As [`Device::start`], with more variables for the agent, and without waiting for it.
+    pub fn begin(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        agent: (&DeviceOptions, &[(&str, &str)]),
+    ) -> anyhow::Result<Self> {
+        Self::set_up(server, directory, id, agent, &Keeping::default())
+    }
+
+    fn set_up(
+        server: &Server,
+        directory: &Path,
+        id: &str,
+        (options, environment): (&DeviceOptions, &[(&str, &str)]),
+        keeping: &Keeping<'_>,
+    ) -> anyhow::Result<Self> {
+        let (store, token) = (directory.join(id), token(server, &options.labels, 1)?);
+        enrol(WayIn { url: &server.endpoints.device_url, token: &token }, &store, keeping)?;
+        Self::launch(directory, &store, &configuration(options), environment)
+    }
+
+    /// Enrols with a token that somebody has made, and starts the agent with a configuration of the story's own. The last part of the
+    /// store's path is the device's name.
+    pub async fn join(
+        WayIn { url, token }: WayIn<'_>,
+        directory: &Path,
+        store: &Path,
+        configuration: &str,
+    ) -> anyhow::Result<Self> {
+        let (url, token, at) = (url.to_owned(), token.to_owned(), store.to_owned());
+        // The server that it asks may be a task of this very story.
+        let enrolled = tokio::task::spawn_blocking(move || {
+            enrol(WayIn { url: &url, token: &token }, &at, &Keeping::default())
+        });
+        enrolled.await??;
+        let mut device = Self::launch(directory, store, configuration, &[])?;
+        device.ready().await?;
+        Ok(device)
+    }
+
+    fn launch(
+        directory: &Path,
+        store: &Path,
+        configuration: &str,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let (id, store_text) = (name(store)?, store.display().to_string());
         let config = directory.join(format!("{id}.toml"));
-        write(&config, &configuration(options))?;
+        write(&config, configuration)?;
         let config = config.display().to_string();
         let arguments = ["run", "--store", &store_text, "--config", &config];
         let log = directory.join(format!("{id}.log"));
-        let process = Process::start(id, "fleet-agent", &arguments, &[], &log)?;
+        let process = Process::start(id, "fleet-agent", &arguments, environment, &log)?;
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
-        let mut device = Self { id: DeviceId::parse(id)?, store, process, http };
-        device.ready().await?;
-        Ok(device)
+        Ok(Self { id: DeviceId::parse(id)?, store: store.to_owned(), process, http })
+    }
+
+    /// What the agent last reported, as `fleet-agent status` shows it.
+    pub fn reported(&self) -> anyhow::Result<Report> {
+        Ok(serde_json::from_slice(&fs::read(self.store.join("run/status.json"))?)?)
     }
 
     /// Waits until the agent answers on its local endpoint; to be called after a restart.
@@ -111,6 +191,24 @@ impl Caller {
         let version = answer["model_version"].as_str().context("no model_version")?.to_owned();
         Ok((answer, version))
     }
+}
+
+/// Makes the identity of the device whose store it is.
+fn enrol(
+    WayIn { url, token }: WayIn<'_>,
+    store: &Path,
+    keeping: &Keeping<'_>,
+) -> anyhow::Result<()> {
+    let (id, store) = (name(store)?, store.display().to_string());
+    let enrol = ["enrol", "--store", &store, "--url", url, "--token", token, "--device", id];
+    let key_on = keeping.key_on.map(|uri| ["--key-on", uri]);
+    let key_on = key_on.as_ref().map_or(&[][..], |arguments| arguments);
+    run("fleet-agent", &[&enrol[..], key_on].concat(), keeping.environment)?;
+    Ok(())
+}
+
+fn name(store: &Path) -> anyhow::Result<&str> {
+    store.file_name().and_then(|name| name.to_str()).context("a device's name")
 }
 
 fn endpoint(store: &Path) -> anyhow::Result<String> {

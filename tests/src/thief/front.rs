@@ -9,19 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, ensure};
 use rcgen::{CertificateParams, KeyPair};
 use reqwest::Method;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::fleet::Api;
-
-/// A request without a body: a line and a few headers.
-const HEAD_BYTES_MAX: usize = 16 << 10;
+use crate::https::{acceptor, answer, header, read_head};
 
 pub(super) struct Front {
     state: Arc<State>,
@@ -119,48 +115,12 @@ impl State {
 
     async fn relay(&self, path: &str, head: &str) -> anyhow::Result<(u16, Vec<u8>)> {
         let mut request = self.stolen.request(Method::GET, path);
-        let range = head
-            .lines()
-            .find_map(|line| line.to_lowercase().strip_prefix("range: ").map(str::to_owned));
-        if let Some(range) = range {
+        if let Some(range) = header(head, "range") {
             request = request.header("range", range);
         }
         let response = request.send().await?;
         Ok((response.status().as_u16(), response.bytes().await?.to_vec()))
     }
-}
-
-async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        ensure!(head.len() < HEAD_BYTES_MAX, "a head without end");
-        head.push(stream.read_u8().await?);
-    }
-    Ok(String::from_utf8(head)?)
-}
-
-async fn answer(
-    stream: &mut (impl AsyncWrite + Unpin),
-    status: u16,
-    body: &[u8],
-) -> anyhow::Result<()> {
-    let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body).await?;
-    stream.shutdown().await?;
-    Ok(())
-}
-
-fn acceptor(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> anyhow::Result<TlsAcceptor> {
-    // A second provider cannot be installed: there is one in the tree.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// A certificate for the server's own name, which no authority of the fleet has signed.

@@ -5,6 +5,9 @@ use std::fs;
 use anyhow::Context as _;
 use serde::Serialize;
 
+/// `USER_HZ`: what the kernel counts in, on every architecture that we know.
+const TICKS_A_SECOND: f64 = 100.0;
+
 /// The machine, in the words of its kernel.
 #[derive(Debug, Serialize)]
 pub(super) struct Machine {
@@ -48,6 +51,48 @@ pub(super) fn pss_mb(process: u32) -> anyhow::Result<f64> {
         }
     }
     Ok(total)
+}
+
+/// Returns the resident memory of a process, in units of 1024 * 1024 bytes.
+pub(super) fn rss_mb(process: u32) -> anyhow::Result<f64> {
+    status_mb(process, "VmRSS:")
+}
+
+/// Returns the most memory that a process has had resident, in units of 1024 * 1024 bytes.
+pub(super) fn peak_rss_mb(process: u32) -> anyhow::Result<f64> {
+    status_mb(process, "VmHWM:")
+}
+
+fn status_mb(process: u32, key: &str) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))
+        .with_context(|| format!("cannot read the memory of process {process}"))?;
+    Ok(kilobytes(&status, key)? / 1024.0)
+}
+
+/// Returns the seconds of CPU that a process has used.
+pub(super) fn cpu_s(process: u32) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The program's name may hold anything, and ends with the last bracket; proc(5).
+    let (_, after) = stat.rsplit_once(')').context("no name in stat")?;
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let ticks = |index: usize| {
+        fields.get(index).context("stat is too short")?.parse::<f64>().context("no ticks")
+    };
+    Ok((ticks(11)? + ticks(12)?) / TICKS_A_SECOND)
+}
+
+/// Returns how many TCP connections to a local port are established.
+pub(super) fn connections_to(port: u16) -> anyhow::Result<u64> {
+    const ESTABLISHED: &str = "01";
+    let table = fs::read_to_string("/proc/net/tcp")?;
+    let local = format!(":{port:04X}");
+    // Number, local address, remote address, state; proc_net_tcp.
+    let is_one = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_local = fields.next().is_some_and(|address| address.ends_with(&local));
+        is_local && fields.nth(1) == Some(ESTABLISHED)
+    };
+    Ok(u64::try_from(table.lines().filter(is_one).count())?)
 }
 
 fn kilobytes(text: &str, key: &str) -> anyhow::Result<f64> {

@@ -41,8 +41,8 @@ impl Binary {
 pub(super) fn build(logs: &Path) -> anyhow::Result<Option<Vec<Binary>>> {
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--locked", "--workspace", "--all-targets"]);
-    // The one part that is only built when asked for: a story runs it against a token in software.
-    cargo.args(["--features", "fleetctl/pkcs11"]);
+    // The one thing that is only built when asked for: a story runs it against a token in software.
+    cargo.args(["--features", "fleetctl/pkcs11,sealift-agent/pkcs11"]);
     cargo.arg("--message-format=json-render-diagnostics");
     let messages = logs.join("build.json");
     let log = logs.join("build.log");

@@ -1,6 +1,7 @@
 //! What tests need besides the workspace's own programs; tests find each through the environment.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::bail;
 
@@ -22,6 +23,12 @@ const TOOLS: [(&str, Tool); 6] = [
     ("SEALIFT_SYSTEMD_ANALYZE", Tool { program: "systemd-analyze", package: "systemd" }),
 ];
 
+/// Whether a test may mount a small disk for itself: what root may, unless it is in a container that keeps it from it.
+fn may_mount() -> bool {
+    let tried = Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
+}
+
 /// Services that run and programs that are there, until this value is dropped.
 pub(super) struct Needs {
     environment: Vec<(&'static str, String)>,
@@ -39,7 +46,7 @@ impl Needs {
         let mut needs = Self {
             environment: vec![("SEALIFT_BIN_DIR", programs)],
             postgres: None,
-            known: vec![("programs".to_owned(), true)],
+            known: vec![("programs".to_owned(), true), ("disk to mount".to_owned(), may_mount())],
             missing: Vec::new(),
         };
         needs.fetched("ONNX Runtime", "SEALIFT_ONNXRUNTIME", fetch::obtain_onnxruntime())?;

@@ -33,7 +33,7 @@ use sealift_protocol::tuf::bundle::{Director, Revocations, TrustBundle};
 use sealift_protocol::tuf::key::SigningKey;
 use sealift_protocol::tuf::metadata::TargetFile;
 use sealift_protocol::tuf::repository::{
-    CeremonyKeys, Change, Lifetimes, OnlineKeys, Repository, TargetsDraft, ceremony,
+    CeremonyKeys, Change, Lifetimes, OnlineKeys, Repository, RootDraft, TargetsDraft, ceremony,
 };
 use sealift_protocol::tuf::{REVOCATIONS_PATH, REVOCATIONS_ROLE, Role, publisher_role};
 use tokio::net::{TcpListener, TcpStream};
@@ -197,6 +197,20 @@ impl Fleet {
         // The repository would not take what has expired; an attacker's would.
         let then = now().plus(days.min(0) * 2 * 86_400_000);
         self.repository.accept(Change::of(&role, metadata), online, then).unwrap();
+        let files = self.repository.files().clone();
+        self.files().tuf = files;
+    }
+
+    /// Root's holders take the timestamp's key away and give it another.
+    pub(super) fn rotate_timestamp_key(&mut self) {
+        self.keys.timestamp = key(21);
+        let mut draft = RootDraft::after(self.repository.root().clone());
+        let one = std::num::NonZeroU32::MIN;
+        draft.set_keys(&Role::Timestamp, &[self.keys.timestamp.public()], one).unwrap();
+        let holders: Vec<_> = self.keys.root.iter().collect();
+        let root = draft.sign(now().plus(86_400_000), &holders).unwrap();
+        let online = OnlineKeys { snapshot: &self.keys.snapshot, timestamp: &self.keys.timestamp };
+        self.repository.accept(Change::of(Role::Root.name(), root), online, now()).unwrap();
         let files = self.repository.files().clone();
         self.files().tuf = files;
     }

@@ -178,7 +178,7 @@ impl Agent {
     }
 
     /// Whether the device has kept a deny list that names an image.
-    fn denies(&self, image: Digest) -> bool {
+    pub(super) fn denies(&self, image: Digest) -> bool {
         let path = self.path().join("tuf/targets/trust/revocations.json");
         std::fs::read_to_string(path).is_ok_and(|list| list.contains(&image.hex()))
     }

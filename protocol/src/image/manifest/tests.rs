@@ -81,6 +81,18 @@ fn foreign_urls_are_refused() {
 }
 
 #[test]
+fn a_list_of_chunks_is_of_the_whole_layer_or_refused() {
+    let mut layers = layers();
+    let chunks = crate::image::ChunkList::of(b"weights");
+    layers[0].blob.annotations.insert(annotation::CHUNKS.to_owned(), chunks.write());
+    assert_eq!(manifest(&layers).unwrap().layers()[0].chunks(), Some(chunks));
+    assert_eq!(manifest(&layers).unwrap().layers()[1].chunks(), None);
+
+    layers[0].blob.annotations.insert(annotation::CHUNKS.to_owned(), String::new());
+    assert_eq!(manifest(&layers).unwrap_err().code(), "image.annotation");
+}
+
+#[test]
 fn an_index_survives_its_writing_and_unknown_accelerators_are_refused() {
     let variant = Variant {
         manifest: Descriptor::of(media_type::MANIFEST, b"{}"),

@@ -1,0 +1,100 @@
+//! What a test may do to a whole agent: end it at a point, as a power loss would, have it hang there, and set its clock. Points are each effect and each
+//! write that must last.
+//!
+//! Compiled with debug assertions only, as the programs of tests are. A release has none of this: there [`pass`] is an empty function,
+//! [`wall`] is the system's clock, and no variable is read.
+
+#[cfg(debug_assertions)]
+pub(crate) use armed::pass;
+#[cfg(debug_assertions)]
+pub use armed::wall;
+#[cfg(test)]
+pub(crate) use armed::watch;
+
+/// The agent is at a point at which a test may end it.
+#[cfg(not(debug_assertions))]
+pub(crate) const fn pass(_point: &str) {}
+
+/// What tells the agent the time of day.
+#[cfg(not(debug_assertions))]
+pub fn wall() -> crate::clock::Wall {
+    crate::clock::system_time
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::path::PathBuf;
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use sealift_protocol::id::UnixMillis;
+
+    use crate::clock::{Wall, system_time};
+
+    /// The point that is not survived.
+    static LAST: LazyLock<Option<u64>> =
+        LazyLock::new(|| std::env::var("SEALIFT_DRILL_LAST").ok()?.parse().ok());
+
+    /// The point at which the thread stops for ever, and the process lives on.
+    static HANG: LazyLock<Option<u64>> =
+        LazyLock::new(|| std::env::var("SEALIFT_DRILL_HANG").ok()?.parse().ok());
+
+    /// Where the number of points is written that were passed so far.
+    static COUNT: LazyLock<Option<PathBuf>> = LazyLock::new(|| variable("SEALIFT_DRILL_COUNT"));
+
+    /// A file with the milliseconds by which the wall clock is ahead; it is looked at each time.
+    static CLOCK: LazyLock<Option<PathBuf>> = LazyLock::new(|| variable("SEALIFT_DRILL_CLOCK"));
+
+    /// Points that were passed since the process began.
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+
+    fn variable(name: &str) -> Option<PathBuf> {
+        std::env::var_os(name).map(PathBuf::from)
+    }
+
+    pub(crate) fn pass(point: &'static str) {
+        let passed = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(path) = &*COUNT {
+            // Whoever waits for the number sees that it is missing.
+            let _ = std::fs::write(path, passed.to_string());
+        }
+        if *LAST == Some(passed) {
+            tracing::error!(point, passed, "ended by a test");
+            std::process::abort();
+        }
+        while *HANG == Some(passed) {
+            std::thread::park();
+        }
+        #[cfg(test)]
+        WATCH.with_borrow_mut(|watch| {
+            if let Some(watch) = watch {
+                watch(point);
+            }
+        });
+    }
+
+    /// What tells the agent the time of day: the system's clock, or one that a test has set.
+    pub fn wall() -> Wall {
+        if CLOCK.is_some() { set_by_test } else { system_time }
+    }
+
+    fn set_by_test() -> UnixMillis {
+        let text = CLOCK.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        let ahead_ms = text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        system_time().plus(ahead_ms)
+    }
+
+    #[cfg(test)]
+    type Watch = Box<dyn FnMut(&'static str)>;
+
+    #[cfg(test)]
+    thread_local! {
+        static WATCH: std::cell::RefCell<Option<Watch>> = const { std::cell::RefCell::new(None) };
+    }
+
+    /// Has `watch` look at each point that this thread passes from now on.
+    #[cfg(test)]
+    pub(crate) fn watch(watch: impl FnMut(&'static str) + 'static) {
+        WATCH.set(Some(Box::new(watch)));
+    }
+}

@@ -1,0 +1,267 @@
+//! A fleet of simulated devices: real TLS and MQTT connections, real signatures and journals, one server.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use sealift_protocol::api::Status;
+use sealift_protocol::id::Version;
+use sealift_tests::digits::MODEL;
+use sealift_tests::fleet::{Options, Server};
+use sealift_tests::process::Process;
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::machine::{Machine, connections_to, cpu_s, peak_rss_mb, round, rss_mb};
+
+/// A process of simulated devices: each takes four descriptors, and a process has as many as the machine allows it.
+const DEVICES_PER_PROCESS: u32 = 2_500;
+/// How often the server is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The longest step: enrolment makes a key, a certificate and a TLS connection for each device.
+const STEP_LIMIT: Duration = Duration::from_mins(30);
+/// Devices send a beat a minute, as they do in the field.
+const DEVICE_CONFIG: &str = "engine = \"fake\"\nserve_listen = \"127.0.0.1:0\"\nbeat_s = 60\n";
+
+/// What is asked of `cargo xtask bench fleet`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Print JSON alone.
+    #[arg(long)]
+    json: bool,
+    /// How many devices.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    devices: u32,
+}
+
+/// What was seen. Times are in seconds, from the operator's command to the report that the server has stored.
+#[derive(Debug, Serialize)]
+struct Findings {
+    devices: u32,
+    /// From the start of the devices until all are enrolled and connected.
+    enrol_s: f64,
+    /// Resident memory of the server, in MiB: at rest, with all devices connected, and its peak over all.
+    server_rest_mb: f64,
+    server_connected_mb: f64,
+    server_peak_mb: f64,
+    /// What a connected device costs the server, in KiB.
+    server_per_device_kb: f64,
+    first_version: Reached,
+    second_version: Reached,
+    rollback: Reached,
+    /// After the server was killed and started again: until all are connected.
+    reconnect: Reached,
+    /// How many devices connect a second then.
+    reconnect_rate: f64,
+    machine: Machine,
+}
+
+/// When which share of the devices had got there, in seconds.
+#[derive(Debug, Clone, Serialize)]
+struct Reached {
+    half: f64,
+    most: f64,
+    all: f64,
+    /// CPU time of the server meanwhile, in seconds.
+    server_cpu: f64,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let findings = runtime.block_on(measure(arguments))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        print(&findings);
+    }
+    Ok(())
+}
+
+async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
+    let directory = tempfile::Builder::new().prefix("sealift-bench-").tempdir()?;
+    let mut bench = Bench::begin(directory.path(), arguments.devices).await?;
+    let server_rest_mb = rss_mb(bench.server.process.id())?;
+    let began = Instant::now();
+    bench.start_devices(directory.path())?;
+    let enrolled = bench.reach("online", |status| status.devices_online).await?;
+    tell("enrolled and connected", began.elapsed().as_secs_f64());
+    let server_connected_mb = rss_mb(bench.server.process.id())?;
+    let first_version = bench.roll_out("1").await?;
+    let second_version = bench.roll_out("2").await?;
+    let rollback = bench.roll_back("1").await?;
+    let server_peak_mb = peak_rss_mb(bench.server.process.id())?;
+    let reconnect = bench.reconnect().await?;
+    let devices = f64::from(arguments.devices);
+    Ok(Findings {
+        devices: arguments.devices,
+        enrol_s: enrolled.all,
+        server_rest_mb: round(server_rest_mb),
+        server_connected_mb: round(server_connected_mb),
+        server_peak_mb: round(server_peak_mb.max(peak_rss_mb(bench.server.process.id())?)),
+        server_per_device_kb: round((server_connected_mb - server_rest_mb) * 1024.0 / devices),
+        first_version,
+        second_version,
+        rollback,
+        reconnect_rate: round(devices / reconnect.all),
+        reconnect,
+        machine: Machine::read()?,
+    })
+}
+
+/// A server and its simulated devices.
+struct Bench {
+    server: Server,
+    devices: u32,
+    processes: Vec<Process>,
+}
+
+impl Bench {
+    async fn begin(directory: &Path, devices: u32) -> anyhow::Result<Self> {
+        let server = Server::start(directory, &Options::default()).await?;
+        server.publish(&sealift_tests::digits::directory("v1"), "1")?;
+        server.publish(&sealift_tests::digits::directory("v2"), "2")?;
+        Ok(Self { server, devices, processes: Vec::new() })
+    }
+
+    fn start_devices(&mut self, directory: &Path) -> anyhow::Result<()> {
+        let config = directory.join("devices.toml");
+        fs::write(&config, DEVICE_CONFIG)?;
+        let uses = self.devices.to_string();
+        let token = self.server.ctl(&["enrol", "create", "--uses", &uses])?;
+        let mut left = self.devices;
+        for number in 1.. {
+            let count = left.min(DEVICES_PER_PROCESS);
+            if count == 0 {
+                break;
+            }
+            left -= count;
+            let name = format!("sim{number}");
+            let store = directory.join(&name).display().to_string();
+            let (count, config) = (count.to_string(), config.display().to_string());
+            let url = self.server.endpoints.device_url.clone();
+            let arguments = [
+                "simulate",
+                "--store",
+                &store,
+                "--url",
+                &url,
+                "--token",
+                token.trim(),
+                "--count",
+                &count,
+                "--prefix",
+                &name,
+                "--config",
+                &config,
+            ];
+            let log = directory.join(format!("{name}.log"));
+            let environment = [("SEALIFT_LOG", "warn")];
+            let process = Process::start(&name, "fleet-agent", &arguments, &environment, &log)?;
+            self.processes.push(process);
+        }
+        Ok(())
+    }
+
+    async fn roll_out(&mut self, version: &str) -> anyhow::Result<Reached> {
+        let named = format!("{MODEL}@{version}");
+        let trial = ["--probation-s", "1", "--watch-s", "600"];
+        let create = ["rollout", "create", &named, "--reason", "bench"];
+        self.server.ctl(&[&create[..], &trial].concat())?;
+        let reached = self.reach(version, |status| serving(status, version)).await?;
+        tell(&format!("version {version} everywhere"), reached.all);
+        Ok(reached)
+    }
+
+    async fn roll_back(&mut self, version: &str) -> anyhow::Result<Reached> {
+        self.server.ctl(&["rollback", MODEL, "--reason", "bench", "--yes"])?;
+        let reached = self.reach("rolled back", |status| serving(status, version)).await?;
+        tell("rolled back", reached.all);
+        Ok(reached)
+    }
+
+    /// The server is killed; all devices find it again by themselves.
+    async fn reconnect(&mut self) -> anyhow::Result<Reached> {
+        self.server.process.kill()?;
+        self.server.process.restart()?;
+        self.server.ready().await?;
+        let port = self.server.endpoints.mqtt.rsplit(':').next().context("no port")?.parse()?;
+        // It remembers who was there; who is there now, only the connections tell.
+        let count = move |_: &Status| connections_to(port).unwrap_or(0);
+        let reached = self.reach("connected again", count).await?;
+        tell("connected again", reached.all);
+        Ok(reached)
+    }
+
+    /// Waits until all devices are counted.
+    async fn reach(
+        &mut self,
+        what: &str,
+        count: impl Fn(&Status) -> u64,
+    ) -> anyhow::Result<Reached> {
+        let (began, api) = (Instant::now(), self.server.api()?);
+        let cpu_before = cpu_s(self.server.process.id())?;
+        let all = u64::from(self.devices);
+        let (mut half, mut most) = (None, None);
+        loop {
+            self.server.process.check()?;
+            for process in &mut self.processes {
+                process.check()?;
+            }
+            // A server that is busy answers late; that it does not answer at all is a failure of the bench.
+            let status: Status = api.get("status").await?;
+            let (reached, now_s) = (count(&status), round(began.elapsed().as_secs_f64()));
+            if reached * 2 >= all {
+                half.get_or_insert(now_s);
+            }
+            if reached * 100 >= all * 99 {
+                most.get_or_insert(now_s);
+            }
+            if reached >= all {
+                let (half, most) = (half.unwrap_or(now_s), most.unwrap_or(now_s));
+                let server_cpu = round(cpu_s(self.server.process.id())? - cpu_before);
+                return Ok(Reached { half, most, all: now_s, server_cpu });
+            }
+            if began.elapsed() > STEP_LIMIT {
+                bail!("{reached} of {all} devices are {what} after {STEP_LIMIT:?}");
+            }
+            ensure!(!crate::child::is_interrupted(), "interrupted");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Devices that report to serve the version.
+fn serving(status: &Status, version: &str) -> u64 {
+    let of_model = status.adoption.iter().filter(|adoption| adoption.model.to_string() == MODEL);
+    let is_it = |served: &Version| served.to_string() == version;
+    let of_version = of_model.filter(|adoption| adoption.version.as_ref().is_some_and(is_it));
+    of_version.map(|adoption| adoption.devices).sum()
+}
+
+fn tell(what: &str, seconds: f64) {
+    eprintln!("{what}: {seconds:.1} s");
+}
+
+fn print(found: &Findings) {
+    let line = |what: &str, reached: &Reached| {
+        println!(
+            "{what:<24} half {:>7} s, 99 % {:>7} s, all {:>7} s; server {:>6} s of CPU",
+            reached.half, reached.most, reached.all, reached.server_cpu
+        );
+    };
+    println!("{} simulated devices on {}", found.devices, found.machine);
+    println!("enrolled and connected   all {:>7} s", found.enrol_s);
+    line("first version", &found.first_version);
+    line("second version", &found.second_version);
+    line("rollback", &found.rollback);
+    line("connected again", &found.reconnect);
+    println!("{:>8} devices connect again a second", found.reconnect_rate);
+    println!(
+        "server: {} MiB at rest, {} MiB with all connected ({} KiB a device), {} MiB at its peak",
+        found.server_rest_mb,
+        found.server_connected_mb,
+        found.server_per_device_kb,
+        found.server_peak_mb
+    );
+}
