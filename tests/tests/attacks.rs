@@ -56,13 +56,53 @@ fn name(text: &str) -> &str {
 /// The rows of the page's tables: what is attacked, and the tests that are named.
 fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
     let cells = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
-    let rows = cells.map(|line| line.split(" | ").collect::<Vec<_>>());
+    // No cell holds a bar; some are empty.
+    let rows = cells.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
     rows.filter(|cells| cells.first() != Some(&"attack"))
         .filter_map(|cells| {
             let tests = cells.last()?.split_whitespace().map(|name| name.trim_matches('`'));
             Some((*cells.first()?, tests.collect()))
         })
         .collect()
+}
+
+/// The codes that a row names; of a family, such as `enrol.token-*`, what its codes begin with.
+fn codes(page: &str) -> impl Iterator<Item = &str> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let cells = rows.filter_map(|line| line.split('|').nth(2));
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2))
+}
+
+/// Everything in the sources below a folder, as one text.
+fn sources(folder: &Path, text: &mut String) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sources(&path, text)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_attack_names_codes_that_are_given() -> anyhow::Result<()> {
+    let page = fs::read_to_string(root().join("docs/attacks.md"))?;
+    let mut text = String::new();
+    for folder in ["agent/src", "fleet-server/src", "protocol/src"] {
+        sources(&root().join(folder), &mut text)?;
+    }
+    let codes: Vec<_> = codes(&page).collect();
+    ensure!(codes.len() > 40, "only {} codes are named", codes.len());
+    for code in codes {
+        let literal = match code.split_once('*') {
+            Some((family, _)) => format!("\"{family}"),
+            None => format!("\"{code}\""),
+        };
+        ensure!(text.contains(&literal), "no source gives {code}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -184,7 +184,7 @@ async fn secrets_stand_in_no_log_no_argument_and_no_row() -> anyhow::Result<()> 
     server.publish(&model_directory("v1"), "1")?;
     story::roll_out(&server, "1").await?;
     for arguments in [
-        &["status"][..],
+        &["device", "list"][..],
         &["device", "get", "cam-1"],
         &["operator", "list"],
         &["token", "list"],
