@@ -16,7 +16,7 @@ mod golden;
 mod manifest;
 mod policy;
 
-pub use contract::{ContractError, Feature, IoContract, Role, TensorSpec};
+pub use contract::{ContractError, Feature, IoContract, Numbers, Role, TensorSpec};
 pub use foreign::{ForeignFormat, HEAD_BYTES, foreign_format};
 pub use golden::{Golden, GoldenCase, GoldenMismatch, Tolerance};
 pub use manifest::{

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sealift_protocol::telemetry::SpoolId;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -183,16 +183,40 @@ async fn open_endpoint(
     let refused = |source| SupervisorError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let url = format!("http://{}", listener.local_addr().map_err(refused)?);
-    let served = tokio::spawn(serve::listen(listener, switchboard.clone()));
     let run = setup.store.join("run");
-    let written = disk::private_dir(&run).and_then(|()| {
-        let text = format!("{{\"http\":\"{url}\",\"pid\":{}}}\n", std::process::id());
-        let path = run.join("endpoint.json");
-        disk::replace(&path, text.as_bytes(), Secrecy::Public)
+    let at_run = |source| SupervisorError::Disk { path: run.clone(), source };
+    disk::private_dir(&run).map_err(at_run)?;
+    let socket_path = setup.config.serve_socket.clone().unwrap_or_else(|| run.join("infer.sock"));
+    let socket = open_socket(&socket_path, setup.config.serve_socket.is_some())?;
+    let told = serde_json::json!({
+        "http": url,
+        "socket": socket.is_some().then(|| socket_path.display().to_string()),
+        "pid": std::process::id(),
     });
-    written.map_err(|source| SupervisorError::Disk { path: run, source })?;
+    let served = tokio::spawn(serve::listen(listener, socket, switchboard.clone()));
+    let path = run.join("endpoint.json");
+    disk::replace(&path, format!("{told}\n").as_bytes(), Secrecy::Public).map_err(at_run)?;
     tracing::info!(url, "models are served");
     Ok((Some(url), Some(served)))
+}
+
+/// Opens the Unix socket in place of one that an earlier agent has left. A store too deep for a socket's name goes without, unless the
+/// owner has named the socket.
+fn open_socket(path: &Path, is_named: bool) -> Result<Option<UnixListener>, SupervisorError> {
+    use std::os::unix::fs::FileTypeExt;
+    let refused = |source| SupervisorError::Disk { path: path.to_owned(), source };
+    if path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        std::fs::remove_file(path).map_err(refused)?;
+    }
+    match UnixListener::bind(path) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput && !is_named => {
+            let path = path.display();
+            tracing::warn!(%path, "no Unix socket: its path is too long; name another as serve_socket");
+            Ok(None)
+        }
+        Err(error) => Err(refused(error)),
+    }
 }
 
 /// Keeps room for the journal on a disk that others fill.
