@@ -21,6 +21,8 @@ const CONFIG_BYTES_MAX: u64 = 64 << 10;
 pub struct Config {
     /// Where applications on the device reach the models; port 0 takes a free one.
     pub serve_listen: SocketAddr,
+    /// The Unix socket for the same; `run/infer.sock` in the store if not given.
+    pub serve_socket: Option<PathBuf>,
     /// What runs the graphs.
     pub engine: EngineName,
     /// Inference libraries, tried in order.
@@ -78,6 +80,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             serve_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            serve_socket: None,
             engine: EngineName::OnnxRuntime,
             runtimes: Vec::new(),
             beat_s: 60,

@@ -2,17 +2,27 @@
 //!
 //! Every protocol is a thin codec onto [`Live::infer`], so that profiles and metrics see every request.
 
+mod body;
 mod elements;
+mod endpoint;
+mod grpc;
 mod http;
 mod infer;
+mod listen;
 mod live;
 mod metrics;
 mod refusal;
 mod request;
 mod response;
+mod scoring;
 mod switchboard;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod unix;
 
-pub use http::{listen, router};
+pub use listen::{listen, router};
 pub use live::{Live, LiveImage};
 pub use switchboard::Switchboard;
 

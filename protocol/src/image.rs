@@ -18,7 +18,7 @@ mod manifest;
 mod policy;
 
 pub use chunks::{CHUNK_BYTES, ChunkList};
-pub use contract::{ContractError, Feature, IoContract, Role, TensorSpec};
+pub use contract::{ContractError, Feature, IoContract, Numbers, Role, TensorSpec};
 pub use foreign::{ForeignFormat, HEAD_BYTES, foreign_format};
 pub use golden::{Golden, GoldenCase, GoldenMismatch, Tolerance};
 pub use manifest::{

@@ -1,5 +1,8 @@
 //! Tensors by the names of the Open Inference Protocol v2: in requests, in golden tests, between agent and worker.
 
+pub mod half;
+pub mod wire;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +44,48 @@ pub enum Datatype {
 }
 
 impl Datatype {
+    /// All of them, in the order of the protocol.
+    pub const ALL: [Self; 14] = [
+        Self::Bool,
+        Self::Uint8,
+        Self::Uint16,
+        Self::Uint32,
+        Self::Uint64,
+        Self::Int8,
+        Self::Int16,
+        Self::Int32,
+        Self::Int64,
+        Self::Fp16,
+        Self::Bf16,
+        Self::Fp32,
+        Self::Fp64,
+        Self::Bytes,
+    ];
+
+    /// What stands for it in [`wire`]; never changes.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Bool => 0,
+            Self::Uint8 => 1,
+            Self::Uint16 => 2,
+            Self::Uint32 => 3,
+            Self::Uint64 => 4,
+            Self::Int8 => 5,
+            Self::Int16 => 6,
+            Self::Int32 => 7,
+            Self::Int64 => 8,
+            Self::Fp16 => 9,
+            Self::Bf16 => 10,
+            Self::Fp32 => 11,
+            Self::Fp64 => 12,
+            Self::Bytes => 13,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
     /// Bytes of one element; none where elements differ in length.
     pub const fn element_bytes(self) -> Option<usize> {
         match self {
@@ -72,6 +117,23 @@ impl Datatype {
         }
     }
 }
+
+impl std::str::FromStr for Datatype {
+    type Err = UnknownDatatype;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDatatype> {
+        let found = Self::ALL.into_iter().find(|datatype| datatype.as_str() == text);
+        found.ok_or_else(|| UnknownDatatype(text.chars().take(QUOTED_CHARS_MAX).collect()))
+    }
+}
+
+/// A name that is no element type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a datatype")]
+pub struct UnknownDatatype(String);
+
+/// An error quotes at most this much of what was given.
+const QUOTED_CHARS_MAX: usize = 40;
 
 impl fmt::Display for Datatype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,6 +255,16 @@ impl Tensor {
         }
     }
 
+    /// The first element that is NaN or infinite, and where it is.
+    pub fn first_not_finite(&self) -> Option<(usize, f64)> {
+        let is_floating = matches!(
+            self.datatype,
+            Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64
+        );
+        let numbers = if is_floating { self.numbers()? } else { return None };
+        numbers.into_iter().enumerate().find(|(_, number)| !number.is_finite())
+    }
+
     /// The elements as numbers, for judging and observing; none for BYTES.
     #[expect(
         clippy::cast_precision_loss,
@@ -216,27 +288,12 @@ impl Tensor {
             Datatype::Int16 => numbers!(i16, f64::from),
             Datatype::Int32 => numbers!(i32, f64::from),
             Datatype::Int64 => numbers!(i64, |value| value as f64),
-            Datatype::Fp16 => numbers!(u16, |bits| f64::from(half(bits))),
-            Datatype::Bf16 => {
-                numbers!(u16, |bits| f64::from(f32::from_bits(u32::from(bits) << 16)))
-            }
+            Datatype::Fp16 => numbers!(u16, |bits| f64::from(half::to_f32(bits))),
+            Datatype::Bf16 => numbers!(u16, |bits| f64::from(half::from_bf16(bits))),
             Datatype::Fp32 => numbers!(f32, f64::from),
             Datatype::Fp64 => numbers!(f64, |value| value),
             Datatype::Bytes => None,
         }
-    }
-}
-
-/// IEEE 754 binary16 to binary32; exact.
-fn half(bits: u16) -> f32 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let exponent = i32::from(bits >> 10 & 0x1f);
-    let fraction = f32::from(bits & 0x3ff);
-    match exponent {
-        0 => sign * fraction * 2_f32.powi(-24),
-        0x1f if fraction == 0.0 => sign * f32::INFINITY,
-        0x1f => f32::NAN,
-        _ => sign * (1.0 + fraction / 1024.0) * 2_f32.powi(exponent - 15), // normal numbers
     }
 }
 
@@ -265,13 +322,5 @@ mod tests {
         assert!(!text(b"\x01\0\0\0a\x03\0\0\0bc"));
         assert!(!text(b"\x01\0\0\0a"));
         assert!(!text(b"\x01\0\0\0a\xff\xff\xff\xff"));
-    }
-
-    #[test]
-    fn half_precision_is_read_exactly() {
-        let values = [(0x3c00, 1.0), (0xc000, -2.0), (0x0001, 2_f32.powi(-24)), (0x7bff, 65504.0)];
-        for (bits, value) in values {
-            assert_eq!(half(bits).to_bits(), f32::to_bits(value));
-        }
     }
 }

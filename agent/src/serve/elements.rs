@@ -2,9 +2,11 @@
 //!
 //! Numbers are read straight into the tensor's type, so that no element is rounded twice and no tree of values is built.
 
-use sealift_protocol::tensor::{Datatype, Tensor};
-use serde::ser::{Error, SerializeSeq};
-use serde::{Serialize, Serializer};
+mod write;
+
+use sealift_protocol::tensor::{Datatype, half};
+
+pub(super) use write::{Elements, Values};
 
 /// Arrays within arrays; the tensors of real models have up to 6 dimensions.
 const LEVELS_MAX: usize = 16;
@@ -23,10 +25,17 @@ pub(super) enum InvalidElements {
     Mixed,
     #[error("arrays are nested deeper than the shape, or than {LEVELS_MAX}")]
     Depth,
-    #[error("{0} has no form in JSON; send it as binary data")]
-    BinaryOnly(Datatype),
     #[error("data is not an array")]
     NotAnArray,
+}
+
+/// What `null` is where a number of floating point should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Null {
+    /// An error: the Open Inference Protocol has numbers only.
+    Refused,
+    /// A missing value, as tables have it: NaN.
+    Missing,
 }
 
 /// Reads `json`, which is valid JSON already, as the elements of a tensor; the caller compares their number with the shape.
@@ -34,14 +43,12 @@ pub(super) fn parse(
     json: &str,
     datatype: Datatype,
     shape: &[u64],
+    null: Null,
 ) -> Result<Vec<u8>, InvalidElements> {
-    if matches!(datatype, Datatype::Fp16 | Datatype::Bf16) {
-        return Err(InvalidElements::BinaryOnly(datatype));
-    }
     // A number takes at least two characters with its comma; the guess is bounded by what came.
     let guess = json.len() / 2 * datatype.element_bytes().unwrap_or(1);
     let bytes = Vec::with_capacity(guess.min(json.len() * 2));
-    let mut scanner = Scanner { rest: json.trim_ascii_start(), datatype, shape, bytes };
+    let mut scanner = Scanner { rest: json.trim_ascii_start(), datatype, shape, null, bytes };
     if !scanner.rest.starts_with('[') {
         return Err(InvalidElements::NotAnArray);
     }
@@ -49,10 +56,18 @@ pub(super) fn parse(
     Ok(scanner.bytes)
 }
 
+impl InvalidElements {
+    /// A value that is none of its type, quoted.
+    pub(super) fn element(token: &str, datatype: Datatype) -> Self {
+        Self::Element { token: token.chars().take(QUOTED_CHARS_MAX).collect(), datatype }
+    }
+}
+
 struct Scanner<'a> {
     rest: &'a str,
     datatype: Datatype,
     shape: &'a [u64],
+    null: Null,
     bytes: Vec<u8>,
 }
 
@@ -106,11 +121,12 @@ impl<'a> Scanner<'a> {
     fn element(&mut self) -> Result<(), InvalidElements> {
         let token = self.token();
         let datatype = self.datatype;
-        let refused = || InvalidElements::Element {
-            token: token.chars().take(QUOTED_CHARS_MAX).collect(),
-            datatype,
+        let refused = || InvalidElements::element(token, datatype);
+        let pushed = match (self.null, token) {
+            (Null::Missing, "null") => push_missing(&mut self.bytes, datatype),
+            _ => push(&mut self.bytes, datatype, token), // a value, or an error
         };
-        push(&mut self.bytes, datatype, token).ok_or_else(refused)?;
+        pushed.ok_or_else(refused)?;
         self.skip(token.len());
         Ok(())
     }
@@ -139,8 +155,117 @@ fn string_end(text: &str) -> Option<usize> {
     None
 }
 
+/// The lengths of `json`'s arrays, as its first elements have them; none for what is no array.
+pub(super) fn shape_of(json: &str) -> Vec<u64> {
+    let mut rest = json.trim_ascii_start();
+    let mut shape = Vec::new();
+    // An array that has ended cannot be the first of its level again.
+    let (mut level, mut ended) = (0, usize::MAX);
+    while let Some(first) = rest.bytes().next() {
+        let mut length = 1;
+        match first {
+            b'[' => {
+                count(&mut shape, level, ended);
+                level += 1;
+                if shape.len() < level && level <= ended && level <= LEVELS_MAX {
+                    shape.push(0);
+                }
+            }
+            b']' => {
+                ended = ended.min(level);
+                level = level.saturating_sub(1);
+            }
+            b',' | b':' | b'{' | b'}' => (),
+            b'"' => {
+                count(&mut shape, level, ended);
+                length = string_end(rest).unwrap_or(rest.len());
+            }
+            _ => {
+                count(&mut shape, level, ended);
+                let end = rest.find(|c: char| matches!(c, ',' | ']') || c.is_ascii_whitespace());
+                length = end.unwrap_or(rest.len());
+            }
+        }
+        rest = rest.get(length..).unwrap_or_default().trim_ascii_start();
+    }
+    shape
+}
+
+fn count(shape: &mut [u64], level: usize, ended: usize) {
+    let counted = level.checked_sub(1).filter(|_| level < ended);
+    if let Some(length) = counted.and_then(|place| shape.get_mut(place)) {
+        *length += 1;
+    }
+}
+
+/// The items of `json`, which is an array and valid, one by one as they stand there; nothing for what is no array.
+pub(super) struct Items<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Items<'a> {
+    pub(super) fn of(json: &'a str) -> Self {
+        let rest = json.trim_ascii_start().strip_prefix('[').unwrap_or_default();
+        Self { rest: rest.trim_ascii_start() }
+    }
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        if self.rest.is_empty() || self.rest.starts_with(']') {
+            return None;
+        }
+        let end = item_end(self.rest);
+        let (item, rest) = self.rest.split_at_checked(end)?;
+        self.rest = rest.strip_prefix(',').unwrap_or(rest).trim_ascii_start();
+        Some(item.trim_ascii_end())
+    }
+}
+
+/// Where the item at the front ends: at the comma or bracket that is not its own.
+fn item_end(text: &str) -> usize {
+    let (mut place, mut level) = (0, 0_usize);
+    while let Some(rest) = text.get(place..) {
+        match rest.bytes().next() {
+            Some(b'"') => place += string_end(rest).unwrap_or(rest.len()) - 1,
+            Some(b'[' | b'{') => level += 1,
+            Some(b']' | b'}') if level > 0 => level -= 1,
+            Some(b',') if level > 0 => (),
+            None | Some(b']' | b'}' | b',') => break,
+            Some(_) => (), // part of the item
+        }
+        place += 1;
+        // Texts, where other characters may be, are passed as a whole.
+        debug_assert!(text.is_char_boundary(place), "JSON is ASCII outside of its texts");
+    }
+    place
+}
+
+/// Appends NaN; none for types that have none.
+pub(super) fn push_missing(bytes: &mut Vec<u8>, datatype: Datatype) -> Option<()> {
+    match datatype {
+        Datatype::Fp16 => bytes.extend_from_slice(&half::from_f64(f64::NAN).to_le_bytes()),
+        Datatype::Bf16 => bytes.extend_from_slice(&half::bf16_from_f32(f32::NAN).to_le_bytes()),
+        Datatype::Fp32 => bytes.extend_from_slice(&f32::NAN.to_le_bytes()),
+        Datatype::Fp64 => bytes.extend_from_slice(&f64::NAN.to_le_bytes()),
+        Datatype::Bool
+        | Datatype::Uint8
+        | Datatype::Uint16
+        | Datatype::Uint32
+        | Datatype::Uint64
+        | Datatype::Int8
+        | Datatype::Int16
+        | Datatype::Int32
+        | Datatype::Int64
+        | Datatype::Bytes => return None,
+    }
+    Some(())
+}
+
 /// Appends an element; none if the token is not one of this type.
-fn push(bytes: &mut Vec<u8>, datatype: Datatype, token: &str) -> Option<()> {
+pub(super) fn push(bytes: &mut Vec<u8>, datatype: Datatype, token: &str) -> Option<()> {
     macro_rules! number {
         ($type:ty) => {
             bytes.extend_from_slice(&token.parse::<$type>().ok()?.to_le_bytes())
@@ -173,7 +298,14 @@ fn push(bytes: &mut Vec<u8>, datatype: Datatype, token: &str) -> Option<()> {
             let number = token.parse::<f64>().ok().filter(|number| number.is_finite())?;
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        Datatype::Fp16 | Datatype::Bf16 => return None,
+        Datatype::Fp16 => {
+            let bits = half::from_f64(token.parse().ok()?);
+            bytes.extend_from_slice(&finite(bits, half::to_f32(bits))?.to_le_bytes());
+        }
+        Datatype::Bf16 => {
+            let bits = half::bf16_from_f32(token.parse().ok()?);
+            bytes.extend_from_slice(&finite(bits, half::from_bf16(bits))?.to_le_bytes());
+        }
         Datatype::Bytes => {
             let text: std::borrow::Cow<'_, str> = serde_json::from_str(token).ok()?;
             bytes.extend_from_slice(&u32::try_from(text.len()).ok()?.to_le_bytes());
@@ -183,168 +315,10 @@ fn push(bytes: &mut Vec<u8>, datatype: Datatype, token: &str) -> Option<()> {
     Some(())
 }
 
-/// The elements of a tensor as a flat JSON array. What JSON has no form for is an error: text that is not UTF-8 and, by the rule of
-/// the binary extension, 16-bit floating point. Numbers that are not finite become `null`.
-pub(super) struct Elements<'a>(pub(super) &'a Tensor);
-
-impl Serialize for Elements<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        macro_rules! numbers {
-            ($type:ty) => {{
-                let (elements, _) = self.0.bytes.as_chunks::<{ size_of::<$type>() }>();
-                serializer.collect_seq(elements.iter().map(|bytes| <$type>::from_le_bytes(*bytes)))
-            }};
-        }
-        match self.0.datatype {
-            Datatype::Bool => serializer.collect_seq(self.0.bytes.iter().map(|&byte| byte != 0)),
-            Datatype::Uint8 => numbers!(u8),
-            Datatype::Uint16 => numbers!(u16),
-            Datatype::Uint32 => numbers!(u32),
-            Datatype::Uint64 => numbers!(u64),
-            Datatype::Int8 => numbers!(i8),
-            Datatype::Int16 => numbers!(i16),
-            Datatype::Int32 => numbers!(i32),
-            Datatype::Int64 => numbers!(i64),
-            Datatype::Fp32 => numbers!(f32),
-            Datatype::Fp64 => numbers!(f64),
-            datatype @ (Datatype::Fp16 | Datatype::Bf16) => {
-                Err(S::Error::custom(InvalidElements::BinaryOnly(datatype)))
-            }
-            Datatype::Bytes => texts(&self.0.bytes, serializer),
-        }
-    }
-}
-
-fn texts<S: Serializer>(mut bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut texts = serializer.serialize_seq(None)?;
-    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
-        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let cut = rest.split_at_checked(length);
-        let (text, rest) = cut.ok_or_else(|| S::Error::custom("BYTES elements are cut off"))?;
-        let text = str::from_utf8(text);
-        texts
-            .serialize_element(text.map_err(|_| S::Error::custom("a BYTES element is no text"))?)?;
-        bytes = rest;
-    }
-    texts.end()
+/// The bits, if the number that they are is finite.
+fn finite(bits: u16, number: f32) -> Option<u16> {
+    number.is_finite().then_some(bits)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn fp32(json: &str, shape: &[u64]) -> Result<Vec<u8>, InvalidElements> {
-        parse(json, Datatype::Fp32, shape)
-    }
-
-    fn bytes(numbers: &[f32]) -> Vec<u8> {
-        numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
-    }
-
-    #[test]
-    fn flat_and_nested_data_are_the_same_elements() {
-        let numbers = bytes(&[1.0, 2.5, -3.0, 4e2]);
-        assert_eq!(fp32("[1, 2.5, -3, 4e2]", &[2, 2]).unwrap(), numbers);
-        assert_eq!(fp32(" [ [1,2.5] ,\n[ -3 , 4E2] ] ", &[2, 2]).unwrap(), numbers);
-    }
-
-    #[test]
-    fn data_that_contradicts_its_shape_is_refused() {
-        let cases = [
-            ("[[1,2,3],[4]]", InvalidElements::Length { given: 3, expected: 2 }),
-            ("[[1,2],[3,4],[5,6]]", InvalidElements::Length { given: 3, expected: 2 }),
-            ("[1,[2]]", InvalidElements::Length { given: 1, expected: 2 }),
-            ("[1,[2,3]]", InvalidElements::Mixed),
-            ("[[[1]]]", InvalidElements::Depth),
-            ("7", InvalidElements::NotAnArray),
-        ];
-        for (json, error) in cases {
-            assert_eq!(fp32(json, &[2, 2]).unwrap_err(), error, "{json}");
-        }
-    }
-
-    #[test]
-    fn a_value_of_another_type_is_refused_and_quoted() {
-        let cases = [
-            (Datatype::Fp32, "null"),
-            (Datatype::Fp32, "\"1\""),
-            (Datatype::Fp32, "true"),
-            (Datatype::Fp32, "{}"),
-            (Datatype::Fp32, "1e39"),
-            (Datatype::Fp64, "1e309"),
-            (Datatype::Uint8, "256"),
-            (Datatype::Uint8, "-1"),
-            (Datatype::Int64, "1.0"),
-            (Datatype::Int64, "9223372036854775808"),
-            (Datatype::Bool, "2"),
-            (Datatype::Bytes, "1"),
-        ];
-        for (datatype, token) in cases {
-            let error = parse(&format!("[{token}]"), datatype, &[1]).unwrap_err();
-            assert_eq!(error, InvalidElements::Element { token: token.to_owned(), datatype });
-        }
-    }
-
-    #[test]
-    fn a_hundred_thousand_brackets_are_refused_without_a_crash() {
-        let json = "[".repeat(100_000) + &"]".repeat(100_000);
-        let shape = vec![1; 100_000];
-        assert_eq!(fp32(&json, &shape).unwrap_err(), InvalidElements::Depth);
-    }
-
-    fn tensor() -> impl Strategy<Value = Tensor> {
-        let length = 0_usize..20;
-        let datatype = prop::sample::select(vec![
-            Datatype::Bool,
-            Datatype::Uint8,
-            Datatype::Uint16,
-            Datatype::Uint32,
-            Datatype::Uint64,
-            Datatype::Int8,
-            Datatype::Int16,
-            Datatype::Int32,
-            Datatype::Int64,
-            Datatype::Fp32,
-            Datatype::Fp64,
-        ]);
-        let fixed = (datatype, length.clone()).prop_flat_map(|(datatype, length)| {
-            let count = length * datatype.element_bytes().unwrap();
-            let byte = if datatype == Datatype::Bool { 0..2 } else { 0..256_u16 };
-            prop::collection::vec(byte, count).prop_map(move |bytes| {
-                let bytes = bytes.into_iter().map(|byte| u8::try_from(byte).unwrap()).collect();
-                Tensor::new("x".to_owned(), datatype, vec![length as u64], bytes).unwrap()
-            })
-        });
-        let text = prop::collection::vec(any::<String>(), length).prop_map(|texts| {
-            let pack = |text: &String| {
-                let length = u32::try_from(text.len()).unwrap();
-                [&length.to_le_bytes(), text.as_bytes()].concat()
-            };
-            let bytes = texts.iter().flat_map(pack).collect();
-            let shape = vec![texts.len() as u64];
-            Tensor::new("x".to_owned(), Datatype::Bytes, shape, bytes).unwrap()
-        });
-        let is_finite = |tensor: &Tensor| {
-            tensor.numbers().is_none_or(|numbers| numbers.iter().all(|number| number.is_finite()))
-        };
-        prop_oneof![fixed, text].prop_filter("JSON has finite numbers only", is_finite)
-    }
-
-    proptest! {
-        #[test]
-        fn every_bit_survives_json(tensor in tensor()) {
-            let json = serde_json::to_string(&Elements(&tensor)).unwrap();
-            let bytes = parse(&json, tensor.datatype, &tensor.shape).unwrap();
-            prop_assert_eq!(bytes, tensor.bytes);
-        }
-
-        #[test]
-        fn any_json_is_elements_or_an_error(json in "[\\[\\]{}\",:0-9a-z. -]{0,40}") {
-            if serde_json::from_str::<serde::de::IgnoredAny>(&json).is_ok() {
-                let _ = fp32(&json, &[1, 1]).is_ok();
-            }
-        }
-    }
-}
+mod tests;

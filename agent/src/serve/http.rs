@@ -1,42 +1,19 @@
 //! Open Inference Protocol v2 over HTTP, metrics and health.
 
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
-
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use sealift_protocol::image::TensorSpec;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::infer::{self, BODY_BYTES_MAX};
+use super::endpoint::{Endpoint, REQUEST_MAX};
 use super::live::Live;
-use super::metrics;
 use super::refusal::Refusal;
-use super::switchboard::Switchboard;
-
-/// Requests in flight, in parts of [`PART_BYTES`]: 64 small ones, or 8 of the largest, so that bodies take at most 256 MiB.
-const PARTS_MAX: u32 = 64;
-
-/// What one part of the requests in flight may hold.
-const PART_BYTES: u64 = 4 << 20;
-
-/// Longest time for one request: a slow body, one answer and one more from the worker after it.
-const REQUEST_MAX: Duration = Duration::from_secs(75);
-
-#[derive(Debug, Clone)]
-struct Endpoint {
-    board: Switchboard,
-    parts: Arc<Semaphore>,
-}
+use super::{body, grpc, infer, metrics, scoring};
 
 /// What a path below `/v2/models/` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +34,7 @@ struct ModelPath {
 }
 
 /// Routes for local applications.
-pub fn router(board: Switchboard) -> Router {
-    let parts = Semaphore::new(usize::try_from(PARTS_MAX).unwrap_or(usize::MAX));
+pub(super) fn router(endpoint: Endpoint) -> Router {
     Router::new()
         .route("/v2", get(server))
         .route("/v2/", get(server))
@@ -69,25 +45,27 @@ pub fn router(board: Switchboard) -> Router {
         .route("/v2/repository/models/{*path}", any(async || Refusal::Managed))
         .route("/metrics", get(exposition))
         .route("/healthz", get(live))
+        .merge(grpc::router())
+        .merge(scoring::router())
         .fallback(async || Refusal::UnknownPath)
-        .with_state(Endpoint { board, parts: Arc::new(parts) })
+        .with_state(endpoint)
 }
 
-/// Answers on `listener` until it is dropped, each time at once: a held-back last packet would cost a client 40 ms.
-pub async fn listen(listener: TcpListener, board: Switchboard) -> io::Result<()> {
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "answers on a connection may be held back");
-        }
-    });
-    axum::serve(listener, router(board)).await
-}
+/// What the server calls itself.
+pub(super) const NAME: &str = "sealift";
+
+/// Its version.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Extensions of the protocol that are served.
+pub(super) const EXTENSIONS: [&str; 4] =
+    ["binary_tensor_data", "model_repository(index)", "model_configuration", "statistics"];
+
+/// What kind of model all of them are.
+pub(super) const PLATFORM: &str = "onnxruntime_onnx";
 
 async fn server() -> Json<Value> {
-    let version = env!("CARGO_PKG_VERSION");
-    let extensions =
-        ["binary_tensor_data", "model_repository(index)", "model_configuration", "statistics"];
-    Json(json!({ "name": "sealift", "version": version, "extensions": extensions }))
+    Json(json!({ "name": NAME, "version": VERSION, "extensions": EXTENSIONS }))
 }
 
 async fn live() -> Json<Value> {
@@ -117,7 +95,7 @@ async fn model(
     Path(path): Path<String>,
 ) -> Result<Response, Refusal> {
     let path = ModelPath::parse(&path).ok_or(Refusal::UnknownPath)?;
-    let live = path.find(&endpoint.board);
+    let live = path.find(&endpoint);
     if path.wish == Wish::Ready {
         return live.map(|_| readiness(true));
     }
@@ -138,9 +116,9 @@ async fn infer(
     body: Body,
 ) -> Result<Response, Refusal> {
     let path = ModelPath::parse(&path).filter(|path| path.wish == Wish::Infer);
-    let live = path.ok_or(Refusal::UnknownPath)?.find(&endpoint.board)?;
-    let _parts = endpoint.admit(&body)?;
-    let answer = infer::answer(&endpoint.board, live, &headers, body);
+    let live = path.ok_or(Refusal::UnknownPath)?.find(&endpoint)?;
+    let _admitted = endpoint.admit(body::length(&body))?;
+    let answer = infer::answer(&endpoint, live, &headers, body);
     let answer = timeout(REQUEST_MAX, answer).await;
     answer.unwrap_or(Err(Refusal::Deadline(REQUEST_MAX.as_secs())))
 }
@@ -148,17 +126,6 @@ async fn infer(
 async fn exposition(State(endpoint): State<Endpoint>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (content_type, metrics::write(&endpoint.board)).into_response()
-}
-
-impl Endpoint {
-    /// Takes as many parts as the body may need; a body that does not tell its length may need the most.
-    fn admit(&self, body: &Body) -> Result<OwnedSemaphorePermit, Refusal> {
-        let bytes = body.size_hint().upper().unwrap_or(BODY_BYTES_MAX as u64);
-        let parts = bytes.min(BODY_BYTES_MAX as u64).div_ceil(PART_BYTES).max(1);
-        let parts = u32::try_from(parts).unwrap_or(PARTS_MAX);
-        let admitted = Arc::clone(&self.parts).try_acquire_many_owned(parts);
-        admitted.map_err(|_| Refusal::Busy)
-    }
 }
 
 impl ModelPath {
@@ -186,24 +153,8 @@ impl ModelPath {
         is_model.then(|| Self { model: parts.join("/"), version, wish })
     }
 
-    fn find(&self, board: &Switchboard) -> Result<Live, Refusal> {
-        let Some(live) = board.find(&self.model) else {
-            if let Some((model, why)) = board.withdrawn(&self.model) {
-                return Err(Refusal::Withdrawn { model: model.to_string(), why });
-            }
-            let names: Vec<_> = board.all().iter().map(|live| live.model().to_string()).collect();
-            let served = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            return Err(Refusal::UnknownModel { name: self.model.clone(), served });
-        };
-        let served = live.image().version.as_str();
-        match &self.version {
-            Some(given) if given != served => Err(Refusal::UnknownVersion {
-                model: live.model().to_string(),
-                given: given.clone(),
-                served: served.to_owned(),
-            }),
-            Some(_) | None => Ok(live),
-        }
+    fn find(&self, endpoint: &Endpoint) -> Result<Live, Refusal> {
+        endpoint.find(&self.model, self.version.as_deref())
     }
 }
 
@@ -212,7 +163,7 @@ fn metadata(live: &Live) -> Value {
     json!({
         "name": live.model(),
         "versions": [live.image().version.as_str()],
-        "platform": "onnxruntime_onnx",
+        "platform": PLATFORM,
         "inputs": live.contract().inputs.iter().map(tensor).collect::<Value>(),
         "outputs": live.contract().outputs.iter().map(tensor).collect::<Value>(),
     })
@@ -223,7 +174,7 @@ fn config(live: &Live) -> Value {
     let tensor = |spec: &TensorSpec| json!({ "name": spec.name, "data_type": format!("TYPE_{}", spec.datatype), "dims": spec.shape });
     json!({
         "name": live.model(),
-        "platform": "onnxruntime_onnx",
+        "platform": PLATFORM,
         "backend": "onnxruntime",
         "max_batch_size": 0,
         "input": live.contract().inputs.iter().map(tensor).collect::<Value>(),

@@ -1,4 +1,7 @@
-//! Why a request got no answer, as the Open Inference Protocol tells it: a status and `{"error": "…"}`.
+//! Why a request got no answer, as each protocol tells it: the Open Inference Protocol by a status and `{"error": "…"}`, gRPC by its own
+//! codes, the scoring protocols by a message beside a code.
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -6,8 +9,12 @@ use axum::response::{IntoResponse, Response};
 use sealift_protocol::image::ContractError;
 use serde_json::json;
 
+use sealift_protocol::local::InvalidFrame;
+
+use super::grpc::InvalidCall;
 use super::request::InvalidRequest;
 use super::response::NoResponse;
+use super::scoring::InvalidScoring;
 use crate::worker::InferError;
 
 /// Seconds after which a caller may try again: a full queue is empty by then, and a dead worker replaced.
@@ -22,10 +29,20 @@ pub(super) enum Refusal {
     Withdrawn { model: String, why: String },
     #[error("version {given} of {model} is not served; {served} is")]
     UnknownVersion { model: String, given: String, served: String },
+    #[error("no model is served")]
+    NothingServed,
+    #[error("several models are served, and none is named; served: {served}")]
+    Unnamed { served: String },
     #[error("nothing is served at this path")]
     UnknownPath,
     #[error("{0}")]
     Request(#[from] InvalidRequest),
+    #[error("not a question: {0}")]
+    Frame(#[from] InvalidFrame),
+    #[error("{0}")]
+    Call(#[from] InvalidCall),
+    #[error("{0}")]
+    Scoring(#[from] InvalidScoring),
     #[error("{0}")]
     Contract(#[from] ContractError),
     #[error("{0}")]
@@ -44,10 +61,12 @@ pub(super) enum Refusal {
     Infer(#[from] InferError),
     #[error("the request was not done within {0} s")]
     Deadline(u64),
+    #[error("no answer within the {0:?} that the request allows")]
+    TooLate(Duration),
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::UnknownPath => {
                 StatusCode::NOT_FOUND
@@ -55,17 +74,23 @@ impl Refusal {
             Self::Request(_) | Self::Contract(_) | Self::Header { .. } | Self::Body => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Response(NoResponse::UnknownOutput { .. })
+            Self::Call(error) => error.status(),
+            Self::Scoring(error) => error.status(),
+            Self::Unnamed { .. }
+            | Self::Frame(_)
+            | Self::Response(NoResponse::UnknownOutput { .. })
             | Self::Infer(InferError::Input(_)) => StatusCode::BAD_REQUEST,
             // The model has outputs that only the binary extension can carry.
-            Self::Response(NoResponse::Json(_)) => StatusCode::NOT_ACCEPTABLE,
+            Self::Response(NoResponse::Json(_) | NoResponse::Csv) => StatusCode::NOT_ACCEPTABLE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Managed => StatusCode::FORBIDDEN,
-            Self::Withdrawn { .. } | Self::Infer(InferError::WorkerGone { .. }) => {
-                StatusCode::SERVICE_UNAVAILABLE
+            Self::Withdrawn { .. }
+            | Self::NothingServed
+            | Self::Infer(InferError::WorkerGone { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Infer(InferError::Deadline) | Self::Deadline(_) | Self::TooLate(_) => {
+                StatusCode::GATEWAY_TIMEOUT
             }
-            Self::Infer(InferError::Deadline) | Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Infer(InferError::Model(_)) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -73,11 +98,15 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = self.status();
-        let mut response = (status, Json(json!({ "error": self.to_string() }))).into_response();
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
-        }
-        response
+        respond(self.status(), json!({ "error": self.to_string() }))
     }
+}
+
+/// A status and a body of JSON; where another try may go better, the header that says when.
+pub(super) fn respond(status: StatusCode, body: serde_json::Value) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+    }
+    response
 }

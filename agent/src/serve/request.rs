@@ -9,7 +9,7 @@ use sealift_protocol::tensor::{Datatype, InvalidTensor, Tensor};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::elements::{self, InvalidElements};
+use super::elements::{self, InvalidElements, Null};
 
 /// A parsed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) struct InferRequest {
     pub(super) outputs: Vec<WantedOutput>,
     /// How outputs come that do not say so themselves.
     pub(super) is_binary: bool,
+    /// After how many microseconds nobody wants the answer any more; 0 for no such limit.
+    pub(super) timeout_us: u64,
 }
 
 /// An output that was asked for.
@@ -86,6 +88,8 @@ struct HeadOutput {
 struct HeadParameters {
     #[serde(default)]
     binary_data_output: bool,
+    #[serde(default)]
+    timeout: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -119,8 +123,8 @@ impl InferRequest {
             return Err(InvalidRequest::Trailing(binary.len()));
         }
         let outputs: Result<_, _> = head.outputs.into_iter().map(HeadOutput::wanted).collect();
-        let is_binary = head.parameters.binary_data_output;
-        Ok(Self { id: head.id, inputs, outputs: outputs?, is_binary })
+        let HeadParameters { binary_data_output: is_binary, timeout: timeout_us } = head.parameters;
+        Ok(Self { id: head.id, inputs, outputs: outputs?, is_binary, timeout_us })
     }
 }
 
@@ -131,10 +135,12 @@ impl HeadInput<'_> {
         let bytes = match (data, parameters.binary_data_size) {
             (None, None) => return Err(InvalidRequest::NoData { name }),
             (Some(_), Some(_)) => return Err(InvalidRequest::TwiceData { name }),
-            (Some(data), None) => match elements::parse(data.get(), datatype, &shape) {
-                Ok(bytes) => bytes,
-                Err(error) => return Err(InvalidRequest::Elements { name, error }),
-            },
+            (Some(data), None) => {
+                match elements::parse(data.get(), datatype, &shape, Null::Refused) {
+                    Ok(bytes) => bytes,
+                    Err(error) => return Err(InvalidRequest::Elements { name, error }),
+                }
+            }
             (None, Some(needed_bytes)) => {
                 let given_bytes = binary.len();
                 let cut = usize::try_from(needed_bytes).ok();

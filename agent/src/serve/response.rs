@@ -22,6 +22,8 @@ pub(super) enum NoResponse {
     UnknownOutput { name: String, expected: String },
     #[error("outputs have no form in JSON: {0}")]
     Json(#[source] serde_json::Error),
+    #[error("outputs of different lengths have no form in CSV; ask for application/json")]
+    Csv,
 }
 
 #[derive(Serialize)]
@@ -54,8 +56,16 @@ pub(super) fn check_wanted(live: &Live, wanted: &[WantedOutput]) -> Result<(), N
     let outputs = &live.contract().outputs;
     let is_unknown = |wanted: &&WantedOutput| !outputs.iter().any(|spec| spec.name == wanted.name);
     let Some(unknown) = wanted.iter().find(is_unknown) else { return Ok(()) };
-    let names: Vec<_> = outputs.iter().map(|spec| format!("`{}`", spec.name)).collect();
-    Err(NoResponse::UnknownOutput { name: unknown.name.clone(), expected: names.join(", ") })
+    Err(NoResponse::unknown_output(live, &unknown.name))
+}
+
+impl NoResponse {
+    /// An output that the contract does not have.
+    pub(super) fn unknown_output(live: &Live, name: &str) -> Self {
+        let outputs = live.contract().outputs.iter();
+        let names: Vec<_> = outputs.map(|spec| format!("`{}`", spec.name)).collect();
+        Self::UnknownOutput { name: name.to_owned(), expected: names.join(", ") }
+    }
 }
 
 impl InferResponse {

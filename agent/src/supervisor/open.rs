@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sealift_protocol::telemetry::SpoolId;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -192,17 +192,43 @@ async fn open_endpoint(
     let refused = |source| SupervisorError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let url = format!("http://{}", listener.local_addr().map_err(refused)?);
-    let served = tokio::spawn(serve::listen(listener, switchboard.clone()));
     let run = setup.store.join("run");
-    let written = disk::private_dir(&run).and_then(|()| {
-        let text = format!("{{\"http\":\"{url}\",\"pid\":{}}}\n", std::process::id());
-        let path = run.join("endpoint.json");
-        reserve.spend(|| disk::replace(&path, text.as_bytes(), Secrecy::Public))
-    });
+    let socket_path = setup.config.serve_socket.clone().unwrap_or_else(|| run.join("infer.sock"));
     // Who knows the port can ask all the same: a full disk ends no model.
+    if let Err(error) = disk::private_dir(&run) {
+        tracing::error!(%error, run = %run.display(), "there is no directory for the endpoints");
+    }
+    let socket = open_socket(&socket_path, setup.config.serve_socket.is_some())?;
+    let told = serde_json::json!({
+        "http": url,
+        "socket": socket.is_some().then(|| socket_path.display().to_string()),
+        "pid": std::process::id(),
+    });
+    let served = tokio::spawn(serve::listen(listener, socket, switchboard.clone()));
+    let (path, text) = (run.join("endpoint.json"), format!("{told}\n"));
+    let written = reserve.spend(|| disk::replace(&path, text.as_bytes(), Secrecy::Public));
     if let Err(error) = written {
-        tracing::error!(%error, run = %run.display(), "the address of the endpoint is not written");
+        tracing::error!(%error, path = %path.display(), "the address of the endpoint is not written");
     }
     tracing::info!(url, "models are served");
     Ok((Some(url), Some(served)))
+}
+
+/// Opens the Unix socket in place of one that an earlier agent has left. Without room or with a path too long for a socket's name there
+/// is none, unless the owner has named it.
+fn open_socket(path: &Path, is_named: bool) -> Result<Option<UnixListener>, SupervisorError> {
+    use std::os::unix::fs::FileTypeExt;
+    let refused = |source| SupervisorError::Disk { path: path.to_owned(), source };
+    if path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        std::fs::remove_file(path).map_err(refused)?;
+    }
+    match UnixListener::bind(path) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if !is_named => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "no Unix socket; name another path as serve_socket");
+            Ok(None)
+        }
+        Err(error) => Err(refused(error)),
+    }
 }

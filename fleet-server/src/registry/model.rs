@@ -206,7 +206,8 @@ async fn layer(
 #[cfg(test)]
 mod tests {
     use sealift_protocol::image::{
-        Accelerator, GoldenCase, Layer, ModelDescriptor, Role, TensorSpec, Tolerance, media_type,
+        Accelerator, GoldenCase, Layer, ModelDescriptor, Numbers, Role, TensorSpec, Tolerance,
+        media_type,
     };
     use sealift_protocol::tensor::Datatype;
 
@@ -226,6 +227,7 @@ mod tests {
             role,
             labels: Vec::new(),
             features: Vec::new(),
+            numbers: Numbers::Any,
         };
         serde_json::to_vec(&IoContract {
             schema: 1,

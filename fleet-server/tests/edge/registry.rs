@@ -7,7 +7,7 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, Version};
 use sealift_protocol::image::{
     Accelerator, Descriptor, Golden, GoldenCase, ImageManifest, IoContract, Layer, LayerKind,
-    ModelConfig, ModelDescriptor, ModelIndex, TensorSpec, Tolerance, Variant, media_type,
+    ModelConfig, ModelDescriptor, ModelIndex, Numbers, TensorSpec, Tolerance, Variant, media_type,
 };
 use sealift_protocol::tensor::Datatype;
 use serde_json::Value;
@@ -78,6 +78,7 @@ fn contract() -> Vec<u8> {
         role: None,
         labels: Vec::new(),
         features: Vec::new(),
+        numbers: Numbers::Any,
     };
     let contract = IoContract { schema: 1, inputs: vec![tensor("x")], outputs: vec![tensor("y")] };
     serde_json::to_vec(&contract).unwrap()

@@ -36,6 +36,27 @@ pub struct TensorSpec {
     /// Names of the columns of an input, in order; they are what drift is watched on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<Feature>,
+    /// Which numbers an input may hold.
+    #[serde(default, skip_serializing_if = "Numbers::is_any")]
+    pub numbers: Numbers,
+}
+
+/// Which numbers of floating point an input may hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Numbers {
+    /// All; NaN is a missing value.
+    #[default]
+    Any,
+    /// Neither NaN nor infinite ones.
+    Finite,
+}
+
+impl Numbers {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    fn is_any(&self) -> bool {
+        *self == Self::Any
+    }
 }
 
 /// What an output means.
@@ -106,6 +127,16 @@ pub enum ContractError {
         expected: Vec<i64>,
         /// The shape given.
         given: Vec<u64>,
+    },
+    /// A number that the contract forbids.
+    #[error("input `{name}`: expected finite numbers, element {index} is {given}")]
+    NotFinite {
+        /// The input.
+        name: String,
+        /// Position in row-major order.
+        index: usize,
+        /// The number given.
+        given: f64,
     },
 }
 
@@ -206,14 +237,25 @@ impl TensorSpec {
             expected == -1 || u64::try_from(expected) == Ok(given)
         };
         let same_rank = self.shape.len() == tensor.shape.len();
-        if same_rank && self.shape.iter().zip(&tensor.shape).all(fits) {
-            return Ok(());
+        if !same_rank || !self.shape.iter().zip(&tensor.shape).all(fits) {
+            return Err(ContractError::Shape {
+                name: self.name.clone(),
+                expected: self.shape.clone(),
+                given: tensor.shape.clone(),
+            });
         }
-        Err(ContractError::Shape {
-            name: self.name.clone(),
-            expected: self.shape.clone(),
-            given: tensor.shape.clone(),
-        })
+        self.accept_numbers(tensor)
+    }
+
+    fn accept_numbers(&self, tensor: &Tensor) -> Result<(), ContractError> {
+        let found = match self.numbers {
+            Numbers::Any => None,
+            Numbers::Finite => tensor.first_not_finite(),
+        };
+        let refused = |(index, given)| {
+            Err(ContractError::NotFinite { name: self.name.clone(), index, given })
+        };
+        found.map_or(Ok(()), refused)
     }
 }
 
@@ -247,6 +289,20 @@ mod tests {
         assert_eq!(told(&[name]), "unexpected input `z`; expected `x`");
         assert_eq!(told(&[]), "input `x` is missing; expected `x`");
         assert!(contract().check_inputs(&twice).is_err());
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_pass_only_where_any_may_come() {
+        let x = Tensor::fp32("x", &[1, 2], &[0.0, f32::NAN]).unwrap();
+        let mut contract = contract();
+        contract.check_inputs(std::slice::from_ref(&x)).unwrap();
+
+        contract.inputs[0].numbers = Numbers::Finite;
+
+        let told = contract.check_inputs(&[x]).unwrap_err().to_string();
+        assert_eq!(told, "input `x`: expected finite numbers, element 1 is NaN");
+        let json = serde_json::to_string(&contract.inputs[0]).unwrap();
+        assert!(json.contains(r#""numbers":"finite""#), "{json}");
     }
 
     #[test]

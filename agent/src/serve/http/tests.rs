@@ -3,101 +3,14 @@
 use axum::body::Bytes;
 use axum::http::Request;
 use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{ModelName, UnixMillis, Version};
-use sealift_protocol::image::{Golden, IoContract};
-use sealift_protocol::report::ImageRef;
-use tower::ServiceExt;
+use sealift_protocol::id::ModelName;
 
 use super::*;
-use crate::serve::LiveImage;
-use crate::worker::{EngineChoice, SlotFiles, Worker, WorkerSpec};
-
-const CONTRACT: &[u8] = br#"{"schema":1,
-    "inputs":[{"name":"x","datatype":"FP32","shape":[-1,2]}],
-    "outputs":[{"name":"label","datatype":"INT64","shape":[-1],"role":"class"},
-               {"name":"p","datatype":"FP32","shape":[-1,3],"role":"probabilities"}]}"#;
-
-const REQUEST: &str =
-    r#"{"id":"a1","inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]}]}"#;
-
-async fn live_of(model: &str, version: &str) -> Live {
-    let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name);
-    let golden = Golden { schema: 1, cases: vec![] };
-    std::fs::write(path("contract"), CONTRACT).unwrap();
-    std::fs::write(path("golden"), sealift_protocol::codec::encode(&golden).unwrap()).unwrap();
-    let spec = WorkerSpec {
-        slot_dir: directory.path().to_owned(),
-        files: SlotFiles {
-            weights: path("weights"),
-            weights_digest: Digest::of(b""),
-            contract: path("contract"),
-            golden: path("golden"),
-            baseline: None,
-            policy: None,
-        },
-        engine: EngineChoice::Fake,
-        scratch_dir: directory.path().to_owned(),
-        executable: None,
-    };
-    let (worker, warmed) = Worker::start(spec).await.unwrap();
-    let image = ImageRef {
-        version: Version::parse(version).unwrap(),
-        index: Digest::of(version.as_bytes()),
-    };
-    let live = LiveImage {
-        model: ModelName::parse(model).unwrap(),
-        image,
-        contract: IoContract::parse(CONTRACT).unwrap(),
-        baseline: None,
-        providers: warmed.providers,
-        since: UnixMillis(0),
-    };
-    Live::new(live, worker)
-}
-
-async fn device(models: &[&str]) -> (Switchboard, Router) {
-    let board = Switchboard::new();
-    for model in models {
-        let live = live_of(model, "3").await;
-        board.swap(&live.model().clone(), Some(live));
-    }
-    (board.clone(), router(board))
-}
+use crate::serve::endpoint::BODY_BYTES_MAX;
+use crate::serve::testing::{REQUEST, device, get, live_of, post, send};
 
 async fn digits() -> Router {
     device(&["vision/digits"]).await.1
-}
-
-struct Told {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Told {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn error(&self) -> (u16, String) {
-        (self.status.as_u16(), self.json()["error"].as_str().unwrap().to_owned())
-    }
-}
-
-async fn send(router: &Router, request: Request<Body>) -> Told {
-    let response = router.clone().oneshot(request).await.unwrap();
-    let (parts, body) = response.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    Told { status: parts.status, headers: parts.headers, body }
-}
-
-async fn get(router: &Router, path: &str) -> Told {
-    send(router, Request::get(path).body(Body::empty()).unwrap()).await
-}
-
-async fn post(router: &Router, path: &str, body: &str) -> Told {
-    send(router, Request::post(path).body(Body::from(body.to_owned())).unwrap()).await
 }
 
 #[tokio::test]
@@ -273,23 +186,21 @@ async fn a_body_over_the_limit_is_refused_by_its_length_and_by_its_bytes() {
 #[tokio::test]
 async fn more_requests_than_can_be_held_are_told_to_come_back() {
     let (board, _) = device(&["vision/digits"]).await;
-    let endpoint = Endpoint { board, parts: Arc::new(Semaphore::new(64)) };
-    let large = || Body::from(vec![0; BODY_BYTES_MAX]);
+    let endpoint = Endpoint::new(board);
+    let large = Some(BODY_BYTES_MAX as u64);
 
-    let held: Vec<_> = (0..8).map(|_| endpoint.admit(&large()).unwrap()).collect();
-    let refused = endpoint.admit(&Body::empty()).unwrap_err().into_response();
+    let held: Vec<_> = (0..8).map(|_| endpoint.admit(large).unwrap()).collect();
+    let refused = endpoint.admit(Some(0)).unwrap_err().into_response();
     drop(held);
 
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
-    let small: Vec<_> = (0..64).map(|_| endpoint.admit(&Body::empty()).unwrap()).collect();
-    assert!(endpoint.admit(&Body::empty()).is_err());
+    let small: Vec<_> = (0..64).map(|_| endpoint.admit(Some(0)).unwrap()).collect();
+    assert!(endpoint.admit(Some(0)).is_err());
     drop(small);
     // A body of unknown length may be of the largest.
-    let unknown =
-        || Body::from_stream(futures_util::stream::empty::<Result<Bytes, std::io::Error>>());
-    let held: Vec<_> = (0..8).map(|_| endpoint.admit(&unknown()).unwrap()).collect();
-    assert!(endpoint.admit(&Body::empty()).is_err());
+    let held: Vec<_> = (0..8).map(|_| endpoint.admit(None).unwrap()).collect();
+    assert!(endpoint.admit(Some(0)).is_err());
     drop(held);
 }
 

@@ -1,0 +1,136 @@
+//! What every protocol has in common: requests are let in, checked against the contract, and asked; once more if the worker died.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealift_protocol::tensor::Tensor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::live::Live;
+use super::refusal::Refusal;
+use super::switchboard::Switchboard;
+use crate::worker::InferError;
+
+/// One request's body: a batch of 50 images of 224 x 224 in FP32.
+pub(super) const BODY_BYTES_MAX: usize = 32 << 20;
+
+/// Requests in flight, in parts of [`PART_BYTES`]: 64 small ones, or 8 of the largest, so that bodies take at most 256 MiB.
+const PARTS_MAX: u32 = 64;
+
+/// What one part of the requests in flight may hold.
+const PART_BYTES: u64 = 4 << 20;
+
+/// Longest time for one request: a slow body, one answer and one more from the worker after it.
+pub(super) const REQUEST_MAX: Duration = Duration::from_secs(75);
+
+/// Which models there are, and how many requests may be in flight by all protocols together. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    pub(super) board: Switchboard,
+    parts: Arc<Semaphore>,
+}
+
+/// What a request may take of the device while it is held.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    _parts: OwnedSemaphorePermit,
+}
+
+impl Endpoint {
+    pub(super) fn new(board: Switchboard) -> Self {
+        let parts = Semaphore::new(usize::try_from(PARTS_MAX).unwrap_or(usize::MAX));
+        Self { board, parts: Arc::new(parts) }
+    }
+
+    /// Takes as many parts as the body may need; a body that does not tell its length may need the most.
+    pub(super) fn admit(&self, body_bytes: Option<u64>) -> Result<Admitted, Refusal> {
+        let bytes = body_bytes.unwrap_or(BODY_BYTES_MAX as u64);
+        let parts = bytes.min(BODY_BYTES_MAX as u64).div_ceil(PART_BYTES).max(1);
+        let parts = u32::try_from(parts).unwrap_or(PARTS_MAX);
+        let admitted = Arc::clone(&self.parts).try_acquire_many_owned(parts);
+        admitted.map(|parts| Admitted { _parts: parts }).map_err(|_| Refusal::Busy)
+    }
+
+    /// Finds the model that is live under a name, in the version asked for.
+    pub(super) fn find(&self, name: &str, version: Option<&str>) -> Result<Live, Refusal> {
+        let board = &self.board;
+        let Some(live) = board.find(name) else {
+            if let Some((model, why)) = board.withdrawn(name) {
+                return Err(Refusal::Withdrawn { model: model.to_string(), why });
+            }
+            return Err(Refusal::UnknownModel { name: name.to_owned(), served: self.served() });
+        };
+        let served = live.image().version.as_str();
+        match version.filter(|version| !version.is_empty()) {
+            Some(given) if given != served => Err(Refusal::UnknownVersion {
+                model: live.model().to_string(),
+                given: given.to_owned(),
+                served: served.to_owned(),
+            }),
+            Some(_) | None => Ok(live),
+        }
+    }
+
+    /// The model that is meant where none is named: the only one there is.
+    pub(super) fn only(&self) -> Result<Live, Refusal> {
+        let mut all = self.board.all().into_iter();
+        match (all.next(), all.next()) {
+            (Some(live), None) => Ok(live),
+            (None, _) => Err(Refusal::NothingServed),
+            (Some(_), Some(_)) => Err(Refusal::Unnamed { served: self.served() }),
+        }
+    }
+
+    /// Names of all models, for people.
+    fn served(&self) -> String {
+        let names: Vec<_> = self.board.all().iter().map(|live| live.model().to_string()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    /// Checks the inputs, asks the model and counts the answer. After `deadline`, if there is one, nobody wants it any more.
+    pub(super) async fn ask(
+        &self,
+        live: Live,
+        inputs: &[Tensor],
+        deadline: Option<Duration>,
+    ) -> Result<(Live, Vec<Tensor>), Refusal> {
+        live.contract().check_inputs(inputs)?;
+        let begin = Instant::now();
+        let asked = ask_twice(&self.board, live, inputs);
+        let answer = match deadline {
+            None => asked.await,
+            Some(deadline) => {
+                let late = Err(Refusal::TooLate(deadline));
+                timeout(deadline, asked).await.unwrap_or(late)
+            }
+        };
+        match &answer {
+            Ok(_) => self.board.count(begin.elapsed(), false),
+            // The sender's fault, or its wish.
+            Err(
+                Refusal::Infer(InferError::Input(_)) | Refusal::Contract(_) | Refusal::TooLate(_),
+            ) => (),
+            Err(_) => self.board.count(begin.elapsed(), true),
+        }
+        answer
+    }
+}
+
+/// A request whose worker dies is tried once on what replaces it, so that a crash is no outage. Never more often: the request may be
+/// what kills workers.
+async fn ask_twice(
+    board: &Switchboard,
+    live: Live,
+    inputs: &[Tensor],
+) -> Result<(Live, Vec<Tensor>), Refusal> {
+    let gone = match live.infer(inputs).await {
+        Ok(outputs) => return Ok((live, outputs)),
+        Err(InferError::WorkerGone { reason }) => InferError::WorkerGone { reason },
+        Err(error) => return Err(error.into()),
+    };
+    let live = board.replacement(&live).await.ok_or(gone)?;
+    live.contract().check_inputs(inputs)?;
+    let outputs = live.infer(inputs).await?;
+    Ok((live, outputs))
+}
