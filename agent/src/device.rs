@@ -17,6 +17,7 @@ mod phase;
 mod retry;
 mod slot;
 mod trial;
+mod view;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

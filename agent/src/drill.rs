@@ -35,7 +35,7 @@ mod armed {
     static LAST: LazyLock<Option<u64>> =
         LazyLock::new(|| std::env::var("SEALIFT_DRILL_LAST").ok()?.parse().ok());
 
-    /// The point at which the thread stops for ever, and the process lives on.
+    /// The effect at which the supervisor's loop stops for ever, and the process lives on. Other points may be passed by other threads.
     static HANG: LazyLock<Option<u64>> =
         LazyLock::new(|| std::env::var("SEALIFT_DRILL_HANG").ok()?.parse().ok());
 
@@ -45,8 +45,9 @@ mod armed {
     /// A file with the milliseconds by which the wall clock is ahead; it is looked at each time.
     static CLOCK: LazyLock<Option<PathBuf>> = LazyLock::new(|| variable("SEALIFT_DRILL_CLOCK"));
 
-    /// Points that were passed since the process began.
+    /// Points that were passed since the process began, and effects among them.
     static PASSED: AtomicU64 = AtomicU64::new(0);
+    static EFFECTS: AtomicU64 = AtomicU64::new(0);
 
     fn variable(name: &str) -> Option<PathBuf> {
         std::env::var_os(name).map(PathBuf::from)
@@ -62,7 +63,8 @@ mod armed {
             tracing::error!(point, passed, "ended by a test");
             std::process::abort();
         }
-        while *HANG == Some(passed) {
+        let effects = EFFECTS.fetch_add(u64::from(point == "effect"), Ordering::SeqCst) + 1;
+        while point == "effect" && *HANG == Some(effects) {
             std::thread::park();
         }
         #[cfg(test)]

@@ -93,8 +93,15 @@ pub struct Trial {
     /// Fewer requests than this are not judged.
     pub requests_min: u32,
     /// Seconds within which the server must have seen the image on trial and said so; otherwise the device turns back by itself, for
-    /// the image may be what keeps it from being heard. 0: it need not.
+    /// the image may be what keeps it from being heard. 0: it need not; then the bytes are those of a trial without this field, which
+    /// are kept under the digests of earlier rollouts.
+    #[serde(skip_serializing_if = "is_no_lease")]
     pub lease_s: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_no_lease(lease_s: &u32) -> bool {
+    *lease_s == 0
 }
 
 impl Default for Trial {

@@ -5,6 +5,8 @@
 
 #[path = "fleet_loop/server.rs"]
 mod server;
+#[path = "fleet_loop/weather.rs"]
+mod weather;
 #[path = "fleet_loop/world.rs"]
 mod world;
 

@@ -2,8 +2,8 @@
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::DesiredSlot;
-use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
-use sealift_protocol::report::{self, ImageRef, Outcome, OutcomeKind, Progress, SlotReport};
+use sealift_protocol::id::{Epoch, Generation, UnixMillis};
+use sealift_protocol::report::{ImageRef, Outcome, OutcomeKind, Progress};
 use serde::{Deserialize, Serialize};
 
 use super::phase::{
@@ -29,7 +29,7 @@ pub(crate) struct Slot {
     pub(super) begun: Generation,
     pub(super) phase: Phase,
     /// How the last attempt ended; stays until the next one ends.
-    outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
     pub(super) providers: Providers,
     /// The highest security epoch of an image that was kept. In one record with the decision to keep it: a crash cannot part them.
     #[serde(default)]
@@ -495,7 +495,7 @@ impl Slot {
         durable(self) == durable(other)
     }
 
-    const fn live(&self) -> Option<&Live> {
+    pub(super) const fn live(&self) -> Option<&Live> {
         match &self.phase {
             Phase::Idle { live }
             | Phase::Preparing { live, .. }
@@ -560,63 +560,5 @@ impl Slot {
             | Phase::Removing { .. } => {}
         }
         images
-    }
-
-    pub(super) fn report(&self, model: &ModelName) -> SlotReport {
-        let (phase, next, progress) = self.work();
-        let is_serving = !matches!(self.phase, Phase::SafeMode { .. });
-        SlotReport {
-            model: model.clone(),
-            generation: self.begun,
-            phase,
-            serving: self.serving().filter(|_| is_serving).cloned(),
-            next,
-            previous: self.previous().map(Previous::image),
-            progress,
-            outcome: self.outcome.clone(),
-            providers: self.providers.clone(),
-            campaign: self.live().and_then(|live| live.mandate.campaign),
-            lease_until: self.lease().map(|lease| lease.until),
-            held: None,
-        }
-    }
-
-    /// What the server must still countersign.
-    fn lease(&self) -> Option<Lease> {
-        match &self.phase {
-            Phase::Trial { live, .. } => live.lease,
-            Phase::Idle { .. }
-            | Phase::Preparing { .. }
-            | Phase::Activating { .. }
-            | Phase::Reverting { .. }
-            | Phase::SafeMode { .. }
-            | Phase::Removing { .. } => None,
-        }
-    }
-
-    /// The phase by its public name, the image worked towards, and how far a download is.
-    fn work(&self) -> (report::Phase, Option<ImageRef>, Option<Progress>) {
-        use report::Phase as Public;
-        match &self.phase {
-            Phase::Idle { .. } => (Public::Idle, None, None),
-            Phase::Preparing { attempt, step, .. } => {
-                let (phase, progress) = match step {
-                    Step::Waiting { .. } => (Public::Waiting, None),
-                    Step::Checking { .. } => (Public::Checking, None),
-                    Step::Downloading { progress, .. } => (Public::Downloading, Some(*progress)),
-                    Step::Verifying { .. } => (Public::Verifying, None),
-                    Step::Warming { .. } => (Public::Warming, None),
-                };
-                (phase, Some(attempt.image()), progress)
-            }
-            Phase::Activating { attempt, .. } => (Public::Activating, Some(attempt.image()), None),
-            Phase::Trial { stage: Stage::Probation { .. }, .. } => (Public::Probation, None, None),
-            Phase::Trial { stage: Stage::Watch, .. } => (Public::Watch, None, None),
-            Phase::Reverting { to, .. } => {
-                (Public::Reverting, to.as_ref().map(Previous::image), None)
-            }
-            Phase::Removing { .. } => (Public::Reverting, None, None),
-            Phase::SafeMode { live, .. } => (Public::SafeMode, Some(live.image().clone()), None),
-        }
     }
 }

@@ -127,11 +127,11 @@ impl Ground {
         change.commit().await.unwrap();
     }
 
-    /// A camera reports that it serves a version.
+    /// A camera reports that it serves a version. No server has told it: then none is behind it.
     async fn serve(&self, camera: &str, version: &str, sequence: u64) {
         let slot = SlotReport {
             model: digits(),
-            generation: Generation(sequence),
+            generation: Generation::default(),
             phase: Phase::Idle,
             serving: Some(image(version)),
             next: None,
@@ -144,7 +144,7 @@ impl Ground {
             held: None,
         };
         let account = Account {
-            generation: Generation(sequence),
+            generation: Generation::default(),
             refused: None,
             slots: &[slot],
             trusted: None,

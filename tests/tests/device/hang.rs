@@ -50,7 +50,7 @@ async fn an_agent_whose_loop_hangs_falls_silent_and_is_started_again() -> anyhow
     let manager = Manager::open(&socket)?;
     let socket = socket.display().to_string();
     // In the middle of a rollout.
-    let environment = [("NOTIFY_SOCKET", socket.as_str()), ("SEALIFT_DRILL_HANG", "80")];
+    let environment = [("NOTIFY_SOCKET", socket.as_str()), ("SEALIFT_DRILL_HANG", "8")];
     let agent = (&pretending(), &environment[..]);
     let mut device = Device::begin(&server, directory.path(), "cam-1", agent)?;
     device.ready().await?;

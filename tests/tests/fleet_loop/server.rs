@@ -19,6 +19,16 @@ use sealift_protocol::report::Report;
 /// Longer than any story.
 const DIRECTIVE_VALID_MS: i64 = 30 * 24 * 3_600 * 1_000;
 
+/// How devices try what they are told.
+pub(crate) const TRIAL: Trial = Trial {
+    probation_s: 60,
+    watch_s: 1_800,
+    crashes_max: 2,
+    errors_max_permille: 200,
+    requests_min: 20,
+    lease_s: 0,
+};
+
 /// Everything that survives the server's crash, since it is committed before it is acknowledged.
 pub(crate) struct Server {
     key: SigningKey,

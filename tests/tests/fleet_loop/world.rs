@@ -9,14 +9,14 @@ use sealift_agent::twin::{Ask, End, Twin, Work, WorkKind};
 use sealift_protocol::api::Action;
 use sealift_protocol::cose::KeyId;
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::Trial;
 use sealift_protocol::id::{DeviceId, Generation, ModelName, TenantId, UnixMillis};
 use sealift_protocol::report::Report;
 
-use super::server::{Server, image};
+use super::server::{Server, TRIAL, image};
+use super::weather::Weather;
 
-const SECOND: i64 = 1_000;
-const MINUTE: i64 = 60 * SECOND;
+pub(crate) const SECOND: i64 = 1_000;
+pub(crate) const MINUTE: i64 = 60 * SECOND;
 pub(crate) const HOUR: i64 = 60 * MINUTE;
 
 /// The agent asks for its directive again.
@@ -30,49 +30,6 @@ const TURN: i64 = 5 * SECOND;
 /// and now and then although nothing has.
 const TURNS_IDLE: u32 = 24;
 const BEGIN: UnixMillis = UnixMillis(1_800_000_000_000);
-
-pub(crate) const TRIAL: Trial = Trial {
-    probation_s: 60,
-    watch_s: 1_800,
-    crashes_max: 2,
-    errors_max_permille: 200,
-    requests_min: 20,
-    lease_s: 0,
-};
-
-/// How bad the world is, in per mille or milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Weather {
-    loss: u32,
-    duplicates: u32,
-    delay_max: i64,
-    /// How often something happens to a device: its link, its power, its worker.
-    trouble_every: i64,
-    failures: u32,
-    hangs: u32,
-}
-
-impl Weather {
-    const CALM: Self = Self {
-        loss: 0,
-        duplicates: 0,
-        delay_max: 200,
-        trouble_every: i64::MAX,
-        failures: 0,
-        hangs: 0,
-    };
-
-    fn wild(dice: &mut Rng) -> Self {
-        Self {
-            loss: dice.u32(0..400),
-            duplicates: dice.u32(0..200),
-            delay_max: dice.i64(100..2 * MINUTE),
-            trouble_every: dice.i64(10 * MINUTE..6 * HOUR),
-            failures: dice.u32(0..150),
-            hangs: dice.u32(0..20),
-        }
-    }
-}
 
 /// What happens at a moment.
 #[derive(Debug, Clone)]
