@@ -195,6 +195,32 @@ async fn every_element_type_passes_through_the_library_unchanged() {
 }
 
 #[tokio::test]
+async fn maps_and_sequences_come_as_tensors() {
+    let contract = json!({ "schema": 1,
+        "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 3] }],
+        "outputs": [{ "name": "shares", "datatype": "FP32", "shape": [-1, 3], "labels": ["a", "b", "c"] },
+                    { "name": "pair", "datatype": "FP32", "shape": [2, -1, 3] }] });
+    let x = Tensor::fp32("x", &[2, 3], &[0.5, 0.25, 0.125, 1.0, 2.0, 3.0]).unwrap();
+    // Keys 2, 0, 1 of the columns, in the order of the keys.
+    let shares = Tensor::fp32("shares", &[2, 3], &[0.25, 0.125, 0.5, 2.0, 3.0, 1.0]).unwrap();
+    let both = [0.5, 0.25, 0.125, 1.0, 2.0, 3.0].repeat(2);
+    let pair = Tensor::fp32("pair", &[2, 2, 3], &both).unwrap();
+    let case = GoldenCase {
+        name: "two rows".to_owned(),
+        inputs: vec![x.clone()],
+        outputs: vec![shares.clone(), pair.clone()],
+        tolerance: Tolerance { absolute: 0.0, relative: 0.0 },
+    };
+    let golden = Golden { schema: 1, cases: vec![case] };
+    let contract = serde_json::to_vec(&contract).unwrap();
+    let slot = Slot::new(&onnx::maps_and_sequences(), &contract, &golden);
+    let worker = slot.worker().await;
+
+    assert_eq!(worker.infer(&[x]).await.unwrap(), [shares, pair]);
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn elements_that_the_library_cannot_take_are_the_senders_fault() {
     let golden = golden_of_identities();
     let slot = Slot::new(&onnx::identities(), &onnx::contract(), &golden);

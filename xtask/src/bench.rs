@@ -2,6 +2,7 @@
 
 mod agent;
 mod machine;
+mod serve;
 
 use std::process::Command;
 
@@ -20,6 +21,8 @@ pub(crate) struct Arguments {
 enum Subject {
     /// Memory, start time and size of the idle agent, beside a Python interpreter that has loaded ONNX Runtime.
     Agent(agent::Arguments),
+    /// Requests a second, latency, processor time and memory of a model under load, by every way to the agent and beside others.
+    Serve(serve::Arguments),
 }
 
 /// Measures what is asked.
@@ -29,6 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     match &arguments.subject {
         Subject::Agent(arguments) => agent::run(arguments),
+        Subject::Serve(arguments) => serve::run(arguments),
     }
 }
 

@@ -61,6 +61,16 @@ pub(crate) fn venv() -> anyhow::Result<Obtained> {
     python::obtain_venv(&workspace::target()?)
 }
 
+/// Makes a Python environment with the clients that try the agent's endpoints; returns its interpreter.
+pub(crate) fn clients() -> anyhow::Result<Obtained> {
+    python::obtain_clients(&workspace::target()?)
+}
+
+/// Makes a Python environment with what the agent is measured beside; returns its interpreter.
+pub(crate) fn peers() -> anyhow::Result<Obtained> {
+    python::obtain_peers(&workspace::target()?)
+}
+
 /// Carries out `cargo xtask web`.
 pub(crate) fn web() -> anyhow::Result<()> {
     match console()? {
@@ -81,6 +91,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
         ("web console", console()?),
         ("OpenID provider", oidc_provider()?),
         ("Python environment", venv()?),
+        ("clients of inference", clients()?),
     ];
     for (name, obtained) in found {
         match obtained {

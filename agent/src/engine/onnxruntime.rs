@@ -2,6 +2,8 @@
 //!
 //! Architecture invariant: only a worker process comes here, and only once: a process has one library and one environment.
 
+mod sequence;
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
 use std::path::Path;
@@ -67,7 +69,7 @@ impl Engine for OnnxRuntime {
         let mut outputs = self.session.run(values).map_err(run)?;
         let output = |spec: &TensorSpec| {
             let missing = || EngineError::Run(format!("output `{}` is missing", spec.name));
-            to_tensor(&spec.name, outputs.remove(&spec.name).ok_or_else(missing)?)
+            to_tensor(spec, outputs.remove(&spec.name).ok_or_else(missing)?)
         };
         self.contract.outputs.iter().map(output).collect()
     }
@@ -174,7 +176,8 @@ fn check(
         let Some(outlet) = outlets.iter().find(|outlet| outlet.name() == spec.name) else {
             return Err(EngineError::Load(format!("the model has no {kind} `{}`", spec.name)));
         };
-        if !fits(spec, outlet.dtype()) {
+        let is_other = kind == "output" && sequence::fits(spec, outlet.dtype());
+        if !is_other && !fits(spec, outlet.dtype()) {
             let (name, has) = (&spec.name, outlet.dtype());
             let says = format!("{} {:?}", spec.datatype, spec.shape);
             let text = format!("{kind} `{name}` is {has} in the model, {says} in the contract");
@@ -270,8 +273,14 @@ fn texts(mut bytes: &[u8]) -> Option<Vec<String>> {
     Some(texts)
 }
 
-fn to_tensor(name: &str, value: DynValue) -> Result<Tensor, EngineError> {
-    let value = value.downcast::<DynTensorValueType>().map_err(run)?;
+fn to_tensor(spec: &TensorSpec, value: DynValue) -> Result<Tensor, EngineError> {
+    if !matches!(value.dtype(), ValueType::Tensor { .. }) {
+        return sequence::to_tensor(spec, value);
+    }
+    tensor_of(&spec.name, &value.downcast::<DynTensorValueType>().map_err(run)?)
+}
+
+fn tensor_of(name: &str, value: &DynTensor) -> Result<Tensor, EngineError> {
     let datatype = datatype(*value.data_type())
         .ok_or_else(|| run(format!("output `{name}` is of type {}", value.data_type())))?;
     let shape: Result<Vec<u64>, _> =
@@ -280,7 +289,7 @@ fn to_tensor(name: &str, value: DynValue) -> Result<Tensor, EngineError> {
     let bytes = if datatype == Datatype::Bytes {
         pack(&value.try_extract_strings().map_err(run)?.1).map_err(run)?
     } else {
-        copy(&value, name)?
+        copy(value, name)?
     };
     Tensor::new(name.to_owned(), datatype, shape, bytes).map_err(run)
 }

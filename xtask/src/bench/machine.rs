@@ -50,6 +50,27 @@ pub(super) fn pss_mb(process: u32) -> anyhow::Result<f64> {
     Ok(total)
 }
 
+/// Returns the processor time that a process and all below it have taken, in microseconds.
+pub(super) fn cpu_us(process: u32) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in brackets, may hold anything; after it come state, parent, … and, 12th and 13th, time in user and kernel.
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let mut ticks = fields.split_whitespace().skip(11);
+    let mut next =
+        || -> anyhow::Result<f64> { Ok(ticks.next().context("stat is cut off")?.parse()?) };
+    let mut total = (next()? + next()?) * 1e6 / TICKS_PER_S;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            total += cpu_us(child.parse()?)?;
+        }
+    }
+    Ok(total)
+}
+
+/// `USER_HZ`, which Linux has on every platform that this is built for.
+const TICKS_PER_S: f64 = 100.0;
+
 fn kilobytes(text: &str, key: &str) -> anyhow::Result<f64> {
     let line = text
         .lines()
