@@ -37,7 +37,15 @@ pub(crate) fn onnxruntime() -> anyhow::Result<PathBuf> {
 pub(crate) fn obtain_onnxruntime() -> anyhow::Result<Obtained> {
     match std::env::var_os("SEALIFT_ONNXRUNTIME") {
         Some(library) => Ok(Obtained::Ready(PathBuf::from(library))),
-        None => onnxruntime::obtain(&fetched()?),
+        None => onnxruntime::obtain(&fetched()?, &onnxruntime::PLAIN),
+    }
+}
+
+/// Fetches ONNX Runtime with OpenVINO; `SEALIFT_OPENVINO` names another library to use.
+pub(crate) fn openvino() -> anyhow::Result<Obtained> {
+    match std::env::var_os("SEALIFT_OPENVINO") {
+        Some(library) => Ok(Obtained::Ready(PathBuf::from(library))),
+        None => onnxruntime::obtain(&fetched()?, &onnxruntime::OPENVINO),
     }
 }
 
@@ -88,6 +96,7 @@ pub(crate) fn web() -> anyhow::Result<()> {
 pub(crate) fn everything() -> anyhow::Result<()> {
     let found = [
         ("ONNX Runtime", obtain_onnxruntime()?),
+        ("OpenVINO", openvino()?),
         ("web console", console()?),
         ("OpenID provider", oidc_provider()?),
         ("Python environment", venv()?),

@@ -54,6 +54,7 @@ impl OnnxRuntime {
         let providers = assignment(&session)?;
         check_assignment(&providers, candidate)?;
         let runtime = runtime(&candidate.library);
+        trim();
         let allocator = Allocator::default();
         Ok(Self { session, allocator, contract, providers, runtime, _environment: environment })
     }
@@ -331,6 +332,20 @@ fn copy(value: &DynTensor, name: &str) -> Result<Vec<u8>, EngineError> {
     // SAFETY: the library says that so many bytes lie there, and they live as long as `value`.
     Ok(unsafe { std::slice::from_raw_parts(source, size) }.to_vec())
 }
+
+/// Gives back to the system what the load of the graph has left: half of a worker's memory with large models.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the C library's allocator has no other way")]
+fn trim() {
+    unsafe extern "C" {
+        fn malloc_trim(kept_bytes: usize) -> i32;
+    }
+    // SAFETY: malloc_trim(3) may be called at any time by any thread; it touches free memory alone.
+    unsafe { malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+const fn trim() {}
 
 /// Asks the library which provider took how many nodes; the session must have been made with the recording on.
 #[expect(unsafe_code, reason = "the crate has no safe call for it")]

@@ -21,8 +21,9 @@ use super::frame::{self, Answer, Fault, FrameError, Loaded, Order, Reply, Reques
 use super::outbox::Outbox;
 use super::process::Started;
 
-/// Requests at one worker, which does them one by one. More wait in their callers, which have deadlines.
-const CALLS_MAX: usize = 64;
+/// Requests at one worker, which does them one by one: enough that it never waits for the next. More wait in their callers, which have
+/// deadlines; one that is given up there never costs the worker anything.
+const CALLS_MAX: usize = 4;
 
 /// How long a stop waits for requests in flight; as long as one may take.
 const DRAIN_MAX: Duration = Duration::from_secs(30);

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use sealift_protocol::local::Question;
 use sealift_protocol::tensor::Tensor;
 use sealift_tests::digits::{MODEL, Rows, directory};
 use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
+use sealift_tests::process::root;
 use sealift_tests::story::{TIMING, answers_with, roll_out};
 use serde::Serialize;
 use serde_json::Value;
@@ -20,8 +21,8 @@ use serde_json::Value;
 use self::load::Target;
 use self::peers::Peer;
 use super::machine::{Machine, cpu_us, pss_mb, round};
+use crate::child;
 use crate::fetch::{self, Obtained};
-use crate::workspace;
 
 /// Before a measurement each way is asked for this long, so that nothing is done for the first time.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -59,7 +60,7 @@ struct Finding {
 
 #[derive(Debug, Serialize)]
 struct Findings {
-    /// ONNX Runtime called in a loop by a program that does nothing else.
+    /// ONNX Runtime called in a loop, with nothing around it.
     engine_cpu_us: f64,
     ways: Vec<Finding>,
     missing: Vec<String>,
@@ -72,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("sealift-bench-").tempdir()?;
     let library = fetch::onnxruntime()?;
     let model = directory("v1").join("model.onnx");
-    let engine_cpu_us = raw(&library, &model)?;
+    let engine_cpu_us = raw(&model)?;
     let mut found = Findings {
         engine_cpu_us: round(engine_cpu_us),
         ways: Vec::new(),
@@ -247,23 +248,14 @@ fn measure(
     })
 }
 
-/// Processor time of one run of the model, by a program of the agent's that calls the library in a loop.
-fn raw(library: &Path, model: &Path) -> anyhow::Result<f64> {
-    let target = workspace::target()?;
-    let mut build = workspace::cargo();
-    build.args([
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "sealift-agent",
-        "--example",
-        "raw_onnxruntime",
-    ]);
-    let log = target.join("build-raw.log");
-    crate::child::succeed("building the bare loop", &mut build, &log, Duration::from_mins(45))?;
-    let mut raw = Command::new(target.join("release/examples/raw_onnxruntime"));
-    let told = crate::child::output(raw.arg(library).arg(model))?;
+/// Processor time of one run of the model, called in a loop.
+fn raw(model: &Path) -> anyhow::Result<f64> {
+    let python = match fetch::venv()? {
+        Obtained::Ready(python) => python,
+        Obtained::Missing(why) => bail!("the engine alone cannot be measured: {why}"),
+    };
+    let mut raw = Command::new(python);
+    let told = child::output(raw.arg(root().join("tests/bench/raw.py")).arg(model))?;
     told.trim().parse().with_context(|| format!("the bare loop has told `{told}`"))
 }
 

@@ -43,6 +43,7 @@ impl Needs {
             missing: Vec::new(),
         };
         needs.fetched("ONNX Runtime", "SEALIFT_ONNXRUNTIME", fetch::obtain_onnxruntime())?;
+        needs.fetched("OpenVINO", "SEALIFT_OPENVINO", fetch::openvino())?;
         needs.fetched("Python packages", "SEALIFT_PYTHON", fetch::venv())?;
         needs.fetched("clients of inference", "SEALIFT_SERVING_PYTHON", fetch::clients())?;
         needs.fetched("console", "SEALIFT_CONSOLE", fetch::console())?;
