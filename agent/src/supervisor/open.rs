@@ -25,7 +25,7 @@ use crate::limits::SPOOL_BYTES_MAX;
 use crate::link::{self, Link, LinkEvent};
 use crate::origin::Origin;
 use crate::renewal::{self, Schedule};
-use crate::serve::{self, Switchboard};
+use crate::serve::{self, ServeThread, Switchboard};
 use crate::slots::Slots;
 use crate::spool::Spool;
 use crate::trust::{self, Trust};
@@ -50,7 +50,7 @@ pub(super) fn lock(store: &Path) -> Result<std::fs::File, SupervisorError> {
 }
 
 /// Opens everything that an agent needs, and starts its tasks.
-pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
+pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
     let store = setup.store.clone();
     let identity = Identity::load(&store)?;
     key::tidy(&store, &identity.key);
@@ -68,7 +68,8 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
     let me = introduce(&setup, &identity);
     let denied = Denied::new(trust.denied());
     let switchboard = Switchboard::new();
-    let (endpoint, served) = open_endpoint(&setup, &switchboard).await?;
+    let serving = open_thread(&setup)?;
+    let (endpoint, served) = open_endpoint(&setup, &switchboard, &serving)?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
     let keeper = keeper::Keeper {
         trust,
@@ -93,6 +94,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         sent_at: now,
         spool,
         switchboard,
+        serving,
         origin,
         endpoint,
         renewal: Schedule::new(&identity.valid(), renewal::own_spread_permille(&identity)),
@@ -172,16 +174,32 @@ fn open_link(
 
 type Served = (Option<String>, Option<JoinHandle<io::Result<()>>>);
 
-async fn open_endpoint(
+fn open_thread(setup: &Setup) -> Result<ServeThread, SupervisorError> {
+    if setup.is_simulated {
+        return Ok(ServeThread::borrowed());
+    }
+    let refused = |error: io::Error| SupervisorError::Part {
+        part: "thread for requests",
+        reason: error.to_string(),
+    };
+    ServeThread::start().map_err(refused)
+}
+
+fn open_endpoint(
     setup: &Setup,
     switchboard: &Switchboard,
+    serving: &ServeThread,
 ) -> Result<Served, SupervisorError> {
     if setup.is_simulated {
         return Ok((None, None));
     }
     let listen = setup.config.serve_listen;
     let refused = |source| SupervisorError::Listen { listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    // Connections belong to the runtime that their listener was made in.
+    let _inside = serving.handle().enter();
+    let listener = std::net::TcpListener::bind(listen).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    let listener = TcpListener::from_std(listener).map_err(refused)?;
     let url = format!("http://{}", listener.local_addr().map_err(refused)?);
     let run = setup.store.join("run");
     let at_run = |source| SupervisorError::Disk { path: run.clone(), source };
@@ -193,7 +211,7 @@ async fn open_endpoint(
         "socket": socket.is_some().then(|| socket_path.display().to_string()),
         "pid": std::process::id(),
     });
-    let served = tokio::spawn(serve::listen(listener, socket, switchboard.clone()));
+    let served = serving.handle().spawn(serve::listen(listener, socket, switchboard.clone()));
     let path = run.join("endpoint.json");
     disk::replace(&path, format!("{told}\n").as_bytes(), Secrecy::Public).map_err(at_run)?;
     tracing::info!(url, "models are served");

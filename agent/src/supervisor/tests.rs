@@ -460,7 +460,7 @@ async fn opened(fleet: &Fleet) -> (Supervisor, Agent) {
         is_simulated: true,
         wall: system_time,
     };
-    let (supervisor, _) = open::open(setup).await.unwrap();
+    let (supervisor, _) = open::open(setup).unwrap();
     (supervisor, agent)
 }
 
