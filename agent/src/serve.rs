@@ -16,6 +16,7 @@ mod request;
 mod response;
 mod scoring;
 mod switchboard;
+mod thread;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod unix;
 pub use listen::{listen, router};
 pub use live::{Live, LiveImage};
 pub use switchboard::Switchboard;
+pub use thread::ServeThread;
 
 /// Reads an inference request and returns how many inputs it has.
 pub(crate) fn count_inputs(

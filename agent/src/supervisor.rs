@@ -45,7 +45,7 @@ use crate::limits::IN_FLIGHT_MAX;
 use crate::link::{LinkEvent, Session};
 use crate::origin::{Origin, OriginError};
 use crate::renewal::{RenewError, Schedule};
-use crate::serve::{Live, Switchboard};
+use crate::serve::{Live, ServeThread, Switchboard};
 use crate::slots::{SlotError, Slots};
 use crate::spool::{Spool, SpoolError};
 use crate::trust::TrustError;
@@ -229,6 +229,7 @@ struct Supervisor {
     slots: Slots,
     spool: Spool,
     switchboard: Switchboard,
+    serving: ServeThread,
     origin: Origin,
     downloads: Downloads,
     reserve: Reserve,
@@ -273,7 +274,7 @@ pub async fn run(mut setup: Setup, stop: CancellationToken) -> Result<(), Superv
     setup.store = std::fs::canonicalize(&setup.store)
         .map_err(|source| SupervisorError::Disk { path: setup.store.clone(), source })?;
     let _lock = open::lock(&setup.store)?;
-    let (supervisor, channels) = open::open(setup).await?;
+    let (supervisor, channels) = open::open(setup)?;
     supervisor.run(channels, stop).await
 }
 

@@ -99,6 +99,41 @@ async fn a_provider_that_is_absent_gives_way_to_the_processor_unless_it_is_stric
     worker.stop().await;
 }
 
+/// The same agent, the same image: only the library's path is another.
+#[tokio::test]
+#[ignore = "needs ONNX Runtime and OpenVINO"]
+async fn openvino_runs_the_graph_where_its_library_is_named() {
+    let library = PathBuf::from(std::env::var_os("SEALIFT_OPENVINO").unwrap());
+    let openvino = |strict| RuntimeCandidate {
+        library: library.clone(),
+        providers: vec!["OpenVINOExecutionProvider".to_owned()],
+        strict,
+    };
+    let slot = Slot::digits("v1").with_candidates(vec![openvino(false), cpu()]);
+    let (worker, warmed) = Worker::start(slot.spec.clone()).await.unwrap();
+    let (plain, on_processor) = Worker::start(Slot::digits("v1").spec.clone()).await.unwrap();
+
+    let nodes =
+        |name: &str| warmed.providers.iter().any(|(found, count)| found == name && *count > 0);
+    assert!(nodes("OpenVINOExecutionProvider"), "{:?}", warmed.providers);
+    assert!(warmed.runtime.starts_with("onnxruntime 1.24"), "{}", warmed.runtime);
+    assert_eq!(on_processor.providers[0].0, "CPUExecutionProvider");
+    let (ours, theirs) =
+        (worker.infer(&[pixels()]).await.unwrap(), plain.infer(&[pixels()]).await.unwrap());
+    assert_eq!(ours[0], theirs[0], "the same class");
+    worker.stop().await;
+    plain.stop().await;
+
+    // Where nothing may run beside the accelerator, it takes the whole graph, or the next candidate is taken.
+    let is_whole = warmed.providers.len() == 1;
+    let strict = Slot::digits("v1").with_candidates(vec![openvino(true), cpu()]);
+    let (worker, warmed) = Worker::start(strict.spec.clone()).await.unwrap();
+    let names: Vec<_> = warmed.providers.iter().map(|(name, _)| name.as_str()).collect();
+    let expected = if is_whole { "OpenVINOExecutionProvider" } else { "CPUExecutionProvider" };
+    assert_eq!(names, [expected]);
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn a_model_that_is_not_what_its_contract_says_is_refused() {
     let slot = Slot::digits("v1");
@@ -191,6 +226,32 @@ async fn every_element_type_passes_through_the_library_unchanged() {
     let outputs = worker.infer(&tensors("in")).await.unwrap();
 
     assert_eq!(outputs, tensors("out"));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn maps_and_sequences_come_as_tensors() {
+    let contract = json!({ "schema": 1,
+        "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 3] }],
+        "outputs": [{ "name": "shares", "datatype": "FP32", "shape": [-1, 3], "labels": ["a", "b", "c"] },
+                    { "name": "pair", "datatype": "FP32", "shape": [2, -1, 3] }] });
+    let x = Tensor::fp32("x", &[2, 3], &[0.5, 0.25, 0.125, 1.0, 2.0, 3.0]).unwrap();
+    // Keys 2, 0, 1 of the columns, in the order of the keys.
+    let shares = Tensor::fp32("shares", &[2, 3], &[0.25, 0.125, 0.5, 2.0, 3.0, 1.0]).unwrap();
+    let both = [0.5, 0.25, 0.125, 1.0, 2.0, 3.0].repeat(2);
+    let pair = Tensor::fp32("pair", &[2, 2, 3], &both).unwrap();
+    let case = GoldenCase {
+        name: "two rows".to_owned(),
+        inputs: vec![x.clone()],
+        outputs: vec![shares.clone(), pair.clone()],
+        tolerance: Tolerance { absolute: 0.0, relative: 0.0 },
+    };
+    let golden = Golden { schema: 1, cases: vec![case] };
+    let contract = serde_json::to_vec(&contract).unwrap();
+    let slot = Slot::new(&onnx::maps_and_sequences(), &contract, &golden);
+    let worker = slot.worker().await;
+
+    assert_eq!(worker.infer(&[x]).await.unwrap(), [shares, pair]);
     worker.stop().await;
 }
 

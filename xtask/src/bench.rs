@@ -5,6 +5,7 @@ mod agent;
 mod fleet;
 mod machine;
 mod pure;
+mod serve;
 mod swap;
 
 use std::process::Command;
@@ -32,12 +33,14 @@ enum Subject {
     Gates,
     /// How long it takes to plan 100,000 and 1,000,000 devices.
     Plan,
+    /// Requests a second, latency, processor time and memory of a model under load, by every way to the agent and beside others.
+    Serve(serve::Arguments),
 }
 
 /// Measures what is asked.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.subject {
-        Subject::Agent(_) | Subject::Fleet(_) | Subject::Swap(_)
+        Subject::Agent(_) | Subject::Fleet(_) | Subject::Serve(_) | Subject::Swap(_)
             if std::env::var_os("SEALIFT_BIN_DIR").is_none() =>
         {
             again_with_distributed_programs()
@@ -47,6 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Subject::Swap(arguments) => swap::run(arguments),
         Subject::Gates => pure::run("gates"),
         Subject::Plan => pure::run("plan"),
+        Subject::Serve(arguments) => serve::run(arguments),
     }
 }
 

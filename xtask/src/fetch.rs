@@ -37,7 +37,15 @@ pub(crate) fn onnxruntime() -> anyhow::Result<PathBuf> {
 pub(crate) fn obtain_onnxruntime() -> anyhow::Result<Obtained> {
     match std::env::var_os("SEALIFT_ONNXRUNTIME") {
         Some(library) => Ok(Obtained::Ready(PathBuf::from(library))),
-        None => onnxruntime::obtain(&fetched()?),
+        None => onnxruntime::obtain(&fetched()?, &onnxruntime::PLAIN),
+    }
+}
+
+/// Fetches ONNX Runtime with OpenVINO; `SEALIFT_OPENVINO` names another library to use.
+pub(crate) fn openvino() -> anyhow::Result<Obtained> {
+    match std::env::var_os("SEALIFT_OPENVINO") {
+        Some(library) => Ok(Obtained::Ready(PathBuf::from(library))),
+        None => onnxruntime::obtain(&fetched()?, &onnxruntime::OPENVINO),
     }
 }
 
@@ -61,6 +69,16 @@ pub(crate) fn venv() -> anyhow::Result<Obtained> {
     python::obtain_venv(&workspace::target()?)
 }
 
+/// Makes a Python environment with the clients that try the agent's endpoints; returns its interpreter.
+pub(crate) fn clients() -> anyhow::Result<Obtained> {
+    python::obtain_clients(&workspace::target()?)
+}
+
+/// Makes a Python environment with what the agent is measured beside; returns its interpreter.
+pub(crate) fn peers() -> anyhow::Result<Obtained> {
+    python::obtain_peers(&workspace::target()?)
+}
+
 /// Carries out `cargo xtask web`.
 pub(crate) fn web() -> anyhow::Result<()> {
     match console()? {
@@ -78,9 +96,11 @@ pub(crate) fn web() -> anyhow::Result<()> {
 pub(crate) fn everything() -> anyhow::Result<()> {
     let found = [
         ("ONNX Runtime", obtain_onnxruntime()?),
+        ("OpenVINO", openvino()?),
         ("web console", console()?),
         ("OpenID provider", oidc_provider()?),
         ("Python environment", venv()?),
+        ("clients of inference", clients()?),
     ];
     for (name, obtained) in found {
         match obtained {

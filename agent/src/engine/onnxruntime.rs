@@ -2,6 +2,8 @@
 //!
 //! Architecture invariant: only a worker process comes here, and only once: a process has one library and one environment.
 
+mod sequence;
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
 use std::path::Path;
@@ -52,6 +54,7 @@ impl OnnxRuntime {
         let providers = assignment(&session)?;
         check_assignment(&providers, candidate)?;
         let runtime = runtime(&candidate.library);
+        trim();
         let allocator = Allocator::default();
         Ok(Self { session, allocator, contract, providers, runtime, _environment: environment })
     }
@@ -67,7 +70,7 @@ impl Engine for OnnxRuntime {
         let mut outputs = self.session.run(values).map_err(run)?;
         let output = |spec: &TensorSpec| {
             let missing = || EngineError::Run(format!("output `{}` is missing", spec.name));
-            to_tensor(&spec.name, outputs.remove(&spec.name).ok_or_else(missing)?)
+            to_tensor(spec, outputs.remove(&spec.name).ok_or_else(missing)?)
         };
         self.contract.outputs.iter().map(output).collect()
     }
@@ -174,7 +177,8 @@ fn check(
         let Some(outlet) = outlets.iter().find(|outlet| outlet.name() == spec.name) else {
             return Err(EngineError::Load(format!("the model has no {kind} `{}`", spec.name)));
         };
-        if !fits(spec, outlet.dtype()) {
+        let is_other = kind == "output" && sequence::fits(spec, outlet.dtype());
+        if !is_other && !fits(spec, outlet.dtype()) {
             let (name, has) = (&spec.name, outlet.dtype());
             let says = format!("{} {:?}", spec.datatype, spec.shape);
             let text = format!("{kind} `{name}` is {has} in the model, {says} in the contract");
@@ -270,8 +274,14 @@ fn texts(mut bytes: &[u8]) -> Option<Vec<String>> {
     Some(texts)
 }
 
-fn to_tensor(name: &str, value: DynValue) -> Result<Tensor, EngineError> {
-    let value = value.downcast::<DynTensorValueType>().map_err(run)?;
+fn to_tensor(spec: &TensorSpec, value: DynValue) -> Result<Tensor, EngineError> {
+    if !matches!(value.dtype(), ValueType::Tensor { .. }) {
+        return sequence::to_tensor(spec, value);
+    }
+    tensor_of(&spec.name, &value.downcast::<DynTensorValueType>().map_err(run)?)
+}
+
+fn tensor_of(name: &str, value: &DynTensor) -> Result<Tensor, EngineError> {
     let datatype = datatype(*value.data_type())
         .ok_or_else(|| run(format!("output `{name}` is of type {}", value.data_type())))?;
     let shape: Result<Vec<u64>, _> =
@@ -280,7 +290,7 @@ fn to_tensor(name: &str, value: DynValue) -> Result<Tensor, EngineError> {
     let bytes = if datatype == Datatype::Bytes {
         pack(&value.try_extract_strings().map_err(run)?.1).map_err(run)?
     } else {
-        copy(&value, name)?
+        copy(value, name)?
     };
     Tensor::new(name.to_owned(), datatype, shape, bytes).map_err(run)
 }
@@ -322,6 +332,20 @@ fn copy(value: &DynTensor, name: &str) -> Result<Vec<u8>, EngineError> {
     // SAFETY: the library says that so many bytes lie there, and they live as long as `value`.
     Ok(unsafe { std::slice::from_raw_parts(source, size) }.to_vec())
 }
+
+/// Gives back to the system what the load of the graph has left: half of a worker's memory with large models.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the C library's allocator has no other way")]
+fn trim() {
+    unsafe extern "C" {
+        fn malloc_trim(kept_bytes: usize) -> i32;
+    }
+    // SAFETY: malloc_trim(3) may be called at any time by any thread; it touches free memory alone.
+    unsafe { malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+const fn trim() {}
 
 /// Asks the library which provider took how many nodes; the session must have been made with the recording on.
 #[expect(unsafe_code, reason = "the crate has no safe call for it")]

@@ -26,7 +26,7 @@ use crate::limits::SPOOL_BYTES_MAX;
 use crate::link::{self, Link, LinkEvent};
 use crate::origin::Origin;
 use crate::renewal::{self, Schedule};
-use crate::serve::{self, Switchboard};
+use crate::serve::{self, ServeThread, Switchboard};
 use crate::slots::Slots;
 use crate::spool::Spool;
 use crate::trust::{self, Trust};
@@ -51,7 +51,7 @@ pub(super) fn lock(store: &Path) -> Result<std::fs::File, SupervisorError> {
 }
 
 /// Opens everything that an agent needs, and starts its tasks.
-pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
+pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
     let (store, identity) = (setup.store.clone(), Identity::load(&setup.store)?);
     key::tidy(&store, &identity.key);
     let (journal, entries) = Journal::open(&store.join("journal"))?;
@@ -68,7 +68,8 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
     let (denied, trusted) = (Denied::new(trust.denied()), Some(trust.trusted()));
     let reserve = Reserve::open(store.join("reserve"), RESERVE_BYTES);
     let switchboard = Switchboard::new();
-    let (endpoint, served) = open_endpoint(&setup, &switchboard, &reserve).await?;
+    let serving = open_thread(&setup)?;
+    let (endpoint, served) = open_endpoint(&setup, (&switchboard, &serving), &reserve)?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
     let keeper = keeper::Keeper {
         trust,
@@ -93,6 +94,7 @@ pub(super) async fn open(setup: Setup) -> Result<(Supervisor, Channels), Supervi
         sent_at: now,
         spool,
         switchboard,
+        serving,
         origin,
         downloads,
         reserve,
@@ -180,9 +182,20 @@ fn open_link(
 
 type Served = (Option<String>, Option<JoinHandle<io::Result<()>>>);
 
-async fn open_endpoint(
+fn open_thread(setup: &Setup) -> Result<ServeThread, SupervisorError> {
+    if setup.is_simulated {
+        return Ok(ServeThread::borrowed());
+    }
+    let refused = |error: io::Error| SupervisorError::Part {
+        part: "thread for requests",
+        reason: error.to_string(),
+    };
+    ServeThread::start().map_err(refused)
+}
+
+fn open_endpoint(
     setup: &Setup,
-    switchboard: &Switchboard,
+    (switchboard, serving): (&Switchboard, &ServeThread),
     reserve: &Reserve,
 ) -> Result<Served, SupervisorError> {
     if setup.is_simulated {
@@ -190,7 +203,11 @@ async fn open_endpoint(
     }
     let listen = setup.config.serve_listen;
     let refused = |source| SupervisorError::Listen { listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    // Connections belong to the runtime that their listener was made in.
+    let _inside = serving.handle().enter();
+    let listener = std::net::TcpListener::bind(listen).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    let listener = TcpListener::from_std(listener).map_err(refused)?;
     let url = format!("http://{}", listener.local_addr().map_err(refused)?);
     let run = setup.store.join("run");
     let socket_path = setup.config.serve_socket.clone().unwrap_or_else(|| run.join("infer.sock"));
@@ -204,7 +221,7 @@ async fn open_endpoint(
         "socket": socket.is_some().then(|| socket_path.display().to_string()),
         "pid": std::process::id(),
     });
-    let served = tokio::spawn(serve::listen(listener, socket, switchboard.clone()));
+    let served = serving.handle().spawn(serve::listen(listener, socket, switchboard.clone()));
     let (path, text) = (run.join("endpoint.json"), format!("{told}\n"));
     let written = reserve.spend(|| disk::replace(&path, text.as_bytes(), Secrecy::Public));
     if let Err(error) = written {

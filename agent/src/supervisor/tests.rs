@@ -469,7 +469,7 @@ async fn opened(fleet: &Fleet) -> (Supervisor, Agent) {
         wall: system_time,
         watchdog: None,
     };
-    let (supervisor, _) = open::open(setup).await.unwrap();
+    let (supervisor, _) = open::open(setup).unwrap();
     (supervisor, agent)
 }
 

@@ -126,7 +126,8 @@ impl Supervisor {
         let (inputs, model) = (self.inputs.clone(), model.clone());
         let is_new = matches!(purpose, Purpose::Warm(_));
         let owner = model.clone();
-        let job = tokio::spawn(async move {
+        // The socket to a worker belongs to the runtime that the worker was started in.
+        let job = self.serving.handle().spawn(async move {
             let pause = Duration::from_millis(u64::try_from(after_ms).unwrap_or(0));
             tokio::time::sleep(pause).await;
             let ready = start.run(is_new).await;

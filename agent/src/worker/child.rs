@@ -56,12 +56,12 @@ fn serve() -> io::Result<()> {
     };
     match load(&order) {
         Ok((mut engine, loaded)) => {
-            conversation.say(id, Answer::Loaded(loaded))?;
+            conversation.say(id, &Answer::Loaded(loaded))?;
             answer_all(&mut conversation, &mut engine)
         }
         Err((fault, reason)) => {
             let reason = reason.chars().take(REASON_CHARS_MAX).collect();
-            conversation.say(id, Answer::Refused { fault, reason })
+            conversation.say(id, &Answer::Refused { fault, reason })
         }
     }
 }
@@ -69,7 +69,7 @@ fn serve() -> io::Result<()> {
 fn answer_all(conversation: &mut Conversation, engine: &mut dyn Engine) -> io::Result<()> {
     while let Some(Request { id, order }) = conversation.next()? {
         match order {
-            Order::Run(inputs) => conversation.say(id, answer(engine.run(&inputs)))?,
+            Order::Run(inputs) => conversation.say(id, &answer(engine.run(&inputs)))?,
             Order::Stop => break,
             Order::Load(_) => return Err(io::Error::other("a second order to load")),
         }
@@ -141,14 +141,14 @@ impl Conversation {
         if !frame::read(&mut self.reader, &mut self.body)? {
             return Ok(None);
         }
-        let request = frame::decode(&self.body);
+        let request = Request::read(&self.body);
         request.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    fn say(&mut self, id: u64, answer: Answer) -> io::Result<()> {
-        let frame = frame::encode(&Reply { id, answer }).or_else(|error| {
+    fn say(&mut self, id: u64, answer: &Answer) -> io::Result<()> {
+        let frame = Reply::frame(id, answer).or_else(|error| {
             let reason = format!("outputs cannot be sent: {error}");
-            frame::encode(&Reply { id, answer: Answer::Refused { fault: Fault::Run, reason } })
+            Reply::frame(id, &Answer::Refused { fault: Fault::Run, reason })
         });
         self.writer.write_all(&frame.map_err(io::Error::other)?)
     }

@@ -1,13 +1,18 @@
-//! What supervisor and worker say to each other: frames of a 4-byte little-endian length and that much CBOR.
+//! What supervisor and worker say to each other.
+//!
+//! ```text
+//!  length u32 │ request number u64 │ 0 u8 │ CBOR            an order, or an answer, that comes once or seldom
+//!                                  │ 1 u8 │ tensors         inputs or outputs, as `sealift_protocol::tensor::wire` has them
+//! ```
 
 use std::borrow::Cow;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use sealift_protocol::codec::{self, CodecError};
+use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::image::Policy;
-use sealift_protocol::tensor::Tensor;
+use sealift_protocol::tensor::{Tensor, wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +24,21 @@ pub(super) const FRAME_BYTES_MAX: usize = 256 << 20;
 /// Bytes of the length before each frame.
 pub(super) const HEADER_BYTES: usize = 4;
 
+/// What the rest of a frame is.
+const CONTROL: u8 = 0;
+const TENSORS: u8 = 1;
+
+/// Why a frame was not written, or bytes are none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FrameError {
+    #[error("{bytes} bytes, at most {FRAME_BYTES_MAX} are allowed")]
+    TooLarge { bytes: usize },
+    #[error("not a frame: {0}")]
+    Form(String),
+}
+
 /// From the supervisor.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Request<'a> {
     /// The answer carries it.
     pub(super) id: u64,
@@ -33,7 +51,8 @@ pub(super) struct Request<'a> {
 pub(super) enum Order<'a> {
     /// Load and self-test; the first request, and only the first.
     Load(Box<LoadOrder>),
-    /// Answer.
+    /// Answer. Never in CBOR.
+    #[serde(skip)]
     Run(Cow<'a, [Tensor]>),
     /// End.
     Stop,
@@ -54,7 +73,7 @@ pub(super) struct LoadOrder {
 }
 
 /// From the worker.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Reply {
     /// The request's.
     pub(super) id: u64,
@@ -66,8 +85,13 @@ pub(super) struct Reply {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Answer {
     Loaded(Loaded),
+    /// Never in CBOR.
+    #[serde(skip)]
     Outputs(Vec<Tensor>),
-    Refused { fault: Fault, reason: String },
+    Refused {
+        fault: Fault,
+        reason: String,
+    },
 }
 
 /// What was loaded.
@@ -107,23 +131,96 @@ impl Order<'_> {
     }
 }
 
-/// Length and body in one buffer, so that a frame is one write.
-pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let body = codec::encode(value)?;
-    let too_large = CodecError::TooLarge { given_bytes: body.len(), max_bytes: FRAME_BYTES_MAX };
-    if body.len() > FRAME_BYTES_MAX {
-        return Err(too_large);
+impl Request<'_> {
+    /// The whole frame, so that it is one write.
+    pub(super) fn frame(id: u64, order: &Order<'_>) -> Result<Vec<u8>, FrameError> {
+        match order {
+            Order::Run(inputs) => frame_of_tensors(id, inputs),
+            Order::Load(_) | Order::Stop => frame_of(id, order),
+        }
     }
-    let length = u32::try_from(body.len()).map_err(|_| too_large)?;
-    let mut frame = Vec::with_capacity(HEADER_BYTES + body.len());
-    frame.extend(length.to_le_bytes());
-    frame.extend(body);
+
+    pub(super) fn read(body: &[u8]) -> Result<Request<'static>, FrameError> {
+        let (id, kind, rest) = parts(body)?;
+        let order = match kind {
+            TENSORS => Order::Run(Cow::Owned(tensors(rest)?)),
+            _ => control(kind, rest)?, // checked there
+        };
+        Ok(Request { id, order })
+    }
+}
+
+impl Reply {
+    /// The whole frame, so that it is one write.
+    pub(super) fn frame(id: u64, answer: &Answer) -> Result<Vec<u8>, FrameError> {
+        match answer {
+            Answer::Outputs(outputs) => frame_of_tensors(id, outputs),
+            Answer::Loaded(_) | Answer::Refused { .. } => frame_of(id, answer),
+        }
+    }
+
+    pub(super) fn read(body: &[u8]) -> Result<Self, FrameError> {
+        let (id, kind, rest) = parts(body)?;
+        let answer = match kind {
+            TENSORS => Answer::Outputs(tensors(rest)?),
+            _ => control(kind, rest)?, // checked there
+        };
+        Ok(Self { id, answer })
+    }
+}
+
+fn frame_of<T: Serialize>(id: u64, value: &T) -> Result<Vec<u8>, FrameError> {
+    let mut frame = begin(id, CONTROL);
+    frame.extend(codec::encode(value).map_err(form)?);
+    finish(frame)
+}
+
+fn frame_of_tensors(id: u64, tensors: &[Tensor]) -> Result<Vec<u8>, FrameError> {
+    let mut frame = begin(id, TENSORS);
+    wire::write(tensors, &mut frame).map_err(form)?;
+    finish(frame)
+}
+
+/// A frame without its length.
+fn begin(id: u64, kind: u8) -> Vec<u8> {
+    let mut frame = vec![0; HEADER_BYTES];
+    frame.extend(id.to_le_bytes());
+    frame.push(kind);
+    frame
+}
+
+fn finish(mut frame: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+    let bytes = frame.len().saturating_sub(HEADER_BYTES);
+    let length = u32::try_from(bytes).ok().filter(|_| bytes <= FRAME_BYTES_MAX);
+    let length = length.ok_or(FrameError::TooLarge { bytes })?;
+    if let Some(front) = frame.first_chunk_mut() {
+        *front = length.to_le_bytes();
+    }
     Ok(frame)
 }
 
-/// Reads the body of a frame.
-pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, CodecError> {
-    codec::decode("worker frame", body, FRAME_BYTES_MAX)
+/// Request number, kind, and the rest.
+fn parts(body: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
+    let cut_off = || FrameError::Form("it is cut off".to_owned());
+    let (id, rest) = body.split_first_chunk().ok_or_else(cut_off)?;
+    let (&kind, rest) = rest.split_first().ok_or_else(cut_off)?;
+    Ok((u64::from_le_bytes(*id), kind, rest))
+}
+
+fn tensors(mut bytes: &[u8]) -> Result<Vec<Tensor>, FrameError> {
+    let tensors = wire::read(&mut bytes).map_err(form)?;
+    if bytes.is_empty() { Ok(tensors) } else { Err(form("bytes after the last tensor")) }
+}
+
+fn control<T: DeserializeOwned>(kind: u8, bytes: &[u8]) -> Result<T, FrameError> {
+    if kind != CONTROL {
+        return Err(FrameError::Form(format!("kind {kind} is not known")));
+    }
+    codec::decode("worker frame", bytes, FRAME_BYTES_MAX).map_err(form)
+}
+
+fn form(error: impl std::fmt::Display) -> FrameError {
+    FrameError::Form(error.to_string())
 }
 
 /// The length that a header announces, if it is allowed.
@@ -172,12 +269,12 @@ mod tests {
             let mut stream = Vec::new();
             for (id, inputs) in story.iter().enumerate() {
                 let order = Order::Run(Cow::Borrowed(inputs.as_slice()));
-                stream.extend(encode(&Request { id: id as u64, order }).unwrap());
+                stream.extend(Request::frame(id as u64, &order).unwrap());
             }
             let (mut stream, mut body) = (stream.as_slice(), Vec::new());
             for (id, inputs) in story.iter().enumerate() {
                 prop_assert!(read(&mut stream, &mut body).unwrap());
-                let request: Request<'_> = decode(&body).unwrap();
+                let request = Request::read(&body).unwrap();
                 prop_assert_eq!(request.id, id as u64);
                 let Order::Run(given) = request.order else { panic!("another order") };
                 prop_assert_eq!(given.as_ref(), inputs.as_slice());
@@ -189,7 +286,7 @@ mod tests {
         fn any_bytes_are_a_frame_or_an_error(stream in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut body = Vec::new();
             if let Ok(true) = read(&mut stream.as_slice(), &mut body) {
-                let _ = decode::<Reply>(&body).is_ok();
+                let _ = (Reply::read(&body).is_ok(), Request::read(&body).is_ok());
             }
         }
     }
@@ -200,6 +297,21 @@ mod tests {
         let refused = read(&mut [0xff, 0xff, 0xff, 0xff].as_slice(), &mut body).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
         assert_eq!(body.capacity(), 0);
+    }
+
+    #[test]
+    fn orders_and_answers_that_are_no_tensors_survive() {
+        let stop = Request::frame(7, &Order::Stop).unwrap();
+        let read = Request::read(&stop[HEADER_BYTES..]).unwrap();
+        assert!(read.id == 7 && matches!(read.order, Order::Stop));
+        let refused = Answer::Refused { fault: Fault::Golden, reason: "no".to_owned() };
+        let reply = Reply::frame(8, &refused).unwrap();
+        let read = Reply::read(&reply[HEADER_BYTES..]).unwrap();
+        let Answer::Refused { fault: Fault::Golden, reason } = read.answer else {
+            panic!("{read:?}")
+        };
+        assert_eq!((read.id, reason.as_str()), (8, "no"));
+        assert!(Reply::read(&[0, 0, 0, 0, 0, 0, 0, 0, 2]).is_err());
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
-use sealift_protocol::codec::CodecError;
 use sealift_protocol::tensor::Tensor;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
@@ -18,12 +17,13 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::InferError;
-use super::frame::{self, Answer, Fault, Loaded, Order, Reply, Request};
+use super::frame::{self, Answer, Fault, FrameError, Loaded, Order, Reply, Request};
 use super::outbox::Outbox;
 use super::process::Started;
 
-/// Requests at one worker, which does them one by one. More wait in their callers, which have deadlines.
-const CALLS_MAX: usize = 64;
+/// Requests at one worker, which does them one by one: enough that it never waits for the next. More wait in their callers, which have
+/// deadlines; one that is given up there never costs the worker anything.
+const CALLS_MAX: usize = 4;
 
 /// How long a stop waits for requests in flight; as long as one may take.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -160,7 +160,7 @@ impl Link {
             tracing::warn!(worker = self.process_id(), "requests in flight were given up");
         }
         let end = async {
-            if let Ok(frame) = frame::encode(&Request { id: 0, order: Order::Stop }) {
+            if let Ok(frame) = Request::frame(0, &Order::Stop) {
                 // An error means that the child is gone already.
                 let _gone = self.outbox.send(frame);
             }
@@ -178,8 +178,7 @@ impl Link {
         let Some(ticket) = self.shared.take_ticket(answered) else {
             return Err(self.gone().await);
         };
-        let frame = frame::encode(&NumberedOrder { id: ticket.id, order })
-            .map_err(|error| too_large(&error))?;
+        let frame = Request::frame(ticket.id, order).map_err(|error| not_sent(&error))?;
         if self.outbox.send(frame).is_err() {
             return Err(self.gone().await);
         }
@@ -216,19 +215,10 @@ impl Drop for Link {
     }
 }
 
-/// A [`Request`] that borrows its order.
-#[derive(serde::Serialize)]
-struct NumberedOrder<'a> {
-    id: u64,
-    order: &'a Order<'a>,
-}
-
-fn too_large(error: &CodecError) -> CallError {
+fn not_sent(error: &FrameError) -> CallError {
     match error {
-        CodecError::TooLarge { given_bytes, .. } => CallError::TooLarge { bytes: *given_bytes },
-        CodecError::Decode { .. } | CodecError::Encode(_) => {
-            CallError::Fault { fault: Fault::Run, reason: error.to_string() }
-        }
+        FrameError::TooLarge { bytes } => CallError::TooLarge { bytes: *bytes },
+        FrameError::Form(_) => CallError::Fault { fault: Fault::Input, reason: error.to_string() },
     }
 }
 
@@ -339,7 +329,7 @@ async fn read_reply(
     if given < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    frame::decode(body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    Reply::read(body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]

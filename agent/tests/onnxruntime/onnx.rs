@@ -70,6 +70,46 @@ pub(crate) fn counting() -> Vec<u8> {
     [number(1, 8), field(7, &graph.concat()), field(8, &opset)].concat()
 }
 
+/// A model that gives back `x` as a map for each row, whose keys are 2, 0 and 1, and as a sequence of the same tensor twice.
+pub(crate) fn maps_and_sequences() -> Vec<u8> {
+    const FP32: u64 = 1;
+    const INT64: u64 = 7;
+    const INTS: u64 = 7;
+    let keys = [number(8, 2), number(8, 0), number(8, 1)].concat();
+    let keys = [text(1, "classlabels_int64s"), keys, number(20, INTS)].concat();
+    let zip = [
+        text(1, "x"),
+        text(2, "shares"),
+        text(4, "ZipMap"),
+        field(5, &keys),
+        text(7, "ai.onnx.ml"),
+    ];
+    let twice = [text(1, "x"), text(1, "x"), text(2, "pair"), text(4, "SequenceConstruct")];
+    let tensor = field(1, &[number(1, FP32), field(2, b"")].concat());
+    let map = field(5, &[number(1, INT64), field(2, &tensor)].concat());
+    let sequence = |of: &[u8]| field(4, &field(1, of));
+    let pair = field(1, &number(1, FP32));
+    let graph = [
+        field(1, &zip.concat()),
+        field(1, &twice.concat()),
+        text(2, "sequences"),
+        field(11, &[text(1, "x"), field(2, &table())].concat()),
+        field(12, &[text(1, "shares"), field(2, &sequence(&map))].concat()),
+        field(12, &[text(1, "pair"), field(2, &sequence(&pair))].concat()),
+    ];
+    let opsets = [
+        field(8, &[text(1, ""), number(2, 16)].concat()),
+        field(8, &[text(1, "ai.onnx.ml"), number(2, 1)].concat()),
+    ];
+    [number(1, 8), field(7, &graph.concat()), opsets.concat()].concat()
+}
+
+/// FP32 of any number of rows and three columns.
+fn table() -> Vec<u8> {
+    let lengths = [field(1, &text(2, "n")), field(1, &number(1, 3))].concat();
+    field(1, &[number(1, 1), field(2, &lengths)].concat())
+}
+
 /// The contract of [`counting`].
 pub(crate) fn counting_contract() -> Vec<u8> {
     let tensor =

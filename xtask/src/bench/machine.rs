@@ -5,9 +5,6 @@ use std::fs;
 use anyhow::Context as _;
 use serde::Serialize;
 
-/// `USER_HZ`: what the kernel counts in, on every architecture that we know.
-const TICKS_A_SECOND: f64 = 100.0;
-
 /// The machine, in the words of its kernel.
 #[derive(Debug, Serialize)]
 pub(super) struct Machine {
@@ -69,16 +66,9 @@ fn status_mb(process: u32, key: &str) -> anyhow::Result<f64> {
     Ok(kilobytes(&status, key)? / 1024.0)
 }
 
-/// Returns the seconds of CPU that a process has used.
+/// Returns the seconds of processor time that a process and all below it have taken.
 pub(super) fn cpu_s(process: u32) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The program's name may hold anything, and ends with the last bracket; proc(5).
-    let (_, after) = stat.rsplit_once(')').context("no name in stat")?;
-    let fields: Vec<&str> = after.split_whitespace().collect();
-    let ticks = |index: usize| {
-        fields.get(index).context("stat is too short")?.parse::<f64>().context("no ticks")
-    };
-    Ok((ticks(11)? + ticks(12)?) / TICKS_A_SECOND)
+    Ok(cpu_us(process)? / 1e6)
 }
 
 /// Returns how many TCP connections to a local port are established.
@@ -94,6 +84,26 @@ pub(super) fn connections_to(port: u16) -> anyhow::Result<u64> {
     };
     Ok(u64::try_from(table.lines().filter(is_one).count())?)
 }
+/// Returns the processor time that a process and all below it have taken, in microseconds.
+pub(super) fn cpu_us(process: u32) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in brackets, may hold anything; after it come state, parent, … and, 12th and 13th, time in user and kernel.
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let mut ticks = fields.split_whitespace().skip(11);
+    let mut next =
+        || -> anyhow::Result<f64> { Ok(ticks.next().context("stat is cut off")?.parse()?) };
+    let mut total = (next()? + next()?) * 1e6 / TICKS_PER_S;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            total += cpu_us(child.parse()?)?;
+        }
+    }
+    Ok(total)
+}
+
+/// `USER_HZ`, which Linux has on every platform that this is built for.
+const TICKS_PER_S: f64 = 100.0;
 
 fn kilobytes(text: &str, key: &str) -> anyhow::Result<f64> {
     let line = text

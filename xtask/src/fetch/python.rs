@@ -21,6 +21,12 @@ const REQUIREMENTS: [&str; 3] = [
     "tests/interop/requirements.txt",
 ];
 
+/// The clients that try the agent's endpoints, in an environment of their own.
+const CLIENTS: [&str; 1] = ["tests/interop/serving.txt"];
+
+/// What the agent is measured beside.
+const PEERS: [&str; 1] = ["tests/bench/requirements.txt"];
+
 /// Says what is missing, if Python or pip is.
 pub(super) fn missing() -> Option<String> {
     if install::find("python3").is_none() {
@@ -53,12 +59,27 @@ pub(super) fn attempt(
     Ok(Some(format!("{title}: {reason} (see {})", log.display())))
 }
 
-/// Returns the interpreter of an environment with [`REQUIREMENTS`], made once for each content of those files.
+/// Returns the interpreter of an environment with [`REQUIREMENTS`].
 pub(super) fn obtain_venv(target: &Path) -> anyhow::Result<Obtained> {
+    environment(target, &REQUIREMENTS)
+}
+
+/// Returns the interpreter of an environment with [`CLIENTS`].
+pub(super) fn obtain_clients(target: &Path) -> anyhow::Result<Obtained> {
+    environment(target, &CLIENTS)
+}
+
+/// Returns the interpreter of an environment with [`PEERS`].
+pub(super) fn obtain_peers(target: &Path) -> anyhow::Result<Obtained> {
+    environment(target, &PEERS)
+}
+
+/// An environment is made once for each content of its files.
+fn environment(target: &Path, files: &[&str]) -> anyhow::Result<Obtained> {
     if let Some(why) = missing() {
         return Ok(Obtained::Missing(why));
     }
-    let requirements = REQUIREMENTS.map(|file| workspace::root().join(file));
+    let requirements: Vec<_> = files.iter().map(|file| workspace::root().join(file)).collect();
     let mut made_from = child::output(Command::new("python3").arg("--version"))?.into_bytes();
     for file in &requirements {
         made_from.extend(fs::read(file)?);

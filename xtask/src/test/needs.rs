@@ -50,7 +50,9 @@ impl Needs {
             missing: Vec::new(),
         };
         needs.fetched("ONNX Runtime", "SEALIFT_ONNXRUNTIME", fetch::obtain_onnxruntime())?;
+        needs.fetched("OpenVINO", "SEALIFT_OPENVINO", fetch::openvino())?;
         needs.fetched("Python packages", "SEALIFT_PYTHON", fetch::venv())?;
+        needs.fetched("clients of inference", "SEALIFT_SERVING_PYTHON", fetch::clients())?;
         needs.fetched("console", "SEALIFT_CONSOLE", fetch::console())?;
         needs.fetched("OpenID provider", "SEALIFT_OIDC_PROVIDER", fetch::oidc_provider())?;
         for (variable, tool) in TOOLS {
