@@ -4,15 +4,34 @@
 //! the reference `p` and of the window `q`.
 
 mod compare;
+mod judge;
 mod special;
+mod subject;
 mod test;
 
 pub use compare::{jensen_shannon, kolmogorov_smirnov, psi, wasserstein};
+pub use judge::{Against, Case, Figure, InvalidPolicy, Policy, Verdict, Window, figures, judge};
+pub use subject::{InvalidScope, Scope, Subject};
 pub use test::{ChiSquare, benjamini_hochberg, bonferroni, chi_square, rare_excess, two_sample_p};
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Where a verdict stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum DriftState {
+    /// As in training.
+    Steady,
+    /// Different, not yet for long enough.
+    Suspect,
+    /// Different.
+    Drifted,
+    /// Too few rows to say.
+    TooFew,
+}
 
 /// A method with its binning.
 ///

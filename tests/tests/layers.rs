@@ -18,14 +18,12 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What decides from values alone: files, and directories with everything in them.
-const PURE: [&str; 13] = [
+const PURE: [&str; 11] = [
     "protocol/src",
     "agent/src/device.rs",
     "agent/src/device",
     "fleet-server/src/rollout.rs",
     "fleet-server/src/rollout",
-    "fleet-server/src/drift.rs",
-    "fleet-server/src/drift",
     "fleet-server/src/alert.rs",
     "fleet-server/src/alert/finding.rs",
     "fleet-server/src/permission.rs",

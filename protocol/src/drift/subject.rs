@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sealift_protocol::id::DeviceId;
+use crate::id::DeviceId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Whose windows were merged.

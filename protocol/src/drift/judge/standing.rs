@@ -7,10 +7,11 @@
 //!     └───────────────────┴───────────────────────────────────────────┘
 //! ```
 
-use sealift_protocol::api::DriftState;
-use sealift_protocol::drift::Metric;
+use crate::drift::DriftState;
+use crate::drift::Metric;
 
-use super::{Evidence, Finding, Policy, Scope, Verdict};
+use super::{Evidence, Finding, Policy, Verdict};
+use crate::drift::Scope;
 
 /// Where a metric opens and where it closes.
 #[derive(Clone, Copy)]

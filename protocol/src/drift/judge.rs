@@ -11,18 +11,15 @@
 mod measure;
 mod policy;
 mod standing;
-mod subject;
 
 pub use measure::{Figure, figures};
 pub use policy::{InvalidPolicy, Policy};
-pub use subject::{InvalidScope, Scope, Subject};
 
 use std::collections::BTreeMap;
 
-use sealift_protocol::api::DriftState;
-use sealift_protocol::drift::{Metric, benjamini_hochberg, bonferroni};
-use sealift_protocol::id::UnixMillis;
-use sealift_protocol::profile::{Baseline, Mismatch, Profile};
+use crate::drift::{DriftState, Metric, Scope, Subject, benjamini_hochberg, bonferroni};
+use crate::id::UnixMillis;
+use crate::profile::{Baseline, Mismatch, Profile};
 use serde::{Deserialize, Serialize};
 
 use measure::{Measure, Tally};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sealift_protocol::drift::{
+use crate::drift::{
     Metric, chi_square, jensen_shannon, kolmogorov_smirnov, number, psi, two_sample_p, wasserstein,
 };
-use sealift_protocol::profile::{Baseline, Feature, Profile, Reference};
+use crate::profile::{Baseline, Feature, Profile, Reference};
 
-use super::Subject;
+use crate::drift::Subject;
 
 /// Counts over the bins of one metric. Reference and window list the same tallies in the same order.
 #[derive(Debug, Clone, PartialEq)]

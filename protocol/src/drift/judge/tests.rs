@@ -1,7 +1,7 @@
 //! Rules of judging, on small cases and on the digits.
 
-use sealift_protocol::id::DeviceId;
-use sealift_protocol::profile::{BaselineBuilder, Column, Profiler, quadrant};
+use crate::id::DeviceId;
+use crate::profile::{BaselineBuilder, Column, Profiler, quadrant};
 
 use super::*;
 use DriftState::{Drifted, Steady, Suspect, TooFew};
@@ -186,9 +186,9 @@ fn pixels(csv: &str) -> Vec<Vec<f64>> {
 
 #[test]
 fn turned_digits_are_found_and_new_ones_of_the_same_kind_are_not() {
-    let reference = pixels(include_str!("../../../tests/fixtures/digits/v2/reference.csv"));
-    let holdout = pixels(include_str!("../../../tests/fixtures/digits/data/holdout.csv"));
-    let drifted = pixels(include_str!("../../../tests/fixtures/digits/data/drifted.csv"));
+    let reference = pixels(include_str!("../../../../tests/fixtures/digits/v2/reference.csv"));
+    let holdout = pixels(include_str!("../../../../tests/fixtures/digits/data/holdout.csv"));
+    let drifted = pixels(include_str!("../../../../tests/fixtures/digits/data/drifted.csv"));
     let column = |index: usize| {
         Column::numeric(&format!("p{}{}", index / 8, index % 8), quadrant(index, 8, 8))
     };
