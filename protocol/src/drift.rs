@@ -8,11 +8,13 @@ mod judge;
 mod special;
 mod subject;
 mod test;
+mod watcher;
 
 pub use compare::{jensen_shannon, kolmogorov_smirnov, psi, wasserstein};
 pub use judge::{Against, Case, Figure, InvalidPolicy, Policy, Verdict, Window, figures, judge};
 pub use subject::{InvalidScope, Scope, Subject};
 pub use test::{ChiSquare, benjamini_hochberg, bonferroni, chi_square, rare_excess, two_sample_p};
+pub use watcher::Watcher;
 
 use std::fmt;
 
