@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use sealift_protocol::profile::{
-    Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Cell, Column, Kind,
+    Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Cell, Column, Kind, Season,
 };
 use serde::Deserialize;
 
@@ -95,31 +95,24 @@ impl Schema {
         let mut schema =
             Self { columns: Vec::new(), prediction: None, confidence: None, ignored: Vec::new() };
         for (place, name) in rows.head().iter().enumerate() {
-            let guess = types.get(name).copied().map_or_else(
-                || Values::of(rows, place).guess(name),
-                |given| Ok((given, "set aside by the types")),
-            );
-            let (kind, why) = match guess {
-                Ok(guess) => guess,
-                Err(why) => (Type::Ignore, why),
+            let kind = match types.get(name) {
+                Some(Type::Ignore) => Err("the types say so"),
+                Some(given) => Ok(*given),
+                None => Values::of(rows, place).guess(name),
             };
-            schema.add(rows, place, name, kind, why)?;
+            match kind {
+                Ok(kind) => schema.add(rows, place, name, kind)?,
+                Err(why) => schema.ignored.push((name.clone(), why)),
+            }
         }
         ensure!(!schema.columns.is_empty(), "there is no column that can be watched");
         Ok(schema)
     }
 
-    fn add(
-        &mut self,
-        rows: &Rows,
-        place: usize,
-        name: &str,
-        kind: Type,
-        why: &'static str,
-    ) -> anyhow::Result<()> {
+    fn add(&mut self, rows: &Rows, place: usize, name: &str, kind: Type) -> anyhow::Result<()> {
         let owned = name.to_owned();
         match kind {
-            Type::Ignore => self.ignored.push((owned, why)),
+            Type::Ignore => (), // was set aside before
             Type::Confidence if self.confidence.is_some() => {
                 bail!("two columns are the confidence")
             }
@@ -146,11 +139,7 @@ impl Schema {
     }
 
     /// Makes the baseline of reference rows.
-    pub(crate) fn baseline(
-        &self,
-        rows: &Rows,
-        phases: Option<(u64, u32)>,
-    ) -> anyhow::Result<Baseline> {
+    pub(crate) fn baseline(&self, rows: &Rows, season: Option<Season>) -> anyhow::Result<Baseline> {
         let columns = self.columns.iter().map(|known| {
             let kind =
                 known.places.as_ref().map_or(Kind::Numeric, |_| Kind::Categorical(known.names()));
@@ -158,7 +147,9 @@ impl Schema {
         });
         let classes = self.prediction.as_ref().map(Known::names).unwrap_or_default();
         let mut builder = BaselineBuilder::new(columns.collect(), classes.clone());
-        let _ = phases;
+        if let Some(season) = season {
+            builder = builder.with_season(season);
+        }
         let layout = self.layout(rows)?;
         let mut counted = Counted::default();
         let mut values = Vec::new();
@@ -269,7 +260,8 @@ impl Values {
         values
     }
 
-    fn guess(&self, name: &str) -> Result<(Type, &'static str), &'static str> {
+    /// Or why the column is not watched.
+    fn guess(&self, name: &str) -> Result<Type, &'static str> {
         if self.given == 0 {
             return Err("it is empty");
         }
@@ -277,18 +269,18 @@ impl Values {
         let is_numeric = self.numbers * 100 >= self.given * 99;
         let is_quantity = is_numeric && (self.distinct > NUMERIC_CLASSES_MAX || !self.is_whole);
         if name == CONFIDENCE && is_numeric && self.is_share {
-            return Ok((Type::Confidence, ""));
+            return Ok(Type::Confidence);
         }
         if name == PREDICTION && !is_quantity && self.distinct <= CLASSES_MAX {
-            return Ok((Type::Prediction, ""));
+            return Ok(Type::Prediction);
         }
         if is_numeric {
-            return Ok((Type::Numeric, ""));
+            return Ok(Type::Numeric);
         }
         if self.given >= IDENTIFIER_ROWS_MIN && self.distinct * 2 > self.given {
             return Err("its texts hardly repeat, as names and times do");
         }
-        Ok((Type::Categorical, ""))
+        Ok(Type::Categorical)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::profile::{Baseline, Cell, Mismatch, Profile, Profiler};
 /// Windows that are kept: the longest span that verdicts look at.
 const WINDOWS_MAX: usize = 64;
 /// How long a window lasts where rows have no time.
-const WINDOW_MS: i64 = 60_000;
+pub const WINDOW_MS: i64 = 60_000;
 
 /// Lives through rows, window by window, and judges each window as the server does for a fleet of one device.
 #[derive(Debug, Clone)]

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use sealift_protocol::drift::{DriftState, Policy, Verdict, Watcher, figures};
+use sealift_protocol::drift::{self, DriftState, Policy, Verdict, WINDOW_MS, Watcher, figures};
+use sealift_protocol::profile::Season;
 use serde::Serialize;
 
 use crate::baseline::rows::Rows;
@@ -57,7 +58,7 @@ struct Judged {
     alarm_end: Option<usize>,
     /// What drifts, or may.
     why: Vec<String>,
-    features: Vec<Subject>,
+    features: Vec<Judgements>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -80,7 +81,7 @@ enum Alarm {
 
 /// A feature, `prediction`, `confidence`, or what concerns several features.
 #[derive(Debug, Serialize)]
-struct Subject {
+struct Judgements {
     feature: String,
     verdict: Overall,
     metrics: Vec<MetricView>,
@@ -114,10 +115,21 @@ pub(crate) fn run(format: Format, replay: &Replay) -> anyhow::Result<()> {
     for (column, why) in &schema.ignored {
         note(&format!("column `{column}` is not watched: {why}"));
     }
-    let season = replay.period.map(|period| (replay.window, period));
+    let season = replay.period.map(|period| Season {
+        rows: replay.window,
+        phases: usize::try_from(period).unwrap_or(usize::MAX),
+        phase_ms: WINDOW_MS,
+    });
     let baseline = schema
         .baseline(&reference, season)
         .with_context(|| format!("cannot make a baseline of {}", replay.baseline.display()))?;
+    ensure!(
+        replay.period.is_none() || !baseline.phases().is_empty(),
+        "{} does not have rows of every phase\nhelp: a season of {} windows of {} rows needs that many reference rows, better several times",
+        replay.baseline.display(),
+        replay.period.unwrap_or(0),
+        replay.window,
+    );
     drop(reference);
     let rows = Rows::read(&replay.data)?;
     let layout = schema
@@ -183,7 +195,7 @@ impl Story {
         Ok(judged)
     }
 
-    fn subjects(&self, verdicts: &[Verdict]) -> Vec<Subject> {
+    fn subjects(&self, verdicts: &[Verdict]) -> Vec<Judgements> {
         let mut order = Vec::new();
         let mut metrics = BTreeMap::<String, Vec<&Verdict>>::new();
         for verdict in verdicts {
@@ -194,13 +206,15 @@ impl Story {
             }
             known.push(verdict);
         }
+        // All columns are in one group, which says what its strongest feature says.
+        order.retain(|subject| !subject.starts_with("group:"));
         let subject = |subject: String| {
             let verdicts = metrics.remove(&subject).unwrap_or_default();
             let worst = verdicts.iter().map(|verdict| overall(verdict.state)).max();
             let feature = subject.strip_prefix("feature:").unwrap_or(&subject).to_owned();
             let judged = verdicts.into_iter().map(view);
             let metrics = judged.chain(self.figures(&feature)).collect();
-            Subject { feature, verdict: worst.unwrap_or(Overall::TooFew), metrics }
+            Judgements { feature, verdict: worst.unwrap_or(Overall::TooFew), metrics }
         };
         order.into_iter().map(subject).collect()
     }
@@ -227,7 +241,7 @@ fn view(verdict: &Verdict) -> MetricView {
     MetricView {
         metric: verdict.metric.to_string(),
         value: verdict.value,
-        statistic: None,
+        statistic: Some(verdict.statistic),
         p_value: Some(verdict.p),
         corrected_p: Some(verdict.corrected_p),
         windows: verdict.windows,
@@ -246,8 +260,10 @@ const fn overall(state: DriftState) -> Overall {
 }
 
 fn why(verdicts: &[Verdict]) -> Vec<String> {
-    let is_news =
-        |verdict: &&Verdict| matches!(verdict.state, DriftState::Suspect | DriftState::Drifted);
+    let is_group = |verdict: &Verdict| matches!(verdict.subject, drift::Subject::Group(_));
+    let is_news = |verdict: &&Verdict| {
+        !is_group(verdict) && matches!(verdict.state, DriftState::Suspect | DriftState::Drifted)
+    };
     let sentence = |verdict: &Verdict| format!("{}: {}", verdict.subject, verdict.why);
     verdicts.iter().filter(is_news).map(sentence).collect()
 }

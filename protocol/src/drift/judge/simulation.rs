@@ -197,6 +197,7 @@ fn drift_that_ended_is_closed_and_does_not_flap() {
         world.live(WINDOW_ROWS, far);
     }
     assert!(world.is_drifted(&Subject::Feature("p01".to_owned())));
+    world.live(WINDOW_ROWS, unchanged);
     for _ in 0..20 {
         world.live(WINDOW_ROWS, unchanged);
         assert!(!world.is_drifted(&Subject::Feature("p01".to_owned())));
