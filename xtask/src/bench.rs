@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the agent needs, measured on this machine beside something that everybody knows.
 
 mod agent;
+mod drift;
 mod fleet;
 mod machine;
 
@@ -21,6 +22,8 @@ pub(crate) struct Arguments {
 enum Subject {
     /// Memory, start time and size of the idle agent, beside a Python interpreter that has loaded ONNX Runtime.
     Agent(agent::Arguments),
+    /// False alarms, delays and misses of drift verdicts, beside those of others.
+    Drift(drift::Arguments),
     /// Connections, memory, rollout, rollback and reconnection of many simulated devices on one server.
     Fleet(fleet::Arguments),
 }
@@ -32,6 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     match &arguments.subject {
         Subject::Agent(arguments) => agent::run(arguments),
+        Subject::Drift(arguments) => drift::run(arguments),
         Subject::Fleet(arguments) => fleet::run(arguments),
     }
 }

@@ -21,6 +21,9 @@ const REQUIREMENTS: [&str; 3] = [
     "tests/interop/requirements.txt",
 ];
 
+/// What drift verdicts are compared with.
+const DRIFT_REQUIREMENTS: [&str; 1] = ["tests/drift/requirements.txt"];
+
 /// Says what is missing, if Python or pip is.
 pub(super) fn missing() -> Option<String> {
     if install::find("python3").is_none() {
@@ -53,12 +56,23 @@ pub(super) fn attempt(
     Ok(Some(format!("{title}: {reason} (see {})", log.display())))
 }
 
-/// Returns the interpreter of an environment with [`REQUIREMENTS`], made once for each content of those files.
+/// Returns the interpreter of an environment with [`REQUIREMENTS`].
 pub(super) fn obtain_venv(target: &Path) -> anyhow::Result<Obtained> {
+    obtain(target, &REQUIREMENTS)
+}
+
+/// Returns the interpreter of an environment with [`DRIFT_REQUIREMENTS`].
+pub(super) fn obtain_drift_venv(target: &Path) -> anyhow::Result<Obtained> {
+    obtain(target, &DRIFT_REQUIREMENTS)
+}
+
+/// An environment is made once for each content of its files.
+fn obtain(target: &Path, requirements: &[&str]) -> anyhow::Result<Obtained> {
     if let Some(why) = missing() {
         return Ok(Obtained::Missing(why));
     }
-    let requirements = REQUIREMENTS.map(|file| workspace::root().join(file));
+    let requirements: Vec<_> =
+        requirements.iter().map(|file| workspace::root().join(file)).collect();
     let mut made_from = child::output(Command::new("python3").arg("--version"))?.into_bytes();
     for file in &requirements {
         made_from.extend(fs::read(file)?);
