@@ -1,7 +1,6 @@
 //! The fleet server: keeps the registry, the trust metadata and the fleet's desired state; plans rollouts; judges drift.
 
 pub mod rollout;
-pub mod drift;
 pub mod alert;
 pub mod filter;
 pub mod cli;
@@ -36,3 +35,5 @@ mod store;
 mod tls;
 mod trust;
 mod watch;
+
+pub(crate) use sealift_protocol::drift;

@@ -1,5 +1,8 @@
 //! Makes a baseline from a table of reference rows.
 
+pub(crate) mod rows;
+pub(crate) mod table;
+
 use std::path::Path;
 
 use anyhow::Context as _;

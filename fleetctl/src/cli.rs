@@ -16,6 +16,7 @@ pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
 
+use crate::command::drift::Replay;
 use crate::trust::publish::Holding;
 
 /// Steers a Sealift fleet.
@@ -419,6 +420,8 @@ pub(crate) enum Drift {
         /// Such as `feature:p00`.
         subject: String,
     },
+    /// Judges rows in a file as device and server would; needs no server.
+    Replay(Replay),
 }
 
 #[derive(Debug, Subcommand)]

@@ -55,7 +55,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Model(model) => command::model::run(connect, output, model).await,
         Command::Revoke(revoke) => command::revoke::run(&connect()?, output, revoke).await,
         Command::Rollout(rollout) => command::rollout::run(&connect()?, output, rollout).await,
-        Command::Drift(drift) => command::drift::run(&connect()?, output, drift).await,
+        Command::Drift(drift) => command::drift::run(connect, output, drift).await,
         Command::Alert(alert) => command::alert::run(&connect()?, output, alert).await,
         Command::Key(key) => command::key::run(connect, output, key).await,
         Command::Trust(trust) => command::trust::run(connect, output, trust).await,

@@ -18,6 +18,11 @@ impl Output {
         Self { format }
     }
 
+    /// How results are printed, for what prints while it works.
+    pub(crate) const fn format(self) -> Format {
+        self.format
+    }
+
     /// Prints `value` as JSON, or the table that `rows` makes.
     pub(crate) fn rows<T: Serialize, const N: usize>(
         self,

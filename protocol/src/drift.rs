@@ -4,20 +4,48 @@
 //! the reference `p` and of the window `q`.
 
 mod compare;
+mod judge;
+mod pair;
+mod rank;
 mod special;
+mod subject;
 mod test;
+mod watcher;
 
 pub use compare::{jensen_shannon, kolmogorov_smirnov, psi, wasserstein};
-pub use test::{ChiSquare, benjamini_hochberg, bonferroni, chi_square, rare_excess, two_sample_p};
+pub use judge::{Against, Case, Figure, InvalidPolicy, Policy, Verdict, Window, figures, judge};
+pub use pair::{PairGap, pair_gap};
+pub use rank::{
+    Gap, Ranked, category_gap, cut_gap, rank_shift, rank_spread, sd_ratio, share_p, share_rise_p,
+};
+pub use subject::{InvalidScope, Scope, Subject};
+pub use test::{ChiSquare, benjamini_hochberg, bonferroni, chi_square, rare_excess, two_sample};
+pub use watcher::{WINDOW_MS, Watcher};
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// Where a verdict stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum DriftState {
+    /// As in training.
+    Steady,
+    /// Different, not yet for long enough.
+    Suspect,
+    /// Different.
+    Drifted,
+    /// Too few rows to say.
+    TooFew,
+}
+
 /// A method with its binning.
 ///
 /// `refq10+tails` are the ten reference-quantile bins of the baseline (fewer where values repeat) and the two tails outside of the
-/// reference range; `eq20` are 20 equal bins from 0 to 1; `eps1e-4` says that a share below 0.0001 counts as 0.0001.
+/// reference range; `ref12+tails` has two finer edges near the ends, and an edge at each value where there are a dozen; `ref30+70`
+/// takes the lowest and the highest three tenths; `eq20` are 20 equal bins from 0 to 1; `eps1e-4` says that a share below 0.0001 counts as 0.0001.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     /// Population stability index of a numeric feature.
@@ -38,6 +66,26 @@ pub enum Metric {
     WassersteinSd,
     /// Chi-square of a numeric feature; bins with an expected count below 5 are pooled.
     ChiSquare,
+    /// Cliff's delta of a numeric feature: how much likelier a window's value is above a reference value than below.
+    RankShift,
+    /// The same of the confidence.
+    ConfidenceShift,
+    /// By how much the ranks of a numeric feature lie further out than those of the reference.
+    RankSpread,
+    /// The same of the confidence.
+    ConfidenceSpread,
+    /// Kolmogorov-Smirnov distance of a numeric feature at all edges, with an exact p-value for each of them.
+    CutGap,
+    /// The same of the confidence.
+    ConfidenceGap,
+    /// L-infinity distance of a categorical feature: the largest difference between the shares of one category.
+    CategoryGap,
+    /// The same of the predicted classes.
+    ClassGap,
+    /// The largest change, over pairs of numeric features, of concordant less discordant rows.
+    Concordance,
+    /// Logarithm of the ratio of a numeric feature's standard deviations, from exact sums; only where the reference has light tails.
+    SdRatio,
     /// Share of values that are missing, not finite or of a wrong type.
     FaultyShare,
     /// Share of values outside of the reference range or domain.
@@ -45,7 +93,17 @@ pub enum Metric {
 }
 
 impl Metric {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 21] = [
+        Self::SdRatio,
+        Self::RankShift,
+        Self::ConfidenceShift,
+        Self::RankSpread,
+        Self::ConfidenceSpread,
+        Self::CutGap,
+        Self::ConfidenceGap,
+        Self::CategoryGap,
+        Self::ClassGap,
+        Self::Concordance,
         Self::PsiNumeric,
         Self::PsiCategorical,
         Self::PsiClasses,
@@ -71,15 +129,55 @@ impl Metric {
             Self::KolmogorovSmirnov => "ks/refq10+tails",
             Self::WassersteinSd => "wasserstein-sd/refq10+tails/middles",
             Self::ChiSquare => "chi2/refq10+tails/pool5",
+            Self::RankShift => "rank-shift/ref12+tails",
+            Self::ConfidenceShift => "rank-shift/eq20",
+            Self::RankSpread => "rank-spread/ref12+tails",
+            Self::ConfidenceSpread => "rank-spread/eq20",
+            Self::CutGap => "ks/ref12+tails/exact",
+            Self::ConfidenceGap => "ks/eq20/exact",
+            Self::CategoryGap => "linf/domain+unseen",
+            Self::ClassGap => "linf/classes+unseen",
+            Self::Concordance => "concordance/ref30+70",
+            Self::SdRatio => "sd-ratio/sums/ln",
             Self::FaultyShare => "share/faulty",
             Self::OutOfRangeShare => "share/out-of-range",
         }
     }
 
-    /// Whether it is a rise of a share, where all others compare bins.
-    pub const fn is_share(self) -> bool {
-        matches!(self, Self::FaultyShare | Self::OutOfRangeShare)
+    /// How it compares bins, where it does.
+    const fn method(self) -> Method {
+        match self {
+            Self::RankShift | Self::ConfidenceShift => Method::Shift,
+            Self::RankSpread | Self::ConfidenceSpread => Method::Spread,
+            Self::CutGap | Self::ConfidenceGap | Self::CategoryGap | Self::ClassGap => Method::Gap,
+            Self::PsiNumeric
+            | Self::PsiCategorical
+            | Self::PsiClasses
+            | Self::PsiConfidence
+            | Self::PsiGroup
+            | Self::JensenShannon
+            | Self::KolmogorovSmirnov
+            | Self::WassersteinSd
+            | Self::ChiSquare
+            | Self::Concordance
+            | Self::SdRatio
+            | Self::FaultyShare
+            | Self::OutOfRangeShare => Method::Index,
+        }
     }
+}
+
+/// What is asked of bins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    /// Whether values moved.
+    Shift,
+    /// Whether they spread.
+    Spread,
+    /// Whether one cut or category has another share.
+    Gap,
+    /// Whether anything at all differs.
+    Index,
 }
 
 impl fmt::Display for Metric {

@@ -5,16 +5,19 @@
 
 mod baseline;
 mod builder;
+mod calibration;
 mod latency;
 mod moments;
+pub mod pairs;
 mod profiler;
 mod wire;
 
 pub use baseline::{
     BINS_MAX, Baseline, CATEGORIES_MAX, CLASSES_MAX, CONFIDENCE_BINS, CategoricalReference,
-    Category, Feature, InvalidBaseline, NAME_CHARS_MAX, NumericReference, Reference, SUMMARY_GROUP,
+    Category, Feature, InvalidBaseline, NAME_CHARS_MAX, NumericReference, PHASES_MAX, Phase,
+    Reference, SUMMARY_GROUP,
 };
-pub use builder::{BaselineBuilder, Column, Kind, quadrant};
+pub use builder::{BaselineBuilder, Column, Kind, Season, quadrant};
 pub use latency::{BUCKETS, LatencySketch, RELATIVE_ACCURACY};
 pub use profiler::{Cell, Profiler};
 pub use wire::{InvalidProfile, PROFILE_BYTES_MAX};
@@ -38,6 +41,7 @@ pub struct Profile {
     unseen_class: u64,
     confidence: Vec<u64>,
     faulty_confidence: u64,
+    pairs: Vec<u64>,
     latency: LatencySketch,
 }
 
@@ -112,6 +116,7 @@ impl Profile {
             unseen_class: 0,
             confidence: vec![0; CONFIDENCE_BINS],
             faulty_confidence: 0,
+            pairs: vec![0; baseline.pairs().len()],
             latency: LatencySketch::default(),
         }
     }
@@ -135,6 +140,7 @@ impl Profile {
         self.unseen_class += other.unseen_class;
         add_counts(&mut self.confidence, &other.confidence);
         self.faulty_confidence += other.faulty_confidence;
+        add_counts(&mut self.pairs, &other.pairs);
         self.latency.merge(&other.latency);
         Ok(())
     }
@@ -199,6 +205,11 @@ impl Profile {
         self.faulty_confidence
     }
 
+    /// Concordant and discordant rows of each pair of numeric inputs, see [`pairs`].
+    pub fn pairs(&self) -> &[u64] {
+        &self.pairs
+    }
+
     /// Latencies.
     pub const fn latency(&self) -> &LatencySketch {
         &self.latency
@@ -218,6 +229,7 @@ impl Profile {
         };
         self.numeric.len() == other.numeric.len()
             && self.classes.len() == other.classes.len()
+            && self.pairs.len() == other.pairs.len()
             && domains(self) == domains(other)
     }
 }

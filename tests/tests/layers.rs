@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What decides from values alone: files, and directories with everything in them.
-const PURE: [&str; 16] = [
+const PURE: [&str; 14] = [
     "protocol/src",
     "agent/src/device.rs",
     "agent/src/device",
@@ -27,8 +27,6 @@ const PURE: [&str; 16] = [
     "agent/src/download/window.rs",
     "fleet-server/src/rollout.rs",
     "fleet-server/src/rollout",
-    "fleet-server/src/drift.rs",
-    "fleet-server/src/drift",
     "fleet-server/src/alert.rs",
     "fleet-server/src/alert/finding.rs",
     "fleet-server/src/permission.rs",

@@ -2,6 +2,7 @@
 //! pure parts do and take.
 
 mod agent;
+mod drift;
 mod fleet;
 mod machine;
 mod pure;
@@ -25,6 +26,8 @@ pub(crate) struct Arguments {
 enum Subject {
     /// Memory, start time and size of the idle agent, beside a Python interpreter that has loaded ONNX Runtime.
     Agent(agent::Arguments),
+    /// False alarms, delays and misses of drift verdicts, beside those of others.
+    Drift(drift::Arguments),
     /// Connections, memory, rollout, rollback and reconnection of many simulated devices on one server.
     Fleet(fleet::Arguments),
     /// Requests under load while the model is changed again and again: failed, stale, late.
@@ -46,6 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             again_with_distributed_programs()
         }
         Subject::Agent(arguments) => agent::run(arguments),
+        Subject::Drift(arguments) => drift::run(arguments),
         Subject::Fleet(arguments) => fleet::run(arguments),
         Subject::Swap(arguments) => swap::run(arguments),
         Subject::Gates => pure::run("gates"),

@@ -79,6 +79,11 @@ pub(crate) fn peers() -> anyhow::Result<Obtained> {
     python::obtain_peers(&workspace::target()?)
 }
 
+/// Makes a Python environment with what drift verdicts are compared with; returns its interpreter.
+pub(crate) fn drift_venv() -> anyhow::Result<Obtained> {
+    python::obtain_drift_venv(&workspace::target()?)
+}
+
 /// Carries out `cargo xtask web`.
 pub(crate) fn web() -> anyhow::Result<()> {
     match console()? {

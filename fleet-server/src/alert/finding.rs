@@ -95,7 +95,9 @@ fn in_scope(
     };
     let worst_group = drifted.iter().find_map(|verdict| match &verdict.subject {
         Subject::Group(group) => Some(group.clone()),
-        Subject::Feature(_) | Subject::Prediction | Subject::Confidence => None,
+        Subject::Feature(_) | Subject::Prediction | Subject::Confidence | Subject::Correlations => {
+            None
+        }
     });
     labels.extend(worst_group.map(|group| ("group".to_owned(), group)));
     Some(Finding {
@@ -259,6 +261,8 @@ mod tests {
             until: UnixMillis(60_000),
             state,
             streak: 2,
+            calm: 0,
+            statistic: 0.0,
             since: UnixMillis(60_000),
             why: format!("psi {value}"),
         }

@@ -30,8 +30,8 @@ pub(super) fn histogram(
             let reference = baseline.confidence().to_vec();
             (unit_bins(reference.len()), reference, profile.confidence().to_vec())
         }
-        // A group is many features; each has its own histogram.
-        Subject::Group(_) => return None,
+        // A group and pairs are many features; each has its own histogram.
+        Subject::Group(_) | Subject::Correlations => return None,
     };
     if reference.iter().sum::<u64>() == 0 {
         return None;

@@ -279,7 +279,7 @@ async fn recover(mut ground: Ground) {
     ground.live(4, None).await;
     ground.live(4, Some("osaka")).await;
 
-    ground.live(4, None).await;
+    ground.live(8, None).await;
 
     let alerts = ground.alerts_of("osaka").await;
     assert_eq!((alerts.len(), alerts[0].state), (1, AlertState::Closed));

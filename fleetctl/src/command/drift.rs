@@ -1,5 +1,9 @@
 //! `fleetctl drift`.
 
+mod replay;
+
+pub(crate) use replay::Replay;
+
 use std::cmp::Reverse;
 
 use sealift_protocol::api::{DriftState, DriftView, HistogramView};
@@ -8,22 +12,28 @@ use crate::cli::Drift;
 use crate::client::Client;
 use crate::output::{Output, note, table, word};
 
-pub(crate) async fn run(client: &Client, output: Output, drift: Drift) -> anyhow::Result<()> {
+/// `connect` is called only by what needs a server: a replay does not.
+pub(crate) async fn run(
+    connect: impl Fn() -> anyhow::Result<Client>,
+    output: Output,
+    drift: Drift,
+) -> anyhow::Result<()> {
     match drift {
         Drift::List { model, scope, all } => {
             let model = model.map(|model| model.to_string()).unwrap_or_default();
             let scope = scope.unwrap_or_default();
             let query = [("model", model.as_str()), ("scope", scope.as_str())];
-            let verdicts = client.list("drift", &query).await?;
+            let verdicts = connect()?.list("drift", &query).await?;
             list(output, verdicts, all)
         }
         Drift::Show { model, scope, subject } => {
             let model = model.to_string();
             let query =
                 [("model", model.as_str()), ("scope", scope.as_str()), ("subject", &subject)];
-            let histogram: HistogramView = client.get("drift/histogram", &query).await?;
+            let histogram: HistogramView = connect()?.get("drift/histogram", &query).await?;
             output.text(&histogram, text)
         }
+        Drift::Replay(replay) => replay::run(output.format(), &replay),
     }
 }
 

@@ -2,22 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::drift::DriftState;
 use crate::id::{ModelName, UnixMillis, Version};
-
-/// Where a verdict stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum DriftState {
-    /// As in training.
-    Steady,
-    /// Different, not yet for long enough.
-    Suspect,
-    /// Different.
-    Drifted,
-    /// Too few rows to say.
-    TooFew,
-}
 
 /// Query of `GET /drift`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

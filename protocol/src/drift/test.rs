@@ -27,20 +27,25 @@ pub fn chi_square(reference: &[u64], window: &[u64]) -> Option<ChiSquare> {
     chi_square_of(&pooled(common, rare))
 }
 
-/// The p-value of [`chi_square`], and where rare bins are too few for it also of [`rare_excess`]: the smaller, doubled.
+/// Statistic, degrees of freedom and p-value of [`chi_square`]; where rare bins are too few for it, the p-value of [`rare_excess`] if
+/// that is smaller. As two are looked at, the smaller is doubled.
 ///
 /// Without the second part, a constant that changed would go unnoticed: its new value is in no bin of the reference, and against
 /// 50,000 reference rows a window of 200 never has an expected count of 5 there.
-pub fn two_sample_p(reference: &[u64], window: &[u64]) -> Option<f64> {
+pub fn two_sample(reference: &[u64], window: &[u64]) -> Option<(f64, f64, f64)> {
     let (common, rare) = split(reference, window)?;
     let pairs = pooled(common, rare);
-    let p = chi_square_of(&pairs).map(|test| test.p);
+    let test = chi_square_of(&pairs);
+    let (statistic, degrees) =
+        test.map_or((0.0, 1.0), |test| (test.statistic, f64::from(test.degrees)));
+    let p = test.map(|test| test.p);
     if rare == (0, 0) || pairs.last() == Some(&rare) {
-        return Some(p.unwrap_or(1.0));
+        return Some((statistic, degrees, p.unwrap_or(1.0)));
     }
     let (n, m) = (count(reference), count(window));
-    let excess = rare_excess((rare.0, n), (rare.1, m));
-    Some((2.0 * p.map_or(excess, |p| p.min(excess))).min(1.0))
+    // One row more: the reference's own ends lie at the edges, and so are never outside.
+    let excess = rare_excess((rare.0.saturating_add(1), n.saturating_add(1)), (rare.1, m));
+    Some((statistic, degrees, (2.0 * p.map_or(excess, |p| p.min(excess))).min(1.0)))
 }
 
 /// The probability of at least so many hits in the window if both sides have one rate (Fisher's exact test, one-sided).
@@ -168,9 +173,9 @@ mod tests {
 
     #[test]
     fn a_constant_that_changed_is_found_against_a_large_reference() {
-        assert!(two_sample_p(&[0, 50_000, 0], &[0, 0, 200]).unwrap() < 1e-100);
-        assert!(two_sample_p(&[0, 50_000, 0], &[0, 150, 50]).unwrap() < 1e-50);
-        let unchanged = two_sample_p(&[0, 50_000, 0], &[0, 200, 0]).unwrap();
+        assert!(two_sample(&[0, 50_000, 0], &[0, 0, 200]).unwrap().2 < 1e-100);
+        assert!(two_sample(&[0, 50_000, 0], &[0, 150, 50]).unwrap().2 < 1e-50);
+        let (_, _, unchanged) = two_sample(&[0, 50_000, 0], &[0, 200, 0]).unwrap();
         assert!((unchanged - 1.0).abs() < 1e-12, "{unchanged}");
     }
 

@@ -8,24 +8,26 @@
 //!  ───────────┬──────────┬──────────┬── ··· ──┬──────────┬──────────┬───────────▶ value
 //!            min      edges[0]  edges[1]              edges[8]     max
 //! ```
-//! A bin holds its upper edge and not its lower one, except for the first, which holds `min`.
+//! A bin holds its upper edge and not its lower one, except for the first, which holds `min`. Two finer edges, near the ends, cut the
+//! outermost tenths; a feature with a dozen values has an edge at each. Figures whose name says `refq10` put those bins together again.
 
 use serde::{Deserialize, Serialize};
 
-use super::ROWS_MAX;
 use super::moments::Scale;
+use super::{ROWS_MAX, pairs};
 use crate::codec::{self, CodecError};
 use crate::digest::Digest;
+use crate::id::UnixMillis;
 use crate::limits::{BASELINE_BYTES_MAX, FEATURES_MAX};
 
 /// A reader of this version refuses every other; what is only added does not raise it.
 const BASELINE_VERSION: u8 = 1;
 /// Reference-quantile bins; PSI and its thresholds are customary on ten.
-const QUANTILE_BINS: usize = 10;
-/// Inner edges of those bins.
-pub(super) const EDGES_MAX: usize = QUANTILE_BINS - 1;
-/// Quantile bins, and the two tails.
-pub const BINS_MAX: usize = QUANTILE_BINS + 2;
+pub(super) const QUANTILE_BINS: usize = 10;
+/// Inner edges of those bins, and one more towards each end, where outliers show.
+pub(super) const EDGES_MAX: usize = QUANTILE_BINS + 1;
+/// Bins between those edges, and the two tails.
+pub const BINS_MAX: usize = EDGES_MAX + 3;
 /// Equal bins of the confidence from 0 to 1.
 pub const CONFIDENCE_BINS: usize = 20;
 /// Values of a categorical feature; more are better counted as unseen, and 600 bytes a window are enough for one feature.
@@ -34,6 +36,10 @@ pub const CATEGORIES_MAX: usize = 256;
 pub const CLASSES_MAX: usize = 1_000;
 /// Characters of a feature's, a group's, a category's or a class's name.
 pub const NAME_CHARS_MAX: usize = 80;
+/// Parts of a season: the minutes of a week.
+pub const PHASES_MAX: usize = 10_080;
+/// Beyond this the rows of a window say next to nothing, and no factor makes up for that.
+pub(super) const DISPERSION_MAX: f64 = 16.0;
 /// The group of the two features that are derived from all numeric ones of a row.
 pub const SUMMARY_GROUP: &str = "summary";
 /// The derived features, in their order: mean and standard deviation of the numeric features of a row.
@@ -78,6 +84,9 @@ pub enum InvalidBaseline {
     /// A confidence histogram with another number of bins, or one that counts more than there are rows.
     #[error("confidence counts are not {CONFIDENCE_BINS}, or do not add up to at most the rows")]
     Confidence,
+    /// Pairs, dispersion or phases that do not belong to the features.
+    #[error("baseline is not whole: {0}")]
+    Calibration(&'static str),
     /// A row that does not have the schema's number of features.
     #[error("row {row} has {given} features, the schema {expected}")]
     Width {
@@ -117,6 +126,46 @@ pub(super) struct Contents {
     pub(super) classes: Vec<Category>,
     #[serde(default)]
     pub(super) confidence: Vec<u64>,
+    /// Concordant and discordant rows of each pair of numeric inputs; empty if pairs are not counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) pairs: Vec<u64>,
+    /// How many times more the means of windows vary than those of independent rows would, by feature; empty for once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) dispersion: Vec<f64>,
+    /// The parts of a season, in their order; empty without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) phases: Vec<Phase>,
+    /// How long a phase lasts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) phase_ms: i64,
+}
+
+/// What the reference has in one part of a season, such as one hour of the day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Rows.
+    pub rows: u64,
+    /// For each feature its bins without tails, or its domain and the unseen.
+    pub counts: Vec<Vec<u64>>,
+    /// For each feature the rows without a value.
+    pub faulty: Vec<u64>,
+    /// Predictions by class.
+    pub classes: Vec<u64>,
+    /// The confidence, as in the whole.
+    pub confidence: Vec<u64>,
+    /// Pairs, as in the whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_none(kurtosis: &f64) -> bool {
+    kurtosis.to_bits() == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// A feature and its reference distribution.
@@ -151,10 +200,16 @@ pub struct NumericReference {
     pub edges: Vec<f32>,
     /// Values in each bin: one count more than there are edges. By definition the tails hold none.
     pub counts: Vec<u64>,
+    /// Which of the edges are finer than tenths, by their places.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fine: Vec<usize>,
     /// Arithmetic mean.
     pub mean: f64,
     /// Standard deviation, of the population.
     pub sd: f64,
+    /// Fourth moment over the square of the variance: 3 for a bell curve, more for heavier tails; 0 where it is not known.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub kurtosis: f64,
     /// Rows in which the value was missing or not finite.
     #[serde(default)]
     pub faulty: u64,
@@ -229,6 +284,29 @@ impl Baseline {
     pub fn confidence(&self) -> &[u64] {
         &self.contents.confidence
     }
+
+    /// Concordant and discordant rows of each pair of numeric inputs, see [`super::pairs`]; empty if pairs are not counted.
+    pub fn pairs(&self) -> &[u64] {
+        &self.contents.pairs
+    }
+
+    /// How many times more the means of windows vary than those of independent rows would.
+    pub fn dispersion(&self, feature: usize) -> f64 {
+        self.contents.dispersion.get(feature).copied().unwrap_or(1.0)
+    }
+
+    /// The parts of a season; empty without one.
+    pub fn phases(&self) -> &[Phase] {
+        &self.contents.phases
+    }
+
+    /// The phase at a moment; 0 without a season.
+    pub fn phase_at(&self, at: UnixMillis) -> usize {
+        let phases = i64::try_from(self.contents.phases.len()).unwrap_or(0);
+        let phase = at.0.checked_div_euclid(self.contents.phase_ms);
+        let phase = phase.and_then(|phase| phase.checked_rem_euclid(phases)).unwrap_or(0);
+        usize::try_from(phase).unwrap_or(0)
+    }
 }
 
 impl NumericReference {
@@ -254,6 +332,47 @@ impl NumericReference {
         [tails.0].into_iter().chain(first).chain(others).chain([tails.1]).collect()
     }
 
+    /// The same with the bins of its tenths alone.
+    #[must_use]
+    pub fn in_tenths(&self) -> Self {
+        let is_tenth = |place: &usize| !self.fine.contains(place);
+        let edges = (0..self.edges.len()).filter(is_tenth);
+        let edges = edges.filter_map(|place| self.edges.get(place).copied()).collect();
+        let tails = self.tenths(&self.counts_with_tails());
+        let counts = tails.get(1..tails.len().saturating_sub(1)).unwrap_or_default().to_vec();
+        Self { edges, counts, fine: Vec::new(), ..self.clone() }
+    }
+
+    /// Counts in the order of a profile, put together to those of the tenths.
+    pub fn tenths(&self, counts: &[u64]) -> Vec<u64> {
+        let mut tenths = Vec::with_capacity(counts.len());
+        for (place, count) in counts.iter().enumerate() {
+            // The bin after the tail at place 0 begins at `min`; the one at place `p` begins at edge `p - 2`.
+            let joins = place.checked_sub(2).is_some_and(|edge| self.fine.contains(&edge));
+            match tenths.last_mut() {
+                Some(last) if joins => *last += *count,
+                Some(_) | None => tenths.push(*count),
+            }
+        }
+        tenths
+    }
+
+    /// What is surely low and what is surely high: a value up to the first, a value above the second. None for a constant.
+    ///
+    /// They are the edges nearest to three and to seven tenths of the reference.
+    pub fn low_and_high(&self) -> Option<(f32, f32)> {
+        let all = total(&self.counts).max(1);
+        let nearest = |tenths: u64| {
+            let sums = self.counts.iter().scan(0_u64, |sum, count| {
+                *sum = sum.saturating_add(*count);
+                Some(*sum)
+            });
+            let gap = |sum: u64| (sum.saturating_mul(10)).abs_diff(all.saturating_mul(tenths));
+            self.edges.iter().zip(sums).min_by_key(|(_, sum)| gap(*sum)).map(|(edge, _)| *edge)
+        };
+        Some((nearest(3)?, nearest(7)?))
+    }
+
     pub(super) fn scale(&self) -> Scale {
         Scale::of_range(self.min, self.max)
     }
@@ -269,13 +388,15 @@ impl NumericReference {
         let is_rising = self.edges.is_sorted_by(|left, right| left < right);
         // An edge at `max` would leave an empty bin above it.
         let is_inside = self.edges.iter().all(|edge| self.min <= *edge && *edge < self.max);
-        let figures = [self.mean, self.sd];
+        let figures = [self.mean, self.sd, self.kurtosis];
         if !ends.iter().all(|end| end.is_finite()) || self.min > self.max {
             Some("its range is not finite and in order")
         } else if self.edges.len() > EDGES_MAX || !is_rising || !is_inside {
-            Some("its edges are not up to 9 rising numbers inside its range")
+            Some("its edges are not up to 11 rising numbers inside its range")
         } else if self.counts.len() != self.edges.len() + 1 {
             Some("it has not one count more than edges")
+        } else if self.fine.iter().any(|place| *place >= self.edges.len()) {
+            Some("it has a finer edge that is not there")
         } else if total(&self.counts).saturating_add(self.faulty) != rows {
             Some("its counts do not add up to the rows")
         } else if self.counts.iter().all(|count| *count == 0) {
@@ -321,8 +442,18 @@ impl Feature {
 impl Contents {
     /// Contents of the current version.
     pub(super) fn new(rows: u64, inputs: usize, features: Vec<Feature>) -> Self {
-        let (classes, confidence) = (Vec::new(), Vec::new());
-        Self { v: BASELINE_VERSION, rows, inputs, features, classes, confidence }
+        Self {
+            v: BASELINE_VERSION,
+            rows,
+            inputs,
+            features,
+            classes: Vec::new(),
+            confidence: Vec::new(),
+            pairs: Vec::new(),
+            dispersion: Vec::new(),
+            phases: Vec::new(),
+            phase_ms: 0,
+        }
     }
 
     fn check(&self) -> Result<(), InvalidBaseline> {
@@ -336,7 +467,59 @@ impl Contents {
         named(self.features.iter().map(|feature| feature.name.as_str()))?;
         self.features.iter().try_for_each(|feature| feature.check(self.rows))?;
         self.check_derived()?;
-        self.check_outputs()
+        self.check_outputs()?;
+        self.check_pairs(&self.pairs, self.rows)?;
+        self.check_calibration()
+    }
+
+    fn check_pairs(&self, pairs: &[u64], rows: u64) -> Result<(), InvalidBaseline> {
+        let inputs = self.features.iter().take(self.inputs);
+        let numeric = inputs.filter(|feature| feature.numeric().is_some()).count();
+        let is_length = pairs.is_empty() || pairs.len() == pairs::counts_of(numeric);
+        let is_count = |pair: &[u64; 2]| total(pair) <= rows;
+        if is_length && pairs.as_chunks().0.iter().all(is_count) {
+            return Ok(());
+        }
+        Err(InvalidBaseline::Calibration("its pairs are not those of its numeric inputs"))
+    }
+
+    fn check_calibration(&self) -> Result<(), InvalidBaseline> {
+        // One for each feature, one for the prediction and one for the confidence.
+        let subjects = self.features.len() + 2;
+        let is_factor = |factor: &f64| (1.0..=DISPERSION_MAX).contains(factor);
+        let is_length = self.dispersion.is_empty() || self.dispersion.len() == subjects;
+        if !is_length || !self.dispersion.iter().all(is_factor) {
+            return Err(InvalidBaseline::Calibration("its dispersion is not a factor a feature"));
+        }
+        if self.phases.is_empty() {
+            return Ok(());
+        }
+        counted("phases", self.phases.len(), PHASES_MAX)?;
+        if self.phase_ms <= 0 {
+            return Err(InvalidBaseline::Calibration("its phases have no length"));
+        }
+        self.phases.iter().try_for_each(|phase| self.check_phase(phase))
+    }
+
+    fn check_phase(&self, phase: &Phase) -> Result<(), InvalidBaseline> {
+        let lengths = self.features.iter().map(|feature| match &feature.reference {
+            Reference::Numeric(reference) => reference.counts.len(),
+            Reference::Categorical(reference) => reference.domain.len() + 1,
+        });
+        let adds_up = |(counts, faulty): (&Vec<u64>, &u64)| {
+            total(counts).saturating_add(*faulty) == phase.rows
+        };
+        let is_whole = lengths.eq(phase.counts.iter().map(Vec::len))
+            && phase.faulty.len() == self.features.len()
+            && phase.counts.iter().zip(&phase.faulty).all(adds_up)
+            && phase.classes.len() == self.classes.len()
+            && phase.confidence.len() == self.confidence.len()
+            && phase.pairs.len() == self.pairs.len()
+            && (1..=self.rows).contains(&phase.rows);
+        if !is_whole {
+            return Err(InvalidBaseline::Calibration("a phase does not have the features' counts"));
+        }
+        self.check_pairs(&phase.pairs, phase.rows)
     }
 
     /// After the inputs come both derived features or none, and those are numeric.

@@ -2,8 +2,9 @@
 
 use super::baseline::{
     Baseline, CONFIDENCE_BINS, CategoricalReference, Category, Contents, EDGES_MAX, Feature,
-    InvalidBaseline, NumericReference, Reference, SUMMARY, SUMMARY_GROUP,
+    InvalidBaseline, NumericReference, QUANTILE_BINS, Reference, SUMMARY, SUMMARY_GROUP,
 };
+use super::calibration;
 use super::profiler::{confidence_bin, summary};
 
 /// Rows that are kept. More sharpen no edge that a window of a few hundred rows could notice; 300 features of so many are 60 MB.
@@ -54,21 +55,44 @@ pub struct BaselineBuilder {
     columns: Vec<Column>,
     classes: Vec<String>,
     has_summary: bool,
+    season: Option<Season>,
     seen: u64,
     sample: Vec<Row>,
 }
 
 #[derive(Debug, Clone)]
-struct Row {
-    values: Vec<f32>,
-    class: Option<usize>,
-    confidence: Option<f32>,
+pub(super) struct Row {
+    /// How many came before it.
+    pub(super) order: u64,
+    pub(super) values: Vec<f32>,
+    pub(super) class: Option<usize>,
+    pub(super) confidence: Option<f32>,
+}
+
+/// A season in the order of the reference rows, such as 24 windows that make a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Season {
+    /// Rows of one phase, before the next begins.
+    pub rows: u64,
+    /// Phases.
+    pub phases: usize,
+    /// How long a phase lasts.
+    pub phase_ms: i64,
+}
+
+impl Season {
+    /// The phase of a row, by how many came before it.
+    pub(super) fn phase(self, order: u64) -> usize {
+        let phases = u64::try_from(self.phases).unwrap_or(u64::MAX).max(1);
+        usize::try_from(order / self.rows.max(1) % phases).unwrap_or(0)
+    }
 }
 
 impl BaselineBuilder {
     /// A builder for rows of these columns, from a model with these classes in the order of its output.
     pub const fn new(columns: Vec<Column>, classes: Vec<String>) -> Self {
-        Self { columns, classes, has_summary: false, seen: 0, sample: Vec::new() }
+        let sample = Vec::new();
+        Self { columns, classes, has_summary: false, season: None, seen: 0, sample }
     }
 
     /// Adds two derived features in the group `summary`: brightness and contrast, the mean and the standard deviation of the numeric
@@ -76,6 +100,13 @@ impl BaselineBuilder {
     #[must_use]
     pub const fn with_summary(mut self) -> Self {
         self.has_summary = true;
+        self
+    }
+
+    /// Keeps a distribution for each phase of a season, too. Rows must then come in the order of time, from the first phase on.
+    #[must_use]
+    pub const fn with_season(mut self, season: Season) -> Self {
+        self.season = Some(season);
         self
     }
 
@@ -99,13 +130,14 @@ impl BaselineBuilder {
         if self.has_summary {
             values.extend(self.summary(&values));
         }
-        self.keep(Row { values, class, confidence });
+        self.keep(Row { order: self.seen, values, class, confidence });
         self.seen += 1;
         Ok(())
     }
 
     /// Makes the baseline.
-    pub fn build(self) -> Result<Baseline, InvalidBaseline> {
+    pub fn build(mut self) -> Result<Baseline, InvalidBaseline> {
+        self.sample.sort_by_key(|row| row.order);
         let inputs = self.columns.len();
         let derived = SUMMARY.map(|name| Column::numeric(name, SUMMARY_GROUP));
         let derived = derived.into_iter().filter(|_| self.has_summary);
@@ -113,10 +145,11 @@ impl BaselineBuilder {
         let features = columns.enumerate().map(|(index, column)| self.feature(index, column));
         let features = features.collect::<Result<_, _>>()?;
 
-        let rows = u64::try_from(self.sample.len()).unwrap_or(u64::MAX);
-        let mut contents = Contents::new(rows, inputs, features);
+        let mut contents = Contents::new(as_u64(self.sample.len()), inputs, features);
         contents.classes = self.class_counts();
         contents.confidence = self.confidence_counts();
+        let is_whole = self.seen <= SAMPLE_ROWS_MAX;
+        calibration::complete(&mut contents, &self.sample, self.season, is_whole);
         Baseline::decode(&crate::codec::encode(&contents)?)
     }
 
@@ -216,22 +249,56 @@ fn numeric(values: Vec<f32>) -> Option<NumericReference> {
     let mut sorted: Vec<f32> = values.into_iter().filter(|value| value.is_finite()).collect();
     sorted.sort_by(f32::total_cmp);
     let (min, max) = (*sorted.first()?, *sorted.last()?);
-    let edges = edges(&sorted, max);
+    let (edges, fine) = edges(&sorted, max);
     let (mean, sd) = mean_and_sd(&sorted);
+    let kurtosis = kurtosis(&sorted, mean, sd);
     let faulty = as_u64(rows - sorted.len());
-    Some(NumericReference { min, max, counts: counts(&sorted, &edges), edges, mean, sd, faulty })
+    let counts = counts(&sorted, &edges);
+    Some(NumericReference { min, max, edges, counts, fine, mean, sd, kurtosis, faulty })
 }
 
-/// The deciles of sorted values, each once. A decile equal to `max` would have nothing above it and is no edge.
-fn edges(sorted: &[f32], max: f32) -> Vec<f32> {
-    let decile = |tenths: usize| {
-        let rank = (tenths * sorted.len()).div_ceil(EDGES_MAX + 1);
+/// Rows that a finer bin has at least.
+const FINE_ROWS: usize = 10;
+
+/// The deciles of sorted values, each once, and finer edges with their places. A decile equal to `max` would have nothing above it and
+/// is no edge.
+fn edges(sorted: &[f32], max: f32) -> (Vec<f32>, Vec<usize>) {
+    let quantile = |tenths: usize| {
+        let rank = (tenths * sorted.len()).div_ceil(QUANTILE_BINS);
         sorted.get(rank.saturating_sub(1)).copied()
     };
-    let mut edges: Vec<f32> =
-        (1..=EDGES_MAX).filter_map(decile).filter(|edge| *edge < max).collect();
-    edges.dedup();
-    edges
+    let mut tenths: Vec<f32> =
+        (1..QUANTILE_BINS).filter_map(quantile).filter(|edge| *edge < max).collect();
+    tenths.dedup();
+    let mut edges = tenths.clone();
+    let distinct = distinct(sorted);
+    if distinct.len() <= EDGES_MAX + 1 {
+        edges = distinct;
+    } else {
+        let tail = (sorted.len() / 100).max(FINE_ROWS);
+        let ends = [tail.checked_sub(1), sorted.len().checked_sub(tail + 1)];
+        edges.extend(ends.into_iter().flatten().filter_map(|rank| sorted.get(rank)));
+        edges.sort_by(f32::total_cmp);
+        edges.dedup();
+    }
+    edges.retain(|edge| *edge < max);
+    let is_fine = |(place, edge): (usize, &f32)| (!tenths.contains(edge)).then_some(place);
+    let fine = edges.iter().enumerate().filter_map(is_fine).collect();
+    (edges, fine)
+}
+
+/// The first values that differ, up to one more than have edges.
+fn distinct(sorted: &[f32]) -> Vec<f32> {
+    let mut distinct: Vec<f32> = Vec::new();
+    for value in sorted {
+        if distinct.last() != Some(value) {
+            distinct.push(*value);
+        }
+        if distinct.len() > EDGES_MAX + 1 {
+            break;
+        }
+    }
+    distinct
 }
 
 fn counts(sorted: &[f32], edges: &[f32]) -> Vec<u64> {
@@ -252,12 +319,19 @@ fn mean_and_sd(values: &[f32]) -> (f64, f64) {
     (mean, (values.iter().map(square).sum::<f64>() / n).sqrt())
 }
 
+fn kurtosis(values: &[f32], mean: f64, sd: f64) -> f64 {
+    if sd <= 0.0 {
+        return 0.0;
+    }
+    let n = values.iter().map(|_| 1.0).sum::<f64>();
+    values.iter().map(|value| ((f64::from(*value) - mean) / sd).powi(4)).sum::<f64>() / n
+}
+
 fn as_u64(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "these figures are exact")]
 mod tests {
     use super::*;
 
@@ -275,8 +349,10 @@ mod tests {
     fn distinct_values_fall_into_ten_equal_bins() {
         let values: Vec<f64> = (1..=1000).map(f64::from).collect();
         let reference = built(&values);
-        assert_eq!(reference.counts, [100; 10]);
-        assert_eq!(reference.edges[0], 100.0);
+        assert_eq!(reference.in_tenths().counts, [100; 10]);
+        assert_eq!(reference.counts, [10, 90, 100, 100, 100, 100, 100, 100, 100, 100, 90, 10]);
+        assert_eq!((reference.edges[0], reference.edges[1]), (10.0, 100.0));
+        assert_eq!(reference.fine, [0, 10]);
         assert_eq!((reference.min, reference.max, reference.mean), (1.0, 1000.0, 500.5));
     }
 

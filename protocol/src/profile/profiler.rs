@@ -1,8 +1,9 @@
 //! Counts rows into a profile, on the device, within a few nanoseconds a value.
 
 use super::Profile;
-use super::baseline::{BINS_MAX, Baseline, CONFIDENCE_BINS, Reference};
+use super::baseline::{BINS_MAX, Baseline, CONFIDENCE_BINS, Feature, Reference};
 use super::moments::Scale;
+use super::pairs::PairCounter;
 
 /// One value of a row as it came in, where the rows are not tensors of numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,6 +22,7 @@ pub struct Profiler {
     inputs: Vec<Input>,
     bins: Vec<Bins>,
     has_summary: bool,
+    pairs: Option<PairCounter>,
     profile: Profile,
     empty: Profile,
 }
@@ -70,8 +72,10 @@ impl Profiler {
         }
         inputs.truncate(baseline.inputs());
         let has_summary = inputs.len() < baseline.features().len();
+        let pairs = (!baseline.pairs().is_empty())
+            .then(|| pair_counter(baseline.features().iter().take(baseline.inputs())));
         let empty = Profile::empty(baseline);
-        Self { inputs, bins, has_summary, profile: empty.clone(), empty }
+        Self { inputs, bins, has_summary, pairs, profile: empty.clone(), empty }
     }
 
     /// Rows of the window so far.
@@ -81,6 +85,9 @@ impl Profiler {
 
     /// Ends the window: returns what was counted and begins anew.
     pub fn close(&mut self) -> Profile {
+        if let Some(pairs) = &mut self.pairs {
+            pairs.count(&mut self.profile.pairs);
+        }
         std::mem::replace(&mut self.profile, self.empty.clone())
     }
 
@@ -102,6 +109,7 @@ impl Profiler {
         for (place, value) in row.iter().enumerate() {
             self.take(place, *value);
         }
+        self.end_row();
         self.observe_summary(row.iter().copied());
     }
 
@@ -125,10 +133,17 @@ impl Profiler {
                 Cell::WrongType => self.count_fault(place, true),
             }
         }
+        self.end_row();
         self.observe_summary(row.iter().map(|cell| match *cell {
             Cell::Number(value) => value,
             Cell::Null | Cell::WrongType => f32::NAN,
         }));
+    }
+
+    fn end_row(&mut self) {
+        if let Some(pairs) = &mut self.pairs {
+            pairs.end_row(&mut self.profile.pairs);
+        }
     }
 
     fn observe_outputs(
@@ -193,6 +208,9 @@ impl Profiler {
             *count += 1;
         }
         counts.moments.take(value, bins.scale);
+        if let Some(pairs) = &mut self.pairs {
+            pairs.take(feature, value);
+        }
     }
 
     fn take_category(&mut self, feature: usize, value: f32) {
@@ -220,6 +238,13 @@ impl Profiler {
             *if is_wrong_type { wrong_type } else { null } += 1;
         }
     }
+}
+
+/// A counter for the numeric ones of these features.
+pub(super) fn pair_counter<'a>(features: impl Iterator<Item = &'a Feature>) -> PairCounter {
+    let numeric = features.filter_map(Feature::numeric);
+    let bounds = numeric.map(|reference| reference.low_and_high().unwrap_or(PairCounter::NEITHER));
+    PairCounter::new(bounds.collect())
 }
 
 /// The place of a category; nothing for what is not a number. What is no whole number from 0 is in no domain.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::baseline::total;
 use super::latency::{LatencySketch, LatencyWire};
 use super::moments::{Moments, Wide};
+use super::pairs::PAIR_FEATURES_MAX;
 use super::{
     CATEGORIES_MAX, CLASSES_MAX, CONFIDENCE_BINS, CategoricalCounts, NumericCounts, Profile,
     ROWS_MAX,
@@ -18,6 +19,9 @@ use crate::limits::FEATURES_MAX;
 
 /// 2,000 features of 12 counts, each with five digits, and their sums take 260 KB; merged over a fleet, twice that.
 pub const PROFILE_BYTES_MAX: usize = 1 << 20;
+
+/// Two for each pair of inputs.
+const PAIR_COUNTS_MAX: usize = PAIR_FEATURES_MAX * (PAIR_FEATURES_MAX - 1);
 
 /// A reader of this version refuses every other; what is only added does not raise it.
 const PROFILE_VERSION: u8 = 1;
@@ -66,6 +70,8 @@ struct Wire {
     confidence: Vec<u64>,
     #[serde(default, skip_serializing_if = "is_zero")]
     faulty_confidence: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pairs: Vec<u64>,
     #[serde(default)]
     latency: LatencyWire,
 }
@@ -125,6 +131,7 @@ impl Profile {
             unseen_class: self.unseen_class,
             confidence: without_last_zeros(&self.confidence),
             faulty_confidence: self.faulty_confidence,
+            pairs: self.pairs.clone(),
             latency: LatencyWire::from(&self.latency),
         })
     }
@@ -137,6 +144,7 @@ impl Profile {
             return Err(InvalidProfile::Version(wire.v));
         }
         within("classes", wire.classes.len(), CLASSES_MAX)?;
+        within("pairs", wire.pairs.len(), PAIR_COUNTS_MAX)?;
         let profile = Self {
             baseline: wire.baseline,
             rows: wire.rows,
@@ -147,6 +155,7 @@ impl Profile {
             unseen_class: wire.unseen_class,
             confidence: padded::<CONFIDENCE_BINS>("confidence bins", &wire.confidence)?.to_vec(),
             faulty_confidence: wire.faulty_confidence,
+            pairs: wire.pairs,
             latency: LatencySketch::try_from(wire.latency)?,
         };
         profile.check_sums()?;
@@ -169,6 +178,8 @@ impl Profile {
         adds_up("classes", classes <= self.rows)?;
         let confidences = total(&self.confidence).saturating_add(self.faulty_confidence);
         adds_up("confidence", confidences <= self.rows)?;
+        let is_pair = |pair: &[u64; 2]| total(pair) <= self.rows;
+        adds_up("pairs", self.pairs.as_chunks().0.iter().all(is_pair))?;
         adds_up("latency", self.latency.count() <= self.rows)
     }
 }

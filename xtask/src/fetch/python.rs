@@ -27,6 +27,9 @@ const CLIENTS: [&str; 1] = ["tests/interop/serving.txt"];
 /// What the agent is measured beside.
 const PEERS: [&str; 1] = ["tests/bench/requirements.txt"];
 
+/// What drift verdicts are compared with.
+const DRIFT_REQUIREMENTS: [&str; 1] = ["tests/drift/requirements.txt"];
+
 /// Says what is missing, if Python or pip is.
 pub(super) fn missing() -> Option<String> {
     if install::find("python3").is_none() {
@@ -72,6 +75,11 @@ pub(super) fn obtain_clients(target: &Path) -> anyhow::Result<Obtained> {
 /// Returns the interpreter of an environment with [`PEERS`].
 pub(super) fn obtain_peers(target: &Path) -> anyhow::Result<Obtained> {
     environment(target, &PEERS)
+}
+
+/// Returns the interpreter of an environment with [`DRIFT_REQUIREMENTS`].
+pub(super) fn obtain_drift_venv(target: &Path) -> anyhow::Result<Obtained> {
+    environment(target, &DRIFT_REQUIREMENTS)
 }
 
 /// An environment is made once for each content of its files.

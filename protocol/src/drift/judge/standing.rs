@@ -7,10 +7,11 @@
 //!     └───────────────────┴───────────────────────────────────────────┘
 //! ```
 
-use sealift_protocol::api::DriftState;
-use sealift_protocol::drift::Metric;
+use crate::drift::DriftState;
+use crate::drift::Metric;
 
-use super::{Evidence, Finding, Policy, Scope, Verdict};
+use super::{Evidence, Finding, Policy, Verdict};
+use crate::drift::Scope;
 
 /// Where a metric opens and where it closes.
 #[derive(Clone, Copy)]
@@ -30,21 +31,24 @@ pub(super) fn next(finding: &Finding<'_>, before: Option<&Verdict>, policy: &Pol
     let Some(newest) = finding.spans.first().copied() else {
         return too_few(finding, before, thresholds, policy);
     };
-    // What the newest rows no longer show is over, even if longer spans still remember it.
-    let is_current = newest.measure.value >= thresholds.close;
-    let differs = |span: &&Evidence<'_>| {
-        span.measure.value >= thresholds.open && span.corrected_p < policy.alpha()
+    let breach = supported(finding, thresholds.open, policy.alpha());
+    let was_drifted = before.is_some_and(|before| before.state == DriftState::Drifted);
+    let support = match breach {
+        None if was_drifted => supported(finding, thresholds.close, policy.alpha_close()),
+        breach => breach,
     };
-    let breach = finding.spans.iter().find(differs).copied().filter(|_| is_current);
-    let evidence = breach.unwrap_or(newest);
+    let evidence = support.unwrap_or(newest);
 
     let streak = match breach {
         Some(_) => before.map_or(0, |before| before.streak).saturating_add(1),
         None => 0,
     };
-    let was_drifted = before.is_some_and(|before| before.state == DriftState::Drifted);
+    let calm = match support {
+        None if was_drifted => before.map_or(0, |before| before.calm).saturating_add(1),
+        Some(_) | None => 0,
+    };
     let state = match (was_drifted, streak) {
-        (true, _) if is_current => DriftState::Drifted,
+        (true, _) if calm < policy.windows_in_a_row => DriftState::Drifted,
         (_, 0) => DriftState::Steady,
         (_, streak) if streak >= policy.windows_in_a_row => DriftState::Drifted,
         (_, _) => DriftState::Suspect,
@@ -56,6 +60,7 @@ pub(super) fn next(finding: &Finding<'_>, before: Option<&Verdict>, policy: &Pol
         metric: finding.metric,
         value: evidence.measure.value,
         threshold: thresholds.open,
+        statistic: evidence.measure.statistic,
         p: evidence.measure.p,
         corrected_p: evidence.corrected_p,
         rows: evidence.rows,
@@ -64,6 +69,7 @@ pub(super) fn next(finding: &Finding<'_>, before: Option<&Verdict>, policy: &Pol
         until: finding.until,
         state,
         streak,
+        calm,
         since: unchanged.map_or(finding.until, |before| before.since),
         why: why(finding, &evidence, state, thresholds),
     }
@@ -85,6 +91,7 @@ fn too_few(
         metric: finding.metric,
         value: 0.0,
         threshold: thresholds.open,
+        statistic: 0.0,
         p: 1.0,
         corrected_p: 1.0,
         rows: finding.rows,
@@ -93,16 +100,52 @@ fn too_few(
         until: finding.until,
         state: DriftState::TooFew,
         streak: 0,
+        calm: 0,
         since: before.map_or(finding.until, |before| before.since),
-        why: format!("{} rows; nothing is said below {}", finding.rows, policy.rows_min),
+        why: format!("{} rows; nothing is said below {}", finding.rows, policy.rows_judged_min),
     }
 }
 
+/// The shortest span that says it differs, unless its newest rows say otherwise: what they no longer show is over, even if longer spans
+/// still remember it.
+fn supported<'a>(finding: &Finding<'a>, threshold: f64, alpha: f64) -> Option<Evidence<'a>> {
+    let differs = |(place, span): &(usize, &Evidence<'a>)| {
+        let measure = span.measure;
+        let mut newer = finding.spans.iter().take(*place);
+        measure.value - measure.by_chance >= threshold
+            && span.corrected_p < alpha
+            && !newer.any(|newer| newer.measure.contradicts(measure))
+    };
+    finding.spans.iter().enumerate().find(differs).map(|(_, span)| *span)
+}
+
 const fn thresholds(metric: Metric, policy: &Policy) -> Thresholds {
-    if metric.is_share() {
-        Thresholds { open: policy.share_open, close: policy.share_close }
-    } else {
-        Thresholds { open: policy.psi_open, close: policy.psi_close }
+    match metric {
+        Metric::FaultyShare | Metric::OutOfRangeShare => {
+            Thresholds { open: policy.share_open, close: policy.share_close }
+        }
+        Metric::SdRatio
+        | Metric::RankShift
+        | Metric::ConfidenceShift
+        | Metric::RankSpread
+        | Metric::ConfidenceSpread => {
+            Thresholds { open: policy.rank_open, close: policy.rank_close }
+        }
+        Metric::CutGap | Metric::ConfidenceGap | Metric::CategoryGap | Metric::ClassGap => {
+            Thresholds { open: policy.gap_open, close: policy.gap_close }
+        }
+        Metric::Concordance => {
+            Thresholds { open: policy.concordance_open, close: policy.concordance_close }
+        }
+        Metric::PsiNumeric
+        | Metric::PsiCategorical
+        | Metric::PsiClasses
+        | Metric::PsiConfidence
+        | Metric::PsiGroup
+        | Metric::JensenShannon
+        | Metric::KolmogorovSmirnov
+        | Metric::WassersteinSd
+        | Metric::ChiSquare => Thresholds { open: policy.psi_open, close: policy.psi_close },
     }
 }
 

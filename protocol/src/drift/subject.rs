@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sealift_protocol::id::DeviceId;
+use crate::id::DeviceId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Whose windows were merged.
@@ -32,6 +32,8 @@ pub enum Subject {
     Prediction,
     /// The confidence.
     Confidence,
+    /// How numeric features go together.
+    Correlations,
 }
 
 /// A text that names no scope or no subject.
@@ -67,15 +69,17 @@ impl Scope {
 }
 
 impl Subject {
-    /// Parses `feature:name`, `group:name`, `prediction` or `confidence`.
+    /// Parses `feature:name`, `group:name`, `prediction`, `confidence` or `correlations`.
     pub fn parse(text: &str) -> Result<Self, InvalidScope> {
         match text.split_once(':') {
             Some(("feature", name)) => Ok(Self::Feature(name.to_owned())),
             Some(("group", name)) => Ok(Self::Group(name.to_owned())),
             None if text == "prediction" => Ok(Self::Prediction),
             None if text == "confidence" => Ok(Self::Confidence),
+            None if text == "correlations" => Ok(Self::Correlations),
             Some(_) | None => {
-                let expected = "`feature:name`, `group:name`, `prediction`, `confidence`";
+                let expected =
+                    "`feature:name`, `group:name`, `prediction`, `confidence`, `correlations`";
                 Err(InvalidScope::new(text, expected))
             }
         }
@@ -99,6 +103,7 @@ impl fmt::Display for Subject {
             Self::Group(name) => write!(f, "group:{name}"),
             Self::Prediction => f.write_str("prediction"),
             Self::Confidence => f.write_str("confidence"),
+            Self::Correlations => f.write_str("correlations"),
         }
     }
 }
@@ -132,7 +137,14 @@ mod tests {
         for text in ["fleet", "site=osaka", "site=", "device:cam-1"] {
             assert_eq!(Scope::parse(text).unwrap().to_string(), text);
         }
-        for text in ["feature:p00", "feature:a:b", "group:upper-left", "prediction", "confidence"] {
+        for text in [
+            "feature:p00",
+            "feature:a:b",
+            "group:upper-left",
+            "prediction",
+            "confidence",
+            "correlations",
+        ] {
             assert_eq!(Subject::parse(text).unwrap().to_string(), text);
         }
     }
@@ -144,7 +156,7 @@ mod tests {
         }
         assert_eq!(
             Subject::parse("p00").unwrap_err().to_string(),
-            "`p00` is none of `feature:name`, `group:name`, `prediction`, `confidence`"
+            "`p00` is none of `feature:name`, `group:name`, `prediction`, `confidence`, `correlations`"
         );
     }
 }

@@ -8,24 +8,25 @@
 //! A difference counts only if it is both large (effect) and not chance (corrected p-value), for two windows in a row. With a large
 //! enough window every p-value is small, and with a small enough one every effect is large.
 
+mod dispersion;
+mod figures;
 mod measure;
 mod policy;
 mod standing;
-mod subject;
+mod tally;
 
-pub use measure::{Figure, figures};
+pub use figures::{Figure, figures};
 pub use policy::{InvalidPolicy, Policy};
-pub use subject::{InvalidScope, Scope, Subject};
 
 use std::collections::BTreeMap;
 
-use sealift_protocol::api::DriftState;
-use sealift_protocol::drift::{Metric, benjamini_hochberg, bonferroni};
-use sealift_protocol::id::UnixMillis;
-use sealift_protocol::profile::{Baseline, Mismatch, Profile};
+use crate::drift::{DriftState, Metric, Scope, Subject, benjamini_hochberg, bonferroni, number};
+use crate::id::UnixMillis;
+use crate::profile::{Baseline, Mismatch, Profile};
 use serde::{Deserialize, Serialize};
 
-use measure::{Measure, Tally};
+use measure::Measure;
+use tally::Tally;
 
 /// How many of the newest windows are looked at together. Few notice a jump at once, many a creeping change.
 const SPANS: [usize; 4] = [1, 4, 16, 64];
@@ -39,6 +40,13 @@ pub struct Window {
     pub until: UnixMillis,
     /// The counts, merged over the devices of the scope.
     pub profile: Profile,
+}
+
+impl Window {
+    /// The phase of the season in which most of it lies.
+    fn phase(&self, baseline: &Baseline) -> usize {
+        baseline.phase_at(UnixMillis(self.from.0.midpoint(self.until.0)))
+    }
 }
 
 /// One scope to be judged.
@@ -74,6 +82,9 @@ pub struct Verdict {
     pub value: f64,
     /// The effect from which on it counts.
     pub threshold: f64,
+    /// What the probability was computed from: a chi-square, a z, a difference.
+    #[serde(default)]
+    pub statistic: f64,
     /// The probability of such counts if nothing changed.
     pub p: f64,
     /// The same, corrected for everything that was looked at.
@@ -90,6 +101,9 @@ pub struct Verdict {
     pub state: DriftState,
     /// Windows in a row that differed.
     pub streak: u32,
+    /// Windows in a row that did not differ any more.
+    #[serde(default)]
+    pub calm: u32,
     /// Since when it stands there.
     pub since: UnixMillis,
     /// All that in a sentence.
@@ -106,7 +120,7 @@ pub fn judge(
     previous: &[Verdict],
     policy: &Policy,
 ) -> Result<Vec<Verdict>, Mismatch> {
-    let of_baseline = measure::tallies_of_baseline(baseline);
+    let of_baseline = tally::of_baseline(baseline);
     let looks = cases
         .iter()
         .map(|case| Look::new(baseline, &of_baseline, case, policy))
@@ -143,7 +157,7 @@ struct Look<'a> {
     /// How many numbers were tested.
     tests: u64,
     /// What was looked at, where no span has enough rows.
-    names: &'a [Tally],
+    names: Vec<(&'a Subject, Metric)>,
 }
 
 /// The newest windows together.
@@ -165,21 +179,38 @@ impl<'a> Look<'a> {
             Against::Baseline => None,
             Against::Cohort(profile) => {
                 profile.check(baseline)?;
-                Some(measure::tallies_of_profile(baseline, profile))
+                Some(tally::of_profile(baseline, profile))
             }
         };
-        let reference = of_cohort.as_deref().unwrap_or(of_baseline);
+        let newest = newest(case.windows);
+        let factors = dispersion::factors(baseline, newest);
+        let dispersion: Vec<f64> = of_baseline
+            .iter()
+            .map(|tally| tally.feature.unwrap_or(factors.len() - 1))
+            .map(|place| factors.get(place).copied().unwrap_or(1.0))
+            .collect();
+        let phases = match case.against {
+            Against::Baseline => phases(baseline, newest),
+            Against::Cohort(_) => BTreeMap::new(),
+        };
         let mut spans = Vec::new();
-        for (from, profile, windows) in merged(baseline, case.windows)? {
-            if profile.rows() >= policy.rows_min {
-                let window = measure::tallies_of_profile(baseline, &profile);
-                let measures = measure::measures(reference, &window);
-                spans.push(Span { windows, from, rows: profile.rows(), measures });
+        for (from, profile, windows) in merged(baseline, newest)? {
+            if profile.rows() < policy.rows_judged_min {
+                continue;
             }
+            let of_season = of_phases(baseline, &phases, newest.iter().rev().take(windows));
+            let reference = of_cohort.as_deref().or(of_season.as_deref()).unwrap_or(of_baseline);
+            let window = tally::of_profile(baseline, &profile);
+            let measures = measure::measures(reference, &window, &dispersion);
+            spans.push(Span { windows, from, rows: profile.rows(), measures });
         }
-        let tests = of_baseline.len().saturating_mul(spans.len());
+        let metrics = |tally: &'a Tally| {
+            measure::metrics(tally).iter().map(|metric| (&tally.subject, *metric))
+        };
+        let names: Vec<_> = of_baseline.iter().flat_map(metrics).collect();
+        let tests = names.len().saturating_mul(spans.len());
         let tests = u64::try_from(tests).unwrap_or(u64::MAX);
-        Ok(Self { case, spans, tests, names: of_baseline })
+        Ok(Self { case, spans, tests, names })
     }
 
     fn smallest_p(&self) -> f64 {
@@ -202,7 +233,7 @@ impl<'a> Look<'a> {
         let spans: Vec<_> = spans.collect();
         let (subject, metric) = match spans.first() {
             Some(evidence) => (&evidence.measure.subject, evidence.measure.metric),
-            None => self.names.get(place).map(|tally| (&tally.subject, tally.metric))?,
+            None => *self.names.get(place)?,
         };
         let rows = last.profile.rows();
         let (from, until) = (last.from, last.until);
@@ -233,6 +264,12 @@ struct Evidence<'a> {
     from: UnixMillis,
 }
 
+/// The newest windows, as many as the longest span takes.
+fn newest(windows: &[Window]) -> &[Window] {
+    let longest = SPANS.into_iter().max().unwrap_or(0);
+    windows.get(windows.len().saturating_sub(longest)..).unwrap_or(windows)
+}
+
 /// The newest 1, 4, 16, 64 windows merged, as far as there are so many.
 fn merged(
     baseline: &Baseline,
@@ -240,8 +277,7 @@ fn merged(
 ) -> Result<Vec<(UnixMillis, Profile, usize)>, Mismatch> {
     let mut spans = Vec::new();
     let mut all = Profile::empty(baseline);
-    let longest = SPANS.into_iter().max().unwrap_or(0);
-    for (window, count) in windows.iter().rev().zip(1..=longest) {
+    for (window, count) in windows.iter().rev().zip(1..) {
         window.profile.check(baseline)?;
         all.merge(&window.profile)?;
         if SPANS.contains(&count) {
@@ -249,6 +285,32 @@ fn merged(
         }
     }
     Ok(spans)
+}
+
+/// The references of the phases in which windows lie; none without a season.
+fn phases(baseline: &Baseline, windows: &[Window]) -> BTreeMap<usize, Vec<Tally>> {
+    let mut phases = BTreeMap::new();
+    for phase in windows.iter().map(|window| window.phase(baseline)) {
+        if let Some(reference) = baseline.phases().get(phase) {
+            phases.entry(phase).or_insert_with(|| tally::of_phase(baseline, reference));
+        }
+    }
+    phases
+}
+
+/// The mixture of phases that windows are from; none without a season.
+fn of_phases<'a>(
+    baseline: &Baseline,
+    phases: &BTreeMap<usize, Vec<Tally>>,
+    windows: impl Iterator<Item = &'a Window>,
+) -> Option<Vec<Tally>> {
+    let mut rows = BTreeMap::<usize, f64>::new();
+    for window in windows {
+        *rows.entry(window.phase(baseline)).or_default() += number(window.profile.rows());
+    }
+    let weighed = rows.into_iter().filter_map(|(phase, rows)| Some((rows, phases.get(&phase)?)));
+    let weighed: Vec<_> = weighed.map(|(rows, tallies)| (rows, tallies.as_slice())).collect();
+    tally::mixed(&weighed)
 }
 
 #[cfg(test)]

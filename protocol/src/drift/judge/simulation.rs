@@ -1,10 +1,11 @@
 //! Made data with a fixed seed: no false alarm where nothing changes, and none missed where something does.
 
-use sealift_protocol::api::DriftState;
-use sealift_protocol::id::UnixMillis;
-use sealift_protocol::profile::{Baseline, BaselineBuilder, Column, Profiler, quadrant};
+use crate::drift::DriftState;
+use crate::id::UnixMillis;
+use crate::profile::{Baseline, BaselineBuilder, Column, Profiler, quadrant};
 
-use super::{Against, Case, Policy, Scope, Subject, Verdict, Window, judge};
+use super::{Against, Case, Policy, Verdict, Window, judge};
+use crate::drift::{Scope, Subject};
 
 const FEATURES: usize = 64;
 const WINDOW_ROWS: usize = 200;
@@ -196,6 +197,7 @@ fn drift_that_ended_is_closed_and_does_not_flap() {
         world.live(WINDOW_ROWS, far);
     }
     assert!(world.is_drifted(&Subject::Feature("p01".to_owned())));
+    world.live(WINDOW_ROWS, unchanged);
     for _ in 0..20 {
         world.live(WINDOW_ROWS, unchanged);
         assert!(!world.is_drifted(&Subject::Feature("p01".to_owned())));

@@ -1,7 +1,7 @@
 //! Rules of judging, on small cases and on the digits.
 
-use sealift_protocol::id::DeviceId;
-use sealift_protocol::profile::{BaselineBuilder, Column, Profiler, quadrant};
+use crate::id::DeviceId;
+use crate::profile::{BaselineBuilder, Column, Profiler, quadrant};
 
 use super::*;
 use DriftState::{Drifted, Steady, Suspect, TooFew};
@@ -47,8 +47,9 @@ fn light(verdicts: &[Verdict]) -> &Verdict {
 
 #[test]
 fn drift_opens_after_two_windows_in_a_row() {
-    let states = story(&[(200, 0.0), (200, 500.0), (200, 500.0), (200, 500.0), (200, 0.0)]);
-    assert_eq!(states, [Steady, Suspect, Drifted, Drifted, Steady]);
+    let states =
+        story(&[(200, 0.0), (200, 500.0), (200, 500.0), (200, 500.0), (200, 0.0), (200, 0.0)]);
+    assert_eq!(states, [Steady, Suspect, Drifted, Drifted, Drifted, Steady]);
 }
 
 #[test]
@@ -67,14 +68,14 @@ fn open_drift_stays_open_between_the_thresholds() {
 
 #[test]
 fn too_few_rows_say_nothing_and_change_nothing() {
-    assert_eq!(story(&[(199, 500.0)]), [TooFew]);
+    assert_eq!(story(&[(29, 500.0)]), [TooFew]);
     let states = story(&[(200, 500.0), (200, 500.0), (10, 0.0)]);
     assert_eq!(states, [Suspect, Drifted, Drifted]);
 }
 
 #[test]
 fn small_windows_are_judged_together() {
-    assert_eq!(story(&[(60, 500.0); 5]), [TooFew, TooFew, TooFew, Suspect, Drifted]);
+    assert_eq!(story(&[(25, 500.0); 5]), [TooFew, TooFew, TooFew, Suspect, Drifted]);
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn a_device_is_compared_with_its_cohort() {
         }
     }
     assert_eq!(states, [Steady, Steady, Suspect, Drifted]);
-    insta::assert_snapshot!(light(&verdicts).why, @"psi/refq10+tails/eps1e-4 7.713 (counts from 0.2), corrected p 6.0e-234, over 200 rows in 1 window; this device differs from its cohort: look at its sensor first");
+    insta::assert_snapshot!(light(&verdicts).why, @"psi/refq10+tails/eps1e-4 7.713 (counts from 0.1), corrected p 1.4e-233, over 200 rows in 1 window; this device differs from its cohort: look at its sensor first");
 }
 
 #[test]
@@ -186,9 +187,9 @@ fn pixels(csv: &str) -> Vec<Vec<f64>> {
 
 #[test]
 fn turned_digits_are_found_and_new_ones_of_the_same_kind_are_not() {
-    let reference = pixels(include_str!("../../../tests/fixtures/digits/v2/reference.csv"));
-    let holdout = pixels(include_str!("../../../tests/fixtures/digits/data/holdout.csv"));
-    let drifted = pixels(include_str!("../../../tests/fixtures/digits/data/drifted.csv"));
+    let reference = pixels(include_str!("../../../../tests/fixtures/digits/v2/reference.csv"));
+    let holdout = pixels(include_str!("../../../../tests/fixtures/digits/data/holdout.csv"));
+    let drifted = pixels(include_str!("../../../../tests/fixtures/digits/data/drifted.csv"));
     let column = |index: usize| {
         Column::numeric(&format!("p{}{}", index / 8, index % 8), quadrant(index, 8, 8))
     };

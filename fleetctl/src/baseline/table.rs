@@ -1,0 +1,311 @@
+//! Reference rows without an I/O contract: which columns there are and what they hold is guessed, and a file corrects it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use sealift_protocol::profile::{
+    Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Cell, Column, Kind, Season,
+};
+use serde::Deserialize;
+
+use super::rows::Rows;
+use super::{CONFIDENCE, PREDICTION};
+
+/// The group of columns that nobody has grouped.
+const GROUP: &str = "all";
+/// A numeric output with more values than this is a quantity, not a class.
+const NUMERIC_CLASSES_MAX: usize = 64;
+/// With fewer rows, a text that never repeats may still be a category.
+const IDENTIFIER_ROWS_MIN: usize = 20;
+
+/// What a column is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Type {
+    /// Numbers.
+    Numeric,
+    /// A few values without an order.
+    Categorical,
+    /// The predicted class.
+    Prediction,
+    /// The confidence, 0 to 1.
+    Confidence,
+    /// Nothing that is watched.
+    Ignore,
+}
+
+/// Types by the names of columns, as a person has set them.
+pub(crate) type Types = BTreeMap<String, Type>;
+
+/// Reads `column = "numeric"` lines (TOML), or the same as a JSON object.
+pub(crate) fn types(path: &Path) -> anyhow::Result<Types> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let parsed = if text.trim_start().starts_with('{') {
+        serde_json::from_str(&text).map_err(anyhow::Error::from)
+    } else {
+        toml::from_str(&text).map_err(anyhow::Error::from)
+    };
+    parsed.with_context(|| {
+        format!(
+            "{} is not a table of columns and their types\nhelp: one line a column, such as `colour = \"categorical\"`; \
+             types are numeric, categorical, prediction, confidence, ignore",
+            path.display()
+        )
+    })
+}
+
+/// The columns of a reference, and how a row of text becomes one that a profile counts.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    columns: Vec<Known>,
+    prediction: Option<Known>,
+    confidence: Option<String>,
+    /// Columns that are not watched, and why.
+    pub(crate) ignored: Vec<(String, &'static str)>,
+}
+
+/// A column with the values that it is known to have.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    /// The place of each known value; none for a column of numbers.
+    places: Option<BTreeMap<String, usize>>,
+}
+
+/// A row as a profile counts it.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) prediction: Option<usize>,
+    pub(crate) confidence: Option<f32>,
+}
+
+impl Schema {
+    /// Guesses what the columns of reference rows hold; `types` are right where they say something.
+    pub(crate) fn guess(rows: &Rows, types: &Types) -> anyhow::Result<Self> {
+        for name in types.keys() {
+            ensure!(
+                rows.place(name).is_some(),
+                "the types name a column `{name}`, which is not there"
+            );
+        }
+        let mut schema =
+            Self { columns: Vec::new(), prediction: None, confidence: None, ignored: Vec::new() };
+        for (place, name) in rows.head().iter().enumerate() {
+            let kind = match types.get(name) {
+                Some(Type::Ignore) => Err("the types say so"),
+                Some(given) => Ok(*given),
+                None => Values::of(rows, place).guess(name),
+            };
+            match kind {
+                Ok(kind) => schema.add(rows, place, name, kind)?,
+                Err(why) => schema.ignored.push((name.clone(), why)),
+            }
+        }
+        ensure!(!schema.columns.is_empty(), "there is no column that can be watched");
+        Ok(schema)
+    }
+
+    fn add(&mut self, rows: &Rows, place: usize, name: &str, kind: Type) -> anyhow::Result<()> {
+        let owned = name.to_owned();
+        match kind {
+            Type::Ignore => (), // was set aside before
+            Type::Confidence if self.confidence.is_some() => {
+                bail!("two columns are the confidence")
+            }
+            Type::Confidence => self.confidence = Some(owned),
+            Type::Numeric => {
+                let has_number =
+                    rows.column(place).any(|cell| number(cell).is_some_and(f32::is_finite));
+                ensure!(has_number, "column `{name}` is numeric and has no number");
+                self.columns.push(Known { name: owned, places: None });
+            }
+            Type::Categorical => {
+                let places = Some(domain(rows, place, CATEGORIES_MAX));
+                self.columns.push(Known { name: owned, places });
+            }
+            Type::Prediction if self.prediction.is_some() => {
+                bail!("two columns are the prediction")
+            }
+            Type::Prediction => {
+                let places = Some(domain(rows, place, CLASSES_MAX));
+                self.prediction = Some(Known { name: owned, places });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the baseline of reference rows.
+    pub(crate) fn baseline(&self, rows: &Rows, season: Option<Season>) -> anyhow::Result<Baseline> {
+        let columns = self.columns.iter().map(|known| {
+            let kind =
+                known.places.as_ref().map_or(Kind::Numeric, |_| Kind::Categorical(known.names()));
+            Column { name: known.name.clone(), group: GROUP.to_owned(), kind }
+        });
+        let classes = self.prediction.as_ref().map(Known::names).unwrap_or_default();
+        let mut builder = BaselineBuilder::new(columns.collect(), classes.clone());
+        if let Some(season) = season {
+            builder = builder.with_season(season);
+        }
+        let layout = self.layout(rows)?;
+        let mut counted = Counted::default();
+        let mut values = Vec::new();
+        for row in rows.iter() {
+            self.read(&layout, row, &mut counted);
+            values.clear();
+            values.extend(counted.cells.iter().map(|cell| match cell {
+                Cell::Number(value) => f64::from(*value),
+                Cell::Null | Cell::WrongType => f64::NAN,
+            }));
+            let class = counted.prediction.and_then(|place| classes.get(place)).map(String::as_str);
+            builder.push(&values, class, counted.confidence.map(f64::from))?;
+        }
+        Ok(builder.build()?)
+    }
+
+    /// Where the columns of other rows are.
+    pub(crate) fn layout(&self, rows: &Rows) -> anyhow::Result<Layout> {
+        let place = |name: &str| {
+            rows.place(name).with_context(|| {
+                format!(
+                    "there is no column `{name}`, which the baseline has\nhelp: the columns are {}",
+                    rows.head().join(", ")
+                )
+            })
+        };
+        let columns =
+            self.columns.iter().map(|known| place(&known.name)).collect::<Result<_, _>>()?;
+        let prediction = self.prediction.as_ref().map(|known| place(&known.name)).transpose()?;
+        let confidence = self.confidence.as_deref().map(place).transpose()?;
+        Ok(Layout { columns, prediction, confidence })
+    }
+
+    /// Reads a row.
+    pub(crate) fn read(&self, layout: &Layout, row: &[String], into: &mut Counted) {
+        let cell = |place: usize| row.get(place).map_or("", String::as_str);
+        into.cells.clear();
+        let pairs = self.columns.iter().zip(&layout.columns);
+        into.cells.extend(pairs.map(|(known, place)| known.cell(cell(*place))));
+        let prediction = self.prediction.as_ref().zip(layout.prediction);
+        into.prediction = prediction
+            .map(|(known, place)| (known, cell(place)))
+            .filter(|(_, text)| !is_missing(text))
+            .map(|(known, text)| known.place(text).unwrap_or(usize::MAX));
+        into.confidence = layout.confidence.map(|place| number(cell(place)).unwrap_or(f32::NAN));
+    }
+}
+
+/// Where a table has the columns of a schema.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    columns: Vec<usize>,
+    prediction: Option<usize>,
+    confidence: Option<usize>,
+}
+
+impl Known {
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.places.iter().flatten().collect();
+        names.sort_by_key(|(_, place)| **place);
+        names.into_iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn place(&self, text: &str) -> Option<usize> {
+        self.places.as_ref()?.get(&shortened(text)).copied()
+    }
+
+    fn cell(&self, text: &str) -> Cell {
+        if is_missing(text) {
+            return Cell::Null;
+        }
+        if self.places.is_none() {
+            return number(text).map_or(Cell::WrongType, Cell::Number);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "at most 256 categories")]
+        let as_number = |place: usize| place as f32;
+        // What no domain has is unseen.
+        Cell::Number(self.place(text).map_or(f32::MAX, as_number))
+    }
+}
+
+/// What a column of the reference holds.
+struct Values {
+    given: usize,
+    numbers: usize,
+    distinct: usize,
+    /// All numbers lie between 0 and 1.
+    is_share: bool,
+    is_whole: bool,
+}
+
+impl Values {
+    fn of(rows: &Rows, place: usize) -> Self {
+        let mut distinct = std::collections::BTreeSet::new();
+        let mut values = Self { given: 0, numbers: 0, distinct: 0, is_share: true, is_whole: true };
+        for cell in rows.column(place).filter(|cell| !is_missing(cell)) {
+            values.given += 1;
+            if let Some(value) = number(cell) {
+                values.numbers += 1;
+                values.is_share &= (0.0..=1.0).contains(&value);
+                values.is_whole &= value.fract() == 0.0;
+            }
+            if distinct.len() <= CLASSES_MAX || distinct.len() * 2 > values.given {
+                distinct.insert(cell);
+            }
+        }
+        values.distinct = distinct.len();
+        values
+    }
+
+    /// Or why the column is not watched.
+    fn guess(&self, name: &str) -> Result<Type, &'static str> {
+        if self.given == 0 {
+            return Err("it is empty");
+        }
+        // One misspelt cell in a hundred does not make a column of numbers one of words.
+        let is_numeric = self.numbers * 100 >= self.given * 99;
+        let is_quantity = is_numeric && (self.distinct > NUMERIC_CLASSES_MAX || !self.is_whole);
+        if name == CONFIDENCE && is_numeric && self.is_share {
+            return Ok(Type::Confidence);
+        }
+        if name == PREDICTION && !is_quantity && self.distinct <= CLASSES_MAX {
+            return Ok(Type::Prediction);
+        }
+        if is_numeric {
+            return Ok(Type::Numeric);
+        }
+        if self.given >= IDENTIFIER_ROWS_MIN && self.distinct * 2 > self.given {
+            return Err("its texts hardly repeat, as names and times do");
+        }
+        Ok(Type::Categorical)
+    }
+}
+
+/// The most common values of a column, the most common first.
+fn domain(rows: &Rows, place: usize, max: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::<String, u64>::new();
+    for cell in rows.column(place).filter(|cell| !is_missing(cell)) {
+        *counts.entry(shortened(cell)).or_default() += 1;
+    }
+    let mut by_count: Vec<_> = counts.into_iter().collect();
+    by_count.sort_by(|(left, l), (right, r)| r.cmp(l).then_with(|| left.cmp(right)));
+    by_count.into_iter().take(max).zip(0..).map(|((name, _), place)| (name, place)).collect()
+}
+
+/// As long as a name may be.
+fn shortened(text: &str) -> String {
+    text.chars().take(sealift_protocol::profile::NAME_CHARS_MAX).collect()
+}
+
+/// What tools write for "nothing".
+fn is_missing(text: &str) -> bool {
+    const NOTHING: [&str; 7] = ["", "na", "n/a", "null", "none", "nil", "-"];
+    NOTHING.iter().any(|nothing| text.eq_ignore_ascii_case(nothing))
+}
+
+fn number(text: &str) -> Option<f32> {
+    text.parse::<f32>().ok()
+}

@@ -1,0 +1,132 @@
+//! How much more than by chance windows vary from each other: the baseline's estimate, and what the windows themselves say.
+
+use super::Window;
+use crate::drift::number;
+use crate::profile::{Baseline, NumericReference, Phase, Profile, Reference};
+
+/// For how many pairs of windows the baseline's estimate counts.
+const PRIOR: f64 = 10.0;
+/// No single difference says more than this: where drift begins, two windows differ for another reason.
+const SQUARE_MAX: f64 = 9.0;
+
+/// Factors of all features, of the prediction and of the confidence, in this order, and one for pairs.
+///
+/// One window is compared with the next, not with the reference: what has drifted and stays there varies no more than before.
+pub(super) fn factors(baseline: &Baseline, windows: &[Window]) -> Vec<f64> {
+    let subjects = baseline.features().len() + 2;
+    let mut evidence = vec![(0.0, 0.0); subjects];
+    let seen: Vec<Vec<Option<Seen>>> = windows
+        .iter()
+        .map(|window| (0..subjects).map(|place| see(baseline, window, place)).collect())
+        .collect();
+    for (before, now) in seen.iter().zip(seen.iter().skip(1)) {
+        for ((sum, pairs), (before, now)) in evidence.iter_mut().zip(before.iter().zip(now)) {
+            let (Some(before), Some(now)) = (before, now) else { continue };
+            let variance = before.variance + now.variance;
+            if variance > 0.0 {
+                *sum += ((now.gap - before.gap).powi(2) / variance).min(SQUARE_MAX);
+                *pairs += 1.0;
+            }
+        }
+    }
+    let factor = |(place, (sum, pairs)): (usize, (f64, f64))| {
+        let known: f64 = PRIOR + pairs;
+        let estimate = (PRIOR * baseline.dispersion(place) + sum) / known;
+        // One standard error less: most streams are independent, and should not pay for a guess.
+        (estimate - (2.0 / known).sqrt()).max(1.0)
+    };
+    let mut factors: Vec<f64> = evidence.into_iter().enumerate().map(factor).collect();
+    let largest = factors.iter().copied().fold(1.0, f64::max);
+    // Products of two series that remember by a factor a row remember by its square.
+    let memory = ((largest - 1.0) / (largest + 1.0)).powi(2);
+    factors.push((1.0 + memory) / (1.0 - memory));
+    factors
+}
+
+/// The mean score of a window less that of its reference, and the variance of that if rows were independent.
+#[derive(Clone, Copy)]
+struct Seen {
+    gap: f64,
+    variance: f64,
+}
+
+fn see(baseline: &Baseline, window: &Window, place: usize) -> Option<Seen> {
+    let phase = baseline.phases().get(window.phase(baseline));
+    let (reference, found, is_ordered) = counts(baseline, phase, &window.profile, place)?;
+    let n = number(reference.iter().sum::<u64>());
+    let m = number(found.iter().sum::<u64>());
+    if n < 1.0 || m < 1.0 {
+        return None;
+    }
+    let commonest = reference.iter().max().copied();
+    let (mut below, mut mean, mut squares, mut of_window) = (0.0, 0.0, 0.0, 0.0);
+    for (count, found) in reference.iter().zip(&found) {
+        let share = number(*count) / n;
+        let score = if is_ordered {
+            below + share / 2.0 - 0.5
+        } else {
+            f64::from(u8::from(Some(*count) == commonest))
+        };
+        below += share;
+        mean += share * score;
+        squares += share * score * score;
+        of_window += number(*found) / m * score;
+    }
+    let variance = squares - mean * mean;
+    // Phases have samples of their own, which differ from each other by chance as windows do.
+    let of_reference = if phase.is_some() { n.recip() } else { 0.0 };
+    Some(Seen { gap: of_window - mean, variance: variance * (m.recip() + of_reference) })
+}
+
+/// Reference and window on the same bins, and whether these have an order.
+fn counts(
+    baseline: &Baseline,
+    phase: Option<&Phase>,
+    profile: &Profile,
+    place: usize,
+) -> Option<(Vec<u64>, Vec<u64>, bool)> {
+    let features = baseline.features();
+    let Some(feature) = features.get(place) else {
+        return Some(outputs(baseline, phase, profile, place - features.len()));
+    };
+    let is_numeric = |feature: &&crate::profile::Feature| feature.numeric().is_some();
+    let numeric_before = features.iter().take(place).filter(is_numeric).count();
+    let of_phase = phase.and_then(|phase| phase.counts.get(place));
+    match &feature.reference {
+        Reference::Numeric(reference) => {
+            let found = profile.numeric().get(numeric_before)?.bins(reference).to_vec();
+            Some((with_tails(reference, of_phase), found, true))
+        }
+        Reference::Categorical(reference) => {
+            let found = profile.categorical().get(place - numeric_before)?;
+            let found = found.domain.iter().copied().chain([found.unseen]).collect();
+            Some((
+                of_phase.cloned().unwrap_or_else(|| reference.counts_with_unseen()),
+                found,
+                false,
+            ))
+        }
+    }
+}
+
+fn with_tails(reference: &NumericReference, of_phase: Option<&Vec<u64>>) -> Vec<u64> {
+    of_phase.map_or_else(
+        || reference.counts_with_tails(),
+        |counts| [0].into_iter().chain(counts.iter().copied()).chain([0]).collect(),
+    )
+}
+
+fn outputs(
+    baseline: &Baseline,
+    phase: Option<&Phase>,
+    profile: &Profile,
+    place: usize,
+) -> (Vec<u64>, Vec<u64>, bool) {
+    if place == 0 {
+        let all = || baseline.classes().iter().map(|class| class.count).collect();
+        let reference = phase.map_or_else(all, |phase| phase.classes.clone());
+        return (reference, profile.classes().to_vec(), false);
+    }
+    let reference = phase.map_or_else(|| baseline.confidence(), |phase| &phase.confidence);
+    (reference.to_vec(), profile.confidence().to_vec(), true)
+}

@@ -1,0 +1,239 @@
+//! What a baseline knows beyond one distribution a feature: pairs, phases of a season, and how much more than by chance windows vary.
+//!
+//! Tests of two samples take rows to be independent. Where one row resembles the next (a sensor that warms up, a queue of like orders)
+//! the means of windows vary more, and each test would cry wolf. So the reference, in its order, says how much more.
+
+use std::collections::BTreeMap;
+
+use super::baseline::{Contents, DISPERSION_MAX, Feature, Phase, Reference};
+use super::builder::{Row, Season};
+use super::pairs::counts_of;
+use super::profiler::{category, confidence_bin, pair_counter};
+use crate::drift::number;
+
+/// Lags beyond which rows of a window are taken to be independent.
+const LAGS_MAX: usize = 100;
+/// A correlation with the next row below so many standard errors is taken for chance.
+const FIRST_LAG_ERRORS: f64 = 3.0;
+/// The same for the rows after that, as long as the correlation goes on.
+const NEXT_LAG_ERRORS: f64 = 2.0;
+
+/// Adds all that to a baseline. `is_whole`: the sample has every row, in order.
+pub(super) fn complete(
+    contents: &mut Contents,
+    sample: &[Row],
+    season: Option<Season>,
+    is_whole: bool,
+) {
+    contents.pairs = pairs(contents, sample.iter());
+    if let Some(season) = season {
+        contents.phase_ms = season.phase_ms;
+        contents.phases = phases(contents, sample, season);
+    }
+    if !is_whole {
+        return;
+    }
+    let outputs = [Seen::Prediction, Seen::Confidence];
+    let seen = (0..contents.features.len()).map(Seen::Feature).chain(outputs);
+    let factors: Vec<f64> = seen
+        .map(|seen| {
+            let scores = scores(contents, sample, seen);
+            let factor = match season {
+                Some(season) => dispersion_of_seasons(&scores, season),
+                None => dispersion_of_rows(&scores),
+            };
+            factor.clamp(1.0, DISPERSION_MAX)
+        })
+        .collect();
+    if factors.iter().any(|factor| *factor > 1.0) {
+        contents.dispersion = factors;
+    }
+}
+
+/// Something of a row that has one value.
+#[derive(Clone, Copy)]
+enum Seen {
+    Feature(usize),
+    Prediction,
+    Confidence,
+}
+
+fn pairs<'a>(contents: &Contents, rows: impl Iterator<Item = &'a Row>) -> Vec<u64> {
+    let inputs = || contents.features.iter().take(contents.inputs);
+    let numeric = inputs().filter(|feature| feature.numeric().is_some()).count();
+    let mut counts = vec![0; counts_of(numeric)];
+    if counts.is_empty() {
+        return counts;
+    }
+    let mut counter = pair_counter(inputs());
+    for row in rows {
+        let values = inputs().zip(&row.values).filter(|(feature, _)| feature.numeric().is_some());
+        for (place, (_, value)) in values.enumerate() {
+            if value.is_finite() {
+                counter.take(place, *value);
+            }
+        }
+        counter.end_row(&mut counts);
+    }
+    counter.count(&mut counts);
+    counts
+}
+
+/// Each phase that has rows. A season of which the reference has not seen every phase is none.
+fn phases(contents: &Contents, sample: &[Row], season: Season) -> Vec<Phase> {
+    let mut rows: Vec<Vec<&Row>> = vec![Vec::new(); season.phases];
+    for row in sample {
+        if let Some(rows) = rows.get_mut(season.phase(row.order)) {
+            rows.push(row);
+        }
+    }
+    if rows.iter().any(Vec::is_empty) {
+        return Vec::new();
+    }
+    rows.iter().map(|rows| phase(contents, rows)).collect()
+}
+
+fn phase(contents: &Contents, rows: &[&Row]) -> Phase {
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let (mut counts, mut faulty) = (Vec::new(), Vec::new());
+    for (place, feature) in contents.features.iter().enumerate() {
+        let values = rows.iter().filter_map(|row| row.values.get(place));
+        let of_feature = histogram(values.map(|value| bin(feature, *value)), bins(feature));
+        let all: u64 = of_feature.iter().sum();
+        faulty.push(count(rows.len()).saturating_sub(all));
+        counts.push(of_feature);
+    }
+    let confidences = rows.iter().map(|row| row.confidence.and_then(confidence_bin));
+    Phase {
+        rows: count(rows.len()),
+        counts,
+        faulty,
+        classes: histogram(rows.iter().map(|row| row.class), contents.classes.len()),
+        confidence: histogram(confidences, contents.confidence.len()),
+        pairs: pairs(contents, rows.iter().copied()),
+    }
+}
+
+fn histogram(bins: impl Iterator<Item = Option<usize>>, length: usize) -> Vec<u64> {
+    let mut counts = vec![0; length];
+    for bin in bins.flatten() {
+        if let Some(count) = counts.get_mut(bin) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+/// Bins without tails, or the domain and the unseen.
+fn bins(feature: &Feature) -> usize {
+    match &feature.reference {
+        Reference::Numeric(reference) => reference.counts.len(),
+        Reference::Categorical(reference) => reference.domain.len() + 1,
+    }
+}
+
+fn bin(feature: &Feature, value: f32) -> Option<usize> {
+    match &feature.reference {
+        Reference::Numeric(reference) => {
+            value.is_finite().then(|| reference.edges.iter().filter(|edge| value > **edge).count())
+        }
+        Reference::Categorical(reference) => {
+            category(value).map(|place| place.min(reference.domain.len()))
+        }
+    }
+}
+
+/// Where each row lies in its distribution, from -0.5 to 0.5; a category lies nowhere, so there it is whether it is the commonest.
+fn scores(contents: &Contents, sample: &[Row], seen: Seen) -> Vec<(u64, f64)> {
+    let bin_of = |row: &Row| match seen {
+        Seen::Feature(place) => bin(contents.features.get(place)?, row.values.get(place).copied()?),
+        Seen::Prediction => row.class,
+        Seen::Confidence => row.confidence.and_then(confidence_bin),
+    };
+    let is_ordered = match seen {
+        Seen::Feature(place) => contents.features.get(place).is_some_and(|f| f.numeric().is_some()),
+        Seen::Prediction => false,
+        Seen::Confidence => true,
+    };
+    let binned: Vec<(u64, usize)> =
+        sample.iter().filter_map(|row| Some((row.order, bin_of(row)?))).collect();
+    let mut counts = BTreeMap::<usize, u64>::new();
+    for (_, bin) in &binned {
+        *counts.entry(*bin).or_default() += 1;
+    }
+    let all = number(u64::try_from(binned.len()).unwrap_or(u64::MAX)).max(1.0);
+    let commonest = counts.iter().max_by_key(|(_, count)| **count).map(|(bin, _)| *bin);
+    let mut below = 0.0;
+    let mut scores = BTreeMap::new();
+    for (bin, count) in &counts {
+        let share = number(*count) / all;
+        let score = if is_ordered {
+            below + share / 2.0 - 0.5
+        } else {
+            f64::from(u8::from(Some(*bin) == commonest))
+        };
+        scores.insert(*bin, score);
+        below += share;
+    }
+    binned.into_iter().filter_map(|(order, bin)| Some((order, *scores.get(&bin)?))).collect()
+}
+
+/// One and twice the sum of the correlations with the rows after: the variance of a mean of many rows, over that of independent ones.
+///
+/// One where the correlation does not end: such rows were sorted, and say nothing about the order in which they came.
+fn dispersion_of_rows(scores: &[(u64, f64)]) -> f64 {
+    let rows = number(u64::try_from(scores.len()).unwrap_or(u64::MAX));
+    let mean = scores.iter().map(|(_, score)| score).sum::<f64>() / rows.max(1.0);
+    let gaps: Vec<f64> = scores.iter().map(|(_, score)| score - mean).collect();
+    let variance: f64 = gaps.iter().map(|gap| gap * gap).sum();
+    if variance <= 0.0 {
+        return 1.0;
+    }
+    let error = rows.sqrt().recip();
+    let mut factor = 1.0;
+    let lags = LAGS_MAX.min(scores.len() / 10);
+    for lag in 1..=lags {
+        let products = gaps.iter().zip(gaps.iter().skip(lag)).map(|(gap, later)| gap * later);
+        let correlation = products.sum::<f64>() / variance;
+        let errors = if lag == 1 { FIRST_LAG_ERRORS } else { NEXT_LAG_ERRORS };
+        if correlation < errors * error {
+            return factor;
+        }
+        factor += 2.0 * correlation;
+    }
+    1.0
+}
+
+/// How much more than independent rows the means of one phase vary from season to season.
+fn dispersion_of_seasons(scores: &[(u64, f64)], season: Season) -> f64 {
+    // By phase and cycle: rows, sum, sum of squares.
+    let mut cells = BTreeMap::<(usize, u64), (f64, f64, f64)>::new();
+    for (order, score) in scores {
+        let cycle = order / season.rows.max(1) / u64::try_from(season.phases).unwrap_or(1).max(1);
+        let cell = cells.entry((season.phase(*order), cycle)).or_default();
+        *cell = (cell.0 + 1.0, cell.1 + score, cell.2 + score * score);
+    }
+    let mut phases = BTreeMap::<usize, Vec<(f64, f64, f64)>>::new();
+    for ((phase, _), cell) in cells {
+        phases.entry(phase).or_default().push(cell);
+    }
+    let (mut between, mut cycles, mut within, mut rows) = (0.0, 0.0, 0.0, 0.0);
+    for cells in phases.values() {
+        let all = cells.iter().fold((0.0, 0.0), |all, cell| (all.0 + cell.0, all.1 + cell.1));
+        let mean = all.1 / all.0;
+        for (n, sum, squares) in cells {
+            between += n * (sum / n - mean).powi(2);
+            within += squares - sum * sum / n;
+            rows += n - 1.0;
+            cycles += 1.0;
+        }
+        cycles -= 1.0;
+    }
+    if cycles < 1.0 || rows < 1.0 || within <= 0.0 {
+        return 1.0;
+    }
+    let factor = (between / cycles) / (within / rows);
+    // By chance alone it is one, give or take this.
+    let error = (2.0_f64 / cycles).sqrt();
+    if factor > 1.0 + FIRST_LAG_ERRORS * error { factor } else { 1.0 }
+}
