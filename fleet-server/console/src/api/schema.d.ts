@@ -2869,7 +2869,8 @@ export interface components {
             /**
              * Format: int32
              * @description Seconds within which the server must have seen the image on trial and said so; otherwise the device turns back by itself, for
-             *     the image may be what keeps it from being heard. 0: it need not.
+             *     the image may be what keeps it from being heard. 0: it need not; then the bytes are those of a trial without this field, which
+             *     are kept under the digests of earlier rollouts.
              * @default 0
              */
             lease_s: number;
