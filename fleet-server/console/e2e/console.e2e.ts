@@ -178,7 +178,7 @@ describe("the way back, by keyboard alone", () => {
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
 
-    expect(await focusedName(page)).toBe("Roll back");
+    await expect.poll(() => focusedName(page)).toBe("Roll back");
   });
 
   it.runIf(process.env.SEALIFT_E2E_ROLLBACK === "1")("goes back, proved by the devices' own reports", async () => {
