@@ -2,13 +2,15 @@
 
 mod download;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use sealift_protocol::id::ModelName;
 use serde::Deserialize;
 
 use crate::disk;
-use crate::worker::{EngineChoice, RuntimeCandidate};
+use crate::worker::{Budget, EngineChoice, RuntimeCandidate};
 
 pub use download::DownloadConfig;
 
@@ -28,6 +30,10 @@ pub struct Config {
     /// Inference libraries, tried in order.
     #[serde(rename = "runtime")]
     pub runtimes: Vec<RuntimeCandidate>,
+    /// What all workers may hold together, in MiB; 0 for no limit. Models that may be unloaded make room, and are loaded by the next request.
+    pub memory_budget_mb: u64,
+    /// Models that may be unloaded, as `team/name`; the one that nobody has asked for the longest goes first.
+    pub on_demand: BTreeSet<ModelName>,
     /// Seconds between two heartbeats.
     pub beat_s: u32,
     /// Rows that close a profile window.
@@ -83,6 +89,8 @@ impl Default for Config {
             serve_socket: None,
             engine: EngineName::OnnxRuntime,
             runtimes: Vec::new(),
+            memory_budget_mb: 0,
+            on_demand: BTreeSet::new(),
             beat_s: 60,
             window_rows: 1_000,
             window_s: 60,
@@ -117,12 +125,20 @@ impl Config {
             && self.window_s > 0
             && self.poll_s > 0
             && self.will_delay_s > 0;
+        if !self.on_demand.is_empty() && self.memory_budget_mb == 0 {
+            return Err("on_demand needs a memory_budget_mb");
+        }
         let is_absolute = self.runtimes.iter().all(|runtime| runtime.library.is_absolute());
         match (is_positive, is_absolute) {
             (false, _) => Err("times and rows must be above 0"),
             (true, false) => Err("a runtime's library must be a full path"),
             (true, true) => Ok(()),
         }
+    }
+
+    /// What the workers share, if there is a limit.
+    pub(crate) fn budget(&self) -> Option<Budget> {
+        (self.memory_budget_mb > 0).then(|| Budget::new(self.memory_budget_mb))
     }
 
     pub(crate) fn engine_choice(&self) -> EngineChoice {
@@ -156,6 +172,8 @@ mod tests {
         assert!(read("beat_seconds = 5").unwrap_err().contains("beat_seconds"));
         assert!(read("beat_s = 0").is_err());
         assert!(read("beat_s = -1").is_err());
+        assert!(read("on_demand = [\"vision/digits\"]").unwrap_err().contains("memory_budget_mb"));
+        assert!(read("memory_budget_mb = 64\non_demand = [\"digits\"]").is_err());
         let relative = "[[runtime]]\nlibrary = \"x.so\"\nproviders = []\nstrict = false";
         assert!(read(relative).unwrap_err().contains("full path"));
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod fake;
 pub(crate) mod onnxruntime;
+pub(crate) mod processing;
 
 use sealift_protocol::tensor::Tensor;
 

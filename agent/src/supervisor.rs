@@ -6,6 +6,7 @@
 mod keeper;
 mod open;
 mod renew;
+mod rest;
 mod revoked;
 mod swap;
 mod telemetry;
@@ -51,6 +52,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::trust::TrustError;
 use crate::verify::{Me, NotAccepted};
 use crate::watchdog::Watchdog;
+use crate::worker::Budget;
 use revoked::Denied;
 
 /// Answers and messages that wait for the supervisor; whoever has more waits.
@@ -217,6 +219,14 @@ struct Workers {
     kept: BTreeMap<ModelName, Kept>,
     /// Live images whose worker has ended.
     dead: BTreeSet<ModelName>,
+    /// What all of them may hold; none for no limit.
+    budget: Option<Budget>,
+}
+
+impl Workers {
+    fn new(budget: Option<Budget>) -> Self {
+        Self { budget, ..Self::default() }
+    }
 }
 
 /// The agent.
@@ -458,6 +468,7 @@ impl Supervisor {
         if self.is_report_due {
             self.is_report_due = false;
             self.switchboard.withdraw(self.device.withdrawn());
+            self.share_memory();
             self.report()?;
         }
         self.pump()

@@ -7,12 +7,14 @@
 //! ```
 //! Architecture invariant: the supervisor never loads an inference library. A crash of the library is the end of a child.
 
+mod budget;
 pub mod child;
 mod frame;
 mod link;
 mod outbox;
 mod process;
 mod sandbox;
+mod seat;
 mod selftest;
 
 use std::path::{Path, PathBuf};
@@ -27,8 +29,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::fake::Fake;
 use crate::engine::{Engine, EngineError};
+pub use budget::Budget;
 use frame::{Loaded, Order};
 use link::{CallError, Link};
+use seat::Seat;
 
 /// Longest wait for one answer. A worker that answered nobody for as long is taken for hung and is ended.
 const INFER_MAX: Duration = Duration::from_secs(30);
@@ -187,26 +191,41 @@ pub struct Worker(Arc<Place>);
 
 #[derive(Debug)]
 enum Place {
-    Child(Link),
+    Child(Arc<Seat>),
     Here { fake: Mutex<Fake> },
 }
 
 impl Worker {
     /// Loads and self-tests a model; with several candidates, by the first that loads it.
     pub async fn start(spec: WorkerSpec) -> Result<(Self, Warmed), WorkerError> {
-        let policy = read_policy(spec.files.policy.as_deref())?;
-        let EngineChoice::OnnxRuntime(candidates) = &spec.engine else {
+        Self::start_within(spec, None).await
+    }
+
+    /// The same, as one of the workers that share a budget.
+    pub async fn start_within(
+        spec: WorkerSpec,
+        budget: Option<Budget>,
+    ) -> Result<(Self, Warmed), WorkerError> {
+        if spec.engine == EngineChoice::Fake {
+            read_policy(spec.files.policy.as_deref())?;
             return start_fake(&spec.files);
-        };
-        let deadline = Duration::from_secs(u64::from(policy.warm_up_max_s));
-        let started = tokio::time::timeout(deadline, start_first(&spec, candidates, &policy));
-        started.await.unwrap_or(Err(WorkerError::Timeout(deadline)))
+        }
+        let (link, warmed) = start_first(&spec).await?;
+        let seat = Seat::new(spec, link, warmed.memory_mb, budget);
+        Ok((Self(Arc::new(Place::Child(seat))), warmed))
+    }
+
+    /// Says whether the model may be unloaded while nobody asks for it; at first it may not.
+    pub fn let_sleep(&self, may_sleep: bool) {
+        if let Place::Child(seat) = &*self.0 {
+            seat.let_sleep(may_sleep);
+        }
     }
 
     /// Asks the model. `inputs` keep the contract; the caller has checked it.
     pub async fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
         match &*self.0 {
-            Place::Child(link) => link.infer(inputs, INFER_MAX).await,
+            Place::Child(seat) => seat.infer(inputs, INFER_MAX).await,
             Place::Here { fake } => {
                 fake.lock().unwrap_or_else(PoisonError::into_inner).run(inputs).map_err(Into::into)
             }
@@ -216,23 +235,23 @@ impl Worker {
     /// Waits until the process ends by itself and returns how. Waits for ever if it never does, or if it was stopped.
     pub async fn exited(&self) -> String {
         match &*self.0 {
-            Place::Child(link) => link.ended_by_itself().await,
+            Place::Child(seat) => seat.ended().await,
             Place::Here { .. } => std::future::pending().await,
         }
     }
 
-    /// Process id of the child; none for a fake.
+    /// Process id of the child; none for a fake, and while the model is unloaded.
     pub fn process_id(&self) -> Option<u32> {
         match &*self.0 {
-            Place::Child(link) => Some(link.process_id()),
+            Place::Child(seat) => seat.process_id(),
             Place::Here { .. } => None,
         }
     }
 
     /// Takes no more requests, waits for those in flight up to a deadline, and ends the process.
     pub async fn stop(self) {
-        if let Place::Child(link) = &*self.0 {
-            link.stop().await;
+        if let Place::Child(seat) = &*self.0 {
+            seat.stop().await;
         }
     }
 }
@@ -246,12 +265,23 @@ impl From<EngineError> for InferError {
     }
 }
 
+/// Loads and self-tests a model in a process, within the time that its policy allows.
+async fn start_first(spec: &WorkerSpec) -> Result<(Link, Warmed), WorkerError> {
+    let policy = read_policy(spec.files.policy.as_deref())?;
+    let EngineChoice::OnnxRuntime(candidates) = &spec.engine else {
+        return Err(WorkerError::Load("no ONNX Runtime library is configured".to_owned()));
+    };
+    let deadline = Duration::from_secs(u64::from(policy.warm_up_max_s));
+    let started = tokio::time::timeout(deadline, try_all(spec, candidates, &policy));
+    started.await.unwrap_or(Err(WorkerError::Timeout(deadline)))
+}
+
 /// Tries the candidates in order. A library that crashes while it loads is as good as one that does not load.
-async fn start_first(
+async fn try_all(
     spec: &WorkerSpec,
     candidates: &[RuntimeCandidate],
     policy: &Policy,
-) -> Result<(Worker, Warmed), WorkerError> {
+) -> Result<(Link, Warmed), WorkerError> {
     let mut refused = Vec::new();
     for candidate in candidates {
         match start_child(spec, candidate, policy).await {
@@ -272,7 +302,7 @@ async fn start_child(
     spec: &WorkerSpec,
     candidate: &RuntimeCandidate,
     policy: &Policy,
-) -> Result<(Worker, Warmed), WorkerError> {
+) -> Result<(Link, Warmed), WorkerError> {
     let link = process::spawn(spec.executable.as_deref(), &spec.scratch_dir)
         .await
         .map_err(WorkerError::Spawn)?;
@@ -285,7 +315,7 @@ async fn start_child(
     }
     let Loaded { providers, runtime, load_ms, golden_ms } = loaded;
     let warmed = Warmed { providers, runtime, load_ms, golden_ms, memory_mb: held_mb };
-    Ok((Worker(Arc::new(Place::Child(link))), warmed))
+    Ok((link, warmed))
 }
 
 fn refusal(error: CallError, candidate: &RuntimeCandidate) -> WorkerError {

@@ -20,10 +20,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use base64::Engine as _;
 use rustix::process::{Pid, Signal, kill_process};
 use sealift_agent::observe::WindowLimits;
-use sealift_agent::worker::{InferError, RuntimeCandidate, Worker};
+use sealift_agent::worker::{Budget, InferError, RuntimeCandidate, Worker};
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::image::{Golden, GoldenCase, Policy, Tolerance};
 use sealift_protocol::profile::Profile;
@@ -32,7 +34,7 @@ use serde_json::json;
 
 use fixtures::{
     Slot, ask, baseline, binary_request, board, body, candidate, cpu, json, json_request, library,
-    model, pixels, rows,
+    model, pixels, png_of, rows,
 };
 
 #[tokio::test]
@@ -48,6 +50,103 @@ async fn both_good_versions_pass_their_golden_tests_on_the_processor() {
         assert!(warmed.memory_mb > 0, "{warmed:?}");
         worker.stop().await;
     }
+}
+
+/// Golden tests go through the steps, and so does every protocol: a body that is an image, base64 in JSON, and binary data.
+#[tokio::test]
+async fn a_model_behind_steps_answers_an_image_as_it_answers_its_pixels() {
+    let plain = Slot::digits("v1").worker().await;
+    let (_, router) = board(&Slot::digits_of_images().live("1", None).await);
+    let file = png_of(&pixels().numbers().unwrap());
+    let post = |content_type: &str, body: Vec<u8>| {
+        let request = Request::post("/v2/models/digits/infer").header("content-type", content_type);
+        request.body(Body::from(body)).unwrap()
+    };
+    let text = base64::engine::general_purpose::STANDARD.encode(&file);
+    let input =
+        json!({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}]});
+
+    let expected = plain.infer(&[pixels()]).await.unwrap();
+    let by_body = json(ask(&router, post("image/png", file.clone())).await).await;
+    let by_json =
+        json(ask(&router, post("application/json", input.to_string().into_bytes())).await).await;
+    let broken = ask(&router, post("image/png", file[..file.len() / 2].to_vec())).await;
+
+    assert_eq!(
+        by_body["outputs"][1]["data"][0],
+        json!(i64::from_le_bytes(expected[0].bytes[..8].try_into().unwrap()))
+    );
+    let name = format!("digit {}", by_body["outputs"][1]["data"][0]);
+    assert_eq!(by_body["outputs"][0]["data"][0], json!(name));
+    assert_eq!(by_body["outputs"], by_json["outputs"]);
+    assert_eq!(broken.status(), StatusCode::BAD_REQUEST);
+    let told = json(broken).await["error"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("input `image`, element 0: broken"), "{told}");
+    plain.stop().await;
+}
+
+/// Two models that do not fit together: each makes room for the other, and is loaded again by its next request.
+#[tokio::test]
+async fn a_model_that_nobody_asks_for_makes_room_and_comes_back_with_the_next_request() {
+    let budget = Budget::new(1);
+    let start = async |version: &str| {
+        let slot = Slot::digits(version);
+        let started = Worker::start_within(slot.spec.clone(), Some(budget.clone())).await;
+        (slot, started.unwrap().0)
+    };
+    let ((slot, first), (_second_slot, second)) = (start("v1").await, start("v2").await);
+    let expected = first.infer(&[pixels()]).await.unwrap();
+
+    budget.make_room(0).await;
+    assert!(first.process_id().is_some() && second.process_id().is_some(), "neither is marked");
+    first.let_sleep(true);
+    second.let_sleep(true);
+    budget.make_room(0).await;
+    assert_eq!((first.process_id(), second.process_id()), (None, None));
+
+    // Several requests wait for one load.
+    let input = [pixels()];
+    let (one, two) = tokio::join!(first.infer(&input), first.infer(&input));
+    assert_eq!((one.unwrap(), two.unwrap()), (expected.clone(), expected));
+    assert!(first.process_id().is_some() && second.process_id().is_none());
+    second.infer(&[pixels()]).await.unwrap();
+    assert!(first.process_id().is_none() && second.process_id().is_some());
+
+    // What cannot be loaded again is as good as crashed: the supervisor hears of it.
+    std::fs::write(&slot.spec.files.weights, "other weights").unwrap();
+    let gone = first.infer(&[pixels()]).await.unwrap_err();
+    let InferError::WorkerGone { reason } = gone else { panic!("{gone:?}") };
+    assert!(reason.contains("not those that were signed"), "{reason}");
+    assert_eq!(first.exited().await, reason);
+    second.stop().await;
+}
+
+/// Sent to sleep while requests are in flight, it answers them all.
+#[tokio::test]
+async fn no_request_is_lost_to_an_unloading() {
+    let budget = Budget::new(1);
+    let slot = Slot::digits("v1");
+    let (worker, _) = Worker::start_within(slot.spec.clone(), Some(budget.clone())).await.unwrap();
+    worker.let_sleep(true);
+    let asking = (0..4).map(|_| {
+        let worker = worker.clone();
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                worker.infer(&[pixels()]).await.unwrap();
+            }
+        })
+    });
+    let asking: Vec<_> = asking.collect();
+
+    for _ in 0..3 {
+        budget.make_room(0).await;
+        worker.infer(&[pixels()]).await.unwrap();
+    }
+
+    for one in asking {
+        one.await.unwrap();
+    }
+    worker.stop().await;
 }
 
 #[tokio::test]

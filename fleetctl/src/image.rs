@@ -169,7 +169,7 @@ fn read_files(directory: &Path, model: &ModelFile) -> anyhow::Result<Vec<File>> 
     let contract = IoContract::parse(&contract_bytes)
         .with_context(|| format!("{}", model.contract.display()))?;
     add(LayerKind::Contract, "contract.json", contract_bytes);
-    let golden = golden(&read(&model.golden)?, &contract)
+    let golden = golden(directory, &read(&model.golden)?, &contract)
         .with_context(|| format!("{}", model.golden.display()))?;
     add(LayerKind::Golden, "golden.cbor", codec::encode(&golden)?);
     match (&model.baseline, &model.reference) {
@@ -220,22 +220,31 @@ struct TensorJson {
     name: String,
     datatype: Datatype,
     shape: Vec<u64>,
-    data: Vec<serde_json::Number>,
+    #[serde(default)]
+    data: Vec<serde_json::Value>,
+    /// Files whose bytes are the elements, in place of `data`; relative to the model's directory.
+    #[serde(default)]
+    files: Vec<PathBuf>,
 }
 
-fn golden(json: &[u8], contract: &IoContract) -> anyhow::Result<Golden> {
+fn golden(directory: &Path, json: &[u8], contract: &IoContract) -> anyhow::Result<Golden> {
     let json: GoldenJson = serde_json::from_slice(json).context("not golden tests in JSON")?;
     ensure!(!json.cases.is_empty(), "at least one case is needed");
     let cases = json.cases.into_iter().map(|case| {
         let name = case.name.clone();
-        golden_case(case, contract).with_context(|| format!("case `{name}`"))
+        golden_case(directory, case, contract).with_context(|| format!("case `{name}`"))
     });
     Ok(Golden { schema: 1, cases: cases.collect::<anyhow::Result<_>>()? })
 }
 
-fn golden_case(json: CaseJson, contract: &IoContract) -> anyhow::Result<GoldenCase> {
+fn golden_case(
+    directory: &Path,
+    json: CaseJson,
+    contract: &IoContract,
+) -> anyhow::Result<GoldenCase> {
     let tensors = |tensors: Vec<TensorJson>| {
-        tensors.into_iter().map(TensorJson::tensor).collect::<anyhow::Result<Vec<_>>>()
+        let tensors = tensors.into_iter().map(|tensor| tensor.tensor(directory));
+        tensors.collect::<anyhow::Result<Vec<_>>>()
     };
     let inputs = tensors(json.inputs)?;
     contract.check_inputs(&inputs)?;
@@ -245,15 +254,43 @@ fn golden_case(json: CaseJson, contract: &IoContract) -> anyhow::Result<GoldenCa
 }
 
 impl TensorJson {
-    fn tensor(self) -> anyhow::Result<Tensor> {
+    fn tensor(self, directory: &Path) -> anyhow::Result<Tensor> {
+        if !self.files.is_empty() {
+            return self.of_files(directory);
+        }
         let mut bytes = Vec::new();
-        for number in &self.data {
-            element(self.datatype, number, &mut bytes).with_context(|| {
-                format!("tensor `{}`: {number} is not a {}", self.name, self.datatype)
+        for value in &self.data {
+            let text = value.as_str().filter(|_| self.datatype == Datatype::Bytes);
+            let pushed = match text {
+                Some(text) => push_text(text, &mut bytes),
+                None => {
+                    value.as_number().and_then(|number| element(self.datatype, number, &mut bytes))
+                }
+            };
+            pushed.with_context(|| {
+                format!("tensor `{}`: {value} is not a {}", self.name, self.datatype)
             })?;
         }
         Ok(Tensor::new(self.name, self.datatype, self.shape, bytes)?)
     }
+
+    fn of_files(&self, directory: &Path) -> anyhow::Result<Tensor> {
+        let name = &self.name;
+        ensure!(self.datatype == Datatype::Bytes, "tensor `{name}`: files are BYTES");
+        ensure!(self.data.is_empty(), "tensor `{name}` has both `data` and `files`");
+        let read = |file: &PathBuf| {
+            let path = directory.join(file);
+            fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let files = self.files.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Tensor::text(name, &self.shape, files.iter().map(Vec::as_slice))?)
+    }
+}
+
+fn push_text(text: &str, bytes: &mut Vec<u8>) -> Option<()> {
+    bytes.extend(u32::try_from(text.len()).ok()?.to_le_bytes());
+    bytes.extend(text.as_bytes());
+    Some(())
 }
 
 /// Appends one element; none if the number is not one of the type.
@@ -311,9 +348,35 @@ mod tests {
             datatype: Datatype::Uint8,
             shape: vec![1],
             data: vec![300.into()],
+            files: Vec::new(),
         };
-        let refused = format!("{:#}", tensor.tensor().unwrap_err());
+        let refused = format!("{:#}", tensor.tensor(Path::new("")).unwrap_err());
         assert_eq!(refused, "tensor `y`: 300 is not a UINT8");
+    }
+
+    #[test]
+    fn golden_images_are_files_and_golden_texts_are_written_out() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("cat.png"), b"\x89PNG").unwrap();
+        let contract = br#"{"schema":1,"inputs":[{"name":"image","datatype":"BYTES","shape":[-1]}],
+            "outputs":[{"name":"label","datatype":"BYTES","shape":[-1]}]}"#;
+        let contract = IoContract::parse(contract).unwrap();
+        let case = |input: &str| {
+            let json = format!(
+                r#"{{"cases":[{{"name":"a cat","tolerance":{{"absolute":0,"relative":0}},
+                "inputs":[{{"name":"image","datatype":"BYTES","shape":[1],{input}}}],
+                "outputs":[{{"name":"label","datatype":"BYTES","shape":[1],"data":["cat"]}}]}}]}}"#
+            );
+            golden(directory.path(), json.as_bytes(), &contract)
+        };
+
+        let read = case(r#""files":["cat.png"]"#).unwrap().cases.remove(0);
+
+        assert_eq!(read.inputs[0].byte_elements().next().unwrap(), b"\x89PNG");
+        assert_eq!(read.outputs[0].byte_elements().next().unwrap(), b"cat");
+        let told = |input: &str| format!("{:#}", case(input).unwrap_err());
+        assert!(told(r#""files":["dog.png"]"#).contains("dog.png"));
+        assert!(told(r#""files":["cat.png"],"data":["x"]"#).contains("both `data` and `files`"));
     }
 
     #[test]

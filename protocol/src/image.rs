@@ -16,6 +16,7 @@ mod foreign;
 mod golden;
 mod manifest;
 mod policy;
+mod processing;
 
 pub use chunks::{CHUNK_BYTES, ChunkList};
 pub use contract::{ContractError, Feature, IoContract, Numbers, Role, TensorSpec};
@@ -26,6 +27,10 @@ pub use manifest::{
     ModelDescriptor, ModelIndex, Platform, Variant,
 };
 pub use policy::{OnRevoked, Policy};
+pub use processing::{
+    After, Before, CategoryColumn, Colour, Column, Encode, Filter, Fit, GraphTensors, ImageStep,
+    Label, Layout, Map, NumberColumn, Processing, TableStep, Threshold, TopK, Unknown,
+};
 
 /// Media types, by what they hold.
 pub mod media_type {

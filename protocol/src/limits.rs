@@ -50,3 +50,15 @@ pub const FEATURES_MAX: usize = 2_000;
 
 /// JSON and CBOR nesting; the deepest of ours is 8.
 pub const DEPTH_MAX: usize = 128;
+
+/// Steps before and after a graph; real ones have a handful.
+pub const STEPS_MAX: usize = 64;
+
+/// The longest side of an image, in pixels, given or made; beyond that of any camera on a device.
+pub const IMAGE_SIDE_MAX: u32 = 16_384;
+
+/// The most pixels of an image that is given: 33 megapixels are 100 MB once decoded.
+pub const IMAGE_PIXELS_MAX: u64 = 33 << 20;
+
+/// Columns that a table becomes; as many as a profile may hold features, each with some categories.
+pub const TABLE_COLUMNS_MAX: usize = 20_000;

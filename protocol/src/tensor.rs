@@ -209,6 +209,34 @@ impl Tensor {
         Self::new(name.to_owned(), Datatype::Fp32, shape.to_vec(), bytes)
     }
 
+    /// Makes a BYTES tensor from its elements.
+    pub fn text<'a>(
+        name: &str,
+        shape: &[u64],
+        elements: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Self, InvalidTensor> {
+        let mut bytes = Vec::new();
+        for element in elements {
+            let length = u32::try_from(element.len())
+                .map_err(|_| InvalidTensor::Elemental { name: name.to_owned() })?;
+            bytes.extend(length.to_le_bytes());
+            bytes.extend(element);
+        }
+        Self::new(name.to_owned(), Datatype::Bytes, shape.to_vec(), bytes)
+    }
+
+    /// The elements of a BYTES tensor, up to the first that is cut off; there is none in a tensor that was checked.
+    pub fn byte_elements(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (length, tail) = rest.split_first_chunk::<4>()?;
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            let (element, tail) = tail.split_at_checked(length)?;
+            rest = tail;
+            Some(element)
+        })
+    }
+
     /// How many elements the shape says.
     pub fn elements(&self) -> Result<u64, InvalidTensor> {
         let product =
@@ -322,5 +350,13 @@ mod tests {
         assert!(!text(b"\x01\0\0\0a\x03\0\0\0bc"));
         assert!(!text(b"\x01\0\0\0a"));
         assert!(!text(b"\x01\0\0\0a\xff\xff\xff\xff"));
+    }
+
+    #[test]
+    fn text_elements_come_out_as_they_were_put_in() {
+        let elements: [&[u8]; 3] = [b"a", b"", b"bcd"];
+        let tensor = Tensor::text("t", &[3], elements).unwrap();
+        assert_eq!(tensor.byte_elements().collect::<Vec<_>>(), elements);
+        assert!(Tensor::text("t", &[2], elements).is_err());
     }
 }

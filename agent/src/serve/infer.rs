@@ -10,7 +10,7 @@ use super::body;
 use super::endpoint::Endpoint;
 use super::live::Live;
 use super::refusal::Refusal;
-use super::request::InferRequest;
+use super::request::{self, InferRequest};
 use super::response::{self, InferResponse};
 
 /// Length of the JSON before binary data, in requests and answers; by the binary tensor extension.
@@ -27,7 +27,12 @@ pub(super) async fn answer(
     body: Body,
 ) -> Result<Response, Refusal> {
     let body = body::read(body).await?;
-    let request = InferRequest::parse(&body, header_length(headers)?)?;
+    let is_image = |value: &HeaderValue| value.to_str().is_ok_and(request::is_image);
+    let request = if headers.get(header::CONTENT_TYPE).is_some_and(is_image) {
+        InferRequest::of_image(live.contract(), &body)?
+    } else {
+        InferRequest::parse(&body, header_length(headers)?)?
+    };
     drop(body);
     response::check_wanted(&live, &request.outputs)?;
     let deadline = (request.timeout_us > 0).then(|| Duration::from_micros(request.timeout_us));

@@ -71,6 +71,7 @@ impl Refusal {
             Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::UnknownPath => {
                 StatusCode::NOT_FOUND
             }
+            Self::Request(InvalidRequest::NotImages { .. }) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Request(_) | Self::Contract(_) | Self::Header { .. } | Self::Body => {
                 StatusCode::BAD_REQUEST
             }

@@ -5,6 +5,7 @@
 //!  8 bytes of a │ bytes of the next input that has binary data │ …              in the order of the inputs
 //! ```
 
+use sealift_protocol::image::IoContract;
 use sealift_protocol::tensor::{Datatype, InvalidTensor, Tensor};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -52,6 +53,29 @@ pub(super) enum InvalidRequest {
     Trailing(usize),
     #[error("output `{name}`: `{parameter}` is not supported")]
     Unsupported { name: String, parameter: &'static str },
+    #[error("the model takes tensors, not an image: {expected}")]
+    NotImages { expected: String },
+}
+
+/// Whether a content type says that the body is an image, as a file; the last one is SageMaker's.
+pub(super) fn is_image(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    ["image/jpeg", "image/png", "application/x-image"]
+        .iter()
+        .any(|kind| essence.eq_ignore_ascii_case(kind))
+}
+
+/// The input of a model that takes images, out of a body that is one.
+pub(super) fn image(contract: &IoContract, body: &[u8]) -> Result<Tensor, InvalidRequest> {
+    let expected = || {
+        let spec = |spec: &sealift_protocol::image::TensorSpec| {
+            format!("`{}` {} {:?}", spec.name, spec.datatype, spec.shape)
+        };
+        contract.inputs.iter().map(spec).collect::<Vec<_>>().join(", ")
+    };
+    let input = contract.image_input();
+    let input = input.ok_or_else(|| InvalidRequest::NotImages { expected: expected() })?;
+    Ok(Tensor::text(&input.name, &[1], [body])?)
 }
 
 #[derive(Deserialize)]
@@ -109,6 +133,12 @@ struct OutputParameters {
 }
 
 impl InferRequest {
+    /// A request whose body is an image.
+    pub(super) fn of_image(contract: &IoContract, body: &[u8]) -> Result<Self, InvalidRequest> {
+        let inputs = vec![image(contract, body)?];
+        Ok(Self { id: None, inputs, outputs: Vec::new(), is_binary: false, timeout_us: 0 })
+    }
+
     /// Parses a body whose first `header_bytes` are JSON; all of it if there is no such header.
     pub(super) fn parse(body: &[u8], header_bytes: Option<usize>) -> Result<Self, InvalidRequest> {
         let header_bytes = header_bytes.unwrap_or(body.len());

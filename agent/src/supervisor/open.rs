@@ -84,6 +84,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let downloads = Downloads::new(&setup.config.download, &origin, slots.clone(), clock.clone());
     let now = clock.steady();
     let supervisor = Supervisor {
+        workers: Workers::new(setup.config.budget()),
         setup,
         me,
         clock,
@@ -106,7 +107,6 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         inputs,
         keeper: keeper.start(),
         session: None,
-        workers: Workers::default(),
         denied,
         trusted,
         last_message: None,

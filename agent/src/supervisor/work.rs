@@ -19,7 +19,7 @@ use crate::download::{News, Wanted};
 use crate::serve::{Live, LiveImage};
 use crate::slots::{SlotError, Slots};
 use crate::verify;
-use crate::worker::{EngineChoice, Worker, WorkerSpec};
+use crate::worker::{Budget, EngineChoice, Worker, WorkerSpec};
 
 /// What it takes to start a worker.
 pub(super) struct Start {
@@ -29,6 +29,7 @@ pub(super) struct Start {
     pub(super) engine: EngineChoice,
     pub(super) scratch: PathBuf,
     pub(super) since: UnixMillis,
+    pub(super) budget: Option<Budget>,
 }
 
 impl Supervisor {
@@ -122,6 +123,7 @@ impl Supervisor {
             engine: self.setup.config.engine_choice(),
             scratch: self.setup.store.join("scratch"),
             since: self.clock.now(),
+            budget: self.workers.budget.clone(),
         };
         let (inputs, model) = (self.inputs.clone(), model.clone());
         let is_new = matches!(purpose, Purpose::Warm(_));
@@ -168,7 +170,8 @@ impl Start {
         let slot_dir = self.slots.path(index);
         let (engine, executable) = (self.engine.clone(), None);
         let spec = WorkerSpec { slot_dir, files: files.clone(), engine, scratch_dir, executable };
-        let (worker, warmed) = Worker::start(spec).await.map_err(|error| {
+        let started = Worker::start_within(spec, self.budget.clone()).await;
+        let (worker, warmed) = started.map_err(|error| {
             Fault::new(FaultKind::Failed, error.code(), &verify::with_cause(&error))
         })?;
         tracing::info!(

@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use super::frame::{self, Answer, Fault, LoadOrder, Loaded, Order, Reply, Request};
 use super::{read_contract, read_golden, sandbox, selftest};
 use crate::engine::onnxruntime::OnnxRuntime;
+use crate::engine::processing::Processed;
 use crate::engine::{Engine, EngineError};
 use crate::slots::{digest_of_file, open_plain};
 
@@ -57,7 +58,7 @@ fn serve() -> io::Result<()> {
     match load(&order) {
         Ok((mut engine, loaded)) => {
             conversation.say(id, &Answer::Loaded(loaded))?;
-            answer_all(&mut conversation, &mut engine)
+            answer_all(&mut conversation, engine.as_mut())
         }
         Err((fault, reason)) => {
             let reason = reason.chars().take(REASON_CHARS_MAX).collect();
@@ -86,18 +87,22 @@ fn answer(outputs: Result<Vec<sealift_protocol::tensor::Tensor>, EngineError>) -
     Answer::Refused { fault, reason: reason.chars().take(REASON_CHARS_MAX).collect() }
 }
 
-fn load(order: &LoadOrder) -> Result<(OnnxRuntime, Loaded), (Fault, String)> {
+fn load(order: &LoadOrder) -> Result<(Box<dyn Engine>, Loaded), (Fault, String)> {
     let (contract, golden) = read_layers(order)?;
     let weights = open_hashed(order)?;
     sandbox::enter(order).map_err(|error| (Fault::Load, format!("sandbox: {error}")))?;
     let begin = Instant::now();
     // By its descriptor, not by its name: what was hashed is what is mapped, whatever lies under that name by now.
     let path = PathBuf::from(format!("/proc/self/fd/{}", weights.as_raw_fd()));
-    let mut engine = OnnxRuntime::load(&path, contract, &order.candidate)
+    let engine = OnnxRuntime::load(&path, contract.of_graph(), &order.candidate)
         .map_err(|error| (Fault::Load, error.to_string()))?;
+    let mut engine: Box<dyn Engine> = match Processed::new(engine, &contract) {
+        Ok(processed) => Box::new(processed),
+        Err(plain) => Box::new(plain),
+    };
     let load = begin.elapsed();
     let latency_max = Duration::from_millis(u64::from(order.latency_max_ms));
-    let golden = selftest::run(&mut engine, &golden, latency_max)?;
+    let golden = selftest::run(engine.as_mut(), &golden, latency_max)?;
     let loaded = Loaded {
         providers: engine.providers().to_vec(),
         runtime: engine.runtime().to_owned(),

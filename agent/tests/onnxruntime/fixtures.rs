@@ -82,6 +82,34 @@ impl Slot {
         Self { directory, spec }
     }
 
+    /// The digits model behind steps: a grey image of 8 x 8 goes in, the best names and their probabilities come out.
+    pub(crate) fn digits_of_images() -> Self {
+        let from = digits("v1");
+        let contract: Value =
+            serde_json::from_slice(&fs::read(from.join("contract.json")).unwrap()).unwrap();
+        let names: Vec<_> = (0..10).map(|digit| format!("digit {digit}")).collect();
+        let contract = serde_json::json!({"schema": 1,
+            "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
+            "outputs": [{"name": "best", "datatype": "BYTES", "shape": [-1, 2]}, contract["outputs"][0]],
+            "processing": {"graph": {"inputs": contract["inputs"], "outputs": contract["outputs"]},
+                "before": [{"image": {"from": "image", "to": "pixels", "width": 8, "height": 8, "colour": "grey",
+                    "divisor": PIXEL_STEP, "layout": "flat"}}],
+                "after": [{"top-k": {"from": "probabilities", "k": 2, "names": "best", "labels": names}}]}});
+        let mut golden = golden(&from.join("golden.json"));
+        for case in &mut golden.cases {
+            let rows = usize::try_from(case.inputs[0].shape[0]).unwrap();
+            let images: Vec<_> = case.inputs[0].numbers().unwrap().chunks(64).map(png_of).collect();
+            let images = images.iter().map(Vec::as_slice);
+            case.inputs = vec![Tensor::text("image", &[rows as u64], images).unwrap()];
+            case.outputs.retain(|output| output.name == "label");
+        }
+        Self::new(
+            &fs::read(from.join("model.onnx")).unwrap(),
+            contract.to_string().as_bytes(),
+            &golden,
+        )
+    }
+
     pub(crate) fn with_policy(mut self, policy: &Policy) -> Self {
         let path = self.directory.path().join("policy.json");
         fs::write(&path, serde_json::to_vec(policy).unwrap()).unwrap();
@@ -177,6 +205,20 @@ pub(crate) fn baseline(version: &str) -> Baseline {
         builder.push(&features, Some(cells[64]), cells[65].parse().ok()).unwrap();
     }
     builder.build().unwrap()
+}
+
+/// The fixtures' pixels are 0 to 16.
+const PIXEL_STEP: u8 = 15;
+
+/// Pixels of 8 x 8 as a file.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 16")]
+pub(crate) fn png_of(pixels: &[f64]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 8, 8);
+    encoder.set_color(png::ColorType::Grayscale);
+    let bytes: Vec<_> = pixels.iter().map(|&pixel| pixel as u8 * PIXEL_STEP).collect();
+    encoder.write_header().unwrap().write_image_data(&bytes).unwrap();
+    file
 }
 
 /// One digit.

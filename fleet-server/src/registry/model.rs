@@ -233,6 +233,7 @@ mod tests {
             schema: 1,
             inputs: vec![tensor("x", None)],
             outputs: vec![tensor("y", Some(Role::Value))],
+            processing: None,
         })
         .unwrap()
     }

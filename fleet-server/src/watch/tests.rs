@@ -96,7 +96,7 @@ impl Ground {
             licenses: Vec::new(),
             variants: Vec::new(),
             manifests: Vec::new(),
-            contract: IoContract { schema: 1, inputs: Vec::new(), outputs: Vec::new() },
+            contract: IoContract { schema: 1, ..IoContract::default() },
             baseline: Some(baseline),
         };
         let mut change = self.store.begin().await.unwrap();

@@ -80,7 +80,12 @@ fn contract() -> Vec<u8> {
         features: Vec::new(),
         numbers: Numbers::Any,
     };
-    let contract = IoContract { schema: 1, inputs: vec![tensor("x")], outputs: vec![tensor("y")] };
+    let contract = IoContract {
+        schema: 1,
+        inputs: vec![tensor("x")],
+        outputs: vec![tensor("y")],
+        processing: None,
+    };
     serde_json::to_vec(&contract).unwrap()
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::processing::Processing;
 use crate::limits::{CONTRACT_BYTES_MAX, FEATURES_MAX};
 use crate::tensor::{Datatype, Tensor};
 
 /// What a model takes and gives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct IoContract {
     /// Version of this format; 1.
     pub schema: u32,
@@ -16,6 +17,9 @@ pub struct IoContract {
     pub inputs: Vec<TensorSpec>,
     /// Output tensors.
     pub outputs: Vec<TensorSpec>,
+    /// Steps between these tensors and the graph's; none where they are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processing: Option<Processing>,
 }
 
 /// One tensor of the contract.
@@ -165,7 +169,23 @@ impl IoContract {
                 return content("a tensor is named twice".to_owned());
             }
         }
-        self.inputs.iter().chain(&self.outputs).try_for_each(TensorSpec::check)
+        self.inputs.iter().chain(&self.outputs).try_for_each(TensorSpec::check)?;
+        let Some(processing) = &self.processing else { return Ok(()) };
+        processing.check(self).map_err(|text| ContractError::Content(format!("processing: {text}")))
+    }
+
+    /// What the graph itself takes and gives.
+    #[must_use]
+    pub fn of_graph(&self) -> Self {
+        let Some(processing) = &self.processing else { return self.clone() };
+        let graph = processing.graph.clone();
+        Self { schema: self.schema, inputs: graph.inputs, outputs: graph.outputs, processing: None }
+    }
+
+    /// The only input, if it is encoded images.
+    pub fn image_input(&self) -> Option<&TensorSpec> {
+        let [only] = self.inputs.as_slice() else { return None };
+        self.processing.as_ref()?.image_from(&only.name).map(|_| only)
     }
 
     /// Checks that `tensors` are exactly the inputs of the contract, in any order, each of the right type and shape.

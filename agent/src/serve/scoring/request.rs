@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::columns::{Cell, Columns};
 use crate::serve::elements::{self, InvalidElements, Items, Null};
+use crate::serve::request::{InvalidRequest, image, is_image};
 
 /// What a JSON body may be, of which exactly one is given.
 const KEYS: &str =
@@ -16,8 +17,12 @@ const KEYS: &str =
 /// Why a body is not a scoring request.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::serve) enum InvalidScoring {
-    #[error("content-type `{0}` is not taken; application/json and text/csv are")]
+    #[error(
+        "content-type `{0}` is not taken; application/json and text/csv are, and image/jpeg and image/png for images"
+    )]
     ContentType(String),
+    #[error("{0}")]
+    Image(InvalidRequest),
     #[error("not a scoring request: {0}")]
     Json(#[source] serde_json::Error),
     #[error("not CSV: {0}")]
@@ -47,7 +52,7 @@ pub(in crate::serve) enum InvalidScoring {
 impl InvalidScoring {
     pub(in crate::serve) const fn status(&self) -> StatusCode {
         // All others are about the body.
-        if matches!(self, Self::ContentType(_)) {
+        if matches!(self, Self::ContentType(_) | Self::Image(InvalidRequest::NotImages { .. })) {
             StatusCode::UNSUPPORTED_MEDIA_TYPE
         } else {
             StatusCode::BAD_REQUEST
@@ -60,6 +65,7 @@ impl InvalidScoring {
 pub(super) enum Encoding {
     Json,
     Csv,
+    Image,
 }
 
 impl Encoding {
@@ -70,6 +76,7 @@ impl Encoding {
         let essence = text.split(';').next().unwrap_or_default().trim();
         // What clients send that were told nothing is taken for JSON as well.
         match essence {
+            _ if is_image(essence) => Ok(Self::Image),
             "text/csv" => Ok(Self::Csv),
             "application/json"
             | ""
@@ -113,6 +120,7 @@ pub(super) fn parse(
 ) -> Result<Vec<Tensor>, InvalidScoring> {
     match encoding {
         Encoding::Csv => csv(contract, body),
+        Encoding::Image => Ok(vec![image(contract, body).map_err(InvalidScoring::Image)?]),
         Encoding::Json => {
             let json: &RawValue = serde_json::from_slice(body).map_err(InvalidScoring::Json)?;
             if json.get().starts_with('[') {

@@ -15,6 +15,37 @@ const FEATURES: &str = r#"{"schema":1,
     "inputs":[{"name":"x","datatype":"FP32","shape":[-1,2],"features":[{"name":"a","group":"g"},{"name":"b","group":"g"}]}],
     "outputs":[{"name":"y","datatype":"FP32","shape":[-1,2]}]}"#;
 
+pub(in crate::serve) const CATS: &str = r#"{"schema":1,
+    "inputs":[{"name":"image","datatype":"BYTES","shape":[-1]}],
+    "outputs":[{"name":"y","datatype":"FP32","shape":[-1,2],"role":"probabilities"}],
+    "processing":{"graph":{"inputs":[{"name":"x","datatype":"FP32","shape":[-1,3,8,8]}],
+        "outputs":[{"name":"y","datatype":"FP32","shape":[-1,2]}]},
+        "before":[{"image":{"from":"image","to":"x","width":8,"height":8}}]}}"#;
+
+/// The body is the image where the contract says image; a model of tensors says what it takes instead.
+#[tokio::test]
+async fn an_image_is_a_request_of_its_own() {
+    let (_, cats) = device_with(CATS).await;
+    let (_, rows) = device_with(FEATURES).await;
+    for (kind, path) in [
+        ("image/png", "/v2/models/digits/infer"),
+        ("image/jpeg; q=1", "/v2/models/digits/infer"),
+        ("image/png", "/invocations"),
+        ("application/x-image", "/invocations"),
+    ] {
+        let request = || {
+            let request = Request::post(path).header("content-type", kind);
+            request.body(Body::from(b"\x89PNG\xff".to_vec())).unwrap()
+        };
+        let told = send(&cats, request()).await;
+        assert_eq!(told.status, 200, "{told:?}");
+        let refused = send(&rows, request()).await;
+        assert_eq!(refused.status, 415);
+        let text = String::from_utf8_lossy(&refused.body).into_owned();
+        assert!(text.contains("takes tensors, not an image: `x` FP32 [-1, 2]"), "{text}");
+    }
+}
+
 async fn post_as(router: &axum::Router, content_type: &str, body: &str, accept: &str) -> Told {
     let request = Request::post("/invocations")
         .header("content-type", content_type)

@@ -406,7 +406,7 @@ pub(super) async fn contents_of_a_signed_version_stay(ground: Ground) {
         licenses: Vec::new(),
         variants: Vec::new(),
         manifests: Vec::new(),
-        contract: IoContract { schema: 1, inputs: Vec::new(), outputs: Vec::new() },
+        contract: IoContract { schema: 1, ..IoContract::default() },
         baseline: None,
     };
     let mut change = ground.store.begin().await.unwrap();
