@@ -239,6 +239,8 @@ def write(columns, path):
 
 def text(values):
     values = np.asarray(values)
+    if values.dtype.kind == "U" and np.isin("nan", values):
+        values = np.where(values == "nan", "", values)
     if values.dtype.kind != "f":
         return [str(value) for value in values]
-    return ["" if np.isnan(value) else f"{value:.6g}" for value in values]
+    return ["" if np.isnan(value) else f"{value:.9g}" for value in values]

@@ -37,6 +37,16 @@ pub(crate) fn build_for_distribution() -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// Builds the operators' program alone, for distribution.
+pub(crate) fn build_fleetctl() -> anyhow::Result<PathBuf> {
+    const PACKAGE: &str = "fleetctl";
+    if let Some(directory) = std::env::var_os("SEALIFT_BIN_DIR") {
+        return Ok(PathBuf::from(directory).join(PACKAGE));
+    }
+    build_as("dist", &[PACKAGE])?;
+    Ok(workspace::target()?.join("dist").join(PACKAGE))
+}
+
 fn build_as(profile: &str, packages: &[&str]) -> anyhow::Result<()> {
     let target = workspace::target()?;
     let mut command = workspace::cargo();
