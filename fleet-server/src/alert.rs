@@ -9,6 +9,7 @@
 //! here but the open alerts themselves.
 
 mod finding;
+pub(crate) mod matcher;
 
 pub(crate) mod deliver;
 
@@ -19,6 +20,7 @@ pub use finding::{
 
 use std::collections::BTreeMap;
 
+use self::matcher::{Matcher, all_hold};
 use sealift_protocol::id::{AlertId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
@@ -64,8 +66,8 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Silence {
-    /// Findings that carry all of these labels.
-    pub labels: BTreeMap<String, String>,
+    /// Findings for which all of these hold.
+    pub matchers: Vec<Matcher>,
     /// The end of it.
     pub until: UnixMillis,
 }
@@ -125,10 +127,14 @@ fn repeated(alert: &Alert, finding: &Finding, rules: &Rules, now: UnixMillis) ->
 }
 
 fn is_silenced(finding: &Finding, rules: &Rules, now: UnixMillis) -> bool {
-    rules.silences.iter().any(|silence| {
-        let mut labels = silence.labels.iter();
-        now < silence.until && labels.all(|(key, value)| finding.labels.get(key) == Some(value))
-    })
+    let mut silences = rules.silences.iter();
+    silences.any(|silence| now < silence.until && all_hold(&silence.matchers, finding))
+}
+
+/// The severity of a word; a word that is none is the least.
+pub(crate) fn severity(word: &str) -> Severity {
+    let all = [Severity::Critical, Severity::Warning];
+    all.into_iter().find(|severity| severity.as_str() == word).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -205,8 +211,8 @@ mod tests {
 
     #[test]
     fn a_silence_covers_its_labels_and_ends() {
-        let osaka = BTreeMap::from([("site".to_owned(), "osaka".to_owned())]);
-        let silence = Silence { labels: osaka, until: UnixMillis(HOUR_MS) };
+        let silence =
+            Silence { matchers: vec!["site=osaka".parse().unwrap()], until: UnixMillis(HOUR_MS) };
         let rules = Rules { silences: vec![silence], ..Rules::default() };
         let here = finding("a", Severity::Warning);
         let labels = BTreeMap::from([("site".to_owned(), "kobe".to_owned())]);

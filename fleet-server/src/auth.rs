@@ -24,7 +24,7 @@ pub(crate) mod throttle;
 mod totp;
 
 pub(crate) use password::{PasswordError, Passwords};
-pub(crate) use seal::Seal;
+pub(crate) use seal::{Purpose, Seal};
 use throttle::Throttle;
 
 /// 256 bits cannot be guessed, so a plain SHA-256 of them needs no salt and no work factor.
@@ -125,7 +125,8 @@ pub(crate) struct Auth {
     pub(crate) rules: Rules,
     /// The provider of identities.
     pub(crate) oidc: Option<oidc::Provider>,
-    seal: Seal,
+    /// Seals what must be read again.
+    pub(crate) seal: Seal,
     passwords: Passwords,
     of_address: Throttle<IpAddr>,
     of_account: Throttle<String>,

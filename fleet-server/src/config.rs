@@ -8,6 +8,7 @@ use sealift_protocol::id::TenantId;
 use sealift_protocol::tuf::repository::Lifetimes;
 use serde::{Deserialize, Serialize};
 
+use crate::alert::deliver::{Inside, Network};
 use crate::certificate;
 use crate::drift::Policy;
 pub use access::{Access, Approval, Approvals, Oidc};
@@ -189,8 +190,17 @@ pub struct Timing {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alerts {
-    /// Whether webhooks may go to this machine or its link: for trials.
+    /// Whether alerts may go to this machine, its link or any private address: for trials.
     pub webhooks_allow_loopback: bool,
+    /// Private networks in which receivers may be, such as `10.1.0.0/16`.
+    pub allow_networks: Vec<Network>,
+}
+
+impl Alerts {
+    /// Which places on the inside may be called.
+    pub(crate) fn inside(&self) -> Inside {
+        Inside { is_open: self.webhooks_allow_loopback, networks: self.allow_networks.clone() }
+    }
 }
 
 /// How long the server's own signatures are valid.

@@ -19,6 +19,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::alert::deliver::Dispatch;
 use crate::audit::Notary;
 use crate::auth::Auth;
 use crate::clock;
@@ -37,6 +38,7 @@ use rates::Rates;
 pub(crate) mod access;
 mod alerts;
 mod audit;
+mod channels;
 mod console;
 pub(crate) mod device;
 mod devices;
@@ -76,6 +78,8 @@ pub(crate) struct App {
     pub(crate) hub: Hub,
     /// Knows the verdicts.
     pub(crate) watch: Watch,
+    /// Sends alerts to channels.
+    pub(crate) dispatch: Dispatch,
     /// Recognises operators.
     pub(crate) auth: Arc<Auth>,
     /// How fast anybody may ask.
@@ -135,6 +139,7 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
         .merge(audit::router())
         .merge(drift::router())
         .merge(alerts::router())
+        .merge(channels::router())
         .merge(operators::router())
         .merge(session::router())
         .merge(status::router())

@@ -12,7 +12,7 @@
 //! Approve                                             x                     what somebody else asked for
 //! Revoke                                                          x         devices; step-up
 //! Access                                                          x         operators, tokens, sessions; whole fleet only
-//! Configure                                                                 webhooks; whole fleet only
+//! Configure                                                                 channels and rules of alerts; whole fleet only
 //! ```
 //!
 //! Beside its role every operator has a scope: a filter of labels. What needs the whole fleet is refused to those who have one.
@@ -109,9 +109,12 @@ pub(crate) const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET", "/api/v1/drift/histogram", P::Read),
     ("GET", "/api/v1/alerts", P::Read),
     ("POST", "/api/v1/alerts/{id}/acknowledge", P::Operate),
-    ("GET", "/api/v1/webhooks", P::Configure),
-    ("POST", "/api/v1/webhooks", P::Configure),
-    ("DELETE", "/api/v1/webhooks/{id}", P::Configure),
+    ("GET", "/api/v1/channels", P::Configure),
+    ("POST", "/api/v1/channels", P::Configure),
+    ("DELETE", "/api/v1/channels/{id}", P::Configure),
+    ("POST", "/api/v1/channels/{id}/test", P::Configure),
+    ("GET", "/api/v1/channels/{id}/deliveries", P::Configure),
+    ("POST", "/api/v1/channels/{id}/deliveries/{number}/resend", P::Configure),
     ("GET", "/api/v1/audit", P::Audit),
     ("GET", "/api/v1/audit/checkpoint", P::Audit),
     ("GET", "/api/v1/audit/checkpoints", P::Audit),

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::alert::deliver;
+use crate::alert::deliver::{self, Dispatch};
 use crate::audit::{self, Notary};
 use crate::auth::oidc::Provider;
 use crate::auth::{Auth, Rules, Seal};
@@ -150,8 +150,11 @@ impl Opened {
         let authority = authority(&config)?;
         let own = OwnCertificate::ensure(&config, &authority, now)?;
         let tenant = store.tenant(&config.tenant);
-        let sealed = Seal::open_in(&keys, &config.tenant)?.seal_all(&tenant).await;
+        let seal = Seal::open_in(&keys, &config.tenant)?;
+        let sealed = seal.seal_all(&tenant).await;
         sealed.map_err(|source| ServerError::Part { part: "operators", source: source.into() })?;
+        let adopted = deliver::adopt(&tenant, &seal, now).await;
+        adopted.map_err(|source| ServerError::Part { part: "channels", source: source.into() })?;
         audit::note_start(&tenant, &notary, &director.public(), now).await?;
         let blobs = Blobs::open(config.blobs.url.as_deref(), &config.data).await?;
         let blobs = blobs.of_tenant(&config.tenant);
@@ -282,15 +285,25 @@ impl Server {
         self.spawn("browsers", http::tell_browsers(parts.app()));
         let sweeper = Sweeper::new(parts.tenant.clone(), parts.registry.blobs().clone());
         self.spawn("registry", sweeper.run());
-        let Parts { config, tenant, trust, notary, courier, reconciler, watch, tasks, .. } = parts;
+        let Parts {
+            config,
+            tenant,
+            trust,
+            notary,
+            courier,
+            reconciler,
+            watch,
+            dispatch,
+            tasks,
+            ..
+        } = parts;
         self.spawn("notary", audit::keep_signed(notary, tenant.clone()));
         self.spawn("trust", keep_trust_fresh(trust, courier.clone()));
         self.spawn("courier", courier.run());
         let pause = Duration::from_millis(config.timing.reconcile_ms);
         self.spawn("reconcile", reconciler.run(pause));
         self.spawn("watch", watch.run());
-        let allow_loopback = config.alerts.webhooks_allow_loopback;
-        self.spawn("webhooks", deliver::run(tenant, allow_loopback));
+        self.spawn("channels", dispatch.run());
         for (name, task) in tasks {
             self.spawn(name, async {
                 if let Err(error) = task.await {
@@ -353,6 +366,7 @@ struct Parts {
     signals: Signals,
     hub: Hub,
     watch: Watch,
+    dispatch: Dispatch,
     auth: Arc<Auth>,
     tasks: [(&'static str, JoinHandle<()>); 2],
 }
@@ -404,6 +418,8 @@ impl Parts {
             },
         );
         let auth = Arc::new(authority_over_people(&config, &tenant, url)?);
+        let inside = config.alerts.inside();
+        let dispatch = Dispatch::new(tenant.clone(), auth.seal.clone(), inside, url);
         let tasks = [("ingest", ingest_task), ("broker", broker_task)];
         Ok(Self {
             config,
@@ -423,6 +439,7 @@ impl Parts {
             signals,
             hub,
             watch,
+            dispatch,
             auth,
             tasks,
         })
@@ -438,6 +455,7 @@ impl Parts {
             signals: self.signals.clone(),
             hub: self.hub.clone(),
             watch: self.watch.clone(),
+            dispatch: self.dispatch.clone(),
             metrics: self.metrics.clone(),
             auth: Arc::clone(&self.auth),
             rates: Rates::default(),

@@ -19,6 +19,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod certificates;
+pub(crate) mod channels;
 pub(crate) mod claims;
 pub(crate) mod desired;
 pub(crate) mod devices;

@@ -6,12 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use sealift_protocol::api::RollbackTarget;
 use sealift_protocol::audit::AuditKey;
-use sealift_protocol::id::{AlertId, DeviceId, ModelName, RolloutId, TenantId, Version};
+use sealift_protocol::id::{DeviceId, ModelName, RolloutId, TenantId, Version};
 
+mod alert;
 mod enrol;
 mod keys;
 mod people;
 
+pub(crate) use alert::{Alert, ChannelName, Notify, NotifyAdd};
 pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
@@ -79,6 +81,9 @@ pub(crate) enum Command {
     /// Alerts.
     #[command(subcommand)]
     Alert(Alert),
+    /// Whom alerts are sent to.
+    #[command(subcommand)]
+    Notify(Notify),
     /// The audit log.
     #[command(subcommand)]
     Audit(Audit),
@@ -423,24 +428,6 @@ pub(crate) enum Drift {
     },
     /// Judges rows in a file as device and server would; needs no server.
     Replay(Replay),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Alert {
-    /// Lists alerts, newest first.
-    List {
-        /// Also those that are over.
-        #[arg(long)]
-        all: bool,
-    },
-    /// Says that somebody looks after it.
-    Ack {
-        /// Such as `a-7`.
-        alert: AlertId,
-        /// What to tell the others.
-        #[arg(long, default_value = "")]
-        note: String,
-    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,6 +9,7 @@ pub(crate) mod key;
 pub(crate) mod login;
 pub(crate) mod model;
 pub(crate) mod revoke;
+pub(crate) mod notify;
 pub(crate) mod operator;
 pub(crate) mod rollback;
 pub(crate) mod rollout;

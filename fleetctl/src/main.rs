@@ -57,6 +57,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rollout(rollout) => command::rollout::run(&connect()?, output, rollout).await,
         Command::Drift(drift) => command::drift::run(connect, output, drift).await,
         Command::Alert(alert) => command::alert::run(&connect()?, output, alert).await,
+        Command::Notify(notify) => command::notify::run(&connect()?, output, notify).await,
         Command::Key(key) => command::key::run(connect, output, key).await,
         Command::Trust(trust) => command::trust::run(connect, output, trust).await,
         Command::Audit(audit) => command::audit::run(connect, output, audit).await,

@@ -4,6 +4,7 @@
 
 mod alert;
 mod campaign;
+mod channel;
 mod device;
 mod drift;
 mod enrol;
@@ -15,8 +16,12 @@ mod rollout;
 #[cfg(feature = "openapi")]
 mod schema;
 
-pub use alert::{Acknowledge, AlertState, AlertView, WebhookNew, WebhookView};
+pub use alert::{Acknowledge, AlertState, AlertView};
 pub use campaign::Campaign;
+pub use channel::{
+    AlertSeverity, ChannelKind, ChannelNew, ChannelView, DeliveryState, DeliveryView, Destination,
+    Mail, MailTls,
+};
 pub use device::{
     DeviceRevoke, DeviceState, DeviceView, EnrolRequest, EnrolResponse, EnrolTokenCreated,
     EnrolTokenNew, EnrolTokenView, HealthView, LabelsChange, RenewRequest, RenewResponse, SlotView,

@@ -29,7 +29,7 @@ const LIMITED: [(&str, &str, &[&str]); 10] = [
     ("POST", "/api/v1/enrol-tokens", &["operator", "security-admin"]),
     ("GET", "/api/v1/audit", &["auditor", "security-admin"]),
     ("GET", "/api/v1/operators", &["security-admin"]),
-    ("POST", "/api/v1/webhooks", &[]),
+    ("POST", "/api/v1/channels", &[]),
     ("PUT", "/api/v1/trust/roles/{role}", &["publisher", "security-admin"]),
 ];
 

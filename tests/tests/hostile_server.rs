@@ -275,7 +275,7 @@ async fn attack_bodies_that_are_too_large_or_have_no_end() -> anyhow::Result<()>
     let directory = tempfile::tempdir()?;
     let mut siege = Siege::lay(directory.path()).await?;
     let api = siege.server.api()?;
-    for path in ["rollouts", "enrol-tokens", "session", "session/password", "webhooks", "rollback"]
+    for path in ["rollouts", "enrol-tokens", "session", "session/password", "channels", "rollback"]
     {
         let request = api.request(Method::POST, &format!("/api/v1/{path}"));
         let request = request.header("content-type", "application/json");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use sealift_protocol::api::AlertSeverity as Severity;
 use sealift_protocol::api::DriftState;
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 use sealift_protocol::telemetry::{self, Event};
@@ -14,29 +15,6 @@ const SILENCE_MS: i64 = 10 * 60 * 1000;
 
 /// Subjects that a detail names; the console shows the rest.
 const NAMED_MAX: usize = 5;
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// Good to know.
-    Info,
-    /// Somebody should look today.
-    Warning,
-    /// Somebody must act now.
-    Critical,
-}
-
-impl Severity {
-    /// The word for it, as it is stored and sent.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
 
 /// Something that holds now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

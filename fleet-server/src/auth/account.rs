@@ -5,7 +5,7 @@ use sealift_protocol::api::{
 };
 use sealift_protocol::id::UnixMillis;
 
-use super::{Auth, AuthError, Entry, NewSession, Visit, hash, totp};
+use super::{Auth, AuthError, Entry, NewSession, Purpose, Visit, hash, totp};
 use crate::audit::Deed;
 use crate::reach::Reach;
 use crate::store::operators::{Account, Operator, Secrets};
@@ -216,7 +216,7 @@ impl Auth {
             (0..RECOVERY_CODES).map(code).collect::<Result<_, AuthError>>()?;
         let recovery = recovery_codes.iter().map(|code| hash(&plain(code))).collect();
         let totp_uri = Some(totp::uri(name, &key));
-        let totp_key = Some(self.seal.seal(name, &key)?);
+        let totp_key = Some(self.seal.seal(Purpose::Totp, name, &key)?);
         let kept = Secrets { password, totp_key, recovery };
         Ok(Made { kept, totp_uri, recovery_codes })
     }
@@ -224,7 +224,7 @@ impl Auth {
     /// What a code is. An authenticator's key that cannot be opened lets no code in; the recovery codes still work.
     fn factor(&self, account: &Account, code: &str, now: UnixMillis) -> Factor {
         let Some((sealed, used)) = &account.totp else { return Factor::NotNeeded };
-        let key = self.seal.open(&account.operator.name, sealed);
+        let key = self.seal.open(Purpose::Totp, &account.operator.name, sealed);
         let key = key.and_then(|key| totp::from_base32(&key));
         match key.and_then(|key| totp::step_of(&key, &plain(code), now, *used)) {
             Some(step) => Factor::Step(step),

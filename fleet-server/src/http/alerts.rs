@@ -1,13 +1,10 @@
-//! `/api/v1/alerts` and `/api/v1/webhooks`.
+//! `/api/v1/alerts`.
 
 use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use sealift_protocol::api::{Acknowledge, AlertState, AlertView, Page, WebhookNew, WebhookView};
+use sealift_protocol::api::{Acknowledge, AlertState, AlertView, Page};
 use sealift_protocol::id::AlertId;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -19,24 +16,15 @@ use super::access::Caller;
 use super::error::ApiError;
 use super::page::{PageQuery, page};
 use super::reach;
-use crate::alert::deliver;
 use crate::audit::Deed;
 use crate::clock;
 use crate::limits::PAGE_MAX;
 
 /// Characters of a note.
 const NOTE_CHARS_MAX: usize = 1_000;
-/// Characters of an address.
-const URL_CHARS_MAX: usize = 500;
-/// Webhooks of one tenant: each alert is sent to each.
-const WEBHOOKS_MAX: usize = 20;
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(acknowledge))
-        .routes(routes!(webhooks, add_webhook))
-        .routes(routes!(remove_webhook))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(acknowledge))
 }
 
 /// Which alerts.
@@ -146,66 +134,4 @@ async fn acknowledge(
     app.hub.publish("alert", &view);
     app.hub.touch_status();
     Ok(Json(view))
-}
-
-/// Lists webhooks; their secrets are not shown again.
-#[utoipa::path(get, path = "/api/v1/webhooks", tag = "alerts",
-    responses((status = 200, body = Page<WebhookView>)))]
-async fn webhooks(State(app): State<App>) -> Result<Json<Page<WebhookView>>, ApiError> {
-    let items = app.store.webhooks().await?;
-    let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
-    Ok(Json(Page { items, total, next_cursor: None }))
-}
-
-/// Adds a webhook; the answer has the secret with which messages are signed, this once.
-#[utoipa::path(post, path = "/api/v1/webhooks", tag = "alerts", request_body = WebhookNew,
-    responses((status = 201, body = WebhookView)))]
-async fn add_webhook(
-    State(app): State<App>,
-    caller: Caller,
-    Json(request): Json<WebhookNew>,
-) -> Result<(StatusCode, Json<WebhookView>), ApiError> {
-    let actor = caller.name();
-    if request.url.len() > URL_CHARS_MAX {
-        return Err(ApiError::invalid("webhook.url", "the address is too long"));
-    }
-    deliver::address(&request.url)
-        .map_err(|error| ApiError::invalid("webhook.url", error.to_string()))?;
-    if app.store.webhooks().await?.len() >= WEBHOOKS_MAX {
-        let what = format!("there are {WEBHOOKS_MAX} webhooks already");
-        return Err(ApiError::new(StatusCode::CONFLICT, "webhook.too-many", what));
-    }
-    let mut key = [0; 32];
-    getrandom::fill(&mut key)
-        .map_err(|_| ApiError::internal("the system gives no random bytes"))?;
-    let secret = format!("{}{}", deliver::SECRET_PREFIX, STANDARD.encode(key));
-    let mut change = app.store.begin().await?;
-    let id = change.add_webhook(&request.url, &secret, clock::now()).await?;
-    let (subject, url) = (id.to_string(), request.url);
-    let deed = Deed { actor, action: "webhook.add", subject: &subject, reason: None, detail: &url };
-    change.audit(&deed, clock::now()).await?;
-    change.commit().await?;
-    let view = WebhookView { id, url, secret: Some(secret), last_delivery: None, pending: 0 };
-    Ok((StatusCode::CREATED, Json(view)))
-}
-
-/// Removes a webhook, and what was still to be sent to it.
-#[utoipa::path(delete, path = "/api/v1/webhooks/{id}", tag = "alerts",
-    params(("id" = u64, Path)), responses((status = 204)))]
-async fn remove_webhook(
-    State(app): State<App>,
-    caller: Caller,
-    Path(id): Path<u64>,
-) -> Result<StatusCode, ApiError> {
-    let actor = caller.name();
-    let mut change = app.store.begin().await?;
-    if !change.remove_webhook(id).await? {
-        return Err(ApiError::not_found("webhook.not-found", format!("there is no webhook {id}")));
-    }
-    let subject = id.to_string();
-    let deed =
-        Deed { actor, action: "webhook.remove", subject: &subject, reason: None, detail: "" };
-    change.audit(&deed, clock::now()).await?;
-    change.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::alert::deliver::Inside;
 use crate::auth::{self, Rules, Seal};
 use crate::blobs::Blobs;
 use crate::certificate::DeviceCertificate;
@@ -18,6 +19,7 @@ use crate::store::enrol::{Given, Taken};
 use crate::watch::Outlook;
 
 mod alerts;
+mod channels;
 mod operators;
 
 /// A server's operators' port without a socket.
@@ -63,7 +65,10 @@ impl Port {
             },
         );
         let admin = auth::create_token(&store, "ann", Role::Admin, clock::now()).await.unwrap();
+        let seal = Seal::of_test(store.tenant());
+        let inside = Inside { is_open: true, networks: Vec::new() };
         let app = App {
+            dispatch: Dispatch::new(store.clone(), seal.clone(), inside, "http://console"),
             reconciler,
             director,
             notary,
@@ -72,12 +77,7 @@ impl Port {
             hub,
             metrics: Metrics::default(),
             watch,
-            auth: Arc::new(Auth::new(
-                store.clone(),
-                Rules::default(),
-                Seal::of_test(store.tenant()),
-                None,
-            )),
+            auth: Arc::new(Auth::new(store.clone(), Rules::default(), seal, None)),
             rates: Rates::default(),
             approval: Approval::Never,
             offline_keys: None,

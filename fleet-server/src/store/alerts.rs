@@ -72,6 +72,18 @@ impl TenantStore {
         rows.into_iter().map(alert).collect()
     }
 
+    /// Every alert that is not closed and that people were told of.
+    pub(crate) async fn told_alerts(&self) -> Result<Vec<AlertView>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT * FROM alerts WHERE tenant = $1 AND closed_at IS NULL AND told_at > 0
+             ORDER BY number",
+        )
+        .bind(self.id().to_owned())
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(view).collect()
+    }
+
     /// A page of the alerts in some states, newest first, numbered below `before`.
     pub(crate) async fn alerts(
         &self,

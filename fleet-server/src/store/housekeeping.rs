@@ -36,6 +36,10 @@ impl Change {
                 "DELETE FROM enrol_requests WHERE tenant = $1 AND asked_at < $2",
                 before(REQUESTS_KEPT_MS),
             ),
+            (
+                "DELETE FROM deliveries WHERE tenant = $1 AND state <> 'waiting' AND due_at < $2",
+                before(KEPT_MS),
+            ),
             ("DELETE FROM login_codes WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM sessions WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM api_tokens WHERE tenant = $1 AND expires_at < $2", now.0),

@@ -1,4 +1,4 @@
-//! Alerts and who is told of them.
+//! Alerts.
 
 use std::collections::BTreeMap;
 
@@ -58,29 +58,4 @@ pub struct Acknowledge {
     /// What to tell the others.
     #[serde(default)]
     pub note: String,
-}
-
-/// `POST /webhooks`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct WebhookNew {
-    /// Where to send alerts. Loopback and link-local addresses only where the server's configuration allows them.
-    pub url: String,
-}
-
-/// `GET /webhooks`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct WebhookView {
-    /// Its id.
-    pub id: u64,
-    /// Where alerts are sent.
-    pub url: String,
-    /// `whsec_…`, to check signatures with; shown only when it is made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
-    /// How the last delivery went.
-    pub last_delivery: Option<String>,
-    /// Deliveries waiting to be sent again.
-    pub pending: u64,
 }

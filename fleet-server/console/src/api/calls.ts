@@ -2,7 +2,7 @@
 
 import { answer, answerAs, http, takeCsrfToken } from "./client";
 import type { components } from "./schema";
-import type { Action, DeviceView, EnrolTokenNew, ModelView, Page, RollbackRequest, RolloutNew, SessionView, VersionView } from "./types";
+import type { Action, ChannelNew, DeviceView, EnrolTokenNew, ModelView, Page, RollbackRequest, RolloutNew, SessionView, VersionView } from "./types";
 
 /** Entries of lists that are shown whole; the server allows 1,000. */
 const LIST_MAX = 200;
@@ -125,11 +125,19 @@ export const denyEnrolRequest = (id: string, reason: string) =>
 
 export const listRoles = () => answer(http.GET("/api/v1/trust/roles"));
 
-export const listWebhooks = () => answer(http.GET("/api/v1/webhooks"));
+export const listChannels = () => answer(http.GET("/api/v1/channels"));
 
-export const createWebhook = (url: string) => answer(http.POST("/api/v1/webhooks", { body: { url } }));
+export const createChannel = (body: ChannelNew) => answer(http.POST("/api/v1/channels", { body }));
 
-export const removeWebhook = (id: number) => answer(http.DELETE("/api/v1/webhooks/{id}", { params: { path: { id } } }));
+export const removeChannel = (id: number) => answer(http.DELETE("/api/v1/channels/{id}", { params: { path: { id } } }));
+
+export const testChannel = (id: number) => answer(http.POST("/api/v1/channels/{id}/test", { params: { path: { id } } }));
+
+export const listDeliveries = (id: number) =>
+  answer(http.GET("/api/v1/channels/{id}/deliveries", { params: { path: { id }, query: { limit: 20 } } }));
+
+export const resendDelivery = (id: number, number: number) =>
+  answer(http.POST("/api/v1/channels/{id}/deliveries/{number}/resend", { params: { path: { id, number } } }));
 
 /** `team/name` as the parts of a path. */
 function parts(model: string): { team: string; name: string } {

@@ -109,6 +109,9 @@ export const enrolRequestsQuery = queryOptions({
 
 export const rolesQuery = queryOptions({ queryKey: ["roles"], queryFn: calls.listRoles });
 
-export const webhooksQuery = queryOptions({ queryKey: ["webhooks"], queryFn: calls.listWebhooks });
+export const channelsQuery = queryOptions({ queryKey: ["channels"], queryFn: calls.listChannels });
+
+export const deliveriesQuery = (id: number) =>
+  queryOptions({ queryKey: ["channels", id, "deliveries"], queryFn: () => calls.listDeliveries(id) });
 
 export const auditVerdictQuery = queryOptions({ queryKey: ["audit", "verdict"], queryFn: calls.checkAudit });

@@ -177,6 +177,92 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists channels; what is secret of them is not shown. */
+        get: operations["get-channels"];
+        put?: never;
+        /** Adds a channel; the answer for a webhook has the secret with which messages are signed, this once. */
+        post: operations["post-channels"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channels/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a channel, and what was still to be sent to it. */
+        delete: operations["delete-channels-id"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channels/{id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists what was sent to a channel, newest first, and what became of it. */
+        get: operations["get-channels-id-deliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channels/{id}/deliveries/{number}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends a message again. */
+        post: operations["post-channels-id-deliveries-number-resend"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channels/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends a test, and says what became of it. */
+        post: operations["post-channels-id-test"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices": {
         parameters: {
             query?: never;
@@ -1044,41 +1130,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/webhooks": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Lists webhooks; their secrets are not shown again. */
-        get: operations["get-webhooks"];
-        put?: never;
-        /** Adds a webhook; the answer has the secret with which messages are signed, this once. */
-        post: operations["post-webhooks"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/webhooks/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post?: never;
-        /** Removes a webhook, and what was still to be sent to it. */
-        delete: operations["delete-webhooks-id"];
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1100,6 +1151,11 @@ export interface components {
         };
         /** @example a-7 */
         AlertId: string;
+        /**
+         * @description How bad an alert is.
+         * @enum {string}
+         */
+        AlertSeverity: "info" | "warning" | "critical";
         /**
          * @description Where an alert is.
          * @enum {string}
@@ -1212,10 +1268,114 @@ export interface components {
             /** @description `sha256:` and 64 hex digits each. */
             hashes: components["schemas"]["Digest"][];
         };
+        /**
+         * @description By which way alerts are sent.
+         * @enum {string}
+         */
+        ChannelKind: "webhook" | "slack" | "smtp" | "alertmanager";
+        /** @description `POST /channels`. */
+        ChannelNew: {
+            /** @description Where to. */
+            destination: components["schemas"]["Destination"];
+            /** @description Alerts below this are not sent. */
+            least?: components["schemas"]["AlertSeverity"];
+            /** @description Alerts that these do not all match are not sent: `kind=drift`, `site!=lab`, `model=vision/*`. */
+            matchers?: string[];
+            /** @description What people call it: 1 to 40 of a-z, 0-9, `-`, `_`; not taken. */
+            name: string;
+        };
+        /** @description `GET /channels`. */
+        ChannelView: {
+            /** @description Where to, without what is secret of it. */
+            address: string;
+            /** @description When. */
+            created_at: components["schemas"]["UnixMillis"];
+            /** @description Who added it. */
+            created_by: string;
+            /**
+             * Format: int64
+             * @description Its id.
+             */
+            id: number;
+            /** @description By which way it sends. */
+            kind: components["schemas"]["ChannelKind"];
+            /** @description How the last delivery went. */
+            last_delivery?: string | null;
+            /** @description Alerts below this are not sent. */
+            least: components["schemas"]["AlertSeverity"];
+            /** @description Alerts that these do not all match are not sent. */
+            matchers: string[];
+            /** @description What people call it. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Deliveries waiting to be sent.
+             */
+            pending: number;
+            /** @description `whsec_…`, to check a webhook's signatures with; shown only when it is made. */
+            secret?: string | null;
+        };
         /** @description `POST /rollouts/{id}/cosign`. */
         CosignNew: {
             /** @description An operator's COSE signature under the rollout's approval, in base64. */
             cosignature: string;
+        };
+        /**
+         * @description What became of one message to one channel.
+         * @enum {string}
+         */
+        DeliveryState: "waiting" | "delivered" | "given-up";
+        /** @description `GET /channels/{id}/deliveries`, and the answer to a test. */
+        DeliveryView: {
+            alert?: components["schemas"]["AlertId"] | null;
+            /** @description When it is tried next, or was tried last. */
+            at: components["schemas"]["UnixMillis"];
+            /**
+             * Format: int64
+             * @description How often it was tried.
+             */
+            attempts: number;
+            /**
+             * Format: int64
+             * @description Its number.
+             */
+            id: number;
+            /** @description How the last try went. */
+            outcome?: string | null;
+            /** @description When it was queued. */
+            queued_at: components["schemas"]["UnixMillis"];
+            /** @description Where it is. */
+            state: components["schemas"]["DeliveryState"];
+            /** @description What the alert says. */
+            title: string;
+            /** @description `opened`, `repeated`, `closed` or `test`. */
+            verb: string;
+        };
+        /** @description Where alerts are sent, with everything that is needed to get there. Held sealed; never shown again. */
+        Destination: {
+            /** @enum {string} */
+            kind: "webhook";
+            /** @description `whsec_…`, the key of signatures; made by the server if not given, and shown once. */
+            secret?: string | null;
+            /** @description Where it is posted to. */
+            url: string;
+        } | {
+            /** @enum {string} */
+            kind: "slack";
+            /** @description Where it is posted to. */
+            url: string;
+        } | (components["schemas"]["Mail"] & {
+            /** @enum {string} */
+            kind: "smtp";
+        }) | {
+            /** @enum {string} */
+            kind: "alertmanager";
+            /** @description Its password. */
+            password?: string | null;
+            /** @description Its root, below which `/api/v2/alerts` is. */
+            url: string;
+            /** @description Name for HTTP basic authentication. */
+            username?: string | null;
         };
         /** @example cam-1 */
         DeviceId: string;
@@ -1745,6 +1905,33 @@ export interface components {
             /** @description Whether there are local accounts. */
             password: boolean;
         };
+        /** @description How mails are sent. */
+        Mail: {
+            /** @description Certificates of the authority that the server's own is from, as PEM; those of the system if not given. */
+            ca_pem?: string | null;
+            /** @description Whom mails are from. */
+            from: string;
+            /** @description The mail server. */
+            host: string;
+            /** @description Its password. */
+            password?: string | null;
+            /**
+             * Format: int32
+             * @description Its port: 587 with `starttls`, 465 with `tls`, 25 without.
+             */
+            port: number;
+            /** @description How the way there is protected. */
+            tls?: components["schemas"]["MailTls"];
+            /** @description Whom they go to. */
+            to: string[];
+            /** @description Name to log in with. */
+            username?: string | null;
+        };
+        /**
+         * @description How the way to a mail server is protected.
+         * @enum {string}
+         */
+        MailTls: "starttls" | "tls" | "none";
         /** @description Devices per version of a model. */
         ModelAdoption: {
             /**
@@ -1973,6 +2160,83 @@ export interface components {
                 sequence: number;
                 /** @description To what. */
                 subject: string;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_ChannelView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description Where to, without what is secret of it. */
+                address: string;
+                /** @description When. */
+                created_at: components["schemas"]["UnixMillis"];
+                /** @description Who added it. */
+                created_by: string;
+                /**
+                 * Format: int64
+                 * @description Its id.
+                 */
+                id: number;
+                /** @description By which way it sends. */
+                kind: components["schemas"]["ChannelKind"];
+                /** @description How the last delivery went. */
+                last_delivery?: string | null;
+                /** @description Alerts below this are not sent. */
+                least: components["schemas"]["AlertSeverity"];
+                /** @description Alerts that these do not all match are not sent. */
+                matchers: string[];
+                /** @description What people call it. */
+                name: string;
+                /**
+                 * Format: int64
+                 * @description Deliveries waiting to be sent.
+                 */
+                pending: number;
+                /** @description `whsec_…`, to check a webhook's signatures with; shown only when it is made. */
+                secret?: string | null;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_DeliveryView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                alert?: components["schemas"]["AlertId"] | null;
+                /** @description When it is tried next, or was tried last. */
+                at: components["schemas"]["UnixMillis"];
+                /**
+                 * Format: int64
+                 * @description How often it was tried.
+                 */
+                attempts: number;
+                /**
+                 * Format: int64
+                 * @description Its number.
+                 */
+                id: number;
+                /** @description How the last try went. */
+                outcome?: string | null;
+                /** @description When it was queued. */
+                queued_at: components["schemas"]["UnixMillis"];
+                /** @description Where it is. */
+                state: components["schemas"]["DeliveryState"];
+                /** @description What the alert says. */
+                title: string;
+                /** @description `opened`, `repeated`, `closed` or `test`. */
+                verb: string;
             }[];
             /** @description Where the next page starts; none on the last. */
             next_cursor?: string | null;
@@ -2419,35 +2683,6 @@ export interface components {
                 /** @description Whether it may do without a person what a person must confirm. */
                 step_up: boolean;
                 used_at?: components["schemas"]["UnixMillis"] | null;
-            }[];
-            /** @description Where the next page starts; none on the last. */
-            next_cursor?: string | null;
-            /**
-             * Format: int64
-             * @description How many match in all.
-             */
-            total: number;
-        };
-        /** @description One page of a list. */
-        Page_WebhookView: {
-            /** @description The entries, in the list's order. */
-            items: {
-                /**
-                 * Format: int64
-                 * @description Its id.
-                 */
-                id: number;
-                /** @description How the last delivery went. */
-                last_delivery?: string | null;
-                /**
-                 * Format: int64
-                 * @description Deliveries waiting to be sent again.
-                 */
-                pending: number;
-                /** @description `whsec_…`, to check signatures with; shown only when it is made. */
-                secret?: string | null;
-                /** @description Where alerts are sent. */
-                url: string;
             }[];
             /** @description Where the next page starts; none on the last. */
             next_cursor?: string | null;
@@ -3012,30 +3247,6 @@ export interface components {
              */
             succeeded: number;
         };
-        /** @description `POST /webhooks`. */
-        WebhookNew: {
-            /** @description Where to send alerts. Loopback and link-local addresses only where the server's configuration allows them. */
-            url: string;
-        };
-        /** @description `GET /webhooks`. */
-        WebhookView: {
-            /**
-             * Format: int64
-             * @description Its id.
-             */
-            id: number;
-            /** @description How the last delivery went. */
-            last_delivery?: string | null;
-            /**
-             * Format: int64
-             * @description Deliveries waiting to be sent again.
-             */
-            pending: number;
-            /** @description `whsec_…`, to check signatures with; shown only when it is made. */
-            secret?: string | null;
-            /** @description Where alerts are sent. */
-            url: string;
-        };
         /** @description `GET /rollouts/{id}/why`: why a device is where it is. */
         WhyView: {
             /** @description The device. */
@@ -3311,6 +3522,134 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AuditCheck"];
+                };
+            };
+        };
+    };
+    "get-channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ChannelView"];
+                };
+            };
+        };
+    };
+    "post-channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChannelNew"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelView"];
+                };
+            };
+        };
+    };
+    "delete-channels-id": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    "get-channels-id-deliveries": {
+        parameters: {
+            query?: {
+                /** @description Entries on the page; 100 if not given, at most 1,000. */
+                limit?: number;
+                /** @description Where the page starts: `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_DeliveryView"];
+                };
+            };
+        };
+    };
+    "post-channels-id-deliveries-number-resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    "post-channels-id-test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryView"];
                 };
             };
         };
@@ -5118,67 +5457,6 @@ export interface operations {
                 "application/json": number[];
             };
         };
-        responses: {
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-        };
-    };
-    "get-webhooks": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Page_WebhookView"];
-                };
-            };
-        };
-    };
-    "post-webhooks": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["WebhookNew"];
-            };
-        };
-        responses: {
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["WebhookView"];
-                };
-            };
-        };
-    };
-    "delete-webhooks-id": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: number;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
         responses: {
             204: {
                 headers: {

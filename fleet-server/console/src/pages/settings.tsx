@@ -5,9 +5,9 @@ import { rolesQuery } from "../api/queries";
 import { useLocale } from "../i18n/language";
 import { Age, PageHeader, Panel, TableScroll } from "../ui/basics";
 import { Loaded } from "../ui/loaded";
+import { Channels } from "./settings/channels";
 import { EnrolTokens } from "./settings/enrol-tokens";
 import { Sessions } from "./settings/sessions";
-import { Webhooks } from "./settings/webhooks";
 
 export function SettingsPage() {
   const { say } = useLocale();
@@ -23,8 +23,8 @@ export function SettingsPage() {
       <Panel title={say("settings.roles")}>
         <Roles />
       </Panel>
-      <Panel title={say("settings.webhooks")}>
-        <Webhooks />
+      <Panel title={say("settings.channels")}>
+        <Channels />
       </Panel>
     </>
   );

@@ -8,51 +8,21 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use sealift_protocol::api::WebhookView;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sealift_protocol::api::{AlertSeverity, ChannelView};
 use sealift_protocol::id::TenantId;
 use serde_json::Value;
+use sha2::Sha256;
 
 use super::*;
 use crate::alert::{Finding, Severity};
 use crate::store::Store;
+use crate::store::channels::ChannelRow;
 
 const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-#[test]
-fn a_signature_is_the_one_of_the_specifications_example() {
-    let delivery = Delivery {
-        number: 1,
-        webhook: 1,
-        url: String::new(),
-        secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned(),
-        body: "{\"test\": 2432232314}".to_owned(),
-        message: "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned(),
-        attempt: 0,
-    };
-    let expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
-    assert_eq!(signature(&delivery, 1_614_265_330), expected);
-}
-
-#[test]
-fn addresses_of_the_servers_own_network_are_refused() {
-    for inside in [
-        "127.0.0.1",
-        "10.1.2.3",
-        "100.127.0.1",
-        "169.254.169.254",
-        "224.0.0.1",
-        "::1",
-        "fe80::1",
-        "fd00::1",
-        "::ffff:127.0.0.1",
-    ] {
-        assert!(is_inside(inside.parse().unwrap()), "{inside}");
-    }
-    for outside in ["203.0.113.7", "100.128.0.1", "2001:db8::1"] {
-        assert!(!is_inside(outside.parse().unwrap()), "{outside}");
-    }
-}
 
 #[test]
 fn pauses_grow_up_to_their_limit() {
@@ -60,14 +30,6 @@ fn pauses_grow_up_to_their_limit() {
     let day_ms = 24 * 3_600 * 1_000;
     let last: i64 = (0..ATTEMPTS_MAX - 1).map(pause_ms).sum();
     assert!((day_ms * 3 / 4..day_ms * 5 / 4).contains(&last), "{last}");
-}
-
-#[test]
-fn only_http_addresses_with_a_host_are_taken() {
-    assert!(address("https://hooks.example/alerts").is_ok());
-    for text in ["", "hooks", "file:///etc/passwd", "ftp://hooks.example"] {
-        assert!(address(text).is_err(), "{text}");
-    }
 }
 
 #[tokio::test]
@@ -89,19 +51,19 @@ async fn a_message_arrives_signed_after_the_receiver_has_failed_on_postgres() {
 async fn fail_and_arrive(receiver: &Receiver, sender: Sender) {
     sender.alert("drift/a", NOW).await;
 
-    turn(&sender.store, true, NOW).await.unwrap();
-    let webhook = sender.webhook().await;
-    assert_eq!(webhook.pending, 1);
-    let outcome = webhook.last_delivery.unwrap();
+    sender.turn(NOW).await.unwrap();
+    let channel = sender.channel().await;
+    assert_eq!(channel.pending, 1);
+    let outcome = channel.last_delivery.unwrap();
     assert!(outcome.contains("the receiver answered 500"), "{outcome}");
 
-    turn(&sender.store, true, NOW.plus(PAUSE_MS - 1)).await.unwrap();
+    sender.turn(NOW.plus(PAUSE_MS - 1)).await.unwrap();
     assert_eq!(receiver.messages().len(), 1, "the pause is not over");
 
-    turn(&sender.store, true, NOW.plus(PAUSE_MS)).await.unwrap();
-    let webhook = sender.webhook().await;
-    assert_eq!(webhook.pending, 0);
-    assert!(webhook.last_delivery.unwrap().ends_with(": delivered"));
+    sender.turn(NOW.plus(PAUSE_MS)).await.unwrap();
+    let channel = sender.channel().await;
+    assert_eq!(channel.pending, 0);
+    assert!(channel.last_delivery.unwrap().ends_with(": delivered"));
 
     let messages = receiver.messages();
     assert_eq!(messages.len(), 2);
@@ -124,13 +86,13 @@ async fn without_leave_loopback_is_not_called() {
     let sender = Sender::to(&[&receiver.url, &by_name]).await;
     sender.alert("drift/a", NOW).await;
 
-    turn(&sender.store, false, NOW).await.unwrap();
+    sender.shut().turn(NOW).await.unwrap();
 
     assert_eq!(receiver.messages().len(), 0);
-    for webhook in sender.store.webhooks().await.unwrap() {
-        let outcome = webhook.last_delivery.unwrap();
+    for channel in sender.channels().await {
+        let outcome = channel.last_delivery.unwrap();
         assert!(outcome.contains("does not allow"), "{outcome}");
-        assert_eq!(webhook.pending, 1);
+        assert_eq!(channel.pending, 1);
     }
 }
 
@@ -140,10 +102,10 @@ async fn a_redirect_is_not_followed() {
     let sender = Sender::to(&[&receiver.url]).await;
     sender.alert("drift/a", NOW).await;
 
-    turn(&sender.store, true, NOW).await.unwrap();
+    sender.turn(NOW).await.unwrap();
 
     assert_eq!(receiver.messages().len(), 1);
-    assert_eq!(sender.webhook().await.pending, 1);
+    assert_eq!(sender.channel().await.pending, 1);
 }
 
 #[tokio::test]
@@ -154,11 +116,10 @@ async fn a_receiver_that_is_away_holds_up_no_other() {
         sender.alert(&format!("drift/{number}"), NOW.plus(number)).await;
     }
 
-    turn(&sender.store, true, NOW.plus(3)).await.unwrap();
+    sender.turn(NOW.plus(3)).await.unwrap();
 
     assert_eq!(receiver.messages().len(), 3);
-    let pending: Vec<_> =
-        sender.store.webhooks().await.unwrap().iter().map(|webhook| webhook.pending).collect();
+    let pending: Vec<_> = sender.channels().await.iter().map(|channel| channel.pending).collect();
     assert_eq!(pending, [3, 0]);
 }
 
@@ -168,13 +129,13 @@ async fn a_message_that_never_arrives_is_given_up() {
     sender.alert("drift/a", NOW).await;
     let mut now = NOW;
     for attempt in 0..ATTEMPTS_MAX {
-        assert_eq!(sender.webhook().await.pending, 1, "{attempt}");
-        turn(&sender.store, true, now).await.unwrap();
+        assert_eq!(sender.channel().await.pending, 1, "{attempt}");
+        sender.turn(now).await.unwrap();
         now = now.plus(pause_ms(attempt));
     }
-    let webhook = sender.webhook().await;
-    assert_eq!(webhook.pending, 0);
-    assert!(webhook.last_delivery.unwrap().contains("given up"));
+    let channel = sender.channel().await;
+    assert_eq!(channel.pending, 0);
+    assert!(channel.last_delivery.unwrap().contains("given up"));
 }
 
 #[tokio::test]
@@ -187,14 +148,113 @@ async fn a_full_queue_takes_no_more_and_says_so() {
     }
     change.commit().await.unwrap();
 
-    let webhook = sender.webhook().await;
-    assert_eq!(webhook.pending, 1_000);
-    assert!(webhook.last_delivery.unwrap().contains("left out"));
+    let channel = sender.channel().await;
+    assert_eq!(channel.pending, 1_000);
+    assert!(channel.last_delivery.unwrap().contains("left out"));
 }
 
-/// A store with webhooks.
+#[tokio::test]
+async fn a_channel_is_sent_what_is_grave_enough_and_of_its_labels() {
+    let receiver = Receiver::open(Vec::new()).await;
+    let sender = Sender::to(&[]).await;
+    let hook = || Destination::Webhook { url: receiver.url.clone(), secret: None };
+    let grave = sender.add(hook(), AlertSeverity::Critical, &[]).await;
+    let other = sender.add(hook(), AlertSeverity::Info, &["site=kobe"]).await;
+    let own = sender.add(hook(), AlertSeverity::Info, &["site=osaka", "kind!=security"]).await;
+
+    sender.alert("a", NOW).await;
+
+    for (channel, expected) in [(grave, 0), (other, 0), (own, 1)] {
+        let count = sender.store.count_deliveries(channel).await.unwrap();
+        assert_eq!(count, expected, "channel {channel}");
+    }
+}
+
+#[tokio::test]
+async fn people_get_one_message_of_what_comes_at_once_and_what_is_critical_does_not_wait() {
+    let receiver = Receiver::open(Vec::new()).await;
+    let sender = Sender::to(&[]).await;
+    let slack = Destination::Slack { url: receiver.url.clone() };
+    sender.add(slack, AlertSeverity::Info, &[]).await;
+    for number in 0..3 {
+        sender.alert(&format!("drift/{number}"), NOW).await;
+    }
+
+    sender.turn(NOW.plus(5_000)).await.unwrap();
+    assert_eq!(receiver.messages().len(), 0, "more may come");
+    sender.turn(NOW.plus(10_000)).await.unwrap();
+    let messages = receiver.messages();
+    assert_eq!(messages.len(), 1);
+    let text: Value = serde_json::from_str(&messages[0].body).unwrap();
+    let text = text["text"].as_str().unwrap();
+    assert!((0..3).all(|number| text.contains(&format!("drift/{number} happened"))), "{text}");
+
+    let later = NOW.plus(20_000);
+    sender.alert_of("drift/9", Severity::Critical, later).await;
+    sender.turn(later).await.unwrap();
+    assert_eq!(receiver.messages().len(), 2);
+}
+
+#[tokio::test]
+async fn two_servers_send_a_message_once() {
+    let receiver = Receiver::open(Vec::new()).await;
+    let sender = Sender::to(&[&receiver.url]).await;
+    sender.alert("drift/a", NOW).await;
+    let (one, other) = (sender.dispatch.clone(), sender.dispatch.clone());
+
+    let (first, second) = tokio::join!(one.turn(NOW), other.turn(NOW));
+
+    first.and(second).unwrap();
+    assert_eq!(receiver.messages().len(), 1);
+}
+
+#[tokio::test]
+async fn webhooks_of_before_are_sealed_and_their_secrets_wiped_from_the_files() {
+    let receiver = Receiver::open(Vec::new()).await;
+    let sender = Sender::to(&[]).await;
+    let url = format!("{}?token=herons-over-the-weir", receiver.url);
+    let mut change = sender.store.begin().await.unwrap();
+    change.add_old_webhook(&url, SECRET).await.unwrap();
+    change.commit().await.unwrap();
+    let secrets = ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "herons-over-the-weir"];
+    assert!(secrets.iter().all(|secret| sender.holds(secret)), "they lay there in plain text");
+
+    assert_eq!(adopt(&sender.store, &sender.seal, NOW).await.unwrap(), 1);
+
+    for secret in secrets {
+        assert!(!sender.holds(secret), "{secret}");
+    }
+    let channel = sender.channel().await;
+    assert_eq!(
+        (channel.name.as_str(), channel.created_by.as_str()),
+        ("webhook-1", "an earlier server")
+    );
+    assert!(channel.address.ends_with("/…") && !channel.address.contains("herons"));
+    assert_eq!(adopt(&sender.store, &sender.seal, NOW).await.unwrap(), 0, "once");
+    sender.alert("drift/a", NOW).await;
+    sender.turn(NOW).await.unwrap();
+    receiver.messages()[0].assert_signed();
+}
+
+#[tokio::test]
+async fn a_sealed_destination_opens_for_its_own_channel_alone() {
+    let receiver = Receiver::open(Vec::new()).await;
+    let sender = Sender::to(&[&receiver.url]).await;
+    let channel = sender.store.channels().await.unwrap().remove(0);
+    let mut swapped = channel.clone();
+    swapped.id = 2;
+
+    assert!(sender.dispatch.open(&channel).is_ok());
+    assert!(matches!(sender.dispatch.open(&swapped), Err(Unsent::Sealed)));
+    assert!(!sender.holds(&receiver.url) && !sender.holds(SECRET));
+}
+
+/// A store with channels.
 struct Sender {
     store: TenantStore,
+    dispatch: Dispatch,
+    seal: Seal,
+    path: std::path::PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -213,24 +273,61 @@ impl Sender {
         getrandom::fill(&mut random).unwrap();
         let tenant = format!("t-{:x}", u64::from_be_bytes(random));
         let store = Store::open(url).await.unwrap().tenant(&TenantId::parse(&tenant).unwrap());
-        let mut change = store.begin().await.unwrap();
+        let seal = Seal::of_test(store.tenant());
+        let inside = Inside { is_open: true, networks: Vec::new() };
+        let dispatch = Dispatch::new(store.clone(), seal.clone(), inside, "http://console/");
+        let path = folder.path().to_owned();
+        let sender = Self { store, dispatch, seal, path, _folder: folder };
         for url in urls {
-            change.add_webhook(url, SECRET, NOW).await.unwrap();
+            let secret = Some(SECRET.to_owned());
+            let hook = Destination::Webhook { url: (*url).to_owned(), secret };
+            sender.add(hook, AlertSeverity::Info, &[]).await;
         }
+        sender
+    }
+
+    async fn add(&self, destination: Destination, least: AlertSeverity, matchers: &[&str]) -> u64 {
+        let mut change = self.store.begin().await.unwrap();
+        let id = change.next_channel().await.unwrap();
+        let matchers: Vec<_> = matchers.iter().map(|text| text.parse().unwrap()).collect();
+        let row = ChannelRow {
+            id,
+            name: &format!("c-{id}"),
+            kind: destination.kind(),
+            address: &shown(&destination).unwrap(),
+            least,
+            matchers: &matchers,
+            destination: &sealed(&self.seal, id, &destination).unwrap(),
+            created_by: "ann",
+        };
+        assert!(change.add_channel(row, NOW).await.unwrap());
         change.commit().await.unwrap();
-        Self { store, _folder: folder }
+        id
+    }
+
+    async fn turn(&self, now: UnixMillis) -> Result<(), StoreError> {
+        self.dispatch.turn(now).await
+    }
+
+    /// The same, where no place on the inside may be called.
+    fn shut(&self) -> Dispatch {
+        Dispatch { inside: Inside::default(), ..self.dispatch.clone() }
     }
 
     /// Opens an alert and queues it.
     async fn alert(&self, key: &str, now: UnixMillis) -> AlertView {
+        self.alert_of(key, Severity::Warning, now).await
+    }
+
+    async fn alert_of(&self, key: &str, severity: Severity, now: UnixMillis) -> AlertView {
         let finding = Finding {
             key: key.to_owned(),
             kind: "drift".to_owned(),
-            severity: Severity::Warning,
+            severity,
             title: format!("{key} happened"),
             detail: String::new(),
             help: String::new(),
-            labels: BTreeMap::new(),
+            labels: BTreeMap::from([("site".to_owned(), "osaka".to_owned())]),
             since: now,
             hold_ms: 0,
         };
@@ -242,8 +339,20 @@ impl Sender {
         view
     }
 
-    async fn webhook(&self) -> WebhookView {
-        self.store.webhooks().await.unwrap().remove(0)
+    /// Whether a text stands in a file of the database.
+    fn holds(&self, text: &str) -> bool {
+        let files = std::fs::read_dir(&self.path).unwrap();
+        files
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
+    async fn channels(&self) -> Vec<ChannelView> {
+        self.store.channels().await.unwrap().iter().map(Channel::view).collect()
+    }
+
+    async fn channel(&self) -> ChannelView {
+        self.channels().await.remove(0)
     }
 }
 
@@ -264,7 +373,7 @@ struct Message {
 
 impl Message {
     fn assert_signed(&self) {
-        let key = STANDARD.decode(SECRET.strip_prefix(SECRET_PREFIX).unwrap()).unwrap();
+        let key = STANDARD.decode(SECRET.strip_prefix("whsec_").unwrap()).unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
         mac.update(format!("{}.{}.{}", self.id, self.seconds, self.body).as_bytes());
         let signature = STANDARD.decode(self.signature.strip_prefix("v1,").unwrap()).unwrap();
@@ -304,10 +413,12 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, [(&'static str, &'static str); 1]) {
-    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let header = |name: &str| {
+        headers.get(name).map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
+    };
     let message = Message {
         id: header("webhook-id"),
-        seconds: header("webhook-timestamp").parse().unwrap(),
+        seconds: header("webhook-timestamp").parse().unwrap_or_default(),
         signature: header("webhook-signature"),
         body: String::from_utf8(body.to_vec()).unwrap(),
     };

@@ -1,4 +1,4 @@
-//! Alerts, webhooks and drift over HTTP.
+//! Alerts and drift over HTTP.
 
 use std::collections::BTreeMap;
 
@@ -80,44 +80,6 @@ async fn what_is_over_cannot_be_acknowledged() {
     }
     let (_, page) = port.get("/api/v1/alerts").await;
     assert_eq!(page["items"][0]["detail"], "psi 0.9; over: all is well");
-}
-
-#[tokio::test]
-async fn a_webhooks_secret_is_shown_once_and_its_life_is_audited() {
-    let port = Port::open().await;
-    let operator = port.token(Role::Operator).await;
-    let new = json!({"url": "https://hooks.example/alerts"});
-    let path = "/api/v1/webhooks";
-    assert_eq!(port.ask(&operator, "POST", path, new.clone()).await.0, 403);
-    assert_eq!(port.ask(&operator, "GET", path, Value::Null).await.0, 403);
-
-    let (status, made) = port.ask(&port.admin, "POST", path, new).await;
-    assert_eq!(status, 201, "{made}");
-    assert!(made["secret"].as_str().unwrap().starts_with("whsec_"), "{made}");
-    let (_, list) = port.get(path).await;
-    assert_eq!(list["items"][0]["url"], "https://hooks.example/alerts");
-    assert_eq!(list["items"][0]["pending"], 0);
-    assert!(list["items"][0].get("secret").is_none(), "{list}");
-
-    let one = format!("{path}/{}", made["id"]);
-    assert_eq!(port.ask(&port.admin, "DELETE", &one, Value::Null).await.0, 204);
-    assert_eq!(port.ask(&port.admin, "DELETE", &one, Value::Null).await.0, 404);
-    let (_, audit) = port.get("/api/v1/audit").await;
-    let actions: Vec<_> =
-        audit["items"].as_array().unwrap().iter().map(|row| row["action"].clone()).collect();
-    assert_eq!(actions[..2], ["webhook.remove", "webhook.add"]);
-    let text = audit.to_string();
-    assert!(!text.contains(made["secret"].as_str().unwrap()), "the audit log keeps no secret");
-}
-
-#[tokio::test]
-async fn a_webhook_needs_an_http_address() {
-    let port = Port::open().await;
-    for url in ["", "hooks", "ftp://hooks.example", "file:///etc/passwd"] {
-        let (status, problem) =
-            port.ask(&port.admin, "POST", "/api/v1/webhooks", json!({"url": url})).await;
-        assert_eq!((status, &problem["code"]), (422, &json!("webhook.url")), "{url}");
-    }
 }
 
 #[tokio::test]
