@@ -1743,6 +1743,29 @@ export interface components {
             /** @description Whether there are local accounts. */
             password: boolean;
         };
+        /**
+         * @description A span of every day, or of some days, of the week, in the local time of the device: `22:00-06:00`, `sat,sun 00:00-24:00`.
+         *
+         *     Where clocks go forward, a window that would begin in the hour that is left out begins as much later, with its full length; where
+         *     they go back, it opens once, the first time.
+         */
+        MaintenanceWindow: {
+            /**
+             * Format: int32
+             * @description Days on which it begins; Monday is the lowest bit.
+             */
+            days: number;
+            /**
+             * Format: int32
+             * @description Minutes after midnight at which it begins, 0 to 1439.
+             */
+            from_minute: number;
+            /**
+             * Format: int32
+             * @description Minutes after midnight at which it ends, 0 to 1440; not after `from_minute` means on the next day.
+             */
+            to_minute: number;
+        };
         /** @description Devices per version of a model. */
         ModelAdoption: {
             /**
@@ -2892,6 +2915,8 @@ export interface components {
              * @default 86400
              */
             watch_s: number;
+            /** @default null */
+            window: components["schemas"]["MaintenanceWindow"] | null;
         };
         /** @example 1790000000000 */
         UnixMillis: number;
