@@ -68,8 +68,8 @@ async fn try_roll_back(
             gates: ModelGates::off(),
             ..order::everybody()
         }],
-        // Nor is going back undone where the server is not heard for a while.
-        trial: Trial { lease_s: 0, ..order::trial_of(&history.rollouts, &version) },
+        // Nor is going back undone where the server is not heard for a while, and it does not wait for the night.
+        trial: Trial { lease_s: 0, window: None, ..order::trial_of(&history.rollouts, &version) },
         is_rollback: true,
         start_at: None,
         reason: request.reason.clone(),

@@ -15,8 +15,10 @@ use crate::report::ImageRef;
 mod approval;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use approval::{Approval, ApprovalRefused, Cosignature};
+pub use window::{InvalidWindow, MaintenanceWindow, Opening};
 
 /// The version of this format.
 const VERSION: u16 = 1;
@@ -97,6 +99,10 @@ pub struct Trial {
     /// are kept under the digests of earlier rollouts.
     #[serde(skip_serializing_if = "is_no_lease")]
     pub lease_s: u32,
+    /// The local time of the device in which it may load and begin to serve the image; at any time if there is none. What goes back
+    /// has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<MaintenanceWindow>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -113,6 +119,7 @@ impl Default for Trial {
             errors_max_permille: 200,
             requests_min: 20,
             lease_s: 0,
+            window: None,
         }
     }
 }

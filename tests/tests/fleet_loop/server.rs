@@ -27,6 +27,7 @@ pub(crate) const TRIAL: Trial = Trial {
     errors_max_permille: 200,
     requests_min: 20,
     lease_s: 0,
+    window: None,
 };
 
 /// Everything that survives the server's crash, since it is committed before it is acknowledged.
