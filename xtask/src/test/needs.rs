@@ -53,6 +53,7 @@ impl Needs {
         needs.fetched("OpenVINO", "SEALIFT_OPENVINO", fetch::openvino())?;
         needs.fetched("Python packages", "SEALIFT_PYTHON", fetch::venv())?;
         needs.fetched("clients of inference", "SEALIFT_SERVING_PYTHON", fetch::clients())?;
+        needs.fetched("drift detectors", "SEALIFT_DRIFT_PYTHON", fetch::drift_venv())?;
         needs.fetched("console", "SEALIFT_CONSOLE", fetch::console())?;
         needs.fetched("OpenID provider", "SEALIFT_OIDC_PROVIDER", fetch::oidc_provider())?;
         for (variable, tool) in TOOLS {
