@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use sealift_protocol::id::ModelName;
 use serde::Deserialize;
 
 use crate::disk;
 use crate::worker::{Budget, EngineChoice, RuntimeCandidate};
 
-pub use download::DownloadConfig;
+pub use download::{DownloadConfig, DownloadWindow};
 
 /// A configuration is a page of text.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
@@ -46,6 +47,9 @@ pub struct Config {
     pub will_delay_s: u32,
     /// Whether a directive's image is run only with an operator's signature under its rollout, besides publisher's and director's.
     pub require_cosign: bool,
+    /// Where the device stands, for maintenance windows: a name such as `Asia/Tokyo`; the system's own zone, if there is none. Where
+    /// the system has none either, it is UTC.
+    pub time_zone: Option<String>,
     /// How and when layers are fetched.
     pub download: DownloadConfig,
 }
@@ -97,6 +101,7 @@ impl Default for Config {
             poll_s: 900,
             will_delay_s: 30,
             require_cosign: false,
+            time_zone: None,
             download: DownloadConfig::default(),
         }
     }
@@ -120,6 +125,9 @@ impl Config {
 
     fn check(&self) -> Result<(), &'static str> {
         self.download.check()?;
+        if self.time_zone.as_ref().is_some_and(|name| TimeZone::get(name).is_err()) {
+            return Err("time_zone is not known; write a name such as \"Asia/Tokyo\"");
+        }
         let is_positive = self.beat_s > 0
             && self.window_rows > 0
             && self.window_s > 0
@@ -139,6 +147,19 @@ impl Config {
     /// What the workers share, if there is a limit.
     pub(crate) fn budget(&self) -> Option<Budget> {
         (self.memory_budget_mb > 0).then(|| Budget::new(self.memory_budget_mb))
+    }
+
+    /// Where the device stands; UTC, and said so, where nobody knows.
+    pub(crate) fn zone(&self) -> TimeZone {
+        let named = self.time_zone.as_ref().and_then(|name| TimeZone::get(name).ok());
+        let zone = named.unwrap_or_else(TimeZone::system);
+        if zone.is_unknown() {
+            tracing::warn!(
+                "the device's time zone is not known, windows are in UTC; set time_zone"
+            );
+            return TimeZone::UTC;
+        }
+        zone
     }
 
     pub(crate) fn engine_choice(&self) -> EngineChoice {
@@ -189,6 +210,13 @@ mod tests {
         assert!(read("download.sources = [\"https://\"]").is_err());
         assert!(read("download.windows = [\"at night\"]").unwrap_err().contains("22:00-06:00"));
         assert!(read("download.time_zone = \"Nowhere/At all\"").is_err());
+    }
+
+    #[test]
+    fn a_device_stands_where_its_owner_says() {
+        let config = read("time_zone = \"Asia/Tokyo\"").unwrap();
+        assert_eq!(config.zone().iana_name(), Some("Asia/Tokyo"));
+        assert!(read("time_zone = \"Nowhere/At all\"").unwrap_err().contains("Asia/Tokyo"));
     }
 
     #[test]

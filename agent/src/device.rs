@@ -2,20 +2,22 @@
 //!
 //! ```text
 //!  newer directive                                                     pointer swap
-//! IDLE ──> CHECKING ──> DOWNLOADING ──> VERIFYING ──> WARMING ──> ACTIVATING ──> PROBATION ──> WATCH ──> IDLE
-//!   ^         │  ^           │              │            │             │             │           │
-//!   │         v  └─ WAITING <┘ server out of reach, bytes not as signed│             │           │
-//!   └── failed, rejected, not applicable: live image untouched ┘       └───────── REVERTING ─────┘
-//!                                                                                    │  ^
-//!                                          previous image does not start either: SAFE_MODE, retried for ever
+//! IDLE ─> CHECKING ─> DOWNLOADING ─> VERIFYING ─> STAGED ─> WARMING ─> ACTIVATING ─> PROBATION ─> WATCH ─> IDLE
+//!   ^        │  ^         │              │       window      │            │            │           │
+//!   │        v  └ WAITING <┘ out of reach, no room, not as signed         │            │           │
+//!   └── failed, rejected, not applicable: live image untouched ┘          └─────── REVERTING ──────┘
+//!                                                                                      │  ^
+//!                                            previous image does not start either: SAFE_MODE, retried for ever
 //! ```
 //! A newer directive takes over in every phase but the three swaps (ACTIVATING, REVERTING, REMOVING), which end by themselves.
 //!
 //! Architecture Invariant: an effect that changes what is live comes after the journal record of the decision to do so.
 
+mod fault;
 mod phase;
 mod retry;
 mod slot;
+mod staged;
 mod trial;
 mod view;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use phase::{Fault, FaultKind};
 pub(crate) use retry::pause_ms;
 pub(crate) use slot::Slot;
+pub(crate) use staged::Local;
 
 /// What happened outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub(crate) enum Event {
     Revoked { image: Digest, action: OnRevoked },
     /// The device's owner keeps what it serves, or does so no longer.
     Held(Option<Hold>),
+    /// What the clocks show where the device stands.
+    Clock(Local),
     /// Time has passed.
     Tick,
 }
@@ -143,6 +148,8 @@ pub(crate) struct Device {
     floors: BTreeMap<ModelName, Epoch>,
     /// Said on the device itself, and kept there: not in the journal.
     hold: Option<Hold>,
+    /// Read anew again and again: not in the journal.
+    local: Local,
 }
 
 impl Device {
@@ -274,6 +281,7 @@ impl Device {
                 effects.push(Effect::Report);
             }
             Event::Held(hold) => self.on_held(hold, now, &mut effects),
+            Event::Clock(local) => self.local.set(local),
             Event::Tick => self.each(now, &mut effects, Slot::on_tick),
             Event::Answer { model, ticket, answer } => {
                 self.one(&model, now, &mut effects, |slot, turn| {
@@ -372,11 +380,12 @@ impl Device {
         step: impl FnOnce(&mut Slot, &mut Turn<'_>),
     ) {
         let floor = self.floor(model);
+        let local = &self.local;
         let Some(slot) = self.slots.get_mut(model) else { return };
         let before = slot.clone();
         // Where the image was revoked there is nothing to keep.
         let is_held = self.hold.is_some() && slot.withdrawn().is_none();
-        let mut turn = Turn { model, now, floor, is_held, effects: Vec::new() };
+        let mut turn = Turn { model, now, local, floor, is_held, effects: Vec::new() };
         step(slot, &mut turn);
         slot.begin_newest(&mut turn);
         let Turn { effects: follow, .. } = turn;
@@ -401,6 +410,7 @@ impl Device {
 struct Turn<'a> {
     model: &'a ModelName,
     now: UnixMillis,
+    local: &'a Local,
     /// The model's epoch floor.
     floor: Epoch,
     /// Whether nothing new is begun.

@@ -12,21 +12,19 @@ mod pace;
 mod receive;
 mod sources;
 mod staged;
-mod window;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use sealift_protocol::digest::Digest;
+use sealift_protocol::directive::{MaintenanceWindow, Opening};
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::image::Layer;
 use sealift_protocol::report::Progress;
 
-pub(crate) use window::Window;
-
 use crate::clock::Clock;
-use crate::config::DownloadConfig;
+use crate::config::Config;
 use crate::device::{Fault, FaultKind};
 use crate::limits::RETRY_MAX_MS;
 use crate::origin::Origin;
@@ -35,7 +33,6 @@ use crate::verify;
 use receive::{End, Fetching};
 use sources::Sources;
 use staged::{Signed, Staged};
-use window::opens_in;
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -45,7 +42,7 @@ pub(crate) struct Downloads {
     slots: Slots,
     clock: Clock,
     sources: Arc<Sources>,
-    windows: Arc<[Window]>,
+    windows: Arc<[MaintenanceWindow]>,
     zone: TimeZone,
 }
 
@@ -68,16 +65,13 @@ pub(crate) enum News {
 
 impl Downloads {
     /// Downloads from the configured sources, and at last from the fleet server.
-    pub(crate) fn new(
-        config: &DownloadConfig,
-        server: &Origin,
-        slots: Slots,
-        clock: Clock,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, server: &Origin, slots: Slots, clock: Clock) -> Self {
+        let zone = config.download.zone().unwrap_or_else(|| config.zone());
+        let config = &config.download;
         let rate = config.rate_bytes_s.map(std::num::NonZeroU64::get);
         let sources = Arc::new(Sources::new(&config.sources, server, rate));
-        let zone = config.zone().unwrap_or_else(TimeZone::system);
-        Self { slots, clock, sources, windows: config.windows.clone().into(), zone }
+        let windows = config.windows.iter().map(|window| window.0).collect();
+        Self { slots, clock, sources, windows, zone }
     }
 
     /// Fetches every layer that is not there yet, for as long as it takes. Ends by itself only where waiting does not help: the disk,
@@ -208,11 +202,15 @@ impl Downloads {
         if wanted.is_urgent || self.windows.is_empty() || !clock.is_trusted {
             return Ok(());
         }
-        let Ok(now) = jiff::Timestamp::from_millisecond(clock.now.0) else { return Ok(()) };
-        let local = now.to_zoned(self.zone.clone()).datetime();
-        let most = i32::try_from(RETRY_MAX_MS / MINUTE_MS).unwrap_or(1);
-        let Some(minutes) = opens_in(&self.windows, local, most) else { return Ok(()) };
-        let pause_ms = i64::from(minutes) * MINUTE_MS - clock.now.0.rem_euclid(MINUTE_MS);
+        let opens = |window: &MaintenanceWindow| match window.at(clock.now, &self.zone) {
+            Opening::Open { .. } => clock.now,
+            Opening::Shut { opens_at } => opens_at,
+        };
+        let opens_at = self.windows.iter().map(opens).min().unwrap_or(clock.now);
+        if opens_at <= clock.now {
+            return Ok(());
+        }
+        let pause_ms = opens_at.since(clock.now).min(RETRY_MAX_MS);
         let reason = "the download waits for its window";
         Err(Fault::new(FaultKind::Later { pause_ms }, "download.window", reason))
     }

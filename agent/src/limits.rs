@@ -23,6 +23,12 @@ pub(crate) const STALLED_AFTER_MS: i64 = 60 * 60_000;
 /// Longest pause between two attempts to reach the server for an image.
 pub(crate) const RETRY_MAX_MS: i64 = 15 * 60_000;
 
+/// An image that waits for its window by a clock that cannot be right looks again after this,
+pub(crate) const LOOK_MS: i64 = 15 * 60_000;
+
+/// and waits no longer than this many looks: a day. A start of the agent is a look, too.
+pub(crate) const LOOKS_MAX: u16 = 96;
+
 /// Starts of the agent in one probation; the image may be what stops it.
 pub(crate) const BOOTS_MAX: u8 = 3;
 

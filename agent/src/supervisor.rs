@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use rustls::ClientConfig;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
@@ -35,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Wall};
 use crate::config::Config;
-use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Ticket};
+use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Local, Ticket};
 use crate::disk::Reserve;
 use crate::download::Downloads;
 use crate::drill;
@@ -234,6 +235,8 @@ struct Supervisor {
     setup: Setup,
     me: Me,
     clock: Clock,
+    /// Where the device stands, for maintenance windows.
+    zone: TimeZone,
     device: Device,
     journal: Journal,
     slots: Slots,
@@ -301,6 +304,7 @@ impl Supervisor {
         mut channels: Channels,
         stop: CancellationToken,
     ) -> Result<(), SupervisorError> {
+        self.tell_the_time()?;
         self.obey_owner()?;
         self.feed(Event::Started)?;
         self.enforce()?;
@@ -429,7 +433,17 @@ impl Supervisor {
         self.feed(Event::Held(crate::hold::read(&self.setup.store, self.clock.now())))
     }
 
+    /// What the clocks show here. A clock that cannot be right says nothing: the steady one goes on from where that stood.
+    fn tell_the_time(&mut self) -> Result<(), SupervisorError> {
+        let (reading, steady) = (self.clock.read(), self.clock.steady());
+        let is_trusted = reading.is_trusted;
+        let ahead_ms = if is_trusted { reading.now.since(steady) } else { 0 };
+        let zone = self.zone.clone();
+        self.feed(Event::Clock(Local { zone, ahead_ms, is_trusted }))
+    }
+
     fn on_tick(&mut self) -> Result<(), SupervisorError> {
+        self.tell_the_time()?;
         self.obey_owner()?;
         self.feed(Event::Tick)?;
         let now = self.clock.steady();

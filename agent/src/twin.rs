@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::VerifyingKey;
+use jiff::tz::TimeZone;
 use sealift_protocol::cose::KeyId;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{Audience, Directive};
 use sealift_protocol::id::{DeviceId, ModelName, TenantId, UnixMillis};
-use sealift_protocol::report::{ImageRef, Refusal, Report};
+use sealift_protocol::report::{Hold, ImageRef, Refusal, Report};
 
-use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Task, Ticket};
+use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Local, Task, Ticket};
 use crate::limits::BUILT_AT;
 
 /// How long the metadata of offline keys are good that bound what a director can claim.
@@ -29,6 +30,8 @@ pub struct Twin {
     power: Option<usize>,
     /// By how much its clock is wrong.
     skew_ms: i64,
+    /// Where it stands.
+    zone: TimeZone,
     /// When it started, by the world's time and by its own.
     started: (UnixMillis, UnixMillis),
 }
@@ -108,7 +111,8 @@ impl Twin {
     pub fn new(tenant: TenantId, id: DeviceId) -> Self {
         let (device, journal) = (Device::default(), Vec::new());
         let started = (UnixMillis::default(), UnixMillis::default());
-        Self { tenant, id, device, journal, power: None, skew_ms: 0, started }
+        let zone = TimeZone::UTC;
+        Self { tenant, id, device, journal, power: None, skew_ms: 0, zone, started }
     }
 
     /// Its name.
@@ -128,6 +132,11 @@ impl Twin {
     /// Its clock is set: wrong by so much from now on.
     pub const fn set_clock(&mut self, skew_ms: i64) {
         self.skew_ms = skew_ms;
+    }
+
+    /// It is carried to another place.
+    pub fn set_zone(&mut self, zone: TimeZone) {
+        self.zone = zone;
     }
 
     /// A signed directive arrives. It is verified as on a device; one that is not newer changes nothing.
@@ -168,9 +177,20 @@ impl Twin {
         believed.plus(at.since(begun))
     }
 
+    fn local(&self, at: UnixMillis) -> Local {
+        let (now, is_trusted) = self.reading(at);
+        let ahead_ms = if is_trusted { now.since(self.steady(at)) } else { 0 };
+        Local { zone: self.zone.clone(), ahead_ms, is_trusted }
+    }
+
     /// Time has passed.
     pub fn tick(&mut self, at: UnixMillis) -> Vec<Ask> {
         self.feed(Event::Tick, at)
+    }
+
+    /// What the device's owner has said.
+    pub fn held(&mut self, hold: Option<Hold>, at: UnixMillis) -> Vec<Ask> {
+        self.feed(Event::Held(hold), at)
     }
 
     /// Work has ended. What was given up meanwhile is passed over.
@@ -243,6 +263,9 @@ impl Twin {
             return Vec::new();
         }
         let (mut asks, steady) = (Vec::new(), self.steady(at));
+        let local = self.local(at);
+        // Sets what it goes by, and has no effect of its own.
+        self.device.on(Event::Clock(local), steady);
         for effect in self.device.on(event, steady) {
             match &mut self.power {
                 Some(0) => return Vec::new(),

@@ -17,6 +17,7 @@ pub mod report;
 pub mod telemetry;
 pub mod profile;
 pub mod drift;
+pub mod change;
 pub mod topic;
 #[cfg(feature = "api")]
 pub mod api;

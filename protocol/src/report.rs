@@ -86,6 +86,24 @@ pub struct SlotReport {
     /// The device's owner keeps what it serves: nothing new is begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Hold>,
+    /// What it waits for before it goes on, in [`Phase::Waiting`] and [`Phase::Staged`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
+}
+
+/// The code of a wait for a maintenance window: the device is as little to blame for it as one that is offline.
+pub const OUTSIDE_WINDOW: &str = "window.shut";
+
+/// Why a device does not go on at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Wait {
+    /// The stable code.
+    pub code: String,
+    /// What it waits for, for people; at most 400 characters.
+    pub reason: String,
+    /// When it looks again, or the window opens, by the device's clock.
+    pub until: UnixMillis,
 }
 
 /// The word of a device's owner, said on the device itself.
@@ -126,13 +144,13 @@ pub enum Phase {
     Idle,
     /// Checking signatures, space and hardware.
     Checking,
-    /// Waiting for a window or a retry.
+    /// Waiting for a retry, or for leave to download.
     Waiting,
     /// Fetching blobs.
     Downloading,
     /// Hashing and scanning.
     Verifying,
-    /// Complete on disk.
+    /// Complete on disk; waiting for the maintenance window.
     Staged,
     /// Loading in a worker; golden tests.
     Warming,
@@ -171,6 +189,16 @@ pub struct Outcome {
     pub reason: String,
     /// When, by the device's clock.
     pub at: UnixMillis,
+    /// Where an image was taken back: when it had been kept, if it had. The device is late with that; its wave may be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_at: Option<UnixMillis>,
+}
+
+impl Outcome {
+    /// Whether an image was taken back that had been kept before: it counts against a wave that is over.
+    pub fn is_late(&self) -> bool {
+        self.result == OutcomeKind::RolledBack && self.kept_at.is_some()
+    }
 }
 
 /// How an attempt ended.

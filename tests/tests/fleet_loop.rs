@@ -15,10 +15,11 @@ use std::panic::AssertUnwindSafe;
 use fastrand::Rng;
 use sealift_fleet_server::rollout::Stage;
 use sealift_protocol::api::Action;
+use sealift_protocol::directive::{MaintenanceWindow, Trial};
 use sealift_protocol::id::RolloutId;
 use sealift_protocol::report::{OutcomeKind, Phase};
 
-use self::server::image;
+use self::server::{TRIAL, image};
 use self::world::{Deed, HOUR, World};
 
 /// Stories that once ended badly; each is told again in every run.
@@ -30,7 +31,7 @@ fn wild_days(seed: u64, count: usize) -> World {
     let mut people = Rng::with_seed(!seed);
     world.plan_deed(HOUR / 60, Deed::Order(1));
     world.run_for(8 * HOUR);
-    world.plan_deed(0, Deed::Order(2));
+    world.plan_deed(0, Deed::OrderOn(2, terms(&mut people)));
     if people.u32(0..3) == 0 {
         world.plan_outage(people.i64(0..4 * HOUR), people.i64(HOUR / 60..2 * HOUR));
     }
@@ -47,10 +48,22 @@ fn wild_days(seed: u64, count: usize) -> World {
     world
 }
 
+/// A third of what is ordered may disturb devices in a window alone, and a third stays only when the server has seen it.
+fn terms(people: &mut Rng) -> Trial {
+    let hour = people.u16(0..24);
+    let window = MaintenanceWindow::new(0b111_1111, hour * 60, (hour + 2) % 24 * 60).unwrap();
+    Trial {
+        window: (people.u32(0..3) == 0).then_some(window),
+        lease_s: if people.u32(0..3) == 0 { 900 } else { 0 },
+        ..TRIAL
+    }
+}
+
 fn tell(seed: u64, count: usize) -> World {
     let mut world = wild_days(seed, count);
     world.make_peace();
-    world.run_for(12 * HOUR);
+    // A window comes back within a day, and an image serves its probation after that.
+    world.run_for(26 * HOUR);
     server_and_devices_agree(&world);
 
     world.plan_deed(0, Deed::Order(3));

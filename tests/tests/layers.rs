@@ -18,13 +18,12 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What decides from values alone: files, and directories with everything in them.
-const PURE: [&str; 15] = [
+const PURE: [&str; 14] = [
     "protocol/src",
     "agent/src/device.rs",
     "agent/src/device",
     "agent/src/download/order.rs",
     "agent/src/download/pace.rs",
-    "agent/src/download/window.rs",
     "fleet-server/src/rollout.rs",
     "fleet-server/src/rollout",
     "fleet-server/src/alert.rs",

@@ -106,6 +106,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
         ("OpenID provider", oidc_provider()?),
         ("Python environment", venv()?),
         ("clients of inference", clients()?),
+        ("drift detectors", drift_venv()?),
     ];
     for (name, obtained) in found {
         match obtained {

@@ -1,10 +1,19 @@
 //! What holds in every story, however wild: laws over long random sequences of events, faults, restarts and lost answers.
 
+use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use sealift_protocol::report::{OutcomeKind, Phase as Public};
+use sealift_protocol::directive::{MaintenanceWindow, Opening, Trial};
+use sealift_protocol::report::{Outcome, OutcomeKind, Phase as Public};
 
-use super::tests::{PROBATION_S, WATCH_S, World, directive, image, slot};
+use super::slot::REVOKED;
+use super::tests::{PROBATION_S, World, directive, image, slot};
 use super::*;
+
+/// Longer than a probation, shorter than a watch.
+const LEASE_S: u32 = 300;
+
+/// By as much a clock may be wrong that was never set.
+const YEAR_MS: i64 = 365 * 86_400_000;
 
 /// A step of a story. Numbers choose models and versions.
 #[derive(Debug, Clone)]
@@ -13,6 +22,17 @@ enum Beat {
     Directive {
         rise: u64,
         versions: (u8, u8),
+        terms: Terms,
+    },
+    /// The server has seen what is on trial, and says so.
+    Countersign,
+    /// The owner's word.
+    Hold(bool),
+    /// The clock is set, or the device carried elsewhere.
+    Clock(usize, i64),
+    Revoke {
+        version: u8,
+        action: OnRevoked,
     },
     Obey {
         which: u8,
@@ -51,17 +71,59 @@ enum Beat {
     },
 }
 
+/// What a directive says besides versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Terms {
+    /// The hour at which a window of two hours opens.
+    window: Option<u16>,
+    is_leased: bool,
+}
+
+const NO_TERMS: Terms = Terms { window: None, is_leased: false };
+
+fn terms() -> impl Strategy<Value = Terms> {
+    let window = prop_oneof![2 => Just(None), 1 => (0_u16..24).prop_map(Some)];
+    (window, prop::bool::weighted(0.3)).prop_map(|(window, is_leased)| Terms { window, is_leased })
+}
+
+fn on_terms(slot: DesiredSlot, terms: Terms) -> DesiredSlot {
+    let window =
+        |hour| MaintenanceWindow::new(0b111_1111, hour * 60, (hour + 2) % 24 * 60).unwrap();
+    let lease_s = if terms.is_leased { LEASE_S } else { 0 };
+    let trial = Trial { window: terms.window.map(window), lease_s, ..slot.trial };
+    DesiredSlot { trial, ..slot }
+}
+
+/// Where devices stand; the last has a clock that cannot be right.
+fn local(place: usize, ahead_ms: i64) -> Local {
+    let zones = ["UTC", "Asia/Tokyo", "America/St_Johns"];
+    let is_trusted = place < zones.len();
+    let zone = TimeZone::get(zones.get(place).unwrap_or(&"UTC")).unwrap();
+    Local { zone, ahead_ms: if is_trusted { ahead_ms } else { 0 }, is_trusted }
+}
+
 fn beats() -> impl Strategy<Value = Beat> {
     let kind = prop_oneof![
         (0_u16..1_000).prop_map(|spread_permille| FaultKind::Unreachable { spread_permille }),
         Just(FaultKind::Corrupt),
         Just(FaultKind::Untrusted),
         Just(FaultKind::NotApplicable),
+        Just(FaultKind::NoRoom),
         Just(FaultKind::Failed),
     ];
+    let action = prop_oneof![
+        Just(OnRevoked::Fallback),
+        Just(OnRevoked::Stop),
+        Just(OnRevoked::KeepWithAlarm)
+    ];
     prop_oneof![
-        2 => (0_u64..3, (0_u8..4, 0_u8..4))
-            .prop_map(|(rise, versions)| Beat::Directive { rise, versions }),
+        2 => (0_u64..3, (0_u8..4, 0_u8..4), terms())
+            .prop_map(|(rise, versions, terms)| Beat::Directive { rise, versions, terms }),
+        1 => Just(Beat::Countersign),
+        1 => any::<bool>().prop_map(Beat::Hold),
+        1 => (0_usize..4, prop_oneof![-100_000_i64..100_000, -YEAR_MS..YEAR_MS])
+            .prop_map(|(place, ahead_ms)| Beat::Clock(place, ahead_ms)),
+        1 => (1_u8..4, action).prop_map(|(version, action)| Beat::Revoke { version, action }),
         8 => (0_u8..2).prop_map(|which| Beat::Obey { which }),
         2 => (0_u8..2, kind).prop_map(|(which, kind)| Beat::Fail { which, kind }),
         1 => (0_u8..2).prop_map(|which| Beat::Progress { which }),
@@ -69,7 +131,7 @@ fn beats() -> impl Strategy<Value = Beat> {
         1 => (0_u8..2).prop_map(|which| Beat::NotServed { which }),
         1 => Just(Beat::Served),
         1 => (0_u8..2, 0_u64..60).prop_map(|(which, errors)| Beat::Count { which, errors }),
-        4 => prop_oneof![0_i64..5_000, 0_i64..100_000, 0_i64..4_000_000]
+        4 => prop_oneof![0_i64..5_000, 0_i64..100_000, 0_i64..4_000_000, 0_i64..90_000_000]
             .prop_map(|millis| Beat::Wait { millis }),
         2 => Just(Beat::Prove),
         1 => Just(Beat::Restart),
@@ -86,28 +148,42 @@ fn models() -> [ModelName; 2] {
 struct Story {
     world: World,
     generation: u64,
+    /// What the newest directive says.
+    told: Vec<DesiredSlot>,
 }
 
 impl Story {
     fn new() -> Self {
-        Self { world: World::new(), generation: 0 }
+        Self { world: World::new(), generation: 0, told: Vec::new() }
     }
 
     fn play(&mut self, beat: &Beat) {
         let models = models();
         let model = |which: &u8| models[usize::from(*which)].clone();
         match beat {
-            Beat::Directive { rise, versions: (first, second) } => {
+            Beat::Directive { rise, versions: (first, second), terms } => {
                 self.generation = (self.generation + rise).max(1);
                 let named = models.iter().zip([first, second]).filter(|(_, version)| **version > 0);
-                let slots = named.map(|(model, version)| slot(model, *version)).collect();
-                self.world.feed(directive(self.generation, slots));
+                let slot = |(model, version): (_, &u8)| on_terms(slot(model, *version), *terms);
+                self.told = named.map(slot).collect();
+                self.world.feed(directive(self.generation, self.told.clone()));
+            }
+            Beat::Countersign => self.countersign(),
+            Beat::Hold(is_held) => {
+                let hold = Hold { until: UnixMillis(i64::MAX), reason: "a visit".to_owned() };
+                self.world.feed(Event::Held(is_held.then_some(hold)));
+            }
+            Beat::Clock(place, ahead_ms) => self.world.set_clock(local(*place, *ahead_ms)),
+            Beat::Revoke { version, action } => {
+                let image = image(*version).index;
+                self.world.feed(Event::Revoked { image, action: *action });
             }
             Beat::Obey { which } => {
                 self.world.obey(&model(which));
             }
             Beat::Fail { which, kind } => {
-                let fault = Fault::new(*kind, "law.fault", "a reason");
+                let code = if *kind == FaultKind::NoRoom { "law.room" } else { "law.fault" };
+                let fault = Fault::new(*kind, code, "a reason");
                 self.world.answer(&model(which), Answer::Failed(fault));
             }
             Beat::Progress { which } => {
@@ -158,12 +234,46 @@ impl Story {
         }
     }
 
-    /// Nothing fails any more, and time passes.
-    fn leave_in_peace(&mut self) {
-        for _ in 0..40 {
-            self.world.obey_all();
-            self.world.wait(i64::from(PROBATION_S.max(WATCH_S)) * 1_000);
+    /// As the server does it: the same again, with its word for what it has seen on trial.
+    fn countersign(&mut self) {
+        let report = self.world.device.report(self.world.now);
+        if report.slots.iter().all(|slot| slot.lease_until.is_none()) {
+            return;
         }
+        self.generation += 1;
+        let seen = |slot: &DesiredSlot| {
+            let report = report.slots.iter().find(|report| report.model == slot.model);
+            let confirmed = report.map(|report| report.generation);
+            DesiredSlot { confirmed, ..slot.clone() }
+        };
+        let slots = self.told.iter().map(seen).collect();
+        self.world.feed(directive(self.generation, slots));
+    }
+
+    /// Nothing fails any more, the clock is right, nobody holds anything, and a day and a half passes.
+    fn leave_in_peace(&mut self) {
+        self.world.power = None;
+        self.play(&Beat::Hold(false));
+        self.play(&Beat::Clock(0, 0));
+        for _ in 0..36 {
+            self.world.obey_all();
+            self.countersign();
+            self.world.wait(3_600_000);
+        }
+    }
+}
+
+/// Whether the end of an attempt may give way to another.
+fn may_follow(before: &Outcome, after: &Outcome) -> bool {
+    use OutcomeKind as K;
+    match before.result {
+        // It is told again, or there is room.
+        K::Superseded => true,
+        K::Rejected if before.code == "law.room" => true,
+        K::Committed => matches!(after.result, K::Committed | K::RolledBack),
+        // What was gone back to was the image itself, and that was revoked.
+        K::RolledBack => before == after || after.code == REVOKED,
+        K::Rejected | K::Failed | K::NotApplicable => before == after,
     }
 }
 
@@ -175,11 +285,12 @@ proptest! {
     fn a_device_left_in_peace_ends_on_what_it_was_last_told(
         story in prop::collection::vec(beats(), 0..120),
         last in (0_u8..4, 0_u8..4),
+        terms in terms(),
     ) {
         let mut played = Story::new();
         played.play_all(&story);
         played.world.power = None;
-        played.play(&Beat::Directive { rise: 1, versions: last });
+        played.play(&Beat::Directive { rise: 1, versions: last, terms });
         played.leave_in_peace();
 
         let report = played.world.device.report(played.world.now);
@@ -208,8 +319,12 @@ proptest! {
         played.leave_in_peace();
         for beat in &story {
             // Removal is what a directive can ask for; a torn journal forgets what was never promised.
-            let tame = if let Beat::Directive { rise, versions: (first, second) } = beat {
-                Some(Beat::Directive { rise: *rise, versions: ((*first).max(1), *second) })
+            let tame = if let Beat::Directive { rise, versions: (first, second), terms } = beat {
+                let versions = ((*first).max(1), *second);
+                Some(Beat::Directive { rise: *rise, versions, terms: *terms })
+            } else if let Beat::Revoke { version, .. } = beat {
+                // Nor may a revoked image stay where its publisher does not want that.
+                Some(Beat::Revoke { version: *version, action: OnRevoked::KeepWithAlarm })
             } else {
                 matches!(beat, Beat::TornRestart { .. }).then_some(Beat::Restart)
             };
@@ -278,9 +393,9 @@ proptest! {
         let mut played = Story::new();
         played.play_all(&story);
         let entries = played.world.journal.clone();
-        let last = Beat::Directive { rise: 1, versions: (2, 3) };
+        let last = Beat::Directive { rise: 1, versions: (2, 3), terms: NO_TERMS };
         let end = |journal: Vec<Entry>| {
-            let mut story = Story { world: World::new(), generation: 1_000 };
+            let mut story = Story { generation: 1_000, ..Story::new() };
             story.world.now = played.world.now;
             story.world.journal = journal;
             story.world.restart();
@@ -309,6 +424,63 @@ proptest! {
                     prop_assert!(restored.slots[model].is_same_on_disk(slot), "{:?}", slot);
                 }
             }
+        }
+    }
+
+    /// What was reported last is what the device is, through every crash: nothing changes in silence. Where an attempt has ended, its
+    /// end stays: for lack of room it may go on to another, what was kept may be taken back, and what was superseded be told again.
+    #[test]
+    fn every_result_is_reported_and_none_is_taken_back(
+        story in prop::collection::vec(beats(), 0..150),
+    ) {
+        let mut played = Story::new();
+        let mut ends: BTreeMap<(ModelName, Generation, Digest), Outcome> = BTreeMap::new();
+        for beat in &story {
+            // What a torn journal forgets was never reported.
+            let is_torn = matches!(beat, Beat::TornRestart { .. });
+            played.play(if is_torn { &Beat::Restart } else { beat });
+
+            let slots = played.world.device.report(played.world.now).slots;
+            prop_assert_eq!(&played.world.reported, &slots);
+            let ended = |slot: SlotReport| Some((slot.model, slot.outcome?));
+            for (model, outcome) in slots.into_iter().filter_map(ended) {
+                let key = (model, outcome.generation, outcome.image.index);
+                let Some(before) = ends.insert(key, outcome.clone()) else { continue };
+                prop_assert!(may_follow(&before, &outcome), "{:?} became {:?}", before, outcome);
+            }
+        }
+    }
+
+    /// Outside of its window an image disturbs nothing that runs: it is neither loaded nor made live, whatever the clock does.
+    #[test]
+    fn nothing_that_runs_is_disturbed_outside_of_the_window(
+        story in prop::collection::vec(beats(), 0..150),
+    ) {
+        use phase::{Phase as Inner, Step};
+        let mut played = Story::new();
+        let model = &models()[0];
+        let phase = |played: &Story| {
+            played.world.device.slots.get(model).map(|slot| slot.report(model).phase)
+        };
+        for beat in &story {
+            let before = phase(&played);
+            played.play(beat);
+            let begins = before != Some(Public::Warming) && phase(&played) == Some(Public::Warming);
+            let Some(slot) = played.world.device.slots.get(model).filter(|_| begins) else {
+                continue;
+            };
+            let Inner::Preparing { attempt, live: Some(live), step: Step::Warming { .. } } =
+                &slot.phase
+            else {
+                continue;
+            };
+            let local = &played.world.local;
+            let window = attempt.desired.trial.window.filter(|_| local.is_trusted);
+            let Some(window) = window else { continue };
+            let is_down = live.starts_failed >= crate::limits::STARTS_FAILED_MAX;
+            let now = played.world.now.plus(local.ahead_ms);
+            let is_open = matches!(window.at(now, &local.zone), Opening::Open { .. });
+            prop_assert!(is_open || is_down, "{:?}", attempt);
         }
     }
 }

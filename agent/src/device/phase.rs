@@ -7,6 +7,8 @@ use sealift_protocol::limits::REASON_CHARS_MAX;
 use sealift_protocol::report::{ImageRef, OutcomeKind, Progress};
 use serde::{Deserialize, Serialize};
 
+use super::staged::Staged;
+
 /// Which directive asked for which image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mandate {
@@ -110,13 +112,17 @@ pub(crate) struct Attempt {
     pub(crate) tries: u32,
     /// Times that the bytes on disk were not those that were signed.
     pub(crate) corrupt: u8,
+    /// Looks at a window by a clock that cannot be right, and starts of the agent while it was waited for.
+    #[serde(default)]
+    pub(crate) looks: u16,
     /// Starts of the agent while the image was loaded or made live; it may be what stops the agent.
     pub(crate) boots: u8,
 }
 
 impl Attempt {
     pub(crate) fn new(generation: Generation, desired: DesiredSlot) -> Self {
-        Self { generation, desired, epoch: Epoch::default(), tries: 0, corrupt: 0, boots: 0 }
+        let epoch = Epoch::default();
+        Self { generation, desired, epoch, tries: 0, corrupt: 0, looks: 0, boots: 0 }
     }
 
     pub(crate) fn image(&self) -> ImageRef {
@@ -151,11 +157,26 @@ pub(crate) enum Phase {
 /// A step towards a new image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
-    Waiting { until: UnixMillis },
-    Checking { until: UnixMillis },
-    Downloading { progress: Progress, stalled_at: UnixMillis },
-    Verifying { until: UnixMillis },
-    Warming { until: UnixMillis },
+    Waiting {
+        until: UnixMillis,
+        /// What it waits for. Earlier agents did not note it.
+        #[serde(default)]
+        why: Option<Fault>,
+    },
+    Checking {
+        until: UnixMillis,
+    },
+    Downloading {
+        progress: Progress,
+        stalled_at: UnixMillis,
+    },
+    Verifying {
+        until: UnixMillis,
+    },
+    Staged(Staged),
+    Warming {
+        until: UnixMillis,
+    },
 }
 
 /// How far a new image has proved itself.
@@ -192,7 +213,7 @@ pub(crate) enum FaultKind {
     Corrupt,
     /// Not trusted, not allowed: final until the generation changes.
     Untrusted,
-    /// No room: final until the generation changes.
+    /// No room: said once, and looked at again, for ever.
     NoRoom,
     /// No variant fits the hardware.
     NotApplicable,

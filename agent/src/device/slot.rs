@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::phase::{
     Attempt, Fault, FaultKind, Lease, Live, Mandate, Phase, Previous, Stage, Standing, Step,
 };
-use super::retry::pause_ms;
+use super::staged::Staged;
 use super::{Answer, Providers, Task, Ticket, Turn};
 use crate::limits::{
-    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, CORRUPT_MAX, RETRY_MAX_MS, REVERTING_MAX_MS,
-    STALLED_AFTER_MS, VERIFYING_MAX_MS, WARMING_MAX_MS,
+    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, REVERTING_MAX_MS, STALLED_AFTER_MS,
+    VERIFYING_MAX_MS,
 };
 
 /// The code of everything that follows from the deny list.
@@ -144,9 +144,13 @@ impl Slot {
     /// The same image under a newer generation: no work is lost.
     fn carry_on_as(&mut self, wanted: &Attempt, turn: &Turn<'_>) -> bool {
         match &mut self.phase {
-            Phase::Preparing { attempt, .. } if attempt.image() == wanted.image() => {
+            Phase::Preparing { attempt, step, .. } if attempt.image() == wanted.image() => {
                 attempt.generation = wanted.generation;
                 attempt.desired = wanted.desired.clone();
+                // Whoever says it again wants it looked at again.
+                if let Step::Waiting { until, .. } = step {
+                    *until = turn.now;
+                }
                 true
             }
             Phase::Trial { live, rules, stage, .. } if *live.image() == wanted.image() => {
@@ -174,7 +178,9 @@ impl Slot {
             Phase::Preparing { attempt, live, .. } => {
                 self.ticket.next();
                 turn.cancel();
-                self.conclude(attempt.mandate(), OutcomeKind::Superseded, None, turn.now);
+                if !self.has_ended(&attempt) {
+                    self.conclude(attempt.mandate(), OutcomeKind::Superseded, None, turn.now);
+                }
                 live
             }
             Phase::Trial { live, stage, .. } => {
@@ -213,7 +219,7 @@ impl Slot {
         }
     }
 
-    fn check(&mut self, attempt: Attempt, live: Option<Live>, turn: &mut Turn<'_>) {
+    pub(super) fn check(&mut self, attempt: Attempt, live: Option<Live>, turn: &mut Turn<'_>) {
         let desired = Box::new(attempt.desired.clone());
         turn.start(self.ticket.next(), Task::Check { desired, floor: turn.floor });
         let step = Step::Checking { until: turn.until(CHECKING_MAX_MS) };
@@ -229,6 +235,7 @@ impl Slot {
             Phase::Preparing { mut attempt, live, step } => {
                 let may_be_the_cause = matches!(step, Step::Warming { .. });
                 attempt.boots += u8::from(may_be_the_cause);
+                attempt.looks += u16::from(matches!(step, Step::Staged(_)));
                 self.check_after_boot(attempt, live, turn);
             }
             Phase::Activating { mut attempt, live, .. } => {
@@ -312,8 +319,11 @@ impl Slot {
                 let stalled_at = turn.until(STALLED_AFTER_MS);
                 Step::Downloading { progress: Progress { done_bytes: 0, total_bytes }, stalled_at }
             }
-            (Step::Downloading { .. }, Answer::Progress(progress)) => {
-                Step::Downloading { progress, stalled_at: turn.until(STALLED_AFTER_MS) }
+            (Step::Downloading { progress: before, stalled_at }, Answer::Progress(progress)) => {
+                // A download that asks and asks, and gets nothing, says so, too.
+                let has_grown = before.done_bytes < progress.done_bytes;
+                let stalled_at = if has_grown { turn.until(STALLED_AFTER_MS) } else { stalled_at };
+                Step::Downloading { progress, stalled_at }
             }
             (Step::Downloading { .. }, Answer::Downloaded) => {
                 attempt.tries = 0;
@@ -321,8 +331,7 @@ impl Slot {
                 Step::Verifying { until: turn.until(VERIFYING_MAX_MS) }
             }
             (Step::Verifying { .. }, Answer::Verified) => {
-                turn.start(self.ticket.next(), Task::Warm { image });
-                Step::Warming { until: turn.until(WARMING_MAX_MS) }
+                return self.on_complete(attempt, live, turn);
             }
             (Step::Warming { .. }, Answer::Warmed) => {
                 let previous = live.as_ref().and_then(|live| live.fallback_from(&image));
@@ -338,58 +347,10 @@ impl Slot {
         self.phase = Phase::Preparing { attempt, live, step };
     }
 
-    fn on_fault(
-        &mut self,
-        mut attempt: Attempt,
-        live: Option<Live>,
-        fault: Fault,
-        turn: &mut Turn<'_>,
-    ) {
-        // Half of the span: a wrong digest is no matter of a crowd.
-        const CORRUPT_SPREAD_PERMILLE: u16 = 500;
-        let pause_ms = match fault.kind {
-            FaultKind::Unreachable { spread_permille } => {
-                attempt.tries = attempt.tries.saturating_add(1);
-                pause_ms(attempt.tries, spread_permille)
-            }
-            FaultKind::Later { pause_ms } => pause_ms.clamp(1_000, RETRY_MAX_MS),
-            FaultKind::Corrupt if attempt.corrupt + 1 < CORRUPT_MAX => {
-                attempt.corrupt += 1;
-                turn.alarm(&attempt.image(), &fault);
-                pause_ms(u32::from(attempt.corrupt), CORRUPT_SPREAD_PERMILLE)
-            }
-            FaultKind::Corrupt
-            | FaultKind::Untrusted
-            | FaultKind::NoRoom
-            | FaultKind::NotApplicable
-            | FaultKind::Failed => return self.give_up(&attempt, live, fault, turn),
-        };
-        let step = Step::Waiting { until: turn.until(pause_ms) };
-        self.phase = Phase::Preparing { attempt, live, step };
-    }
-
-    /// An error before the swap: the attempt ends, and what is live stays as it is.
-    pub(super) fn give_up(
-        &mut self,
-        attempt: &Attempt,
-        live: Option<Live>,
-        fault: Fault,
-        turn: &mut Turn<'_>,
-    ) {
-        self.ticket.next();
-        turn.cancel();
-        turn.alarm(&attempt.image(), &fault);
-        let result = fault.outcome();
-        self.conclude(attempt.mandate(), result, Some(fault), turn.now);
-        if let Some(live) = live.as_ref().filter(|live| live.starts_failed > 0) {
-            turn.serve(live.image(), 0);
-        }
-        self.phase = Phase::Idle { live };
-    }
-
     /// Ends what has reached its deadline.
     pub(super) fn on_tick(&mut self, turn: &mut Turn<'_>) {
-        if self.deadline().is_none_or(|deadline| turn.now < deadline) {
+        let is_staged = matches!(self.phase, Phase::Preparing { step: Step::Staged(_), .. });
+        if !is_staged && self.deadline().is_none_or(|deadline| turn.now < deadline) {
             return;
         }
         match self.take_phase() {
@@ -410,29 +371,6 @@ impl Slot {
         }
     }
 
-    fn on_late(&mut self, attempt: Attempt, live: Option<Live>, step: &Step, turn: &mut Turn<'_>) {
-        let kind = FaultKind::Unreachable { spread_permille: 1_000 };
-        let fault = match step {
-            Step::Waiting { .. } => return self.check(attempt, live, turn),
-            Step::Checking { .. } => Fault::new(kind, "check.timeout", "checks took too long"),
-            Step::Downloading { .. } => {
-                let fault = Fault::new(kind, "download.stalled", "no byte came for an hour");
-                turn.alarm(&attempt.image(), &fault);
-                fault
-            }
-            Step::Verifying { .. } => {
-                Fault::new(FaultKind::Failed, "verify.timeout", "verifying took too long")
-            }
-            Step::Warming { .. } => {
-                let reason = "loading and golden tests took too long";
-                Fault::new(FaultKind::Failed, "self-test.timeout", reason)
-            }
-        };
-        self.ticket.next();
-        turn.cancel();
-        self.on_fault(attempt, live, fault, turn);
-    }
-
     pub(super) fn take_phase(&mut self) -> Phase {
         std::mem::replace(&mut self.phase, Phase::Idle { live: None })
     }
@@ -446,7 +384,14 @@ impl Slot {
     ) {
         let (code, reason) = fault.map(|fault| (fault.code, fault.reason)).unwrap_or_default();
         let Mandate { generation, rollout, image, campaign: _ } = mandate;
-        self.outcome = Some(Outcome { generation, rollout, image, result, code, reason, at });
+        let kept = self.outcome.take().filter(|before| {
+            result == OutcomeKind::RolledBack
+                && before.result == OutcomeKind::Committed
+                && before.image == image
+        });
+        let kept_at = kept.map(|before| before.at);
+        self.outcome =
+            Some(Outcome { generation, rollout, image, result, code, reason, at, kept_at });
     }
 
     /// When the phase ends by itself.
@@ -454,7 +399,8 @@ impl Slot {
         match &self.phase {
             Phase::Idle { .. } => None,
             Phase::Preparing { step, .. } => Some(match step {
-                Step::Waiting { until }
+                Step::Waiting { until, .. }
+                | Step::Staged(Staged { until, .. })
                 | Step::Checking { until }
                 | Step::Verifying { until }
                 | Step::Warming { until } => *until,

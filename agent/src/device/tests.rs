@@ -13,9 +13,12 @@ use sealift_protocol::report::{OutcomeKind, Phase as Public, SlotReport};
 
 use super::*;
 
-mod owner;
+mod ends;
 mod lease;
+mod owner;
 mod revocation;
+mod room;
+mod window;
 
 pub(super) const PROBATION_S: u32 = 60;
 pub(super) const WATCH_S: u32 = 600;
@@ -64,8 +67,12 @@ pub(super) struct World {
     pub(super) tasks: BTreeMap<ModelName, (Ticket, Task)>,
     pub(super) alarms: Vec<String>,
     pub(super) serves: Vec<(ModelName, ImageRef)>,
+    /// What was reported last.
+    pub(super) reported: Vec<SlotReport>,
     /// What the publisher has signed for a version.
     pub(super) epoch_of: fn(&DesiredSlot) -> Epoch,
+    /// What the shell says of the clocks.
+    pub(super) local: Local,
     /// How many more effects are carried out before the power goes.
     pub(super) power: Option<usize>,
 }
@@ -79,7 +86,9 @@ impl World {
             tasks: BTreeMap::new(),
             alarms: Vec::new(),
             serves: Vec::new(),
+            reported: Vec::new(),
             epoch_of: |_| Epoch(1),
+            local: Local::default(),
             power: None,
         }
     }
@@ -99,7 +108,7 @@ impl World {
                 }
                 Effect::Alarm { fault, .. } => self.alarms.push(fault.code),
                 Effect::Serve { model, image, .. } => self.serves.push((model, image)),
-                Effect::Report => {}
+                Effect::Report => self.reported = self.device.report(self.now).slots,
             }
         }
     }
@@ -158,7 +167,14 @@ impl World {
         self.device = Device::restore(self.journal.clone());
         self.tasks.clear();
         self.serves.clear();
+        self.set_clock(self.local.clone());
         self.feed(Event::Started);
+    }
+
+    /// The clocks show something else from now on.
+    pub(super) fn set_clock(&mut self, local: Local) {
+        self.local = local.clone();
+        self.feed(Event::Clock(local));
     }
 
     fn slot(&self) -> SlotReport {
@@ -251,7 +267,6 @@ fn a_redelivered_or_older_directive_changes_nothing() {
 fn an_error_before_the_swap_leaves_the_live_image_and_is_final() {
     for (kind, result) in [
         (FaultKind::Untrusted, OutcomeKind::Rejected),
-        (FaultKind::NoRoom, OutcomeKind::Rejected),
         (FaultKind::NotApplicable, OutcomeKind::NotApplicable),
         (FaultKind::Failed, OutcomeKind::Failed),
     ] {

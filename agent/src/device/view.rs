@@ -1,9 +1,9 @@
 //! What a slot says of itself.
 
 use sealift_protocol::id::ModelName;
-use sealift_protocol::report::{self, ImageRef, Progress, SlotReport};
+use sealift_protocol::report::{self, ImageRef, Progress, SlotReport, Wait};
 
-use super::phase::{Lease, Phase, Previous, Stage, Step};
+use super::phase::{Fault, Lease, Phase, Previous, Stage, Step};
 use super::slot::Slot;
 
 impl Slot {
@@ -23,6 +23,23 @@ impl Slot {
             campaign: self.live().and_then(|live| live.mandate.campaign),
             lease_until: self.lease().map(|lease| lease.until),
             held: None,
+            wait: self.wait(),
+        }
+    }
+
+    /// What keeps it from going on at once.
+    fn wait(&self) -> Option<Wait> {
+        let Phase::Preparing { step, .. } = &self.phase else { return None };
+        match step {
+            Step::Staged(staged) => Some(staged.wait()),
+            Step::Waiting { until, why: Some(Fault { code, reason, .. }) } => {
+                Some(Wait { code: code.clone(), reason: reason.clone(), until: *until })
+            }
+            Step::Waiting { why: None, .. }
+            | Step::Checking { .. }
+            | Step::Downloading { .. }
+            | Step::Verifying { .. }
+            | Step::Warming { .. } => None,
         }
     }
 
@@ -50,6 +67,7 @@ impl Slot {
                     Step::Checking { .. } => (Public::Checking, None),
                     Step::Downloading { progress, .. } => (Public::Downloading, Some(*progress)),
                     Step::Verifying { .. } => (Public::Verifying, None),
+                    Step::Staged(_) => (Public::Staged, None),
                     Step::Warming { .. } => (Public::Warming, None),
                 };
                 (phase, Some(attempt.image()), progress)

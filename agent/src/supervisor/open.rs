@@ -67,8 +67,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let me = introduce(&setup, &identity);
     let (denied, trusted) = (Denied::new(trust.denied()), Some(trust.trusted()));
     let reserve = Reserve::open(store.join("reserve"), RESERVE_BYTES);
-    let switchboard = Switchboard::new();
-    let serving = open_thread(&setup)?;
+    let (switchboard, serving) = (Switchboard::new(), open_thread(&setup)?);
     let (endpoint, served) = open_endpoint(&setup, (&switchboard, &serving), &reserve)?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
     let keeper = keeper::Keeper {
@@ -81,10 +80,11 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     };
     let (tls, tls_of_link) = watch::channel(tls);
     let link = open_link(&setup, &identity, tls_of_link, clock.clone())?;
-    let downloads = Downloads::new(&setup.config.download, &origin, slots.clone(), clock.clone());
+    let downloads = Downloads::new(&setup.config, &origin, slots.clone(), clock.clone());
     let now = clock.steady();
     let supervisor = Supervisor {
         workers: Workers::new(setup.config.budget()),
+        zone: setup.config.zone(),
         setup,
         me,
         clock,

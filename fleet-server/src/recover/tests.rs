@@ -37,6 +37,7 @@ fn device(name: &str, (told, followed): (u64, u64), version: &str) -> Known {
             providers: Vec::new(),
             campaign: None,
             held: None,
+            wait: None,
             lease_until: None,
         }],
         desired: BTreeMap::from([(model(), Version::parse("1").unwrap())]),

@@ -324,6 +324,7 @@ fn ended(
         code: if kind.is_bad() { "self-test.golden".to_owned() } else { String::new() },
         reason: String::new(),
         at: NOW,
+        kept_at: None,
     };
     let is_kept = kind == OutcomeKind::Committed;
     SlotReport {
@@ -339,6 +340,7 @@ fn ended(
         campaign: None,
         lease_until: None,
         held: None,
+        wait: None,
     }
 }
 

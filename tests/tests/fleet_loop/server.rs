@@ -14,7 +14,7 @@ use sealift_protocol::directive::{DesiredSlot, Directive, Trial};
 use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version,
 };
-use sealift_protocol::report::Report;
+use sealift_protocol::report::{Hold, OutcomeKind, Report};
 
 /// Longer than any story.
 const DIRECTIVE_VALID_MS: i64 = 30 * 24 * 3_600 * 1_000;
@@ -64,6 +64,10 @@ pub(crate) struct Known {
     pub(crate) accepted: Generation,
     refused: Option<Refused>,
     pub(crate) slot: Option<Slot>,
+    /// The trial that it wants countersigned.
+    lease: Option<Generation>,
+    /// What its owner has said.
+    held: Option<Hold>,
     told: BTreeMap<RolloutId, Told>,
     penalties: BTreeMap<Digest, Failure>,
     /// Every end that was reported, by the directive that asked for it.
@@ -126,6 +130,8 @@ impl Server {
             failure: failure(&refusal.code, &refusal.reason),
         });
         let slot = report.slots.iter().find(|slot| slot.model == self.model);
+        known.held = slot.and_then(|slot| slot.held.clone());
+        known.lease = slot.filter(|slot| slot.lease_until.is_some()).map(|slot| slot.generation);
         known.slot = slot.map(|slot| Slot {
             generation: slot.generation,
             phase: slot.phase,
@@ -143,6 +149,9 @@ impl Server {
         };
         if outcome.kind.is_bad() && !known.ends.contains_key(&outcome.generation) {
             known.penalties.insert(outcome.image, outcome.failure.clone());
+        }
+        if outcome.kind == OutcomeKind::Committed {
+            known.penalties.remove(&outcome.image);
         }
         known.ends.insert(outcome.generation, outcome);
     }
@@ -248,6 +257,7 @@ impl Server {
             }
             let plan = rollout::plan(&self.rollouts[index].rollout, &self.fleet(index), now);
             told.extend(plan.tell.iter().map(|(device, _)| device.clone()));
+            told.extend(plan.countersign.iter().cloned());
             self.carry_out(index, plan, now);
         }
         told
@@ -261,6 +271,9 @@ impl Server {
             wave.standing = reading.standing;
         }
         let (id, image) = (ordered.rollout.id, ordered.rollout.image);
+        for device in plan.countersign {
+            self.sign_for(&device, (id, image), now);
+        }
         for (device, wave) in plan.tell {
             let generation = self.tell(&device, id, image, now);
             let told =
@@ -276,18 +289,32 @@ impl Server {
         image: Digest,
         now: UnixMillis,
     ) -> Generation {
+        let known = self.devices.get_mut(device).unwrap();
+        known.history.push((rollout, image));
+        known.lease = None;
+        self.sign_for(device, (rollout, image), now)
+    }
+
+    /// Signs the device's next directive; with it, that its trial was seen, if it was.
+    fn sign_for(
+        &mut self,
+        device: &DeviceId,
+        (rollout, image): (RolloutId, Digest),
+        now: UnixMillis,
+    ) -> Generation {
+        let confirmed = self.devices.get_mut(device).unwrap().lease.take();
         let by = self.rollouts.iter().find(|ordered| ordered.rollout.id == rollout).unwrap();
         let version = Version::parse(&by.version.to_string()).unwrap();
         let slot = DesiredSlot {
             epoch: Epoch(1),
             trial: by.trial,
             rollout: Some(rollout),
+            confirmed,
             ..DesiredSlot::new(self.model.clone(), version, image)
         };
         let known = self.devices.get_mut(device).unwrap();
         known.generation = known.generation.next();
         known.desired = Some(Desired { rollout, image });
-        known.history.push((rollout, image));
         let (whom, window) =
             ((self.tenant.clone(), device.clone()), (now, now.plus(DIRECTIVE_VALID_MS)));
         let directive = Directive::new(whom, known.generation, window, vec![slot]);
@@ -333,8 +360,8 @@ impl Known {
             slot: self.slot.clone(),
             penalty: self.penalties.get(&rollout.image).cloned(),
             served: Served::default(),
-            lease: None,
-            held: None,
+            lease: self.lease,
+            held: self.held.clone(),
         }
     }
 }

@@ -9,11 +9,15 @@ use sealift_agent::twin::{Ask, End, Twin, Work, WorkKind};
 use sealift_protocol::api::Action;
 use sealift_protocol::cose::KeyId;
 use sealift_protocol::digest::Digest;
+use sealift_protocol::directive::Trial;
 use sealift_protocol::id::{DeviceId, Generation, ModelName, TenantId, UnixMillis};
-use sealift_protocol::report::Report;
+use sealift_protocol::report::{Hold, Report};
 
 use super::server::{Server, TRIAL, image};
 use super::weather::Weather;
+
+#[path = "trouble.rs"]
+mod trouble;
 
 pub(crate) const SECOND: i64 = 1_000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
@@ -62,13 +66,19 @@ enum Incident {
     Done(Box<Work>),
     Serve(Digest),
     Crash,
+    Released,
 }
 
 /// What people do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Deed {
     Order(u8),
-    RollBack { bad: u8, to: u8 },
+    /// With a window, or a lease, or both.
+    OrderOn(u8, Trial),
+    RollBack {
+        bad: u8,
+        to: u8,
+    },
     Act(Action),
 }
 
@@ -109,6 +119,8 @@ pub(crate) struct Device {
     /// Versions that do not work on this device.
     sick: Option<Sickness>,
     tick_at: Option<UnixMillis>,
+    /// In a file on the device.
+    hold: Option<Hold>,
 }
 
 /// How a version fails on a device.
@@ -161,6 +173,7 @@ impl World {
             unacknowledged: None,
             sick: None,
             tick_at: None,
+            hold: None,
         });
         let mut world = Self {
             now: BEGIN,
@@ -321,6 +334,9 @@ impl World {
                 let waves = [(5.0, 60), (30.0, 60), (100.0, 0)];
                 self.server.order(version, &waves, TRIAL);
             }
+            Deed::OrderOn(version, trial) => {
+                self.server.order(version, &[(20.0, 60), (100.0, 0)], trial);
+            }
             Deed::RollBack { bad, to } => {
                 self.server.roll_back(bad, to, TRIAL);
             }
@@ -360,6 +376,7 @@ impl World {
                 let asks = self.devices[number].twin.done(&work, end, self.now);
                 self.answer(number, asks);
             }
+            Incident::Released => self.obey_owner(number),
             Incident::Serve(image) => self.serve(number, image),
             Incident::Crash => {
                 let twin = &mut self.devices[number].twin;
@@ -370,82 +387,6 @@ impl World {
                 self.answer(number, asks);
             }
         }
-    }
-
-    fn plan_trouble(&mut self, number: usize) {
-        if self.weather.trouble_every < i64::MAX {
-            let after = self.dice.i64(0..2 * self.weather.trouble_every);
-            self.incident(number, after, Incident::Trouble);
-        }
-    }
-
-    fn trouble(&mut self, number: usize) {
-        self.plan_trouble(number);
-        if self.weather.trouble_every == i64::MAX {
-            return;
-        }
-        match self.dice.u32(0..10) {
-            0..4 => self.link_down(number),
-            4..6 => self.power_off(number),
-            // In the middle of whatever it does next.
-            6..8 => {
-                let effects = self.dice.usize(1..8);
-                self.devices[number].twin.lose_power_after(effects);
-            }
-            8 => self.befall(number, Incident::Crash),
-            _ => {
-                const YEAR: i64 = 365 * 24 * HOUR;
-                let skew = [0, -10 * MINUTE, -57 * YEAR, 10 * YEAR][self.dice.usize(0..4)];
-                self.devices[number].twin.set_clock(skew);
-            }
-        }
-    }
-
-    fn link_up(&mut self, number: usize) {
-        if !self.is_server_up {
-            let after = self.dice.i64(SECOND..5 * MINUTE);
-            return self.incident(number, after, Incident::LinkUp);
-        }
-        let device = &mut self.devices[number];
-        device.is_linked = true;
-        device.epoch += 1;
-        let epoch = device.epoch;
-        self.later(100, Happening::Connected(number, epoch));
-        self.poll(number);
-        self.send_report(number);
-    }
-
-    fn link_down(&mut self, number: usize) {
-        let device = &mut self.devices[number];
-        if !device.is_linked {
-            return;
-        }
-        device.is_linked = false;
-        let epoch = device.epoch;
-        self.later(WILL, Happening::Will(number, epoch));
-        let after = self.dice.i64(SECOND..2 * HOUR);
-        self.incident(number, after, Incident::LinkUp);
-    }
-
-    fn power_on(&mut self, number: usize) {
-        let device = &mut self.devices[number];
-        device.is_powered = true;
-        device.boot += 1;
-        device.tick_at = None;
-        let asks = device.twin.start(self.now);
-        self.answer(number, asks);
-        self.incident(number, POLL, Incident::Poll);
-        self.plan_trouble(number);
-        self.link_up(number);
-    }
-
-    fn power_off(&mut self, number: usize) {
-        self.link_down(number);
-        let device = &mut self.devices[number];
-        device.is_powered = false;
-        device.boot += 1;
-        let after = self.dice.i64(SECOND..HOUR);
-        self.incident(number, after, Incident::PowerOn);
     }
 
     /// Does what the device wants of the world.

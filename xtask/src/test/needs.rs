@@ -54,6 +54,7 @@ impl Needs {
         needs.fetched("Python packages", "SEALIFT_PYTHON", fetch::venv())?;
         needs.fetched("clients of inference", "SEALIFT_SERVING_PYTHON", fetch::clients())?;
         needs.fetched("S3 store", "SEALIFT_S3_PYTHON", fetch::clients())?;
+        needs.fetched("drift detectors", "SEALIFT_DRIFT_PYTHON", fetch::drift_venv())?;
         needs.fetched("console", "SEALIFT_CONSOLE", fetch::console())?;
         needs.fetched("OpenID provider", "SEALIFT_OIDC_PROVIDER", fetch::oidc_provider())?;
         for (variable, tool) in TOOLS {

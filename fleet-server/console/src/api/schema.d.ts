@@ -2064,6 +2064,7 @@ export interface components {
             generation: components["schemas"]["Generation"];
             /** @description The image. */
             image: components["schemas"]["ImageRef"];
+            kept_at?: components["schemas"]["UnixMillis"] | null;
             /** @description What happened, for people; at most 400 characters. */
             reason?: string;
             /** @description How it ended. */
