@@ -7,7 +7,7 @@ pub(crate) mod processing;
 use sealift_protocol::tensor::Tensor;
 
 /// A loaded model.
-pub(crate) trait Engine {
+pub(crate) trait Engine: Send {
     /// Runs inputs that keep the I/O contract; returns all outputs of the contract, in its order.
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError>;
 

@@ -149,6 +149,7 @@ mod tests {
             library: "/x.so".into(),
             providers: vec!["OpenVINOExecutionProvider".into(), "CPUExecutionProvider".into()],
             strict: false,
+            sessions: std::num::NonZeroU8::MIN,
         });
         assert_eq!(accelerators(&config), [Accelerator::Openvino, Accelerator::Cpu]);
     }

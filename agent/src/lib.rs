@@ -7,6 +7,7 @@
 //!      └── link (MQTT: directives in, spool out), origin (HTTPS: metadata, blobs, the directive again)
 //! ```
 
+pub mod batch;
 pub mod claim;
 pub mod clock;
 pub mod config;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use sealift_agent::batch;
 use sealift_agent::claim::{self, Claim};
 use sealift_agent::config::Config;
 use sealift_agent::drill;
@@ -109,6 +110,8 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Answers the rows of a file by a model that this device serves
+    Batch(batch::Arguments),
     /// Verifies a TUF repository as a device does
     Tuf(tuf::Arguments),
     /// Runs one model; started by the agent alone
@@ -197,6 +200,16 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let config = Config::read(&store, config.as_deref())?;
             let simulation = Simulation { store, url, token, count, prefix, config };
             runtime()?.block_on(async { Ok(simulation.run(stop_signal()?).await?) })
+        }
+        Command::Batch(arguments) => {
+            let done = runtime()?.block_on(batch::run(&arguments))?;
+            let batch::Summary { rows, rows_before, parts } = done;
+            let before = if rows_before > 0 {
+                format!(", {rows_before} of them before")
+            } else {
+                String::new()
+            };
+            Ok(writeln!(std::io::stdout(), "{rows} rows in {parts} parts{before}")?)
         }
         Command::Tuf(arguments) => Ok(runtime()?.block_on(tuf::run(arguments))?),
         Command::Worker => Ok(()), // taken by the caller, before anything is set up

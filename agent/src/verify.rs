@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod attacks;
 mod onnx_scan;
+mod variant;
 
 pub(crate) use onnx_scan::scan_bytes as scan_model;
 
@@ -14,7 +15,7 @@ use sealift_protocol::directive::{Audience, DesiredSlot, Directive, VerifiedDire
 use sealift_protocol::id::{DeviceId, Epoch, Generation, ModelName, TenantId, UnixMillis};
 use sealift_protocol::image::{
     Accelerator, Golden, ImageError, ImageManifest, IoContract, LayerKind, ModelConfig, ModelIndex,
-    Policy, Variant,
+    Policy,
 };
 use sealift_protocol::limits::MANIFEST_BYTES_MAX;
 use sealift_protocol::profile::Baseline;
@@ -109,7 +110,7 @@ pub(crate) async fn image(
     let length = usize::try_from(target.length).unwrap_or(usize::MAX);
     let index_bytes = fetch.document(desired.index, length.min(MANIFEST_BYTES_MAX)).await?;
     let index = ModelIndex::parse(&index_bytes).map_err(|error| refused_image(&error))?;
-    let variant = choose(&index, me)?;
+    let variant = variant::choose(&index, me)?;
     check_manifest(trust, desired, variant.manifest.digest)?;
     let manifest_bytes = fetch.described(&variant.manifest.digest, variant.manifest.size).await?;
     let manifest = ImageManifest::parse(&manifest_bytes).map_err(|error| refused_image(&error))?;
@@ -181,33 +182,6 @@ fn check_manifest(trust: &Trust, desired: &DesiredSlot, manifest: Digest) -> Res
 fn revoked(desired: &DesiredSlot) -> Fault {
     let reason = format!("{} is on the deny list", desired.target());
     Fault::new(FaultKind::Untrusted, "image.revoked", &reason)
-}
-
-/// The best variant that fits the device: by accelerator, then by the publisher's order.
-fn choose<'a>(index: &'a ModelIndex, me: &Me) -> Result<&'a Variant, Fault> {
-    let fits = |variant: &&Variant| {
-        let platform = variant.platform.as_ref();
-        platform.is_none_or(|platform| {
-            platform.os == me.facts.os && platform.architecture == me.facts.architecture
-        }) && variant.min_memory_mb <= me.facts.memory_mb
-    };
-    let rank = |variant: &&Variant| {
-        me.accelerators.iter().position(|accelerator| *accelerator == variant.accelerator)
-    };
-    let fitting = index.variants().iter().filter(fits);
-    let best = fitting.filter_map(|variant| Some((rank(&variant)?, variant)));
-    best.min_by_key(|(rank, _)| *rank).map(|(_, variant)| variant).ok_or_else(|| {
-        let Facts { os, architecture, memory_mb, .. } = &me.facts;
-        let names: Vec<_> = me.accelerators.iter().map(|each| each.as_str()).collect();
-        let needed = index.variants().iter().map(|variant| variant.min_memory_mb).min();
-        let reason = format!(
-            "none of {} variants is for {os}/{architecture} with {memory_mb} MiB and {}; the smallest needs {} MiB",
-            index.variants().len(),
-            names.join(", "),
-            needed.unwrap_or_default()
-        );
-        Fault::new(FaultKind::NotApplicable, "image.no-variant", &reason)
-    })
 }
 
 /// The configuration must name the model and version that the publisher signed, and the manifest's own layers.

@@ -17,6 +17,7 @@ mod sandbox;
 mod seat;
 mod selftest;
 
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -93,6 +94,13 @@ pub struct RuntimeCandidate {
     /// Whether the model must run on these providers alone; else the CPU takes what they do not.
     #[serde(default)]
     pub strict: bool,
+    /// Requests that a model does at once, each in a session of its own, which takes memory of its own.
+    #[serde(default = "one")]
+    pub sessions: NonZeroU8,
+}
+
+const fn one() -> NonZeroU8 {
+    NonZeroU8::MIN
 }
 
 /// What a worker told about itself once it was ready.
@@ -313,6 +321,7 @@ async fn start_child(
     if held_mb > allowed_mb {
         return Err(WorkerError::Memory { held_mb, allowed_mb });
     }
+    link.widen(candidate.sessions);
     let Loaded { providers, runtime, load_ms, golden_ms } = loaded;
     let warmed = Warmed { providers, runtime, load_ms, golden_ms, memory_mb: held_mb };
     Ok((link, warmed))

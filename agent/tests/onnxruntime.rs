@@ -16,6 +16,7 @@ mod hostile;
 #[path = "onnxruntime/onnx.rs"]
 mod onnx;
 
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -121,6 +122,31 @@ async fn a_model_that_nobody_asks_for_makes_room_and_comes_back_with_the_next_re
     second.stop().await;
 }
 
+/// Many requests at once, each with its own answer, whichever session it went to.
+#[tokio::test]
+async fn several_sessions_give_everyone_his_own_answer() {
+    let sessions = RuntimeCandidate { sessions: NonZeroU8::new(3).unwrap(), ..cpu() };
+    let many = Slot::digits("v2").with_candidates(vec![sessions]).worker().await;
+    let one = Slot::digits("v2").worker().await;
+    let inputs: Vec<_> = rows("holdout.csv", 1)
+        .into_iter()
+        .take(40)
+        .map(|row| Tensor::fp32("pixels", &[1, 64], &row).unwrap())
+        .collect();
+
+    let asked = inputs.iter().cloned().map(|input| {
+        let many = many.clone();
+        tokio::spawn(async move { many.infer(&[input]).await })
+    });
+    let asked: Vec<_> = asked.collect();
+
+    for (input, answer) in inputs.into_iter().zip(asked) {
+        assert_eq!(answer.await.unwrap().unwrap(), one.infer(&[input]).await.unwrap());
+    }
+    many.stop().await;
+    one.stop().await;
+}
+
 /// Sent to sleep while requests are in flight, it answers them all.
 #[tokio::test]
 async fn no_request_is_lost_to_an_unloading() {
@@ -173,6 +199,7 @@ async fn the_first_candidate_that_loads_is_taken() {
         library: PathBuf::from("/nowhere/libonnxruntime.so"),
         providers: vec!["CPUExecutionProvider".to_owned()],
         strict: false,
+        sessions: NonZeroU8::MIN,
     };
     let no_such_device = candidate("CUDAExecutionProvider", true);
     let unknown = candidate("AbacusExecutionProvider", false);
@@ -207,6 +234,7 @@ async fn openvino_runs_the_graph_where_its_library_is_named() {
         library: library.clone(),
         providers: vec!["OpenVINOExecutionProvider".to_owned()],
         strict,
+        sessions: NonZeroU8::MIN,
     };
     let slot = Slot::digits("v1").with_candidates(vec![openvino(false), cpu()]);
     let (worker, warmed) = Worker::start(slot.spec.clone()).await.unwrap();

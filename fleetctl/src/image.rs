@@ -56,6 +56,50 @@ struct ModelFile {
     min_memory_mb: u64,
     /// Where it runs, as `linux/amd64`; anywhere if not given.
     platform: Option<String>,
+    /// The same model for other hardware, in the order in which devices that fit several prefer them; the one above comes first.
+    #[serde(default)]
+    variant: Vec<VariantFile>,
+}
+
+/// A build of the model for some hardware.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VariantFile {
+    weights: PathBuf,
+    /// Its own golden tests: what an 8-bit build answers is a little off.
+    golden: Option<PathBuf>,
+    #[serde(default = "fp32")]
+    precision: String,
+    #[serde(default = "cpu")]
+    accelerator: Accelerator,
+    #[serde(default)]
+    min_memory_mb: u64,
+    platform: Option<String>,
+}
+
+impl ModelFile {
+    fn descriptor(&self) -> ModelDescriptor {
+        ModelDescriptor {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            family: self.family.clone(),
+            description: self.description.clone(),
+            licenses: self.licenses.clone(),
+        }
+    }
+
+    /// All builds; the one at the top of the file comes first.
+    fn variants(&self) -> Vec<VariantFile> {
+        let first = VariantFile {
+            weights: self.weights.clone(),
+            golden: None,
+            precision: self.precision.clone(),
+            accelerator: self.accelerator,
+            min_memory_mb: self.min_memory_mb,
+            platform: self.platform.clone(),
+        };
+        std::iter::once(first).chain(self.variant.iter().cloned()).collect()
+    }
 }
 
 const fn one() -> u64 {
@@ -78,7 +122,8 @@ pub(crate) struct Image {
     pub(crate) epoch: u64,
     /// The layers and the configuration, by digest.
     pub(crate) blobs: BTreeMap<Digest, Vec<u8>>,
-    pub(crate) manifest: Vec<u8>,
+    /// One for each variant, in the order of the index.
+    pub(crate) manifests: Vec<Vec<u8>>,
     pub(crate) index: Vec<u8>,
 }
 
@@ -90,40 +135,35 @@ impl Image {
             fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let model: ModelFile =
             toml::from_str(&text).with_context(|| format!("cannot read {}", file.display()))?;
-        let files = read_files(directory, &model)?;
-        let layers: Vec<_> = files.iter().map(File::layer).collect();
-        let descriptor = ModelDescriptor {
-            name: model.name.clone(),
-            version: model.version.clone(),
-            family: model.family,
-            description: model.description,
-            licenses: model.licenses,
-        };
-        let config = ModelConfig::onnx(descriptor, &model.precision, &layers).write();
-        let manifest = ImageManifest::write(Descriptor::of(media_type::CONFIG, &config), &layers);
-        ImageManifest::parse(&manifest).context("the image would be refused")?;
-        let variant = Variant {
-            manifest: Descriptor::of(media_type::MANIFEST, &manifest),
-            platform: model.platform.as_deref().map(platform).transpose()?,
-            accelerator: model.accelerator,
-            precision: model.precision,
-            min_memory_mb: model.min_memory_mb,
-        };
-        let index = ModelIndex::write(&[variant]);
-        let blobs = files.into_iter().map(|file| file.bytes).chain([config]);
-        Ok(Self {
-            model: model.name,
-            version: model.version,
-            epoch: model.security_epoch,
-            blobs: blobs.map(|bytes| (Digest::of(&bytes), bytes)).collect(),
-            manifest,
-            index,
-        })
+        let (mut blobs, mut manifests, mut variants) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for build in model.variants() {
+            let files = read_files(directory, &model, &build)?;
+            let layers: Vec<_> = files.iter().map(File::layer).collect();
+            let config = ModelConfig::onnx(model.descriptor(), &build.precision, &layers).write();
+            let descriptor = Descriptor::of(media_type::CONFIG, &config);
+            let manifest = ImageManifest::write(descriptor, &layers);
+            ImageManifest::parse(&manifest).context("the image would be refused")?;
+            variants.push(Variant {
+                manifest: Descriptor::of(media_type::MANIFEST, &manifest),
+                platform: build.platform.as_deref().map(platform).transpose()?,
+                accelerator: build.accelerator,
+                precision: build.precision,
+                min_memory_mb: build.min_memory_mb,
+            });
+            let bytes = files.into_iter().map(|file| file.bytes).chain([config]);
+            blobs.extend(bytes.map(|bytes| (Digest::of(&bytes), bytes)));
+            manifests.push(manifest);
+        }
+        let index = ModelIndex::write(&variants);
+        ModelIndex::parse(&index).context("the image would be refused")?;
+        let (version, epoch) = (model.version, model.security_epoch);
+        Ok(Self { model: model.name, version, epoch, blobs, manifests, index })
     }
 
     /// Bytes of everything.
     pub(crate) fn size_bytes(&self) -> usize {
-        self.blobs.values().map(Vec::len).sum::<usize>() + self.manifest.len() + self.index.len()
+        let files = self.blobs.values().chain(&self.manifests);
+        files.map(Vec::len).sum::<usize>() + self.index.len()
     }
 }
 
@@ -153,8 +193,12 @@ impl File {
     }
 }
 
-/// Reads the files that `model.toml` names, as layers in a fixed order.
-fn read_files(directory: &Path, model: &ModelFile) -> anyhow::Result<Vec<File>> {
+/// Reads the files that `model.toml` names for one variant, as layers in a fixed order.
+fn read_files(
+    directory: &Path,
+    model: &ModelFile,
+    build: &VariantFile,
+) -> anyhow::Result<Vec<File>> {
     let read = |path: &Path| {
         let path = directory.join(path);
         fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
@@ -162,15 +206,16 @@ fn read_files(directory: &Path, model: &ModelFile) -> anyhow::Result<Vec<File>> 
     let mut files = Vec::new();
     let mut add = |kind, name, bytes| files.push(File { kind, name, bytes });
 
-    let weights = read(&model.weights)?;
-    refuse_foreign(&model.weights, &weights)?;
+    let weights = read(&build.weights)?;
+    refuse_foreign(&build.weights, &weights)?;
     add(LayerKind::Weights, "model.onnx", weights);
     let contract_bytes = read(&model.contract)?;
     let contract = IoContract::parse(&contract_bytes)
         .with_context(|| format!("{}", model.contract.display()))?;
     add(LayerKind::Contract, "contract.json", contract_bytes);
-    let golden = golden(directory, &read(&model.golden)?, &contract)
-        .with_context(|| format!("{}", model.golden.display()))?;
+    let golden_path = build.golden.as_ref().unwrap_or(&model.golden);
+    let golden = golden(directory, &read(golden_path)?, &contract)
+        .with_context(|| format!("{}", golden_path.display()))?;
     add(LayerKind::Golden, "golden.cbor", codec::encode(&golden)?);
     match (&model.baseline, &model.reference) {
         (Some(path), _) => add(LayerKind::Baseline, "baseline.cbor", read(path)?),
@@ -335,10 +380,43 @@ mod tests {
     #[test]
     fn an_image_has_weights_contract_golden_tests_baseline_and_card() {
         let image = Image::build(&digits("v2")).unwrap();
-        let manifest = ImageManifest::parse(&image.manifest).unwrap();
+        let manifest = ImageManifest::parse(&image.manifests[0]).unwrap();
         let names: Vec<_> = manifest.layers().iter().map(|layer| layer.name.as_str()).collect();
         let expected = ["model.onnx", "contract.json", "golden.cbor", "baseline.cbor", "card.md"];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn variants_share_what_is_the_same_and_keep_the_publishers_order() {
+        let directory = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(digits("v1")).unwrap().flatten() {
+            fs::copy(entry.path(), directory.path().join(entry.file_name())).unwrap();
+        }
+        let path = |name: &str| directory.path().join(name);
+        let mut small = fs::read(path("model.onnx")).unwrap();
+        small.extend(b"\x42\x00");
+        fs::write(path("int8.onnx"), small).unwrap();
+        let text = fs::read_to_string(path(MODEL_FILE)).unwrap();
+        let more = "\nmin_memory_mb = 512\n[[variant]]\nweights = \"int8.onnx\"\nprecision = \"int8\"\n\
+            [[variant]]\nweights = \"model.onnx\"\naccelerator = \"openvino\"\nplatform = \"linux/amd64\"\n";
+        fs::write(path(MODEL_FILE), format!("{text}{more}")).unwrap();
+
+        let image = Image::build(directory.path()).unwrap();
+        let index = ModelIndex::parse(&image.index).unwrap();
+        let one = Image::build(&digits("v1")).unwrap();
+
+        let found = index.variants().iter().map(|variant| {
+            (variant.accelerator.as_str(), variant.precision.as_str(), variant.min_memory_mb)
+        });
+        let expected = [("cpu", "fp32", 512), ("cpu", "int8", 0), ("openvino", "fp32", 0)];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        assert_eq!(image.manifests.len(), 3);
+        // Other weights, and a configuration that names them.
+        assert_eq!(image.blobs.len(), one.blobs.len() + 2);
+        fs::write(path(MODEL_FILE), format!("{text}\n[[variant]]\nprecision = \"int8\"\n"))
+            .unwrap();
+        let refused = format!("{:#}", Image::build(directory.path()).unwrap_err());
+        assert!(refused.contains("missing field `weights`"), "{refused}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) struct Pushed {
     pub(crate) uploaded: usize,
 }
 
-/// Pushes blobs, then the manifest, then the index under the version's tag: nothing names what is not there.
+/// Pushes blobs, then the manifests, then the index under the version's tag: nothing names what is not there.
 pub(crate) async fn push(client: &Client, image: &Image) -> anyhow::Result<Pushed> {
     let bar = ProgressBar::new(image.size_bytes() as u64);
     let mut uploaded = 0;
@@ -36,8 +36,10 @@ pub(crate) async fn push(client: &Client, image: &Image) -> anyhow::Result<Pushe
         uploaded += usize::from(push_blob(client, &image.model, *digest, bytes).await?);
         bar.inc(bytes.len() as u64);
     }
-    let manifest = Digest::of(&image.manifest).to_string();
-    push_manifest(client, &image.model, &manifest, media_type::MANIFEST, &image.manifest).await?;
+    for manifest in &image.manifests {
+        let digest = Digest::of(manifest).to_string();
+        push_manifest(client, &image.model, &digest, media_type::MANIFEST, manifest).await?;
+    }
     let tag = image.version.as_str();
     let warning = push_manifest(client, &image.model, tag, media_type::INDEX, &image.index).await?;
     bar.finish_and_clear();

@@ -33,7 +33,7 @@ pub(crate) struct OnnxRuntime {
     providers: Vec<(String, u32)>,
     runtime: String,
     /// The session lives in it.
-    _environment: Environment,
+    environment: Environment,
 }
 
 impl OnnxRuntime {
@@ -48,6 +48,24 @@ impl OnnxRuntime {
             .with_telemetry(false)
             .build()
             .map_err(load)?;
+        Self::open(environment, weights, contract, candidate)
+    }
+
+    /// Opens one more session on the same model.
+    pub(crate) fn another(
+        &self,
+        weights: &Path,
+        candidate: &RuntimeCandidate,
+    ) -> Result<Self, EngineError> {
+        Self::open(self.environment.clone(), weights, self.contract.clone(), candidate)
+    }
+
+    fn open(
+        environment: Environment,
+        weights: &Path,
+        contract: IoContract,
+        candidate: &RuntimeCandidate,
+    ) -> Result<Self, EngineError> {
         let session = open(&environment, weights, candidate)?;
         check(&contract.inputs, session.inputs(), "input")?;
         check(&contract.outputs, session.outputs(), "output")?;
@@ -56,7 +74,7 @@ impl OnnxRuntime {
         let runtime = runtime(&candidate.library);
         trim();
         let allocator = Allocator::default();
-        Ok(Self { session, allocator, contract, providers, runtime, _environment: environment })
+        Ok(Self { session, allocator, contract, providers, runtime, environment })
     }
 }
 

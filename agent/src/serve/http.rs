@@ -106,7 +106,9 @@ async fn model(
         Wish::Stats => stats(&live),
         Wish::Infer | Wish::Ready => return Err(Refusal::UnknownPath),
     };
-    Ok(Json(body).into_response())
+    let mut response = Json(body).into_response();
+    response.headers_mut().extend(infer::image(&live));
+    Ok(response)
 }
 
 async fn infer(

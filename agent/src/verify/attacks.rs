@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use sealift_protocol::codec;
 use sealift_protocol::id::Version;
-use sealift_protocol::image::{Descriptor, Layer, ModelDescriptor, media_type};
+use sealift_protocol::image::{Descriptor, Layer, ModelDescriptor, Variant, media_type};
 use tempfile::TempDir;
 
 use super::*;

@@ -1,4 +1,4 @@
-//! The child: `fleet-agent worker`, with the supervisor's socket as its standard input. One thread, no runtime, no network.
+//! The child: `fleet-agent worker`, with the supervisor's socket as its standard input. A thread for each session, no runtime, no network.
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sealift_protocol::image::{Golden, IoContract};
@@ -31,6 +32,9 @@ pub(super) const LOG_FILTER: &str = "SEALIFT_LOG";
 /// The library tells much that is of no use to whoever runs it.
 const LOG_FILTER_DEFAULT: &str = "info,ort=warn";
 
+/// The same model several times.
+type Sessions = Vec<Box<dyn Engine>>;
+
 /// Serves one model until the supervisor says stop or closes the socket.
 pub fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env(LOG_FILTER);
@@ -47,35 +51,71 @@ pub fn main() -> ExitCode {
 
 fn serve() -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut conversation = Conversation {
-        reader: BufReader::with_capacity(READ_BUFFER_BYTES, socket.try_clone()?),
-        writer: socket,
-        body: Vec::new(),
-    };
-    let Some(Request { id, order: Order::Load(order) }) = conversation.next()? else {
+    let reader = BufReader::with_capacity(READ_BUFFER_BYTES, socket.try_clone()?);
+    let reader = Reader { socket: reader, body: Vec::new() };
+    let mut conversation = Conversation { reader, writer: Writer(socket) };
+    let Some(Request { id, order: Order::Load(order) }) = conversation.reader.next()? else {
         return Err(io::Error::other("the first order was not to load"));
     };
     match load(&order) {
-        Ok((mut engine, loaded)) => {
-            conversation.say(id, &Answer::Loaded(loaded))?;
-            answer_all(&mut conversation, engine.as_mut())
+        Ok((engines, loaded)) => {
+            conversation.writer.say(id, &Answer::Loaded(loaded))?;
+            answer_all(conversation, engines)
         }
         Err((fault, reason)) => {
             let reason = reason.chars().take(REASON_CHARS_MAX).collect();
-            conversation.say(id, &Answer::Refused { fault, reason })
+            conversation.writer.say(id, &Answer::Refused { fault, reason })
         }
     }
 }
 
-fn answer_all(conversation: &mut Conversation, engine: &mut dyn Engine) -> io::Result<()> {
-    while let Some(Request { id, order }) = conversation.next()? {
+/// Answers by all sessions at once, each on a thread: whichever is free takes the next request.
+fn answer_all(conversation: Conversation, engines: Sessions) -> io::Result<()> {
+    let Conversation { reader, writer } = conversation;
+    let (reader, writer) = (Mutex::new(Some(reader)), Mutex::new(writer));
+    let (reader, writer) = (&reader, &writer);
+    std::thread::scope(|threads| {
+        let mut engines = engines.into_iter();
+        let first = engines.next();
+        let others: Vec<_> = engines
+            .map(|mut engine| threads.spawn(move || answer_some(reader, writer, engine.as_mut())))
+            .collect();
+        let mut ended =
+            first.map_or(Ok(()), |mut engine| answer_some(reader, writer, engine.as_mut()));
+        for other in others {
+            let panicked = |_| Err(io::Error::other("a session has panicked"));
+            ended = ended.and(other.join().unwrap_or_else(panicked));
+        }
+        ended
+    })
+}
+
+/// Takes request after request until the supervisor has no more, or says stop: then there is no reader any more, for any session.
+fn answer_some(
+    reader: &Mutex<Option<Reader>>,
+    writer: &Mutex<Writer>,
+    engine: &mut dyn Engine,
+) -> io::Result<()> {
+    loop {
+        let next = {
+            let mut shared = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(open) = shared.as_mut() else { return Ok(()) };
+            let next = open.next();
+            if !matches!(next, Ok(Some(Request { order: Order::Run(_), .. }))) {
+                *shared = None;
+            }
+            next?
+        };
+        let Some(Request { id, order }) = next else { return Ok(()) };
         match order {
-            Order::Run(inputs) => conversation.say(id, &answer(engine.run(&inputs)))?,
-            Order::Stop => break,
+            Order::Run(inputs) => {
+                let answer = answer(engine.run(&inputs));
+                writer.lock().unwrap_or_else(PoisonError::into_inner).say(id, &answer)?;
+            }
+            Order::Stop => return Ok(()),
             Order::Load(_) => return Err(io::Error::other("a second order to load")),
         }
     }
-    Ok(())
 }
 
 fn answer(outputs: Result<Vec<sealift_protocol::tensor::Tensor>, EngineError>) -> Answer {
@@ -87,29 +127,44 @@ fn answer(outputs: Result<Vec<sealift_protocol::tensor::Tensor>, EngineError>) -
     Answer::Refused { fault, reason: reason.chars().take(REASON_CHARS_MAX).collect() }
 }
 
-fn load(order: &LoadOrder) -> Result<(Box<dyn Engine>, Loaded), (Fault, String)> {
+fn load(order: &LoadOrder) -> Result<(Sessions, Loaded), (Fault, String)> {
     let (contract, golden) = read_layers(order)?;
     let weights = open_hashed(order)?;
     sandbox::enter(order).map_err(|error| (Fault::Load, format!("sandbox: {error}")))?;
     let begin = Instant::now();
     // By its descriptor, not by its name: what was hashed is what is mapped, whatever lies under that name by now.
     let path = PathBuf::from(format!("/proc/self/fd/{}", weights.as_raw_fd()));
-    let engine = OnnxRuntime::load(&path, contract.of_graph(), &order.candidate)
-        .map_err(|error| (Fault::Load, error.to_string()))?;
-    let mut engine: Box<dyn Engine> = match Processed::new(engine, &contract) {
-        Ok(processed) => Box::new(processed),
-        Err(plain) => Box::new(plain),
-    };
+    let refused = |error: EngineError| (Fault::Load, error.to_string());
+    let first = OnnxRuntime::load(&path, contract.of_graph(), &order.candidate).map_err(refused)?;
+    let others = (1..order.candidate.sessions.get())
+        .map(|_| first.another(&path, &order.candidate))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(refused)?;
+    let engines = std::iter::once(first).chain(others);
+    let mut engines: Vec<_> = engines.map(|engine| with_steps(engine, &contract)).collect();
     let load = begin.elapsed();
     let latency_max = Duration::from_millis(u64::from(order.latency_max_ms));
-    let golden = selftest::run(engine.as_mut(), &golden, latency_max)?;
+    let mut golden_time = Duration::ZERO;
+    for engine in &mut engines {
+        let taken = selftest::run(engine.as_mut(), &golden, latency_max)?;
+        golden_time = golden_time.max(taken);
+    }
+    let none = || (Fault::Load, "no session".to_owned());
+    let engine = engines.first().ok_or_else(none)?;
     let loaded = Loaded {
         providers: engine.providers().to_vec(),
         runtime: engine.runtime().to_owned(),
         load_ms: millis(load),
-        golden_ms: millis(golden),
+        golden_ms: millis(golden_time),
     };
-    Ok((engine, loaded))
+    Ok((engines, loaded))
+}
+
+fn with_steps(engine: OnnxRuntime, contract: &IoContract) -> Box<dyn Engine> {
+    match Processed::new(engine, contract) {
+        Ok(processed) => Box::new(processed),
+        Err(plain) => Box::new(plain),
+    }
 }
 
 /// trust.md, 14: hash and map the same open file. Returns it open.
@@ -135,26 +190,34 @@ fn millis(duration: Duration) -> u64 {
 
 /// Requests in, replies out.
 struct Conversation {
-    reader: BufReader<UnixStream>,
-    writer: UnixStream,
+    reader: Reader,
+    writer: Writer,
+}
+
+struct Reader {
+    socket: BufReader<UnixStream>,
     body: Vec<u8>,
 }
 
-impl Conversation {
+struct Writer(UnixStream);
+
+impl Reader {
     /// The next request; none when the supervisor has closed its end.
     fn next(&mut self) -> io::Result<Option<Request<'static>>> {
-        if !frame::read(&mut self.reader, &mut self.body)? {
+        if !frame::read(&mut self.socket, &mut self.body)? {
             return Ok(None);
         }
         let request = Request::read(&self.body);
         request.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
+}
 
+impl Writer {
     fn say(&mut self, id: u64, answer: &Answer) -> io::Result<()> {
         let frame = Reply::frame(id, answer).or_else(|error| {
             let reason = format!("outputs cannot be sent: {error}");
             Reply::frame(id, &Answer::Refused { fault: Fault::Run, reason })
         });
-        self.writer.write_all(&frame.map_err(io::Error::other)?)
+        self.0.write_all(&frame.map_err(io::Error::other)?)
     }
 }

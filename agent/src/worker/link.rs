@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU8;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -21,9 +22,12 @@ use super::frame::{self, Answer, Fault, FrameError, Loaded, Order, Reply, Reques
 use super::outbox::Outbox;
 use super::process::Started;
 
-/// Requests at one worker, which does them one by one: enough that it never waits for the next. More wait in their callers, which have
-/// deadlines; one that is given up there never costs the worker anything.
+/// Requests at one worker, for a single session, which does them one by one: enough that it never waits for the next. More wait in their
+/// callers, which have deadlines; one that is given up there never costs the worker anything.
 const CALLS_MAX: usize = 4;
+
+/// Requests more, for each further session.
+const CALLS_PER_SESSION: usize = 2;
 
 /// How long a stop waits for requests in flight; as long as one may take.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -101,6 +105,11 @@ impl Link {
 
     pub(super) fn process_id(&self) -> u32 {
         self.shared.started.process_id
+    }
+
+    /// Takes more requests at once, for a worker of several sessions.
+    pub(super) fn widen(&self, sessions: NonZeroU8) {
+        self.calls.add_permits((usize::from(sessions.get()) - 1) * CALLS_PER_SESSION);
     }
 
     /// Has the model loaded and self-tested. The caller sets the deadline.

@@ -153,6 +153,7 @@ mod tests {
                 library: path("library/lib.so"),
                 providers: vec![CPU.to_owned()],
                 strict: false,
+                sessions: std::num::NonZeroU8::MIN,
             },
             latency_max_ms: 1,
             memory_max_mb: 1,

@@ -1,6 +1,7 @@
 //! Slots with real models, and what to ask them.
 
 use std::fs;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use axum::Router;
@@ -36,7 +37,12 @@ pub(crate) fn library() -> PathBuf {
 }
 
 pub(crate) fn candidate(provider: &str, strict: bool) -> RuntimeCandidate {
-    RuntimeCandidate { library: library(), providers: vec![provider.to_owned()], strict }
+    RuntimeCandidate {
+        library: library(),
+        providers: vec![provider.to_owned()],
+        strict,
+        sessions: NonZeroU8::MIN,
+    }
 }
 
 pub(crate) fn cpu() -> RuntimeCandidate {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
+use std::num::NonZeroU8;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +15,7 @@ use sealift_agent::worker::{InferError, RuntimeCandidate, Worker, WorkerError};
 use sealift_protocol::image::{Golden, GoldenCase, Policy, Tolerance};
 use sealift_protocol::tensor::{Datatype, Tensor};
 
-use super::fixtures::{Slot, pixels};
+use super::fixtures::{Slot, cpu, pixels};
 use super::onnx;
 
 /// What a library may do in a worker; everything else that it tries is refused.
@@ -75,6 +76,7 @@ async fn a_hostile_library_reaches_no_key_no_network_no_program_and_no_superviso
         library: hostile_library(library.path()),
         providers: vec!["CPUExecutionProvider".to_owned()],
         strict: false,
+        sessions: NonZeroU8::MIN,
     };
     let slot = Slot::digits("v1").with_candidates(vec![candidate]);
     let scratch = slot.spec.scratch_dir.clone();
@@ -105,6 +107,46 @@ async fn a_real_library_answers_in_the_same_sandbox() {
     let outputs = worker.infer(&[pixels()]).await.unwrap();
     assert!(!outputs.is_empty());
     worker.stop().await;
+}
+
+/// A library that ends the process as it is loaded, which is before anybody could ask it anything.
+#[tokio::test]
+async fn a_library_that_crashes_as_it_is_loaded_is_one_line_and_the_next_one_is_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("crash.c"), folder.path().join("libcrash.so"));
+    let code =
+        "#include <stdlib.h>\n__attribute__((constructor)) static void crash(void) { abort(); }\n";
+    fs::write(&source, code).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+    assert!(compiler.status().unwrap().success());
+    let crashing = RuntimeCandidate { library: library.clone(), ..cpu() };
+
+    let refused = Slot::digits("v1").with_candidates(vec![crashing.clone()]).refusal().await;
+    let slot = Slot::digits("v1").with_candidates(vec![crashing, cpu()]);
+    let (worker, warmed) = Worker::start(slot.spec.clone()).await.unwrap();
+
+    let told = refused.to_string();
+    assert!(told.contains(&library.display().to_string()) && told.contains("SIGABRT"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert_eq!(warmed.providers[0].0, "CPUExecutionProvider");
+    worker.stop().await;
+}
+
+/// The long request was sent first; by one session the short one would have to wait for it.
+#[tokio::test]
+async fn a_short_request_does_not_wait_for_a_long_one_where_there_are_two_sessions() {
+    let sessions = RuntimeCandidate { sessions: NonZeroU8::new(2).unwrap(), ..cpu() };
+    let worker = counting(1_000).with_candidates(vec![sessions]).worker().await;
+    let busy = worker.clone();
+    let long = tokio::spawn(async move { busy.infer(&[count("trips", 100_000_000)]).await });
+    tokio::task::yield_now().await;
+
+    let short = worker.infer(&[count("trips", 7)]).await.unwrap();
+
+    assert_eq!(short, [count("last", 7)]);
+    assert!(!long.is_finished(), "it was not long enough");
+    long.abort();
 }
 
 /// A model that loops as often as it is told.

@@ -197,9 +197,7 @@ async fn inspect(
 
 fn local(directory: &Path) -> anyhow::Result<Inspection> {
     let image = Image::build(directory)?;
-    let index = ModelIndex::parse(&image.index)?;
-    let manifests = index.variants().iter().map(|_| image.manifest.clone()).collect();
-    inspection(&image.index, manifests)
+    inspection(&image.index, image.manifests)
 }
 
 async fn remote(
