@@ -27,7 +27,8 @@ fn read(path: &Path, contract: &IoContract) -> anyhow::Result<Baseline> {
         .iter()
         .map(|feature| Column::numeric(&feature.name, &feature.group))
         .collect();
-    let mut builder = BaselineBuilder::new(columns, labels.unwrap_or_default()).with_summary();
+    let mut builder =
+        BaselineBuilder::new(columns, labels.unwrap_or_default()).with_summary().with_joint();
 
     let mut reader = csv::Reader::from_path(path)?;
     let head = reader.headers()?.clone();

@@ -86,14 +86,20 @@ pub enum Metric {
     Concordance,
     /// Logarithm of the ratio of a numeric feature's standard deviations, from exact sums; only where the reference has light tails.
     SdRatio,
-    /// Share of values that are missing, not finite or of a wrong type.
-    FaultyShare,
-    /// Share of values outside of the reference range or domain.
+    /// Share of values that are missing or not finite.
+    MissingShare,
+    /// Share of values that are of another type.
+    WrongTypeShare,
+    /// Share of values outside of the reference range.
     OutOfRangeShare,
+    /// Share of values outside of the reference domain.
+    UnseenShare,
+    /// Whether a value that used to change is the same in every row: 1, or 0.
+    Stuck,
 }
 
 impl Metric {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 24] = [
         Self::SdRatio,
         Self::RankShift,
         Self::ConfidenceShift,
@@ -113,8 +119,11 @@ impl Metric {
         Self::KolmogorovSmirnov,
         Self::WassersteinSd,
         Self::ChiSquare,
-        Self::FaultyShare,
+        Self::MissingShare,
+        Self::WrongTypeShare,
         Self::OutOfRangeShare,
+        Self::UnseenShare,
+        Self::Stuck,
     ];
 
     /// The stable name, `method/binning/...`.
@@ -139,8 +148,11 @@ impl Metric {
             Self::ClassGap => "linf/classes+unseen",
             Self::Concordance => "concordance/ref30+70",
             Self::SdRatio => "sd-ratio/sums/ln",
-            Self::FaultyShare => "share/faulty",
+            Self::MissingShare => "share/missing",
+            Self::WrongTypeShare => "share/wrong-type",
             Self::OutOfRangeShare => "share/out-of-range",
+            Self::UnseenShare => "share/unseen",
+            Self::Stuck => "stuck/range",
         }
     }
 
@@ -161,8 +173,11 @@ impl Metric {
             | Self::ChiSquare
             | Self::Concordance
             | Self::SdRatio
-            | Self::FaultyShare
-            | Self::OutOfRangeShare => Method::Index,
+            | Self::MissingShare
+            | Self::WrongTypeShare
+            | Self::OutOfRangeShare
+            | Self::UnseenShare
+            | Self::Stuck => Method::Index,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod baseline;
 mod builder;
 mod calibration;
+mod joint;
 mod latency;
 mod moments;
 pub mod pairs;
@@ -18,6 +19,7 @@ pub use baseline::{
     Reference, SUMMARY_GROUP,
 };
 pub use builder::{BaselineBuilder, Column, Kind, Season, quadrant};
+pub use joint::{JOINT_GROUP, is_held_out};
 pub use latency::{BUCKETS, LatencySketch, RELATIVE_ACCURACY};
 pub use profiler::{Cell, Profiler};
 pub use wire::{InvalidProfile, PROFILE_BYTES_MAX};

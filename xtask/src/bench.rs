@@ -36,6 +36,8 @@ enum Subject {
     Gates,
     /// How long it takes to plan 100,000 and 1,000,000 devices.
     Plan,
+    /// What counting a value costs a device, and how large a window of profiles is.
+    Profile,
     /// Requests a second, latency, processor time and memory of a model under load, by every way to the agent and beside others.
     Serve(serve::Arguments),
 }
@@ -52,8 +54,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Subject::Drift(arguments) => drift::run(arguments),
         Subject::Fleet(arguments) => fleet::run(arguments),
         Subject::Swap(arguments) => swap::run(arguments),
-        Subject::Gates => pure::run("gates"),
-        Subject::Plan => pure::run("plan"),
+        Subject::Gates => pure::run("sealift-fleet-server", "gates"),
+        Subject::Plan => pure::run("sealift-fleet-server", "plan"),
+        Subject::Profile => pure::run("sealift-protocol", "profile"),
         Subject::Serve(arguments) => serve::run(arguments),
     }
 }

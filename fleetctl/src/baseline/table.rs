@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use sealift_protocol::profile::{
-    Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Cell, Column, Kind, Season,
+    Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Cell, Column, Kind, Season, is_held_out,
 };
 use serde::Deserialize;
 
@@ -73,6 +73,8 @@ struct Known {
     name: String,
     /// The place of each known value; none for a column of numbers.
     places: Option<BTreeMap<String, usize>>,
+    /// Whether there are more values than those.
+    is_cut: bool,
 }
 
 /// A row as a profile counts it.
@@ -121,18 +123,18 @@ impl Schema {
                 let has_number =
                     rows.column(place).any(|cell| number(cell).is_some_and(f32::is_finite));
                 ensure!(has_number, "column `{name}` is numeric and has no number");
-                self.columns.push(Known { name: owned, places: None });
+                self.columns.push(Known { name: owned, places: None, is_cut: false });
             }
             Type::Categorical => {
-                let places = Some(domain(rows, place, CATEGORIES_MAX));
-                self.columns.push(Known { name: owned, places });
+                let (places, is_cut) = categories(rows, place);
+                self.columns.push(Known { name: owned, places: Some(places), is_cut });
             }
             Type::Prediction if self.prediction.is_some() => {
                 bail!("two columns are the prediction")
             }
             Type::Prediction => {
-                let places = Some(domain(rows, place, CLASSES_MAX));
-                self.prediction = Some(Known { name: owned, places });
+                let places = Some(domain(rows.column(place), CLASSES_MAX));
+                self.prediction = Some(Known { name: owned, places, is_cut: false });
             }
         }
         Ok(())
@@ -141,27 +143,24 @@ impl Schema {
     /// Makes the baseline of reference rows.
     pub(crate) fn baseline(&self, rows: &Rows, season: Option<Season>) -> anyhow::Result<Baseline> {
         let columns = self.columns.iter().map(|known| {
-            let kind =
-                known.places.as_ref().map_or(Kind::Numeric, |_| Kind::Categorical(known.names()));
+            let kind = match (&known.places, known.is_cut) {
+                (None, _) => Kind::Numeric,
+                (Some(_), false) => Kind::Categorical(known.names()),
+                (Some(_), true) => Kind::Commonest(known.names()),
+            };
             Column { name: known.name.clone(), group: GROUP.to_owned(), kind }
         });
         let classes = self.prediction.as_ref().map(Known::names).unwrap_or_default();
-        let mut builder = BaselineBuilder::new(columns.collect(), classes.clone());
+        let mut builder = BaselineBuilder::new(columns.collect(), classes.clone()).with_joint();
         if let Some(season) = season {
             builder = builder.with_season(season);
         }
         let layout = self.layout(rows)?;
         let mut counted = Counted::default();
-        let mut values = Vec::new();
         for row in rows.iter() {
             self.read(&layout, row, &mut counted);
-            values.clear();
-            values.extend(counted.cells.iter().map(|cell| match cell {
-                Cell::Number(value) => f64::from(*value),
-                Cell::Null | Cell::WrongType => f64::NAN,
-            }));
             let class = counted.prediction.and_then(|place| classes.get(place)).map(String::as_str);
-            builder.push(&values, class, counted.confidence.map(f64::from))?;
+            builder.push_cells(&counted.cells, class, counted.confidence.map(f64::from))?;
         }
         Ok(builder.build()?)
     }
@@ -284,10 +283,20 @@ impl Values {
     }
 }
 
-/// The most common values of a column, the most common first.
-fn domain(rows: &Rows, place: usize, max: usize) -> BTreeMap<String, usize> {
+/// The values of a column; of too many those that are the most common in rows that are not counted then.
+fn categories(rows: &Rows, place: usize) -> (BTreeMap<String, usize>, bool) {
+    let all = domain(rows.column(place), usize::MAX);
+    if all.len() <= CATEGORIES_MAX {
+        return (all, false);
+    }
+    let choosing = rows.column(place).zip(0..).filter(|(_, row)| !is_held_out(*row));
+    (domain(choosing.map(|(cell, _)| cell), CATEGORIES_MAX), true)
+}
+
+/// The most common values, the most common first.
+fn domain<'a>(cells: impl Iterator<Item = &'a str>, max: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::<String, u64>::new();
-    for cell in rows.column(place).filter(|cell| !is_missing(cell)) {
+    for cell in cells.filter(|cell| !is_missing(cell)) {
         *counts.entry(shortened(cell)).or_default() += 1;
     }
     let mut by_count: Vec<_> = counts.into_iter().collect();

@@ -153,6 +153,8 @@ pub struct Gap {
     pub place: usize,
     /// Its p-value, by Fisher's exact test and Bonferroni's correction.
     pub p: f64,
+    /// Cohen's h of it: a difference between small shares weighs more than the same between middling ones.
+    pub h: f64,
 }
 
 /// The largest difference between the shares of values up to a cut, over all cuts between bins: Kolmogorov and Smirnov's distance, with
@@ -180,6 +182,8 @@ fn gap(hits: &[u64], window_hits: &[u64], reference: &[u64], window: &[u64]) -> 
     }
     let (n, m) = (number(rows.0), number(rows.1));
     let (mut gaps, mut place, mut smallest, mut looked) = (Vec::new(), 0, 1.0, 0.0);
+    let mut h = 0.0;
+    let angle = |hits: u64, rows: f64| 2.0 * (number(hits) / rows).sqrt().min(1.0).asin();
     for (at, (hit, window_hit)) in hits.iter().zip(window_hits).enumerate() {
         gaps.push(number(*window_hit) / m - number(*hit) / n);
         let both = hit + window_hit;
@@ -190,10 +194,11 @@ fn gap(hits: &[u64], window_hits: &[u64], reference: &[u64], window: &[u64]) -> 
         let p = share_p((*hit, rows.0), (*window_hit, rows.1));
         if p < smallest {
             (place, smallest) = (at, p);
+            h = (angle(*window_hit, m) - angle(*hit, n)).abs();
         }
     }
     let p: f64 = smallest * looked;
-    Some(Gap { gaps, place, p: p.min(1.0) })
+    Some(Gap { gaps, place, p: p.min(1.0), h })
 }
 
 #[cfg(test)]

@@ -11,17 +11,23 @@
 //! A bin holds its upper edge and not its lower one, except for the first, which holds `min`. Two finer edges, near the ends, cut the
 //! outermost tenths; a feature with a dozen values has an edge at each. Figures whose name says `refq10` put those bins together again.
 
+mod check;
+
 use serde::{Deserialize, Serialize};
 
+use self::check::{counted, is_whole, named};
+use super::ROWS_MAX;
+use super::joint::Joint;
 use super::moments::Scale;
-use super::{ROWS_MAX, pairs};
 use crate::codec::{self, CodecError};
 use crate::digest::Digest;
 use crate::id::UnixMillis;
-use crate::limits::{BASELINE_BYTES_MAX, FEATURES_MAX};
+use crate::limits::BASELINE_BYTES_MAX;
 
-/// A reader of this version refuses every other; what is only added does not raise it.
+/// What is only added does not raise it.
 const BASELINE_VERSION: u8 = 1;
+/// With features that are held out or joint, of which a reader of the version before would make nothing that is right.
+const LATEST_VERSION: u8 = 2;
 /// Reference-quantile bins; PSI and its thresholds are customary on ten.
 pub(super) const QUANTILE_BINS: usize = 10;
 /// Inner edges of those bins, and one more towards each end, where outliers show.
@@ -52,7 +58,9 @@ pub enum InvalidBaseline {
     #[error("baseline is not readable")]
     Codec(#[from] CodecError),
     /// Made by a later release with another meaning.
-    #[error("baseline has version {0}; this release reads version {BASELINE_VERSION}")]
+    #[error(
+        "baseline has version {0}; this release reads versions {BASELINE_VERSION} to {LATEST_VERSION}"
+    )]
     Version(u8),
     /// No row, or more than sums can hold.
     #[error("baseline has {0} rows; 1 to {ROWS_MAX} are allowed")]
@@ -138,6 +146,9 @@ pub(super) struct Contents {
     /// How long a phase lasts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) phase_ms: i64,
+    /// How the joint features are computed; nothing without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) joint: Option<Joint>,
 }
 
 /// What the reference has in one part of a season, such as one hour of the day.
@@ -149,6 +160,9 @@ pub struct Phase {
     pub counts: Vec<Vec<u64>>,
     /// For each feature the rows without a value.
     pub faulty: Vec<u64>,
+    /// For each feature the rows with a value of another type among them; empty if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wrong_type: Vec<u64>,
     /// Predictions by class.
     pub classes: Vec<u64>,
     /// The confidence, as in the whole.
@@ -161,6 +175,16 @@ pub struct Phase {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 const fn is_none(kurtosis: &f64) -> bool {
     kurtosis.to_bits() == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_no_row(rows: &u64) -> bool {
+    *rows == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_false(is_so: &bool) -> bool {
+    !*is_so
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -210,9 +234,12 @@ pub struct NumericReference {
     /// Fourth moment over the square of the variance: 3 for a bell curve, more for heavier tails; 0 where it is not known.
     #[serde(default, skip_serializing_if = "is_none")]
     pub kurtosis: f64,
-    /// Rows in which the value was missing or not finite.
+    /// Rows in which the value was missing, not finite or of another type.
     #[serde(default)]
     pub faulty: u64,
+    /// Those of another type among them.
+    #[serde(default, skip_serializing_if = "is_no_row")]
+    pub wrong_type: u64,
 }
 
 /// Counts over the known values.
@@ -223,9 +250,15 @@ pub struct CategoricalReference {
     /// Rows with a value outside of the domain.
     #[serde(default)]
     pub unseen: u64,
-    /// Rows in which the value was missing.
+    /// Rows in which the value was missing or of another type.
     #[serde(default)]
     pub faulty: u64,
+    /// Those of another type among them.
+    #[serde(default, skip_serializing_if = "is_no_row")]
+    pub wrong_type: u64,
+    /// Whether only rows are counted that did not choose the domain, see [`super::Kind::Commonest`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held_out: bool,
 }
 
 /// A category or a class, and how often the reference has it.
@@ -263,6 +296,16 @@ impl Baseline {
     /// Columns of an input row.
     pub const fn inputs(&self) -> usize {
         self.contents.inputs
+    }
+
+    /// Whether brightness and contrast are among the derived features.
+    pub(super) fn has_summary(&self) -> bool {
+        self.contents.has_summary()
+    }
+
+    /// How the joint features are computed.
+    pub(super) const fn joint(&self) -> Option<&Joint> {
+        self.contents.joint.as_ref()
     }
 
     /// All features: the inputs in the order of their columns, then the derived ones.
@@ -383,7 +426,7 @@ impl NumericReference {
         [self.min.next_down()].into_iter().chain(self.edges.iter().copied()).chain([self.max])
     }
 
-    fn broken_rule(&self, rows: u64) -> Option<&'static str> {
+    fn broken_rule(&self, rows: u64, is_held_out: bool) -> Option<&'static str> {
         let ends = [self.min, self.max, 0.0];
         let is_rising = self.edges.is_sorted_by(|left, right| left < right);
         // An edge at `max` would leave an empty bin above it.
@@ -397,8 +440,10 @@ impl NumericReference {
             Some("it has not one count more than edges")
         } else if self.fine.iter().any(|place| *place >= self.edges.len()) {
             Some("it has a finer edge that is not there")
-        } else if total(&self.counts).saturating_add(self.faulty) != rows {
+        } else if !is_whole(total(&self.counts).saturating_add(self.faulty), rows, is_held_out) {
             Some("its counts do not add up to the rows")
+        } else if self.wrong_type > self.faulty {
+            Some("it has more values of another type than faulty ones")
         } else if self.counts.iter().all(|count| *count == 0) {
             Some("it has no value")
         } else if !figures.iter().all(|figure| figure.is_finite()) || self.sd < 0.0 {
@@ -419,7 +464,7 @@ impl CategoricalReference {
         counted("categories of a feature", self.domain.len(), CATEGORIES_MAX)?;
         named(self.domain.iter().map(|category| category.name.as_str()))?;
         let counts = self.counts_with_unseen();
-        if total(&counts).saturating_add(self.faulty) == rows {
+        if is_whole(total(&counts).saturating_add(self.faulty), rows, self.held_out) {
             return Ok(());
         }
         let rule = "its counts do not add up to the rows";
@@ -428,155 +473,20 @@ impl CategoricalReference {
 }
 
 impl Feature {
-    fn check(&self, rows: u64) -> Result<(), InvalidBaseline> {
+    fn check(&self, rows: u64, is_held_out: bool) -> Result<(), InvalidBaseline> {
         named([self.group.as_str()])?;
         match &self.reference {
             Reference::Categorical(reference) => reference.check(&self.name, rows),
-            Reference::Numeric(reference) => reference.broken_rule(rows).map_or(Ok(()), |rule| {
-                Err(InvalidBaseline::Feature { feature: self.name.clone(), rule })
-            }),
+            Reference::Numeric(reference) => {
+                reference.broken_rule(rows, is_held_out).map_or(Ok(()), |rule| {
+                    Err(InvalidBaseline::Feature { feature: self.name.clone(), rule })
+                })
+            }
         }
-    }
-}
-
-impl Contents {
-    /// Contents of the current version.
-    pub(super) fn new(rows: u64, inputs: usize, features: Vec<Feature>) -> Self {
-        Self {
-            v: BASELINE_VERSION,
-            rows,
-            inputs,
-            features,
-            classes: Vec::new(),
-            confidence: Vec::new(),
-            pairs: Vec::new(),
-            dispersion: Vec::new(),
-            phases: Vec::new(),
-            phase_ms: 0,
-        }
-    }
-
-    fn check(&self) -> Result<(), InvalidBaseline> {
-        if self.v != BASELINE_VERSION {
-            return Err(InvalidBaseline::Version(self.v));
-        }
-        if !(1..=ROWS_MAX).contains(&self.rows) {
-            return Err(InvalidBaseline::Rows(self.rows));
-        }
-        counted("features", self.features.len(), FEATURES_MAX)?;
-        named(self.features.iter().map(|feature| feature.name.as_str()))?;
-        self.features.iter().try_for_each(|feature| feature.check(self.rows))?;
-        self.check_derived()?;
-        self.check_outputs()?;
-        self.check_pairs(&self.pairs, self.rows)?;
-        self.check_calibration()
-    }
-
-    fn check_pairs(&self, pairs: &[u64], rows: u64) -> Result<(), InvalidBaseline> {
-        let inputs = self.features.iter().take(self.inputs);
-        let numeric = inputs.filter(|feature| feature.numeric().is_some()).count();
-        let is_length = pairs.is_empty() || pairs.len() == pairs::counts_of(numeric);
-        let is_count = |pair: &[u64; 2]| total(pair) <= rows;
-        if is_length && pairs.as_chunks().0.iter().all(is_count) {
-            return Ok(());
-        }
-        Err(InvalidBaseline::Calibration("its pairs are not those of its numeric inputs"))
-    }
-
-    fn check_calibration(&self) -> Result<(), InvalidBaseline> {
-        // One for each feature, one for the prediction and one for the confidence.
-        let subjects = self.features.len() + 2;
-        let is_factor = |factor: &f64| (1.0..=DISPERSION_MAX).contains(factor);
-        let is_length = self.dispersion.is_empty() || self.dispersion.len() == subjects;
-        if !is_length || !self.dispersion.iter().all(is_factor) {
-            return Err(InvalidBaseline::Calibration("its dispersion is not a factor a feature"));
-        }
-        if self.phases.is_empty() {
-            return Ok(());
-        }
-        counted("phases", self.phases.len(), PHASES_MAX)?;
-        if self.phase_ms <= 0 {
-            return Err(InvalidBaseline::Calibration("its phases have no length"));
-        }
-        self.phases.iter().try_for_each(|phase| self.check_phase(phase))
-    }
-
-    fn check_phase(&self, phase: &Phase) -> Result<(), InvalidBaseline> {
-        let lengths = self.features.iter().map(|feature| match &feature.reference {
-            Reference::Numeric(reference) => reference.counts.len(),
-            Reference::Categorical(reference) => reference.domain.len() + 1,
-        });
-        let adds_up = |(counts, faulty): (&Vec<u64>, &u64)| {
-            total(counts).saturating_add(*faulty) == phase.rows
-        };
-        let is_whole = lengths.eq(phase.counts.iter().map(Vec::len))
-            && phase.faulty.len() == self.features.len()
-            && phase.counts.iter().zip(&phase.faulty).all(adds_up)
-            && phase.classes.len() == self.classes.len()
-            && phase.confidence.len() == self.confidence.len()
-            && phase.pairs.len() == self.pairs.len()
-            && (1..=self.rows).contains(&phase.rows);
-        if !is_whole {
-            return Err(InvalidBaseline::Calibration("a phase does not have the features' counts"));
-        }
-        self.check_pairs(&phase.pairs, phase.rows)
-    }
-
-    /// After the inputs come both derived features or none, and those are numeric.
-    fn check_derived(&self) -> Result<(), InvalidBaseline> {
-        counted("inputs", self.inputs, self.features.len())?;
-        let derived = self.features.get(self.inputs..).unwrap_or_default();
-        let is_numeric = |feature: &Feature| matches!(feature.reference, Reference::Numeric(_));
-        let names = derived.iter().map(|feature| feature.name.as_str());
-        if derived.is_empty() || (names.eq(SUMMARY) && derived.iter().all(is_numeric)) {
-            return Ok(());
-        }
-        let rule = "it is neither an input nor a derived feature";
-        let feature = derived.first().map(|feature| feature.name.clone()).unwrap_or_default();
-        Err(InvalidBaseline::Feature { feature, rule })
-    }
-
-    fn check_outputs(&self) -> Result<(), InvalidBaseline> {
-        if !self.classes.is_empty() {
-            counted("classes", self.classes.len(), CLASSES_MAX)?;
-            named(self.classes.iter().map(|class| class.name.as_str()))?;
-        }
-        let predictions: Vec<_> = self.classes.iter().map(|class| class.count).collect();
-        if total(&predictions) > self.rows {
-            let rule = "its counts are more than the rows";
-            return Err(InvalidBaseline::Feature { feature: "prediction".to_owned(), rule });
-        }
-        let is_length = matches!(self.confidence.len(), 0 | CONFIDENCE_BINS);
-        if is_length && total(&self.confidence) <= self.rows {
-            return Ok(());
-        }
-        Err(InvalidBaseline::Confidence)
     }
 }
 
 /// A sum that a hostile sender cannot bring to overflow.
 pub(super) fn total(counts: &[u64]) -> u64 {
     counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
-}
-
-/// Refuses none, and more than `max`, of something.
-pub(super) fn counted(what: &'static str, given: usize, max: usize) -> Result<(), InvalidBaseline> {
-    if (1..=max).contains(&given) {
-        Ok(())
-    } else {
-        Err(InvalidBaseline::Count { what, given, max })
-    }
-}
-
-/// Refuses names that are empty, long or not their own.
-fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), InvalidBaseline> {
-    let mut known = std::collections::BTreeSet::new();
-    for name in names {
-        let chars = name.chars().take(NAME_CHARS_MAX + 1).count();
-        if !(1..=NAME_CHARS_MAX).contains(&chars) || !known.insert(name) {
-            let name = name.chars().take(NAME_CHARS_MAX).collect();
-            return Err(InvalidBaseline::Name { name });
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,8 @@ use super::baseline::{
     InvalidBaseline, NumericReference, QUANTILE_BINS, Reference, SUMMARY, SUMMARY_GROUP,
 };
 use super::calibration;
-use super::profiler::{confidence_bin, summary};
+use super::joint::{JOINT_GROUP, Joint, Projector, is_held_out};
+use super::profiler::{Cell, confidence_bin, summary};
 
 /// Rows that are kept. More sharpen no edge that a window of a few hundred rows could notice; 300 features of so many are 60 MB.
 const SAMPLE_ROWS_MAX: u64 = 50_000;
@@ -17,6 +18,9 @@ pub enum Kind {
     Numeric,
     /// The place of a value in this list.
     Categorical(Vec<String>),
+    /// The same, where the list has not all values of the reference but those that are the most common in rows that are not held out
+    /// ([`is_held_out`]). Values chosen because they are common there are less common everywhere else, so only held-out rows are counted.
+    Commonest(Vec<String>),
 }
 
 /// A column of the reference data.
@@ -55,6 +59,7 @@ pub struct BaselineBuilder {
     columns: Vec<Column>,
     classes: Vec<String>,
     has_summary: bool,
+    has_joint: bool,
     season: Option<Season>,
     seen: u64,
     sample: Vec<Row>,
@@ -65,6 +70,8 @@ pub(super) struct Row {
     /// How many came before it.
     pub(super) order: u64,
     pub(super) values: Vec<f32>,
+    /// The places of values of another type; those are not numbers.
+    pub(super) wrong_type: Vec<usize>,
     pub(super) class: Option<usize>,
     pub(super) confidence: Option<f32>,
 }
@@ -92,7 +99,15 @@ impl BaselineBuilder {
     /// A builder for rows of these columns, from a model with these classes in the order of its output.
     pub const fn new(columns: Vec<Column>, classes: Vec<String>) -> Self {
         let sample = Vec::new();
-        Self { columns, classes, has_summary: false, season: None, seen: 0, sample }
+        Self {
+            columns,
+            classes,
+            has_summary: false,
+            has_joint: false,
+            season: None,
+            seen: 0,
+            sample,
+        }
     }
 
     /// Adds two derived features in the group `summary`: brightness and contrast, the mean and the standard deviation of the numeric
@@ -100,6 +115,14 @@ impl BaselineBuilder {
     #[must_use]
     pub const fn with_summary(mut self) -> Self {
         self.has_summary = true;
+        self
+    }
+
+    /// Adds derived features in the group `joint`: what the numeric features of a row do together. Left out where there are too few of
+    /// them, or too few rows.
+    #[must_use]
+    pub const fn with_joint(mut self) -> Self {
+        self.has_joint = true;
         self
     }
 
@@ -120,17 +143,44 @@ impl BaselineBuilder {
         prediction: Option<&str>,
         confidence: Option<f64>,
     ) -> Result<(), InvalidBaseline> {
+        let values = features.iter().copied().map(to_f32).collect();
+        self.push_values(values, Vec::new(), prediction, confidence)
+    }
+
+    /// Takes one row as [`BaselineBuilder::push`] does, where values can be missing or of a wrong type.
+    pub fn push_cells(
+        &mut self,
+        cells: &[Cell],
+        prediction: Option<&str>,
+        confidence: Option<f64>,
+    ) -> Result<(), InvalidBaseline> {
+        let value = |cell: &Cell| match *cell {
+            Cell::Number(value) => value + 0.0,
+            Cell::Null | Cell::WrongType => f32::NAN,
+        };
+        let is_wrong = |(place, cell): (usize, &Cell)| (*cell == Cell::WrongType).then_some(place);
+        let wrong_type = cells.iter().enumerate().filter_map(is_wrong).collect();
+        let values = cells.iter().map(value).collect();
+        self.push_values(values, wrong_type, prediction, confidence)
+    }
+
+    fn push_values(
+        &mut self,
+        mut values: Vec<f32>,
+        wrong_type: Vec<usize>,
+        prediction: Option<&str>,
+        confidence: Option<f64>,
+    ) -> Result<(), InvalidBaseline> {
         let (row, expected) = (self.seen + 1, self.columns.len());
-        if features.len() != expected {
-            return Err(InvalidBaseline::Width { row, given: features.len(), expected });
+        if values.len() != expected {
+            return Err(InvalidBaseline::Width { row, given: values.len(), expected });
         }
         let class = prediction.map(|class| self.class(class, row)).transpose()?;
         let confidence = confidence.map(to_f32);
-        let mut values: Vec<f32> = features.iter().copied().map(to_f32).collect();
         if self.has_summary {
             values.extend(self.summary(&values));
         }
-        self.keep(Row { order: self.seen, values, class, confidence });
+        self.keep(Row { order: self.seen, values, wrong_type, class, confidence });
         self.seen += 1;
         Ok(())
     }
@@ -143,14 +193,59 @@ impl BaselineBuilder {
         let derived = derived.into_iter().filter(|_| self.has_summary);
         let columns = self.columns.iter().cloned().chain(derived);
         let features = columns.enumerate().map(|(index, column)| self.feature(index, column));
-        let features = features.collect::<Result<_, _>>()?;
+        let mut features = features.collect::<Result<Vec<_>, _>>()?;
+        let joint = self.joint(&features);
+        if let Some(joint) = &joint {
+            features.extend(self.joint_features(joint)?);
+        }
 
         let mut contents = Contents::new(as_u64(self.sample.len()), inputs, features);
         contents.classes = self.class_counts();
         contents.confidence = self.confidence_counts();
         let is_whole = self.seen <= SAMPLE_ROWS_MAX;
+        contents.joint = joint;
         calibration::complete(&mut contents, &self.sample, self.season, is_whole);
+        contents.v = contents.version();
         Baseline::decode(&crate::codec::encode(&contents)?)
+    }
+
+    fn joint(&self, features: &[Feature]) -> Option<Joint> {
+        let numeric = features.iter().take(self.columns.len()).enumerate();
+        let numeric =
+            numeric.filter_map(|(place, feature)| Some((place, feature.numeric()?.clone())));
+        self.has_joint.then(|| Joint::fit(&numeric.collect::<Vec<_>>(), &self.sample)).flatten()
+    }
+
+    /// Computes the joint features of the rows that are held out; the others have none.
+    fn joint_features(&mut self, joint: &Joint) -> Result<Vec<Feature>, InvalidBaseline> {
+        let (projector, first) = (Projector::new(joint), self.width());
+        let numeric: Vec<_> = (0..self.columns.len())
+            .filter(|place| self.columns.get(*place).is_some_and(|c| c.kind == Kind::Numeric))
+            .collect();
+        for row in &mut self.sample {
+            let value = |place: &usize| row.values.get(*place).copied().unwrap_or(f32::NAN);
+            let figures = projector.figures(numeric.iter().map(value));
+            let known = is_held_out(row.order);
+            let figures = figures.into_iter().take(projector.count());
+            row.values.extend(figures.map(|figure| if known { figure } else { f32::NAN }));
+        }
+        let held_out = self.sample.iter().filter(|row| is_held_out(row.order)).count();
+        let held_out = as_u64(held_out);
+        let places = (first..).zip(joint.names());
+        let features = places.map(|(place, name)| {
+            let mut feature = self.feature(place, Column::numeric(&name, JOINT_GROUP))?;
+            if let Reference::Numeric(reference) = &mut feature.reference {
+                // The other rows have none because they are not looked at.
+                reference.faulty = held_out.saturating_sub(reference.counts.iter().sum());
+            }
+            Ok(feature)
+        });
+        features.collect()
+    }
+
+    /// Values of a row, without joint ones.
+    fn width(&self) -> usize {
+        self.columns.len() + if self.has_summary { SUMMARY.len() } else { 0 }
     }
 
     fn class(&self, class: &str, row: u64) -> Result<usize, InvalidBaseline> {
@@ -177,9 +272,18 @@ impl BaselineBuilder {
     }
 
     fn feature(&self, index: usize, column: Column) -> Result<Feature, InvalidBaseline> {
+        let is_partial = matches!(column.kind, Kind::Commonest(_));
         let values = self.sample.iter().filter_map(|row| row.values.get(index)).copied();
-        let reference = match column.kind {
+        let mut reference = match column.kind {
             Kind::Categorical(domain) => Reference::Categorical(categorical(domain, values)),
+            Kind::Commonest(domain) => {
+                let held_out = self.sample.iter().filter(|row| is_held_out(row.order));
+                let values = held_out.filter_map(|row| row.values.get(index)).copied();
+                Reference::Categorical(CategoricalReference {
+                    held_out: true,
+                    ..categorical(domain, values)
+                })
+            }
             Kind::Numeric => {
                 numeric(values.collect()).map(Reference::Numeric).ok_or_else(|| {
                     let rule = "it has no value";
@@ -187,6 +291,13 @@ impl BaselineBuilder {
                 })?
             }
         };
+        let is_counted = |row: &&Row| !is_partial || is_held_out(row.order);
+        let rows = self.sample.iter().filter(is_counted);
+        let of_another = as_u64(rows.filter(|row| row.wrong_type.contains(&index)).count());
+        match &mut reference {
+            Reference::Numeric(reference) => reference.wrong_type = of_another,
+            Reference::Categorical(reference) => reference.wrong_type = of_another,
+        }
         Ok(Feature { name: column.name, group: column.group, reference })
     }
 
@@ -221,7 +332,7 @@ const fn to_f32(value: f64) -> f32 {
 }
 
 /// The finaliser of `SplitMix64` (Steele, Lea and Flood, OOPSLA 2014).
-const fn scramble(state: u64) -> u64 {
+pub(super) const fn scramble(state: u64) -> u64 {
     let state = state.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -230,7 +341,8 @@ const fn scramble(state: u64) -> u64 {
 
 fn categorical(domain: Vec<String>, values: impl Iterator<Item = f32>) -> CategoricalReference {
     let domain = domain.into_iter().map(|name| Category { name, count: 0 }).collect();
-    let mut reference = CategoricalReference { domain, unseen: 0, faulty: 0 };
+    let mut reference =
+        CategoricalReference { domain, unseen: 0, faulty: 0, wrong_type: 0, held_out: false };
     for value in values {
         let count = match super::profiler::category(value) {
             None => &mut reference.faulty,
@@ -254,7 +366,18 @@ fn numeric(values: Vec<f32>) -> Option<NumericReference> {
     let kurtosis = kurtosis(&sorted, mean, sd);
     let faulty = as_u64(rows - sorted.len());
     let counts = counts(&sorted, &edges);
-    Some(NumericReference { min, max, edges, counts, fine, mean, sd, kurtosis, faulty })
+    Some(NumericReference {
+        min,
+        max,
+        edges,
+        counts,
+        fine,
+        mean,
+        sd,
+        kurtosis,
+        faulty,
+        wrong_type: 0,
+    })
 }
 
 /// Rows that a finer bin has at least.

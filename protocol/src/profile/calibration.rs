@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::baseline::{Contents, DISPERSION_MAX, Feature, Phase, Reference};
 use super::builder::{Row, Season};
+use super::joint::is_held_out;
 use super::pairs::counts_of;
 use super::profiler::{category, confidence_bin, pair_counter};
 use crate::drift::number;
@@ -95,12 +96,15 @@ fn phases(contents: &Contents, sample: &[Row], season: Season) -> Vec<Phase> {
 
 fn phase(contents: &Contents, rows: &[&Row]) -> Phase {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let (mut counts, mut faulty) = (Vec::new(), Vec::new());
+    let (mut counts, mut faulty, mut wrong_type) = (Vec::new(), Vec::new(), Vec::new());
     for (place, feature) in contents.features.iter().enumerate() {
-        let values = rows.iter().filter_map(|row| row.values.get(place));
+        let is_partial = contents.is_held_out(place);
+        let rows = || rows.iter().filter(|row| !is_partial || is_held_out(row.order));
+        let values = rows().filter_map(|row| row.values.get(place));
         let of_feature = histogram(values.map(|value| bin(feature, *value)), bins(feature));
         let all: u64 = of_feature.iter().sum();
-        faulty.push(count(rows.len()).saturating_sub(all));
+        faulty.push(count(rows().count()).saturating_sub(all));
+        wrong_type.push(count(rows().filter(|row| row.wrong_type.contains(&place)).count()));
         counts.push(of_feature);
     }
     let confidences = rows.iter().map(|row| row.confidence.and_then(confidence_bin));
@@ -108,6 +112,7 @@ fn phase(contents: &Contents, rows: &[&Row]) -> Phase {
         rows: count(rows.len()),
         counts,
         faulty,
+        wrong_type: if wrong_type.iter().all(|rows| *rows == 0) { Vec::new() } else { wrong_type },
         classes: histogram(rows.iter().map(|row| row.class), contents.classes.len()),
         confidence: histogram(confidences, contents.confidence.len()),
         pairs: pairs(contents, rows.iter().copied()),

@@ -2,6 +2,7 @@
 
 use super::Profile;
 use super::baseline::{BINS_MAX, Baseline, CONFIDENCE_BINS, Feature, Reference};
+use super::joint::Projector;
 use super::moments::Scale;
 use super::pairs::PairCounter;
 
@@ -22,6 +23,7 @@ pub struct Profiler {
     inputs: Vec<Input>,
     bins: Vec<Bins>,
     has_summary: bool,
+    joint: Option<Projector>,
     pairs: Option<PairCounter>,
     profile: Profile,
     empty: Profile,
@@ -71,11 +73,12 @@ impl Profiler {
             }
         }
         inputs.truncate(baseline.inputs());
-        let has_summary = inputs.len() < baseline.features().len();
+        let has_summary = baseline.has_summary();
+        let joint = baseline.joint().map(Projector::new);
         let pairs = (!baseline.pairs().is_empty())
             .then(|| pair_counter(baseline.features().iter().take(baseline.inputs())));
         let empty = Profile::empty(baseline);
-        Self { inputs, bins, has_summary, pairs, profile: empty.clone(), empty }
+        Self { inputs, bins, has_summary, joint, pairs, profile: empty.clone(), empty }
     }
 
     /// Rows of the window so far.
@@ -110,7 +113,7 @@ impl Profiler {
             self.take(place, *value);
         }
         self.end_row();
-        self.observe_summary(row.iter().copied());
+        self.observe_derived(|| row.iter().copied());
     }
 
     /// Counts an inference as [`Profiler::observe`] does, where values can be missing or of a wrong type.
@@ -134,10 +137,11 @@ impl Profiler {
             }
         }
         self.end_row();
-        self.observe_summary(row.iter().map(|cell| match *cell {
+        let value = |cell: &Cell| match *cell {
             Cell::Number(value) => value,
             Cell::Null | Cell::WrongType => f32::NAN,
-        }));
+        };
+        self.observe_derived(|| row.iter().map(value));
     }
 
     fn end_row(&mut self) {
@@ -171,16 +175,23 @@ impl Profiler {
         }
     }
 
-    fn observe_summary(&mut self, values: impl Iterator<Item = f32>) {
-        if !self.has_summary {
-            return;
+    /// Counts the derived features: brightness and contrast, then the joint ones.
+    fn observe_derived<I: Iterator<Item = f32>>(&mut self, values: impl Fn() -> I) {
+        let numeric =
+            |(input, value): (&Input, f32)| matches!(input, Input::Numeric(_)).then_some(value);
+        let joint = self.joint.as_ref().map(|projector| {
+            let values = self.inputs.iter().zip(values()).filter_map(numeric);
+            (projector.figures(values), projector.count())
+        });
+        let first = self.bins.len() - joint.map_or(0, |(_, count)| count);
+        if self.has_summary {
+            let summary = summary(self.inputs.iter().zip(values()).filter_map(numeric));
+            let places = first - summary.len()..;
+            places.zip(summary).for_each(|(place, value)| self.take_numeric(place, value));
         }
-        let is_numeric = |input: &Input| matches!(input, Input::Numeric(_));
-        let cells = self.inputs.iter().zip(values);
-        let summary = summary(cells.filter(|(input, _)| is_numeric(input)).map(|(_, value)| value));
-        let first = self.bins.len() - summary.len();
-        for (place, value) in summary.into_iter().enumerate() {
-            self.take_numeric(first + place, value);
+        if let Some((figures, count)) = joint {
+            let places = (first..).zip(figures).take(count);
+            places.for_each(|(place, figure)| self.take_numeric(place, figure));
         }
     }
 

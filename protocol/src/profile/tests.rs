@@ -238,6 +238,45 @@ fn kept_bytes_are_read_and_written_as_ever() {
     assert_eq!(Profile::decode(&bytes).unwrap(), profile);
 }
 
+/// Bytes as version 2 wrote them: features that are computed from several inputs, and a domain that was cut.
+const JOINT_BASELINE: &str = include_str!("golden/baseline-v2.hex");
+const JOINT_PROFILE: &str = include_str!("golden/profile-v2.hex");
+
+#[test]
+fn kept_bytes_of_version_two_are_read_and_written_as_ever() {
+    let kinds = [Kind::Numeric, Kind::Numeric, Kind::Commonest(vec!["a".to_owned()])];
+    let columns = ["x", "y", "word"].into_iter().zip(kinds).map(|(name, kind)| Column {
+        name: name.to_owned(),
+        group: "all".to_owned(),
+        kind,
+    });
+    let mut builder = BaselineBuilder::new(columns.collect(), vec![]).with_joint();
+    for row in 0..400_u32 {
+        let whole = |value: u32| f32::from(u16::try_from(value).unwrap());
+        let (x, y) = (whole(row * 7 % 101), whole(row * 13 % 89));
+        let cells = [x, x + y, whole(row % 3)].map(Cell::Number);
+        builder.push_cells(&cells, None, None).unwrap();
+    }
+    let baseline = builder.build().unwrap();
+    assert_eq!(crate::digest::encode_hex(&baseline.encode().unwrap()), JOINT_BASELINE.trim());
+    let bytes = crate::digest::decode_hex(JOINT_BASELINE.trim()).unwrap();
+    assert_eq!(Baseline::decode(&bytes).unwrap(), baseline);
+    let mut older = bytes.clone();
+    let version = older.windows(3).position(|bytes| bytes == [0x61, b'v', 2]).unwrap();
+    older[version + 2] = 1;
+    let refused = Baseline::decode(&older).unwrap_err();
+    assert!(matches!(refused, InvalidBaseline::Version(1)), "{refused}");
+
+    let mut profiler = Profiler::new(&baseline);
+    for row in [[3.0, 50.0, 0.0], [100.0, 0.0, 1.0], [f32::NAN, 4.0, 9.0]] {
+        profiler.observe(&row, None, None, None);
+    }
+    let profile = profiler.close();
+    assert_eq!(crate::digest::encode_hex(&profile.encode().unwrap()), JOINT_PROFILE.trim());
+    let bytes = crate::digest::decode_hex(JOINT_PROFILE.trim()).unwrap();
+    assert_eq!(Profile::decode(&bytes).unwrap(), profile);
+}
+
 #[test]
 fn a_field_of_a_later_release_is_skipped_and_a_missing_one_has_its_default() {
     let bytes = crate::digest::decode_hex(GOLDEN_PROFILE.trim()).unwrap();
@@ -280,7 +319,7 @@ fn a_baseline_that_contradicts_itself_is_refused() {
     };
     insta::assert_snapshot!(
         [
-            refused(|contents| contents.v = 2),
+            refused(|contents| contents.v = 3),
             refused(|contents| contents.rows = 0),
             refused(|contents| contents.features.clear()),
             refused(|contents| contents.inputs = 7),
@@ -301,7 +340,7 @@ fn a_baseline_that_contradicts_itself_is_refused() {
         ]
         .join("\n"),
         @r"
-    baseline has version 2; this release reads version 1
+    baseline has version 3; this release reads versions 1 to 2
     baseline has 0 rows; 1 to 1099511627776 are allowed
     baseline has 0 features; 1 to 2000 are allowed
     baseline has 7 inputs; 1 to 6 are allowed

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::tally::{Counts, Tally};
+use super::tally::{Counts, Share, Tally};
 use crate::drift::{
     Method, Metric, Ranked, Subject, category_gap, cut_gap, number, pair_gap, psi, rank_shift,
-    rank_spread, sd_ratio, share_rise_p, two_sample,
+    rank_spread, sd_ratio, share_p, share_rise_p, two_sample,
 };
 
 /// How far window and reference are apart in one metric, and the probability that chance did it.
@@ -28,9 +28,20 @@ pub(super) struct Measure {
     error: f64,
     /// What chance alone brings `value` to.
     pub(super) by_chance: f64,
+    /// How much the difference weighs where shares are small; nothing where it is not one of shares.
+    weight: f64,
 }
 
+/// A difference of 0.03 between middling shares is an h of 0.06. That it counts for half as much lets a share of 0.2 % become one of
+/// 1.3 % until it counts, and does not change what counts where shares are larger than a twentieth.
+const WEIGHT_OF_H: f64 = 0.25;
+
 impl Measure {
+    /// What is compared with a threshold.
+    pub(super) fn effect(&self) -> f64 {
+        (self.value - self.by_chance).max(self.weight)
+    }
+
     /// Whether the rows of this measure, which are the newest of those of `longer`, speak against what that one says.
     ///
     /// They do if they show less than half of the difference and chance does not explain that. What no longer holds is over, even
@@ -73,8 +84,8 @@ pub(super) fn measures(reference: &[Tally], window: &[Tally], dispersion: &[f64]
 pub(super) fn metrics(tally: &Tally) -> &'static [Metric] {
     use Metric::{
         CategoryGap, Concordance, ConfidenceGap, ConfidenceShift, ConfidenceSpread, CutGap,
-        FaultyShare, OutOfRangeShare, PsiCategorical, PsiClasses, PsiConfidence, PsiNumeric,
-        RankShift, RankSpread,
+        MissingShare, OutOfRangeShare, PsiCategorical, PsiClasses, PsiConfidence, PsiNumeric,
+        RankShift, RankSpread, Stuck, UnseenShare, WrongTypeShare,
     };
     match (&tally.counts, &tally.subject) {
         (Counts::Ordered { .. }, Subject::Confidence) => {
@@ -84,8 +95,11 @@ pub(super) fn metrics(tally: &Tally) -> &'static [Metric] {
         (Counts::Unordered { .. }, Subject::Prediction) => &[PsiClasses, Metric::ClassGap],
         (Counts::Unordered { .. }, _) => &[PsiCategorical, CategoryGap],
         (Counts::Spread { .. }, _) => &[Metric::SdRatio],
-        (Counts::Outside { .. }, _) => &[OutOfRangeShare],
-        (Counts::Faulty { .. }, _) => &[FaultyShare],
+        (Counts::Share { of: Share::Missing, .. }, _) => &[MissingShare],
+        (Counts::Share { of: Share::WrongType, .. }, _) => &[WrongTypeShare],
+        (Counts::Share { of: Share::OutOfRange, .. }, _) => &[OutOfRangeShare],
+        (Counts::Share { of: Share::Unseen, .. }, _) => &[UnseenShare],
+        (Counts::Still { .. }, _) => &[Stuck],
         (Counts::Pairs { .. }, _) => &[Concordance],
     }
 }
@@ -102,6 +116,7 @@ fn of_tally(reference: &Tally, window: &Tally, all: &mut Vec<Measure>) {
         part: 0,
         error: 0.0,
         by_chance: 0.0,
+        weight: 0.0,
     };
     let measures = metrics(window).iter().map(|metric| {
         let mut measure = new(*metric);
@@ -140,11 +155,15 @@ impl Measure {
             ) => {
                 self.ranked(sd_ratio((*sd, *rows), (*found, *seen), *kurtosis));
             }
-            (Counts::Outside { hits, rows }, Counts::Outside { hits: found, rows: seen }) => {
+            (
+                Counts::Share { hits, rows, of: Share::Missing },
+                Counts::Share { hits: found, rows: seen, .. },
+            ) => self.moved((hits.iter().sum(), *rows), (found.iter().sum(), *seen)),
+            (Counts::Share { hits, rows, .. }, Counts::Share { hits: found, rows: seen, .. }) => {
                 self.rise(*hits, *rows, *found, *seen);
             }
-            (Counts::Faulty { hits, rows }, Counts::Faulty { hits: found, rows: seen }) => {
-                self.rise([*hits, 0], *rows, [*found, 0], *seen);
+            (Counts::Still { commonest, .. }, Counts::Still { is_still, rows, .. }) => {
+                self.still(*commonest, *is_still, *rows);
             }
             (
                 Counts::Pairs { counts, rows, names },
@@ -191,7 +210,32 @@ impl Measure {
         self.statistic = self.value;
         self.p = gap.p;
         self.error = noise(reference, window).sqrt() / 2.0;
+        self.weight = gap.h * WEIGHT_OF_H;
         (self.parts, self.part) = (gap.gaps, gap.place);
+    }
+
+    /// By how much a share has moved. What was missing and no longer is has been made up by somebody.
+    fn moved(&mut self, reference: (u64, u64), window: (u64, u64)) {
+        if reference.1 == 0 || window.1 == 0 {
+            return;
+        }
+        let share = |(hits, rows): (u64, u64)| number(hits) / number(rows);
+        let gap = share(window) - share(reference);
+        self.value = gap.abs();
+        (self.statistic, self.p) = (gap, share_p(reference, window));
+        self.parts = vec![gap];
+        self.error = (gap.abs().max(number(window.1).recip()) / number(window.1)).sqrt();
+    }
+
+    /// If every row had its value by chance, all would have the commonest one at best so often.
+    fn still(&mut self, commonest: f64, is_still: bool, rows: u64) {
+        let is_stuck = is_still && commonest < 1.0 && rows > 1;
+        self.value = f64::from(u8::from(is_stuck));
+        self.statistic = number(rows);
+        if is_stuck {
+            self.p = commonest.powf(number(rows) - 1.0);
+        }
+        self.parts = vec![self.value];
     }
 
     /// By how much a share has risen on either side; a fall is no harm.
@@ -233,6 +277,7 @@ fn empty_group(name: &str) -> Measure {
         part: 0,
         error: 0.0,
         by_chance: 0.0,
+        weight: 0.0,
     }
 }
 

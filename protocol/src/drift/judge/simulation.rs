@@ -176,7 +176,7 @@ fn a_tenth_of_missing_values_is_found_in_two_windows() {
     let is_it = |verdict: &&Verdict| verdict.state == DriftState::Drifted;
     let drifted: Vec<_> = world.verdicts.iter().filter(is_it).collect();
     assert_eq!(drifted.len(), 1, "{drifted:?}");
-    assert_eq!(drifted[0].metric.id(), "share/faulty");
+    assert_eq!(drifted[0].metric.id(), "share/missing");
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn supported<'a>(finding: &Finding<'a>, threshold: f64, alpha: f64) -> Option<Ev
     let differs = |(place, span): &(usize, &Evidence<'a>)| {
         let measure = span.measure;
         let mut newer = finding.spans.iter().take(*place);
-        measure.value - measure.by_chance >= threshold
+        measure.effect() >= threshold
             && span.corrected_p < alpha
             && !newer.any(|newer| newer.measure.contradicts(measure))
     };
@@ -121,9 +121,11 @@ fn supported<'a>(finding: &Finding<'a>, threshold: f64, alpha: f64) -> Option<Ev
 
 const fn thresholds(metric: Metric, policy: &Policy) -> Thresholds {
     match metric {
-        Metric::FaultyShare | Metric::OutOfRangeShare => {
-            Thresholds { open: policy.share_open, close: policy.share_close }
-        }
+        Metric::MissingShare
+        | Metric::WrongTypeShare
+        | Metric::OutOfRangeShare
+        | Metric::UnseenShare => Thresholds { open: policy.share_open, close: policy.share_close },
+        Metric::Stuck => Thresholds { open: 1.0, close: 1.0 },
         Metric::SdRatio
         | Metric::RankShift
         | Metric::ConfidenceShift

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::drift::{Subject, number};
-use crate::profile::{Baseline, Feature, NumericReference, Phase, Profile, Reference, pairs};
+use crate::profile::{
+    Baseline, CategoricalReference, Feature, JOINT_GROUP, NumericReference, Phase, Profile,
+    Reference, pairs,
+};
 
 /// A bell curve has 3, Laplace's distribution 6, and nothing certain can be said of what few rows show to have more.
 const KURTOSIS_MAX: f64 = 4.5;
@@ -29,12 +32,21 @@ pub(super) enum Counts {
     Unordered { counts: Vec<u64>, expected: Vec<u64> },
     /// Not counts but sums, of plain numbers.
     Spread { sd: f64, rows: u64, kurtosis: f64 },
-    /// Below and above the reference range; unseen categories and nothing.
-    Outside { hits: [u64; 2], rows: u64 },
-    /// Without a value.
-    Faulty { hits: u64, rows: u64 },
+    /// Rows of which something is wrong: of values out of range those below and those above it, of all else one number and zero.
+    Share { hits: [u64; 2], rows: u64, of: Share },
+    /// Whether all rows have one value; and of the reference the share of its commonest bin, one if it is a constant itself.
+    Still { is_still: bool, rows: u64, commonest: f64 },
     /// Pairs of features.
     Pairs { counts: Vec<u64>, rows: u64, names: Arc<Names> },
+}
+
+/// What can be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    Missing,
+    WrongType,
+    OutOfRange,
+    Unseen,
 }
 
 /// The numeric inputs, in their order.
@@ -52,7 +64,9 @@ impl Names {
 struct Side<'a> {
     /// For each feature its bins with tails, or its domain and the unseen.
     counts: Vec<Vec<u64>>,
-    faulty: Vec<u64>,
+    faulty: Vec<Faults>,
+    /// For each feature whether it has one value alone.
+    still: Vec<bool>,
     /// For each feature its standard deviation and its rows; nothing where it has none to compare.
     spreads: Vec<Option<(f64, u64)>>,
     classes: Vec<u64>,
@@ -63,6 +77,13 @@ struct Side<'a> {
     is_reference: bool,
 }
 
+/// Rows without a value, and rows with one of another type.
+#[derive(Debug, Clone, Copy, Default)]
+struct Faults {
+    missing: u64,
+    wrong_type: u64,
+}
+
 /// The reference's side.
 pub(super) fn of_baseline(baseline: &Baseline) -> Vec<Tally> {
     let features = baseline.features().iter();
@@ -70,13 +91,17 @@ pub(super) fn of_baseline(baseline: &Baseline) -> Vec<Tally> {
         Reference::Numeric(reference) => reference.counts_with_tails(),
         Reference::Categorical(reference) => reference.counts_with_unseen(),
     });
-    let faulty = features.clone().map(|feature| match &feature.reference {
-        Reference::Numeric(reference) => reference.faulty,
-        Reference::Categorical(reference) => reference.faulty,
+    let faulty = features.clone().map(|feature| {
+        let (faulty, wrong_type) = match &feature.reference {
+            Reference::Numeric(reference) => (reference.faulty, reference.wrong_type),
+            Reference::Categorical(reference) => (reference.faulty, reference.wrong_type),
+        };
+        Faults { missing: faulty.saturating_sub(wrong_type), wrong_type }
     });
     let side = Side {
         counts: counts.collect(),
         faulty: faulty.collect(),
+        still: Vec::new(),
         spreads: features.map(spread_of_reference).collect(),
         classes: baseline.classes().iter().map(|class| class.count).chain([0]).collect(),
         confidence: baseline.confidence(),
@@ -93,9 +118,15 @@ pub(super) fn of_phase(baseline: &Baseline, phase: &Phase) -> Vec<Tally> {
         Reference::Numeric(_) => [0].into_iter().chain(counts.iter().copied()).chain([0]).collect(),
         Reference::Categorical(_) => counts.clone(),
     };
+    let whole = |place: usize| phase.wrong_type.get(place).copied().unwrap_or(0);
+    let of_phase = phase.faulty.iter().enumerate().map(|(place, faulty)| {
+        let wrong_type = whole(place);
+        Faults { missing: faulty.saturating_sub(wrong_type), wrong_type }
+    });
     let side = Side {
         counts: baseline.features().iter().zip(&phase.counts).map(with_tails).collect(),
-        faulty: phase.faulty.clone(),
+        faulty: of_phase.collect(),
+        still: Vec::new(),
         spreads: Vec::new(),
         classes: phase.classes.iter().copied().chain([0]).collect(),
         confidence: &phase.confidence,
@@ -110,15 +141,21 @@ pub(super) fn of_phase(baseline: &Baseline, phase: &Phase) -> Vec<Tally> {
 pub(super) fn of_profile(baseline: &Baseline, profile: &Profile) -> Vec<Tally> {
     let (mut numerics, mut categoricals) = (profile.numeric().iter(), profile.categorical().iter());
     let (mut counts, mut faulty, mut spreads) = (Vec::new(), Vec::new(), Vec::new());
+    let mut still = Vec::new();
     for feature in baseline.features() {
         let found = match &feature.reference {
             Reference::Numeric(reference) => numerics.next().map(|found| {
                 let sd = found.mean_and_sd(reference).map(|(_, sd)| (sd, found.n()));
-                (found.bins(reference).to_vec(), found.faulty(), sd)
+                still.push(found.range().is_some_and(|(min, max)| min >= max));
+                let wrong_type = found.wrong_type;
+                let missing = found.faulty().saturating_sub(wrong_type);
+                (found.bins(reference).to_vec(), Faults { missing, wrong_type }, sd)
             }),
             Reference::Categorical(_) => categoricals.next().map(|found| {
                 let domain = found.domain.iter().copied().chain([found.unseen]).collect();
-                (domain, found.faulty(), None)
+                still.push(false);
+                let (missing, wrong_type) = (found.null, found.wrong_type);
+                (domain, Faults { missing, wrong_type }, None)
             }),
         };
         let (bins, without, sd) = found.unwrap_or_default();
@@ -129,6 +166,7 @@ pub(super) fn of_profile(baseline: &Baseline, profile: &Profile) -> Vec<Tally> {
     let side = Side {
         counts,
         faulty,
+        still,
         spreads,
         classes: profile.classes().iter().copied().chain([profile.unseen_class()]).collect(),
         confidence: profile.confidence(),
@@ -144,7 +182,9 @@ fn tallies(baseline: &Baseline, side: &Side<'_>) -> Vec<Tally> {
     let counted = side.counts.iter().zip(&side.faulty);
     for (place, (feature, (counts, faulty))) in baseline.features().iter().zip(counted).enumerate()
     {
-        tallies.extend(of_feature(place, feature, counts, *faulty, side.is_reference));
+        let is_still = side.still.get(place).copied().unwrap_or(false);
+        let quality = (place < baseline.inputs()).then_some((*faulty, is_still));
+        tallies.extend(of_feature((place, feature), counts, quality, side.is_reference));
         // A season moves the mean, and so spreads the whole more than any of its phases.
         if let Some(kurtosis) = light_tails(feature).filter(|_| baseline.phases().is_empty()) {
             let (sd, rows) = side.spreads.get(place).copied().flatten().unwrap_or_default();
@@ -186,20 +226,22 @@ fn light_tails(feature: &Feature) -> Option<f64> {
 }
 
 fn of_feature(
-    place: usize,
-    feature: &Feature,
+    (place, feature): (usize, &Feature),
     counts: &[u64],
-    faulty: u64,
+    quality: Option<(Faults, bool)>,
     is_reference: bool,
-) -> [Tally; 3] {
-    let all: u64 = counts.iter().sum();
-    let (bins, outside) = match &feature.reference {
-        Reference::Numeric(reference) => of_numbers(reference, counts),
-        Reference::Categorical(_) => {
-            let counts = of_categories(counts, is_reference);
+) -> Vec<Tally> {
+    let rows: u64 = counts.iter().sum();
+    let (bins, outside, of) = match &feature.reference {
+        Reference::Numeric(reference) => {
+            let (bins, outside) = of_numbers(reference, counts);
+            (bins, outside, Share::OutOfRange)
+        }
+        Reference::Categorical(CategoricalReference { held_out, .. }) => {
+            let counts = of_categories(counts, is_reference && !*held_out);
             let [_, (expected, _)] = counts.lists();
             let unseen = expected.last().copied().unwrap_or(0);
-            (counts, [unseen, 0])
+            (counts, [unseen, 0], Share::Unseen)
         }
     };
     let tally = |group, counts| Tally {
@@ -208,11 +250,29 @@ fn of_feature(
         feature: Some(place),
         counts,
     };
-    [
-        tally(Some(feature.group.clone()), bins),
-        tally(None, Counts::Outside { hits: outside, rows: all }),
-        tally(None, Counts::Faulty { hits: faulty, rows: all.saturating_add(faulty) }),
-    ]
+    // Joint features say of all groups at once that something drifts, and of none of them.
+    let is_joint = quality.is_none() && feature.group == JOINT_GROUP;
+    let mut tallies = vec![
+        tally((!is_joint).then(|| feature.group.clone()), bins),
+        tally(None, Counts::Share { hits: outside, rows, of }),
+    ];
+    // What is derived is missing where inputs are, and nowhere else.
+    let Some((faults, is_still)) = quality else { return tallies };
+    let all = rows.saturating_add(faults.missing).saturating_add(faults.wrong_type);
+    let share = |hits, rows, of| tally(None, Counts::Share { hits: [hits, 0], rows, of });
+    tallies.push(share(faults.missing, all, Share::Missing));
+    tallies.push(share(faults.wrong_type, all, Share::WrongType));
+    if let Some(reference) = feature.numeric() {
+        let commonest = commonest_share(reference);
+        tallies.push(tally(None, Counts::Still { is_still, rows, commonest }));
+    }
+    tallies
+}
+
+/// At least the share of the commonest value, with one row more than there were.
+fn commonest_share(reference: &NumericReference) -> f64 {
+    let commonest = reference.counts.iter().max().copied().unwrap_or(0);
+    (number(commonest) + 1.0) / (number(reference.counts.iter().sum()) + 1.0)
 }
 
 /// Who has seen a category once had not seen it before: such rows of the reference say how many rows of others will be unseen (Good,
@@ -265,9 +325,8 @@ impl Counts {
             Self::Unordered { counts, expected } => {
                 [(counts, of(counts)), (expected, of(expected))]
             }
-            Self::Spread { .. } => [NONE, NONE],
-            Self::Outside { hits, rows } => [(hits, *rows), NONE],
-            Self::Faulty { hits, rows } => [(std::slice::from_ref(hits), *rows), NONE],
+            Self::Spread { .. } | Self::Still { .. } => [NONE, NONE],
+            Self::Share { hits, rows, .. } => [(hits, *rows), NONE],
             Self::Pairs { counts, rows, .. } => [(counts, *rows), NONE],
         }
     }
@@ -277,11 +336,10 @@ impl Counts {
         match self {
             Self::Ordered { .. } => Self::Ordered { bins: first, tenths: second },
             Self::Unordered { .. } => Self::Unordered { counts: first, expected: second },
-            Self::Spread { .. } => self.clone(),
-            Self::Outside { .. } => {
-                Self::Outside { hits: <[u64; 2]>::try_from(first).unwrap_or_default(), rows }
+            Self::Spread { .. } | Self::Still { .. } => self.clone(),
+            Self::Share { of, .. } => {
+                Self::Share { hits: <[u64; 2]>::try_from(first).unwrap_or_default(), rows, of: *of }
             }
-            Self::Faulty { .. } => Self::Faulty { hits: first.first().copied().unwrap_or(0), rows },
             Self::Pairs { names, .. } => {
                 Self::Pairs { counts: first, rows, names: Arc::clone(names) }
             }
