@@ -10,9 +10,11 @@
 //!                                          previous image does not start either: SAFE_MODE, retried for ever
 //! ```
 //! A newer directive takes over in every phase but the three swaps (ACTIVATING, REVERTING, REMOVING), which end by themselves.
+//! A halt of its rollout stops whatever is before ACTIVATING where it is (HALTED), until a newer list lets it go on with CHECKING.
 //!
 //! Architecture Invariant: an effect that changes what is live comes after the journal record of the decision to do so.
 
+mod halt;
 mod phase;
 mod retry;
 mod slot;
@@ -27,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, VerifiedDirective};
+use sealift_protocol::halt::HaltList;
 use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
 use sealift_protocol::image::OnRevoked;
 use sealift_protocol::report::{Hold, ImageRef, Progress, Refusal, Report, SlotReport};
@@ -59,6 +62,8 @@ pub(crate) enum Event {
     Revoked { image: Digest, action: OnRevoked },
     /// The device's owner keeps what it serves, or does so no longer.
     Held(Option<Hold>),
+    /// The newest list of halted rollouts, which has passed its checks.
+    Halts(HaltList),
     /// Time has passed.
     Tick,
 }
@@ -143,6 +148,8 @@ pub(crate) struct Device {
     floors: BTreeMap<ModelName, Epoch>,
     /// Said on the device itself, and kept there: not in the journal.
     hold: Option<Hold>,
+    /// Kept in a file of its own: it is about rollouts, not about a model.
+    halt: Option<HaltList>,
 }
 
 impl Device {
@@ -246,8 +253,11 @@ impl Device {
     /// The whole truth about the device.
     pub(crate) fn report(&self, now: UnixMillis) -> Report {
         let held = || self.hold.clone();
-        let report =
-            |(model, slot): (&ModelName, &Slot)| SlotReport { held: held(), ..slot.report(model) };
+        let report = |(model, slot): (&ModelName, &Slot)| SlotReport {
+            held: held(),
+            halted: self.halted().filter(|_| slot.is_halted()),
+            ..slot.report(model)
+        };
         let slots = self.slots.iter().map(report).collect();
         Report {
             generation: self.generation,
@@ -274,6 +284,7 @@ impl Device {
                 effects.push(Effect::Report);
             }
             Event::Held(hold) => self.on_held(hold, now, &mut effects),
+            Event::Halts(list) => self.on_halt(list, now, &mut effects),
             Event::Tick => self.each(now, &mut effects, Slot::on_tick),
             Event::Answer { model, ticket, answer } => {
                 self.one(&model, now, &mut effects, |slot, turn| {
@@ -376,9 +387,11 @@ impl Device {
         let before = slot.clone();
         // Where the image was revoked there is nothing to keep.
         let is_held = self.hold.is_some() && slot.withdrawn().is_none();
-        let mut turn = Turn { model, now, floor, is_held, effects: Vec::new() };
+        let halt = self.halt.as_ref();
+        let mut turn = Turn { model, now, floor, is_held, halt, effects: Vec::new() };
         step(slot, &mut turn);
         slot.begin_newest(&mut turn);
+        slot.obey_halt(&mut turn);
         let Turn { effects: follow, .. } = turn;
         let kept_epoch = slot.kept_epoch;
         let changed = *slot != before;
@@ -405,6 +418,8 @@ struct Turn<'a> {
     floor: Epoch,
     /// Whether nothing new is begun.
     is_held: bool,
+    /// Which rollouts are halted.
+    halt: Option<&'a HaltList>,
     effects: Vec<Effect>,
 }
 

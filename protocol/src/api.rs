@@ -7,6 +7,7 @@ mod campaign;
 mod device;
 mod drift;
 mod enrol;
+mod halt;
 mod model;
 mod operate;
 mod revocation;
@@ -28,6 +29,7 @@ pub use enrol::{
     EnrolDeny, EnrolRequestState, EnrolRequestView, EnrolSerial, EnrolSerialView,
     EnrolSerialsAdded, EnrolSerialsNew,
 };
+pub use halt::{HaltNew, HaltOrder, HaltView};
 pub use model::{ModelView, VersionState, VersionView};
 pub use operate::{
     AttentionItem, AuditCheckpoint, AuditEntry, AuditKeyView, AuditProof, ModelAdoption, Page,

@@ -37,6 +37,9 @@ pub struct Trusted {
     /// Roles that name targets, as the snapshot lists them.
     #[serde(default)]
     pub roles: BTreeMap<String, u64>,
+    /// The newest list of halted rollouts that it obeys; 0 for none.
+    #[serde(default)]
+    pub halt: u64,
 }
 
 /// A directive that was not accepted.
@@ -86,6 +89,19 @@ pub struct SlotReport {
     /// The device's owner keeps what it serves: nothing new is begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Hold>,
+    /// The fleet's operators have stopped the rollout that the device would go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<Halted>,
+}
+
+/// That a device waits because the rollout was stopped on all devices at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Halted {
+    /// When the list that says so was signed, by the server's clock.
+    pub since: UnixMillis,
+    /// Why; at most 400 characters.
+    pub reason: String,
 }
 
 /// The word of a device's owner, said on the device itself.

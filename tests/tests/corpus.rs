@@ -113,6 +113,7 @@ fn slot() -> SlotReport {
         campaign: None,
         lease_until: None,
         held: None,
+        halted: None,
     }
 }
 

@@ -151,11 +151,24 @@ pub(crate) enum Phase {
 /// A step towards a new image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
-    Waiting { until: UnixMillis },
-    Checking { until: UnixMillis },
-    Downloading { progress: Progress, stalled_at: UnixMillis },
-    Verifying { until: UnixMillis },
-    Warming { until: UnixMillis },
+    Waiting {
+        until: UnixMillis,
+    },
+    Checking {
+        until: UnixMillis,
+    },
+    Downloading {
+        progress: Progress,
+        stalled_at: UnixMillis,
+    },
+    Verifying {
+        until: UnixMillis,
+    },
+    Warming {
+        until: UnixMillis,
+    },
+    /// The rollout is halted: nothing runs, what is on disk stays, and it is begun with its checks once it goes on.
+    Halted,
 }
 
 /// How far a new image has proved itself.

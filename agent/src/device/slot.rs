@@ -213,7 +213,11 @@ impl Slot {
         }
     }
 
-    fn check(&mut self, attempt: Attempt, live: Option<Live>, turn: &mut Turn<'_>) {
+    pub(super) fn check(&mut self, attempt: Attempt, live: Option<Live>, turn: &mut Turn<'_>) {
+        if turn.halts(attempt.desired.campaign) {
+            self.phase = Phase::Preparing { attempt, live, step: Step::Halted };
+            return;
+        }
         let desired = Box::new(attempt.desired.clone());
         turn.start(self.ticket.next(), Task::Check { desired, floor: turn.floor });
         let step = Step::Checking { until: turn.until(CHECKING_MAX_MS) };
@@ -413,7 +417,7 @@ impl Slot {
     fn on_late(&mut self, attempt: Attempt, live: Option<Live>, step: &Step, turn: &mut Turn<'_>) {
         let kind = FaultKind::Unreachable { spread_permille: 1_000 };
         let fault = match step {
-            Step::Waiting { .. } => return self.check(attempt, live, turn),
+            Step::Waiting { .. } | Step::Halted => return self.check(attempt, live, turn),
             Step::Checking { .. } => Fault::new(kind, "check.timeout", "checks took too long"),
             Step::Downloading { .. } => {
                 let fault = Fault::new(kind, "download.stalled", "no byte came for an hour");
@@ -453,13 +457,14 @@ impl Slot {
     pub(crate) const fn deadline(&self) -> Option<UnixMillis> {
         match &self.phase {
             Phase::Idle { .. } => None,
-            Phase::Preparing { step, .. } => Some(match step {
+            Phase::Preparing { step, .. } => match step {
                 Step::Waiting { until }
                 | Step::Checking { until }
                 | Step::Verifying { until }
-                | Step::Warming { until } => *until,
-                Step::Downloading { stalled_at, .. } => *stalled_at,
-            }),
+                | Step::Warming { until } => Some(*until),
+                Step::Downloading { stalled_at, .. } => Some(*stalled_at),
+                Step::Halted => None,
+            },
             Phase::Trial { live: Live { lease: Some(lease), .. }, until, .. }
                 if lease.until.0 < until.0 =>
             {

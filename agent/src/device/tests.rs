@@ -13,6 +13,7 @@ use sealift_protocol::report::{OutcomeKind, Phase as Public, SlotReport};
 
 use super::*;
 
+mod halt;
 mod owner;
 mod lease;
 mod revocation;
@@ -158,6 +159,15 @@ impl World {
         self.device = Device::restore(self.journal.clone());
         self.tasks.clear();
         self.serves.clear();
+        self.feed(Event::Started);
+    }
+
+    /// The same on a device that has kept a list of halted rollouts.
+    fn restart_with(&mut self, list: Event) {
+        self.device = Device::restore(self.journal.clone());
+        self.tasks.clear();
+        self.serves.clear();
+        self.feed(list);
         self.feed(Event::Started);
     }
 

@@ -23,6 +23,7 @@ impl Slot {
             campaign: self.live().and_then(|live| live.mandate.campaign),
             lease_until: self.lease().map(|lease| lease.until),
             held: None,
+            halted: None,
         }
     }
 
@@ -46,7 +47,8 @@ impl Slot {
             Phase::Idle { .. } => (Public::Idle, None, None),
             Phase::Preparing { attempt, step, .. } => {
                 let (phase, progress) = match step {
-                    Step::Waiting { .. } => (Public::Waiting, None),
+                    // What it waits for is said beside the phase: an older server knows no other word.
+                    Step::Waiting { .. } | Step::Halted => (Public::Waiting, None),
                     Step::Checking { .. } => (Public::Checking, None),
                     Step::Downloading { progress, .. } => (Public::Downloading, Some(*progress)),
                     Step::Verifying { .. } => (Public::Verifying, None),

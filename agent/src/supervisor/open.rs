@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::halted::Halts;
 use super::keeper;
 use super::revoked::Denied;
 use super::telemetry::ALARMS_MAX;
@@ -18,6 +19,7 @@ use crate::clock::Clock;
 use crate::device::{Device, Entry};
 use crate::disk::{self, Reserve, Secrecy};
 use crate::download::Downloads;
+use crate::halt::Kept;
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::journal::Journal;
@@ -66,6 +68,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let trust = Trust::open(&store.join("tuf"), origin.clone())?;
     let me = introduce(&setup, &identity);
     let (denied, trusted) = (Denied::new(trust.denied()), Some(trust.trusted()));
+    let halts = Halts::new(Kept::read(&store));
     let reserve = Reserve::open(store.join("reserve"), RESERVE_BYTES);
     let switchboard = Switchboard::new();
     let serving = open_thread(&setup)?;
@@ -108,6 +111,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         session: None,
         workers: Workers::default(),
         denied,
+        halts,
         trusted,
         last_message: None,
         last_refusal: None,

@@ -339,6 +339,7 @@ fn ended(
         campaign: None,
         lease_until: None,
         held: None,
+        halted: None,
     }
 }
 

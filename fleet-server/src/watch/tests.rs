@@ -142,6 +142,7 @@ impl Ground {
             campaign: None,
             lease_until: None,
             held: None,
+            halted: None,
         };
         let account = Account {
             generation: Generation::default(),

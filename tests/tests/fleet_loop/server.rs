@@ -334,6 +334,7 @@ impl Known {
             served: Served::default(),
             lease: None,
             held: None,
+            halted: None,
         }
     }
 }

@@ -88,6 +88,7 @@ fn account(phase: Phase) -> Report {
         campaign: None,
         lease_until: None,
         held: None,
+        halted: None,
     };
     Report { generation: Generation(1), refused: None, slots: vec![slot], at: NOW, trusted: None }
 }
