@@ -226,8 +226,9 @@ pub(crate) enum Revoke {
     },
     /// Revokes a device's certificate: it is refused, and dropped where it is connected.
     Device {
-        /// Serial number of the certificate, in hex.
-        serial: String,
+        /// The device's id, or the serial number of a certificate in hex.
+        #[arg(value_name = "DEVICE|SERIAL")]
+        device: String,
         #[command(flatten)]
         revocation: Revocation,
     },

@@ -222,8 +222,13 @@ async fn a_revoked_director_and_a_revoked_device_are_refused() -> anyhow::Result
     let key = server.offline_key("revocations-1").display().to_string();
     let because = ["--reason", "stolen", "--key", &key];
 
-    let serial = serial_of(&server, &devices[1]).await?;
-    server.ctl(&[&["revoke", "device", &serial], &because[..]].concat())?;
+    let serial = serial_of(&api, &devices[1]).await?;
+    let denied = server.ctl(&[&["revoke", "device", "cam-2"], &because[..]].concat())?;
+    ensure!(denied.contains(&serial), "{denied}");
+    let twice = server.ctl(&[&["revoke", "device", &serial], &because[..]].concat());
+    ensure!(twice.is_err_and(|error| error.to_string().contains("already")), "it was not denied");
+    let nobody = server.ctl(&[&["revoke", "device", "cam-9"], &because[..]].concat());
+    ensure!(nobody.is_err_and(|error| error.to_string().contains("neither a device")), "who?");
     until("the device is revoked", SOON, || async {
         let view: Value = api.get("devices/cam-2").await?;
         let is_revoked = view["state"] == "revoked";
@@ -243,12 +248,7 @@ async fn a_revoked_director_and_a_revoked_device_are_refused() -> anyhow::Result
 }
 
 /// The serial number of a device's certificate, as the server issued it.
-async fn serial_of(server: &Server, device: &Device) -> anyhow::Result<String> {
-    sqlx::any::install_default_drivers();
-    let database = format!("sqlite://{}?mode=ro", server.data().join("fleet.db").display());
-    let pool = sqlx::AnyPool::connect(&database).await?;
-    let query = sqlx::query_scalar("SELECT certificate_serial FROM devices WHERE id = $1");
-    let serial = query.bind(device.id.to_string()).fetch_one(&pool).await?;
-    pool.close().await;
-    Ok(serial)
+async fn serial_of(api: &Api, device: &Device) -> anyhow::Result<String> {
+    let view: Value = api.get(&format!("devices/{}", device.id)).await?;
+    Ok(view["certificate_serial"].as_str().context("no serial number")?.to_owned())
 }

@@ -5,12 +5,13 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,6 +25,8 @@ const TAIL_BYTES: u64 = 4 << 10;
 const SHOWN_CHARS: usize = 60;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// One line of the terminal for each child that runs.
+static SPINNERS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Notes SIGINT and SIGTERM from now on; whoever runs a child then ends it.
 pub(crate) fn stop_on_signals() {
@@ -45,6 +48,11 @@ pub(crate) fn stop_on_signals() {
 /// Whether a person or a service manager asked this program to end.
 pub(crate) fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Prints a line above the spinners.
+pub(crate) fn say(line: &str) {
+    SPINNERS.suspend(|| println!("{line}"));
 }
 
 /// Runs `command` until it ends or `limit` is over; what it prints goes to `log`.
@@ -101,7 +109,7 @@ fn run_with_stdout(
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = Group(command.spawn().with_context(|| format!("cannot start {program}"))?);
     let began = Instant::now();
-    let spinner = ProgressBar::new_spinner();
+    let spinner = SPINNERS.add(ProgressBar::new_spinner());
     if spinner.is_hidden() {
         eprintln!("{title} …");
     }

@@ -1,20 +1,21 @@
-//! `cargo xtask test`: every check and test, one after the other, and an account of what was not run.
+//! `cargo xtask test`: every check and test, and an account of what was not run.
 
 mod binaries;
 mod count;
+mod groups;
 mod needs;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use self::binaries::Binary;
-use self::count::{Counted, Ignored};
+use self::count::Counted;
+use self::groups::Groups;
 use self::needs::Needs;
-use self::report::{Outcome, Report, Tally};
+use self::report::{Outcome, Report};
 use crate::fetch::Obtained;
 use crate::{child, fetch, workspace};
 
@@ -102,47 +103,11 @@ impl Session {
             return Ok(());
         };
         self.report.add("build", Outcome::check(), began.elapsed());
-        for (binary, filters) in binaries::chosen(&binaries, names) {
-            self.group(binary, &filters)?;
-        }
-        Ok(())
-    }
-
-    /// Runs a group of tests, then those of it that wait for something which is here.
-    fn group(&mut self, binary: &Binary, filters: &[String]) -> anyhow::Result<()> {
-        let name = &binary.name;
-        let environment = self.needs()?.environment(name)?;
-        let began = Instant::now();
-        let mut command = binary.command(filters);
-        let run = Run { name, log: self.log(name), counted: Counted::Libtest };
-        let mut outcome = run.outcome(command.envs(environment.clone()))?;
-        let ignored = count::ignored(&run.log)?;
-        let (names, rest) = self.sort(ignored)?;
-        outcome.replace_left_out(rest);
-        if !names.is_empty() {
-            let mut command = binary.command_for_ignored(&names);
-            let run = Run { log: self.log(&format!("{name} needing")), ..run };
-            outcome = outcome.and(run.outcome(command.envs(environment))?);
-        }
-        self.report.add(name, outcome, began.elapsed());
-        Ok(())
-    }
-
-    /// Says which tests can run although they do not by themselves, and counts the others.
-    fn sort(&mut self, ignored: Vec<Ignored>) -> anyhow::Result<(Vec<String>, Tally)> {
-        let (mut names, mut rest) = (Vec::new(), Tally::default());
-        for Ignored { name, reason } in ignored {
-            let is_long = reason.starts_with("takes minutes");
-            if (is_long && self.long) || self.needs()?.meet(&reason) {
-                names.push(name);
-            } else if is_long {
-                rest.left_out += 1;
-            } else {
-                rest.skipped += 1;
-                rest.reasons.insert(reason);
-            }
-        }
-        Ok((names, rest))
+        let chosen = binaries::chosen(&binaries, names);
+        let (long, logs) = (self.long, self.logs.clone());
+        self.needs()?;
+        let Self { needs: Some(needs), report, .. } = self else { return Ok(()) };
+        Groups { needs, logs: &logs, long }.run(&chosen, report)
     }
 
     /// Programs and services for tests; what is missing is reported the first time.
@@ -212,14 +177,15 @@ impl Session {
 
     fn step(&mut self, name: &str, command: &mut Command, counted: Counted) -> anyhow::Result<()> {
         let began = Instant::now();
-        let outcome = Run { name, log: self.log(name), counted }.outcome(command)?;
+        let outcome = Run { name, log: log(&self.logs, name), counted }.outcome(command)?;
         self.report.add(name, outcome, began.elapsed());
         Ok(())
     }
+}
 
-    fn log(&self, name: &str) -> PathBuf {
-        self.logs.join(format!("{}.log", name.replace(": ", "-").replace(' ', "-")))
-    }
+/// Where a step's output goes.
+fn log(logs: &Path, name: &str) -> PathBuf {
+    logs.join(format!("{}.log", name.replace(": ", "-").replace(' ', "-")))
 }
 
 /// A command of a step, and how what it prints is read.

@@ -20,6 +20,7 @@ struct Row {
     id: String,
     state: String,
     enrolled_at: i64,
+    certificate_serial: String,
     certificate_expires_at: i64,
     seen_at: Option<i64>,
     agent: Option<String>,
@@ -105,8 +106,8 @@ impl TenantStore {
         limit: u32,
     ) -> Result<Vec<DeviceView>, StoreError> {
         let text = format!(
-            "SELECT d.id, {} AS state, d.enrolled_at, d.certificate_expires_at, d.seen_at, d.agent,
-             d.facts, d.endpoint, d.reported_generation,
+            "SELECT d.id, {} AS state, d.enrolled_at, d.certificate_serial,
+             d.certificate_expires_at, d.seen_at, d.agent, d.facts, d.endpoint, d.reported_generation,
              COALESCE((SELECT c.generation FROM directives c
              WHERE c.tenant = d.tenant AND c.device = d.id), 0) AS generation
              FROM devices d WHERE {} ORDER BY d.id LIMIT {limit}",
@@ -252,6 +253,7 @@ fn view(row: Row, parts: &mut Parts) -> Result<DeviceView, StoreError> {
         labels: parts.labels.remove(&row.id).unwrap_or_default(),
         seen_at: row.seen_at.map(UnixMillis),
         enrolled_at: UnixMillis(row.enrolled_at),
+        certificate_serial: row.certificate_serial,
         certificate_expires_at: UnixMillis(row.certificate_expires_at),
         agent: row.agent,
         facts: row.facts.map(|facts| from_json("facts", &facts)).transpose()?,

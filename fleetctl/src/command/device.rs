@@ -58,13 +58,14 @@ fn slot(slot: &SlotView) -> String {
 fn text(device: &DeviceView) -> String {
     let head = format!(
         "device       {}\nstate        {}\nlabels       {}\nseen         {}\nagent        {}\n\
-         endpoint     {}\ncertificate  until {}\ngeneration   desired {}, reported {}\n",
+         endpoint     {}\ncertificate  {} until {}\ngeneration   desired {}, reported {}\n",
         device.id,
         word(device.state),
         labels(&device.labels),
         or_dash(device.seen_at),
         or_dash(device.agent.as_ref()),
         or_dash(device.endpoint.as_ref()),
+        or_dash(Some(&device.certificate_serial).filter(|serial| !serial.is_empty())),
         device.certificate_expires_at,
         device.desired_generation,
         device.reported_generation,

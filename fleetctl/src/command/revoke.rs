@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use sealift_protocol::api::{RevocationKind, RevocationView, RevokedVersion};
+use sealift_protocol::api::{DeviceView, RevocationKind, RevocationView, RevokedVersion};
 use sealift_protocol::digest::Digest;
+use sealift_protocol::id::DeviceId;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::{Revocation, Revoke};
@@ -25,10 +26,27 @@ pub(crate) async fn run(client: &Client, output: Output, revoke: Revoke) -> anyh
         Revoke::Director { key, revocation } => {
             revoked(client, output, Subject::Director(key), revocation).await
         }
-        Revoke::Device { serial, revocation } => {
+        Revoke::Device { device, revocation } => {
+            let serial = certificate_of(client, &device).await?;
             revoked(client, output, Subject::Device(serial), revocation).await
         }
         Revoke::List => list(client, output).await,
+    }
+}
+
+/// The serial number of a device's present certificate; what names no device is taken for a serial number.
+async fn certificate_of(client: &Client, text: &str) -> anyhow::Result<String> {
+    let Ok(device) = DeviceId::parse(text) else { return Ok(text.to_owned()) };
+    match client.get::<DeviceView>(&format!("devices/{device}"), &[]).await {
+        Ok(view) if !view.certificate_serial.is_empty() => {
+            note(&format!("{device} has the certificate {}", view.certificate_serial));
+            Ok(view.certificate_serial)
+        }
+        Ok(_) => Err(anyhow::anyhow!("this server does not say which certificate {device} has")),
+        Err(error) => {
+            let code = error.downcast_ref::<Failure>().and_then(|failure| failure.code.as_deref());
+            if code == Some("device.not-found") { Ok(text.to_owned()) } else { Err(error) }
+        }
     }
 }
 

@@ -141,7 +141,7 @@ const KEYID_CHARS_MIN: usize = 8;
 fn serial_number(text: &str) -> anyhow::Result<String> {
     let serial: String = text.chars().filter(|c| *c != ':').collect();
     let is_hex = !serial.is_empty() && serial.chars().all(|c| c.is_ascii_hexdigit());
-    ensure!(is_hex, "`{text}` is not the serial number of a certificate, in hex");
+    ensure!(is_hex, "`{text}` is neither a device nor the serial number of a certificate, in hex");
     Ok(serial.to_lowercase().trim_start_matches('0').to_owned())
 }
 

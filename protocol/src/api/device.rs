@@ -136,6 +136,9 @@ pub struct DeviceView {
     pub seen_at: Option<UnixMillis>,
     /// When it was enrolled.
     pub enrolled_at: UnixMillis,
+    /// Serial number of its certificate, lower-case hex: what a deny list names.
+    #[serde(default)]
+    pub certificate_serial: String,
     /// When its certificate expires.
     pub certificate_expires_at: UnixMillis,
     /// Version of the agent.

@@ -27,6 +27,10 @@ pub struct Options {
     pub mqtt: Option<String>,
     /// The operators' port; any free one if not given.
     pub operators: Option<u16>,
+    /// An administrator's API token that another server on this database has made; a new one if not given.
+    pub token: Option<String>,
+    /// More variables of the server's environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Which database a server uses.
@@ -88,10 +92,16 @@ impl Server {
         write(&config, &configuration(&data, &offline, options)?)?;
         let config = config.display().to_string();
         let create = ["token", "create", "--config", &config, "--name", "story", "--role", "admin"];
-        let token = run("fleet-server", &create, &[])?.trim().to_owned();
+        let token = match &options.token {
+            Some(token) => token.clone(),
+            None => run("fleet-server", &create, &[])?.trim().to_owned(),
+        };
         let log = directory.join("fleet-server.log");
         let arguments = ["run", "--config", &config];
-        let process = Process::start("fleet-server", "fleet-server", &arguments, &[], &log)?;
+        let environment = options.environment.iter().map(|(name, value)| (&**name, &**value));
+        let environment: Vec<_> = environment.collect();
+        let process =
+            Process::start("fleet-server", "fleet-server", &arguments, &environment, &log)?;
         let endpoints = Endpoints {
             operator_url: String::new(),
             device_url: String::new(),

@@ -21,8 +21,8 @@ const REQUIREMENTS: [&str; 3] = [
     "tests/interop/requirements.txt",
 ];
 
-/// The clients that try the agent's endpoints, in an environment of their own.
-const CLIENTS: [&str; 1] = ["tests/interop/serving.txt"];
+/// The clients that try the agent's endpoints and the object store that servers share, in an environment of their own.
+const CLIENTS: [&str; 2] = ["tests/interop/serving.txt", "tests/interop/s3.txt"];
 
 /// What the agent is measured beside.
 const PEERS: [&str; 1] = ["tests/bench/requirements.txt"];

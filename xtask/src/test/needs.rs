@@ -53,6 +53,7 @@ impl Needs {
         needs.fetched("OpenVINO", "SEALIFT_OPENVINO", fetch::openvino())?;
         needs.fetched("Python packages", "SEALIFT_PYTHON", fetch::venv())?;
         needs.fetched("clients of inference", "SEALIFT_SERVING_PYTHON", fetch::clients())?;
+        needs.fetched("S3 store", "SEALIFT_S3_PYTHON", fetch::clients())?;
         needs.fetched("console", "SEALIFT_CONSOLE", fetch::console())?;
         needs.fetched("OpenID provider", "SEALIFT_OIDC_PROVIDER", fetch::oidc_provider())?;
         for (variable, tool) in TOOLS {

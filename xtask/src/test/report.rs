@@ -126,7 +126,7 @@ impl Report {
         if matches!(&outcome, Outcome::Ran(tally) if *tally == Tally::default()) {
             return;
         }
-        println!("{name}: {} ({:.0} s)", outcome.words(), took.as_secs_f64());
+        child::say(&format!("{name}: {} ({:.0} s)", outcome.words(), took.as_secs_f64()));
         self.rows.push((name.to_owned(), outcome, took));
     }
 

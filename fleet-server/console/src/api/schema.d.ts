@@ -1299,6 +1299,8 @@ export interface components {
             agent?: string | null;
             /** @description When its certificate expires. */
             certificate_expires_at: components["schemas"]["UnixMillis"];
+            /** @description Serial number of its certificate, lower-case hex: what a deny list names. */
+            certificate_serial?: string;
             /** @description The newest directive sent. */
             desired_generation: components["schemas"]["Generation"];
             /** @description Where applications on the device reach the models. */
@@ -2059,6 +2061,8 @@ export interface components {
                 agent?: string | null;
                 /** @description When its certificate expires. */
                 certificate_expires_at: components["schemas"]["UnixMillis"];
+                /** @description Serial number of its certificate, lower-case hex: what a deny list names. */
+                certificate_serial?: string;
                 /** @description The newest directive sent. */
                 desired_generation: components["schemas"]["Generation"];
                 /** @description Where applications on the device reach the models. */

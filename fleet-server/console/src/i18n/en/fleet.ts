@@ -119,6 +119,7 @@ export const fleet = {
   "health.clock": "Clock, against the server",
   "health.uptime": "Agent runs for",
   "identity.certificate": "Certificate ends",
+  "identity.serial": "Certificate serial",
   "identity.enrolled": "Enrolled",
   "identity.agent": "Agent",
   "identity.system": "System",

@@ -121,6 +121,7 @@ export const fleet: Record<keyof typeof en, string> = {
   "health.clock": "サーバーとの時刻差",
   "health.uptime": "エージェント稼働時間",
   "identity.certificate": "証明書の期限",
+  "identity.serial": "証明書のシリアル番号",
   "identity.enrolled": "登録",
   "identity.agent": "エージェント",
   "identity.system": "システム",

@@ -14,6 +14,7 @@ export function Identity({ device }: { device: DeviceView }) {
     <Facts
       rows={[
         [say("identity.certificate"), <Age key="certificate" at={device.certificate_expires_at} />],
+        [say("identity.serial"), device.certificate_serial ? <code key="serial">{device.certificate_serial}</code> : unknown],
         [say("identity.enrolled"), <Age key="enrolled" at={device.enrolled_at} />],
         [say("identity.agent"), device.agent ?? unknown],
         [say("identity.system"), facts ? `${facts.os} / ${facts.architecture}` : unknown],
