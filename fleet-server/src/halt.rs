@@ -51,7 +51,8 @@ impl fmt::Display for Halt {
 impl Halt {
     /// Whether a rollout waits: all do, but a way back that was ordered after the halt.
     pub(crate) fn stops(&self, rollout: &Rollout) -> bool {
-        !rollout.stage.is_over() && !(rollout.is_rollback && rollout.id > self.newest)
+        let is_way_out = rollout.is_rollback && rollout.id > self.newest;
+        !rollout.stage.is_over() && !is_way_out
     }
 
     /// The plan of a rollout that waits. Nobody is told, no wave moves, no gate judges; what devices say is read as ever, and a trial
@@ -151,12 +152,11 @@ async fn sign(
     let reason = halt.map_or("", |halt| halt.reason.as_str());
     // Since when a device says that it waits is since when it was told to, whoever signs that again.
     let since = halt.map_or(now, |halt| halt.since);
-    let signed = director.sign_halt((sequence, since), reason, campaigns.clone());
-    let (body, signer) = signed.map_err(|error| corrupt("halt", &error.to_string()))?;
-    let (signer, halt) = (signer.to_string(), halt.cloned());
-    let signed = SignedHalt { row: HaltRow { sequence, signer, campaigns, halt }, body };
-    change.set_halt(&signed).await?;
-    Ok(signed.row)
+    let made = director.sign_halt((sequence, since), reason, campaigns.clone());
+    let (body, key) = made.map_err(|error| corrupt("halt", &error.to_string()))?;
+    let row = HaltRow { sequence, signer: key.to_string(), campaigns, halt: halt.cloned() };
+    change.set_halt(&SignedHalt { row: row.clone(), body }).await?;
+    Ok(row)
 }
 
 async fn audit(

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
 use sealift_protocol::api::{HaltNew, HaltOrder, HaltView};
 use tokio::time::{Instant, sleep};
 
@@ -44,9 +43,7 @@ pub(crate) async fn resume(client: &Client, output: Output, resume: Resume) -> a
             .into());
     }
     let begun = Instant::now();
-    let request = client.request(Method::DELETE, "/api/v1/halt")?;
-    let request = request.query(&[("reason", resume.reason.as_str())]);
-    let view: HaltView = client.send(request).await?.json().await?;
+    let view: HaltView = client.delete_for("halt", &[("reason", &resume.reason)]).await?;
     let view = confirmed(client, view, (resume.wait, resume.timeout_s), begun).await?;
     output.text(&view, text)
 }
