@@ -10,10 +10,12 @@
 //!                                            previous image does not start either: SAFE_MODE, retried for ever
 //! ```
 //! A newer directive takes over in every phase but the three swaps (ACTIVATING, REVERTING, REMOVING), which end by themselves.
+//! A halt of its rollout stops whatever is before ACTIVATING where it is (HALTED), until a newer list lets it go on with CHECKING.
 //!
 //! Architecture Invariant: an effect that changes what is live comes after the journal record of the decision to do so.
 
 mod fault;
+mod halt;
 mod phase;
 mod retry;
 mod slot;
@@ -29,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, VerifiedDirective};
+use sealift_protocol::halt::HaltList;
 use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
 use sealift_protocol::image::OnRevoked;
 use sealift_protocol::report::{Hold, ImageRef, Progress, Refusal, Report, SlotReport};
@@ -64,6 +67,8 @@ pub(crate) enum Event {
     Held(Option<Hold>),
     /// What the clocks show where the device stands.
     Clock(Local),
+    /// The newest list of halted rollouts, which has passed its checks.
+    Halts(HaltList),
     /// Time has passed.
     Tick,
 }
@@ -150,6 +155,8 @@ pub(crate) struct Device {
     hold: Option<Hold>,
     /// Read anew again and again: not in the journal.
     local: Local,
+    /// Kept in a file of its own: it is about rollouts, not about a model.
+    halt: Option<HaltList>,
 }
 
 impl Device {
@@ -253,8 +260,11 @@ impl Device {
     /// The whole truth about the device.
     pub(crate) fn report(&self, now: UnixMillis) -> Report {
         let held = || self.hold.clone();
-        let report =
-            |(model, slot): (&ModelName, &Slot)| SlotReport { held: held(), ..slot.report(model) };
+        let report = |(model, slot): (&ModelName, &Slot)| SlotReport {
+            held: held(),
+            halted: self.halted().filter(|_| slot.is_halted()),
+            ..slot.report(model)
+        };
         let slots = self.slots.iter().map(report).collect();
         Report {
             generation: self.generation,
@@ -282,6 +292,7 @@ impl Device {
             }
             Event::Held(hold) => self.on_held(hold, now, &mut effects),
             Event::Clock(local) => self.local.set(local),
+            Event::Halts(list) => self.on_halt(list, now, &mut effects),
             Event::Tick => self.each(now, &mut effects, Slot::on_tick),
             Event::Answer { model, ticket, answer } => {
                 self.one(&model, now, &mut effects, |slot, turn| {
@@ -385,9 +396,11 @@ impl Device {
         let before = slot.clone();
         // Where the image was revoked there is nothing to keep.
         let is_held = self.hold.is_some() && slot.withdrawn().is_none();
-        let mut turn = Turn { model, now, local, floor, is_held, effects: Vec::new() };
+        let halt = self.halt.as_ref();
+        let mut turn = Turn { model, now, local, floor, is_held, halt, effects: Vec::new() };
         step(slot, &mut turn);
         slot.begin_newest(&mut turn);
+        slot.obey_halt(&mut turn);
         let Turn { effects: follow, .. } = turn;
         let kept_epoch = slot.kept_epoch;
         let changed = *slot != before;
@@ -415,6 +428,8 @@ struct Turn<'a> {
     floor: Epoch,
     /// Whether nothing new is begun.
     is_held: bool,
+    /// Which rollouts are halted.
+    halt: Option<&'a HaltList>,
     effects: Vec<Effect>,
 }
 

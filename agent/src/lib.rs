@@ -29,6 +29,7 @@ mod device;
 mod disk;
 mod download;
 mod engine;
+mod halt;
 mod health;
 mod identity;
 mod journal;

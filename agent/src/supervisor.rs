@@ -3,6 +3,7 @@
 //! One task owns everything. Work that takes time runs in tasks of its own and answers through one bounded queue; when the supervisor
 //! goes, so do they.
 
+mod halted;
 mod keeper;
 mod open;
 mod renew;
@@ -21,8 +22,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ed25519_dalek::VerifyingKey;
 use jiff::tz::TimeZone;
 use rustls::ClientConfig;
+use sealift_protocol::cose::KeyId;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
@@ -54,6 +57,7 @@ use crate::trust::TrustError;
 use crate::verify::{Me, NotAccepted};
 use crate::watchdog::Watchdog;
 use crate::worker::Budget;
+use halted::Halts;
 use revoked::Denied;
 
 /// Answers and messages that wait for the supervisor; whoever has more waits.
@@ -140,6 +144,15 @@ part!(TrustError, "trust metadata");
 enum Input {
     /// A signed directive, by whatever way it came.
     Message(Vec<u8>),
+    /// A signed list of halted rollouts, by whatever way it came.
+    Halt(Vec<u8>),
+    /// The same once more, after the metadata were followed, or could not be.
+    HaltAgain {
+        message: Vec<u8>,
+        followed: Result<(), Fault>,
+    },
+    /// The keys of directors have changed.
+    Directors(BTreeMap<KeyId, VerifyingKey>),
     Accepted(VerifiedDirective),
     NotAccepted {
         message: Digest,
@@ -262,6 +275,7 @@ struct Supervisor {
 
     workers: Workers,
     denied: Denied,
+    halts: Halts,
     /// How far the trust metadata have been followed.
     trusted: Option<Trusted>,
 
@@ -306,6 +320,7 @@ impl Supervisor {
     ) -> Result<(), SupervisorError> {
         self.tell_the_time()?;
         self.obey_owner()?;
+        self.obey_kept_halt()?;
         self.feed(Event::Started)?;
         self.enforce()?;
         let mut ticks = tokio::time::interval(TICK);
@@ -377,6 +392,11 @@ impl Supervisor {
     fn on_input(&mut self, input: Input) -> Result<(), SupervisorError> {
         match input {
             Input::Message(message) => self.on_message(message),
+            Input::Halt(message) => return self.on_halt(message),
+            Input::HaltAgain { message, followed } => {
+                return self.on_halt_again(&message, followed);
+            }
+            Input::Directors(directors) => self.halts.trust(directors),
             Input::Accepted(directive) => {
                 let generation = directive.get().generation;
                 tracing::info!(%generation, "directive accepted");
@@ -420,9 +440,8 @@ impl Supervisor {
                     let spread_ms = i64::from(crate::verify::spread_permille()) * HINT_SPREAD;
                     self.next_poll = self.clock.steady().plus(spread_ms);
                 }
-                Topic::Down(_, _, Down::Request)
-                | Topic::Broadcast(_, Broadcast::Halt)
-                | Topic::Up(..) => {}
+                Topic::Broadcast(_, Broadcast::Halt) => self.on_halt(payload.to_vec())?,
+                Topic::Down(_, _, Down::Request) | Topic::Up(..) => {}
             },
         }
         Ok(())
@@ -501,7 +520,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Asks for the directive over HTTPS: the broker may have lost it.
+    /// Asks for directive and halts over HTTPS: the broker may have lost them.
     fn poll(&mut self, now: UnixMillis) {
         use sealift_protocol::limits::DIRECTIVE_BYTES_MAX;
         let spread_permille = i64::from(crate::verify::spread_permille());
@@ -510,6 +529,10 @@ impl Supervisor {
         self.ask_for_the_deny_list();
         let (origin, inputs) = (self.origin.clone(), self.inputs.clone());
         tokio::spawn(async move {
+            // The list first: what it names must not be begun.
+            if let Some(halt) = halted::fetch(&origin).await {
+                drop(inputs.send(halt).await);
+            }
             match origin.get("/directive", DIRECTIVE_BYTES_MAX).await {
                 // The supervisor may have gone meanwhile.
                 Ok(Some(message)) => drop(inputs.send(Input::Message(message)).await),

@@ -182,6 +182,11 @@ impl Trust {
         trusted.map(|key| (cose::KeyId::of(key.public()), *key.public())).collect()
     }
 
+    /// The same keys, if the last update has ended well: what it could not follow tells nothing of them.
+    pub(crate) fn present_directors(&self) -> Option<BTreeMap<cose::KeyId, VerifyingKey>> {
+        self.current.is_some().then(|| self.directors())
+    }
+
     /// The keys of operators whose second signature counts, by their COSE key id.
     pub(crate) fn operators(&self) -> BTreeMap<cose::KeyId, VerifyingKey> {
         let operators = self.current.iter().flat_map(|current| &current.bundle.operators);
@@ -209,6 +214,7 @@ impl Trust {
             timestamp: self.client.timestamp().map_or(0, |timestamp| timestamp.version),
             snapshot: snapshot.map_or(0, |snapshot| snapshot.version),
             roles: listed.filter_map(|(name, meta)| Some((version(name)?, meta.version))).collect(),
+            halt: 0, // what obeys the list says so
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! device ── sl/1/{tenant}/u/{device}/… ──▶ gate ──▶ ingest ──▶ store         (acknowledged after the commit)
-//! device ◀── d/{device}/{directive,ack}, b/all/trust ── Broker::publish
+//! device ◀── d/{device}/{directive,ack}, b/all/{halt,trust} ── Broker::publish
 //! ```
 //!
 //! Architecture Invariant: state lives in the store, a message is a hint. Losing everything that a broker holds loses nothing.

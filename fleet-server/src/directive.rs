@@ -1,11 +1,14 @@
 //! The director: signs for each device what it should run.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use sealift_protocol::codec::CodecError;
+use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Directive};
+use sealift_protocol::halt::HaltList;
 use sealift_protocol::id::{DeviceId, Generation, TenantId, UnixMillis};
 use sealift_protocol::tuf::key::{Key, KeyId, SigningKey as RoleKey};
 
@@ -89,5 +92,17 @@ impl Director {
         let whom = (self.tenant.clone(), device.clone());
         let window = (now, now.plus(self.valid_ms));
         Ok((Directive::new(whom, generation, window, slots).sign(&key)?, id))
+    }
+
+    /// Signs which rollouts no device of the tenant goes on with, and says with which key.
+    pub(crate) fn sign_halt(
+        &self,
+        (sequence, now): (u64, UnixMillis),
+        reason: &str,
+        campaigns: BTreeSet<Digest>,
+    ) -> Result<(Vec<u8>, KeyId), CodecError> {
+        let Present { key, id, .. } = self.present();
+        let (tenant, reason) = (self.tenant.clone(), reason.to_owned());
+        Ok((HaltList::new(tenant, (sequence, now), reason, campaigns).sign(&key)?, id))
     }
 }

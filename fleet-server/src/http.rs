@@ -47,6 +47,7 @@ pub(crate) mod claims;
 pub(crate) mod enrol;
 pub(crate) mod error;
 mod events;
+mod halt;
 pub(crate) mod models;
 pub(crate) mod openapi;
 mod operators;
@@ -136,6 +137,7 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
     let limited = OpenApiRouter::with_openapi(openapi::head())
         .merge(devices::router())
         .merge(rollouts::router())
+        .merge(halt::router())
         .merge(audit::router())
         .merge(drift::router())
         .merge(alerts::router())

@@ -21,6 +21,7 @@ pub(crate) const fn empty_slot(model: ModelName) -> SlotView {
         outcome: None,
         providers: Vec::new(),
         held: None,
+        halted: None,
     }
 }
 
@@ -34,6 +35,7 @@ pub(crate) fn reported_slot(report: SlotReport) -> SlotView {
         outcome: report.outcome,
         providers: report.providers,
         held: report.held,
+        halted: report.halted,
         ..empty_slot(report.model)
     }
 }

@@ -18,6 +18,7 @@ mod enrol;
 mod events;
 mod http;
 mod ingest;
+mod halt;
 mod inventory;
 mod limits;
 mod listen;

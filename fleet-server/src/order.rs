@@ -322,7 +322,7 @@ fn checked_start(
     if is_far { Err(OrderError::Start) } else { Ok(start_at) }
 }
 
-fn check_reason(reason: &str) -> Result<(), OrderError> {
+pub(crate) fn check_reason(reason: &str) -> Result<(), OrderError> {
     if reason.chars().count() > REASON_CHARS_MAX { Err(OrderError::Reason) } else { Ok(()) }
 }
 

@@ -6,6 +6,7 @@
 //! Own              x       x       x         x        x           x         own session, own tokens
 //! Audit                    x                                      x         whole fleet only
 //! Operate                          x                                        roll out, roll back, label, acknowledge
+//! Halt                             x                              x         stop all rollouts, let them go on; whole fleet only
 //! Enrol                            x                              x         tokens with which devices enrol
 //! Publish                                    x                              push images, signed metadata
 //! Withdraw                                   x                    x         signed lists of what is revoked; step-up
@@ -32,6 +33,8 @@ pub(crate) enum Permission {
     Audit,
     /// Roll out, roll back, label, acknowledge.
     Operate,
+    /// Stop all rollouts at once, and let them go on.
+    Halt,
     /// Let devices in.
     Enrol,
     /// Push images and signed metadata.
@@ -104,6 +107,9 @@ pub(crate) const ROUTES: &[(&str, &str, Permission)] = &[
     ("POST", "/api/v1/rollouts/{id}/cosign", P::Approve),
     ("POST", "/api/v1/rollouts/{id}/{action}", P::Operate),
     ("POST", "/api/v1/rollback", P::Operate),
+    ("GET", "/api/v1/halt", P::Read),
+    ("POST", "/api/v1/halt", P::Halt),
+    ("DELETE", "/api/v1/halt", P::Halt),
     ("GET", "/api/v1/drift", P::Read),
     ("GET", "/api/v1/drift/series", P::Read),
     ("GET", "/api/v1/drift/histogram", P::Read),
@@ -172,7 +178,7 @@ impl Permission {
             }
             P::Audit => &[R::Auditor, R::SecurityAdmin],
             P::Operate => &[R::Operator],
-            P::Enrol => &[R::Operator, R::SecurityAdmin],
+            P::Halt | P::Enrol => &[R::Operator, R::SecurityAdmin],
             P::Publish => &[R::Publisher],
             P::Withdraw => &[R::Publisher, R::SecurityAdmin],
             P::Approve => &[R::Approver],
@@ -189,7 +195,7 @@ impl Permission {
     /// Whether it is about more than devices: nobody with a scope has it.
     pub(crate) const fn takes_whole_fleet(self) -> bool {
         match self {
-            P::Audit | P::Publish | P::Withdraw | P::Access | P::Configure => true,
+            P::Audit | P::Halt | P::Publish | P::Withdraw | P::Access | P::Configure => true,
             P::Open | P::Own | P::Read | P::Operate | P::Enrol | P::Approve | P::Revoke => false,
         }
     }
@@ -203,6 +209,7 @@ impl Permission {
             | P::Read
             | P::Audit
             | P::Operate
+            | P::Halt
             | P::Enrol
             | P::Publish
             | P::Withdraw
@@ -218,7 +225,7 @@ impl Permission {
             P::Open | P::Own | P::Read => "this needs a role",
             P::Audit => "this needs the role auditor, security-admin or admin",
             P::Operate => "this needs the role operator or admin",
-            P::Enrol => "this needs the role operator, security-admin or admin",
+            P::Halt | P::Enrol => "this needs the role operator, security-admin or admin",
             P::Publish => "this needs the role publisher or admin",
             P::Withdraw => "this needs the role publisher, security-admin or admin",
             P::Approve => "this needs the role approver or admin",
@@ -278,6 +285,7 @@ mod tests {
             P::Own,
             P::Audit,
             P::Operate,
+            P::Halt,
             P::Enrol,
             P::Publish,
             P::Withdraw,
@@ -295,7 +303,7 @@ mod tests {
             assert!(permission.is_of(Role::Admin));
             rows += 1;
         }
-        assert_eq!(rows, 11);
+        assert_eq!(rows, 12);
     }
 
     #[test]

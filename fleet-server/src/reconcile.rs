@@ -18,9 +18,11 @@ use crate::clock;
 use crate::directive::Director;
 use crate::events::Hub;
 use crate::filter::{Filter, InvalidFilter};
+use crate::halt;
 use crate::rollout::evidence::Observation;
 use crate::rollout::{self, Fleet, Plan, Rollout, Stage};
 use crate::signals::Signals;
+use crate::store::halt::HaltRow;
 use crate::store::matching::Presence;
 use crate::store::rollouts::{RolloutRow, WaveRow, stage_words};
 use crate::store::told::NewlyTold;
@@ -123,7 +125,7 @@ impl Reconciler {
 
     /// One look at everything: every live rollout, and directives that get old. Returns whether there is more to do at once.
     pub(crate) async fn turn(&self, now: UnixMillis) -> Result<bool, ReconcileError> {
-        let mut has_more = false;
+        let mut has_more = halt::renew(&self.store, &self.director, now).await?;
         for row in self.store.live_rollouts().await? {
             has_more |= match self.step(&row, now).await {
                 // Another server or an operator was quicker; the next turn sees what they did.
@@ -149,7 +151,7 @@ impl Reconciler {
         let fleet = self.fleet(row, now).await?;
         let mut rollout = self.rollout(row);
         compare(&mut rollout, row, self.store.observation(row.id).await?.as_ref());
-        Ok(rollout::plan(&rollout, &fleet, now))
+        Ok(plan(&rollout, &fleet, &self.store.halt().await?, now))
     }
 
     /// A rollout as the planner wants to know it.
@@ -183,18 +185,20 @@ impl Reconciler {
 
     /// Brings one rollout further. Returns whether there is more to do at once.
     async fn step(&self, row: &RolloutRow, now: UnixMillis) -> Result<bool, ReconcileError> {
+        let halted = self.store.halt().await?;
         let fleet = self.fleet(row, now).await?;
         let mut rollout = self.rollout(row);
         let known = self.store.observation(row.id).await?;
         let seen = self.observe(row, (&rollout, &fleet), known.clone(), now).await?;
         compare(&mut rollout, row, seen.as_ref().or(known.as_ref()));
-        let plan = rollout::plan(&rollout, &fleet, now);
+        let plan = plan(&rollout, &fleet, &halted, now);
         let mut next = planned_row(row, &plan);
         let acts = !plan.tell.is_empty() || !plan.countersign.is_empty();
         if next == *row && !acts && seen.is_none() {
             return Ok(false);
         }
         let mut change = self.store.begin().await?;
+        not_halted_since(&mut change, &halted).await?;
         change.save_rollout(&next, now).await?;
         if let Some(seen) = &seen {
             change.save_observation(row.id, seen).await?;
@@ -212,7 +216,7 @@ impl Reconciler {
         log_stage(row, &next);
         for part in plan.tell.chunks(TOLD_MAX).take(PARTS_MAX) {
             next.revision += 1;
-            self.tell(&next, part, &fleet, now).await?;
+            self.tell(&next, part, (&fleet, &halted), now).await?;
         }
         self.hub.touch_rollout(row.id);
         Ok(plan.tell.len() > TOLD_MAX * PARTS_MAX || plan.countersign.len() > TOLD_MAX)
@@ -223,13 +227,14 @@ impl Reconciler {
         &self,
         row: &RolloutRow,
         part: &[(DeviceId, usize)],
-        fleet: &Fleet,
+        (fleet, halted): (&Fleet, &HaltRow),
         now: UnixMillis,
     ) -> Result<(), ReconcileError> {
         // The same order as everybody else who writes to several devices.
         let part: BTreeMap<_, _> = part.iter().map(|(device, wave)| (device, *wave)).collect();
         let slot = row.order.slot(row.id);
         let mut change = self.store.begin().await?;
+        not_halted_since(&mut change, halted).await?;
         change.save_rollout(row, now).await?;
         for (&device, &wave) in &part {
             let before = change.desired(device, &slot.model).await?;
@@ -281,6 +286,19 @@ impl Reconciler {
             }
         }
     }
+}
+
+fn plan(rollout: &Rollout, fleet: &Fleet, halted: &HaltRow, now: UnixMillis) -> Plan {
+    match halted.halt.as_ref().filter(|halt| halt.stops(rollout)) {
+        Some(halt) => halt.plan(rollout, fleet, now),
+        None => rollout::plan(rollout, fleet, now),
+    }
+}
+
+/// Whoever halts waits for a commit that tells devices, or is seen by it: nobody is told after a halt.
+async fn not_halted_since(change: &mut Change, seen: &HaltRow) -> Result<(), StoreError> {
+    let is_same = change.lock_halt().await? == seen.sequence;
+    if is_same { Ok(()) } else { Err(StoreError::Changed("halt")) }
 }
 
 /// Puts what is known of canaries and controls beside the waves.

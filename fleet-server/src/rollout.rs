@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use sealift_protocol::api::{DeviceProgress, WavePlan};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, Generation, RolloutId, UnixMillis};
-use sealift_protocol::report::{Hold, OutcomeKind, Phase};
+use sealift_protocol::report::{Halted, Hold, OutcomeKind, Phase};
 
 pub mod action;
 pub mod evidence;
@@ -154,6 +154,8 @@ pub struct DeviceView {
     pub lease: Option<Generation>,
     /// That its owner keeps what it serves.
     pub held: Option<Hold>,
+    /// That it waits because all rollouts were stopped.
+    pub halted: Option<Halted>,
 }
 
 /// What a device should run.

@@ -26,6 +26,7 @@ pub(crate) mod devices;
 pub(crate) mod enrol;
 pub(crate) mod evidence;
 pub(crate) mod fleet;
+pub(crate) mod halt;
 pub(crate) mod housekeeping;
 pub(crate) mod loose;
 pub(crate) mod matching;

@@ -420,6 +420,7 @@ impl Trust {
             timestamp: repository.timestamp().version,
             snapshot: snapshot.version,
             roles: listed.filter_map(|(file, meta)| Some((name(file)?, meta.version))).collect(),
+            halt: 0,
         })
     }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use sealift_protocol::api::RollbackTarget;
 use sealift_protocol::audit::AuditKey;
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId, TenantId, Version};
 
@@ -12,11 +11,13 @@ mod alert;
 mod enrol;
 mod keys;
 mod people;
+mod recall;
 
 pub(crate) use alert::{Alert, ChannelName, Notify, NotifyAdd};
 pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
+pub(crate) use recall::{Halt, Resume, Rollback};
 
 use crate::command::drift::Replay;
 use crate::trust::publish::Holding;
@@ -54,6 +55,10 @@ pub(crate) enum Command {
     Status,
     /// Go back to an earlier version.
     Rollback(Rollback),
+    /// Stop all rollouts on all devices at once; without --all, say whether they are stopped.
+    Halt(Halt),
+    /// Let all rollouts go on that `halt --all` has stopped.
+    Resume(Resume),
     /// Devices.
     #[command(subcommand)]
     Device(Device),
@@ -100,44 +105,6 @@ pub(crate) enum Command {
     Login(Login),
     /// End the login, and forget it.
     Logout,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Rollback {
-    /// The model.
-    pub(crate) model: ModelName,
-    /// `previous`, or a version.
-    #[arg(long, default_value = "previous", value_parser = rollback_target)]
-    pub(crate) to: RollbackTarget,
-    /// Only devices that match this filter.
-    #[arg(short = 'l', long = "filter", default_value = "", conflicts_with = "device")]
-    pub(crate) filter: String,
-    /// Only this device.
-    #[arg(long)]
-    pub(crate) device: Option<DeviceId>,
-    /// Why; kept in the audit log.
-    #[arg(long)]
-    pub(crate) reason: String,
-    /// Only say what would happen.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Do not ask.
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-    /// Wait until the devices' own reports prove it.
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// Seconds to wait at most.
-    #[arg(long, default_value_t = 600)]
-    pub(crate) timeout_s: u64,
-}
-
-fn rollback_target(text: &str) -> Result<RollbackTarget, String> {
-    if text == "previous" {
-        return Ok(RollbackTarget::Previous);
-    }
-    let version = Version::parse(text).map_err(|error| error.to_string())?;
-    Ok(RollbackTarget::Version(version))
 }
 
 #[derive(Debug, Subcommand)]

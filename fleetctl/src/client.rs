@@ -106,6 +106,16 @@ impl Client {
         Ok(())
     }
 
+    /// Deletes something, and returns what is there afterwards.
+    pub(crate) async fn delete_for<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<T> {
+        let request = self.request(Method::DELETE, &with_query(&api(path), query))?;
+        Ok(self.send(request).await?.json().await?)
+    }
+
     /// Follows a list to its end.
     pub(crate) async fn list<T: DeserializeOwned>(
         &self,

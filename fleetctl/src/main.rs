@@ -50,6 +50,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Session(session) => command::session::run(&connect()?, output, session).await,
         Command::Status => command::status::run(&connect()?, output).await,
         Command::Rollback(rollback) => command::rollback::run(&connect()?, output, rollback).await,
+        Command::Halt(halt) => command::halt::halt(&connect()?, output, halt).await,
+        Command::Resume(resume) => command::halt::resume(&connect()?, output, resume).await,
         Command::Device(device) => command::device::run(&connect()?, output, device).await,
         Command::Enrol(enrol) => command::enrol::run(&connect()?, output, enrol).await,
         Command::Model(model) => command::model::run(connect, output, model).await,

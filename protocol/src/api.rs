@@ -8,6 +8,7 @@ mod channel;
 mod device;
 mod drift;
 mod enrol;
+mod halt;
 mod model;
 mod operate;
 mod revocation;
@@ -33,6 +34,7 @@ pub use enrol::{
     EnrolDeny, EnrolRequestState, EnrolRequestView, EnrolSerial, EnrolSerialView,
     EnrolSerialsAdded, EnrolSerialsNew,
 };
+pub use halt::{HaltNew, HaltOrder, HaltView};
 pub use model::{ModelView, VersionState, VersionView};
 pub use operate::{
     AttentionItem, AuditCheckpoint, AuditEntry, AuditKeyView, AuditProof, ModelAdoption, Page,

@@ -13,6 +13,7 @@ pub mod tuf;
 #[cfg(feature = "pkcs11")]
 pub mod token;
 pub mod directive;
+pub mod halt;
 pub mod report;
 pub mod telemetry;
 pub mod profile;

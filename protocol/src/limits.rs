@@ -3,6 +3,12 @@
 /// A directive of 32 slots is about 6 KB; the design's aim is 4 KB for one.
 pub const DIRECTIVE_BYTES_MAX: usize = 64 << 10;
 
+/// Rollouts that one list of halted ones names. A tenant has a few at a time; this is a list that still fits one message.
+pub const HALTED_MAX: usize = 2_000;
+
+/// [`HALTED_MAX`] digests of 34 bytes each, a reason, a signature.
+pub const HALT_BYTES_MAX: usize = 96 << 10;
+
 /// OCI distribution specification, "pushing manifests": registries should take at least 4 MiB.
 pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
 

@@ -37,6 +37,9 @@ pub struct Trusted {
     /// Roles that name targets, as the snapshot lists them.
     #[serde(default)]
     pub roles: BTreeMap<String, u64>,
+    /// The newest list of halted rollouts that it obeys; 0 for none.
+    #[serde(default)]
+    pub halt: u64,
 }
 
 /// A directive that was not accepted.
@@ -89,6 +92,9 @@ pub struct SlotReport {
     /// What it waits for before it goes on, in [`Phase::Waiting`] and [`Phase::Staged`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
+    /// The fleet's operators have stopped the rollout that the device would go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<Halted>,
 }
 
 /// The code of a wait for a maintenance window: the device is as little to blame for it as one that is offline.
@@ -104,6 +110,16 @@ pub struct Wait {
     pub reason: String,
     /// When it looks again, or the window opens, by the device's clock.
     pub until: UnixMillis,
+}
+
+/// That a device waits because the rollout was stopped on all devices at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Halted {
+    /// When the list that says so was signed, by the server's clock.
+    pub since: UnixMillis,
+    /// Why; at most 400 characters.
+    pub reason: String,
 }
 
 /// The word of a device's owner, said on the device itself.

@@ -114,6 +114,7 @@ fn slot() -> SlotReport {
         lease_until: None,
         held: None,
         wait: None,
+        halted: None,
     }
 }
 

@@ -83,7 +83,7 @@ impl Slot {
     ) {
         let kind = FaultKind::Unreachable { spread_permille: 1_000 };
         let fault = match step {
-            Step::Waiting { .. } => return self.check(attempt, live, turn),
+            Step::Waiting { .. } | Step::Halted => return self.check(attempt, live, turn),
             Step::Staged(staged) => return self.look_again(attempt, live, staged, turn),
             Step::Checking { .. } => Fault::new(kind, "check.timeout", "checks took too long"),
             Step::Downloading { .. } => {

@@ -177,6 +177,8 @@ pub(crate) enum Step {
     Warming {
         until: UnixMillis,
     },
+    /// The rollout is halted: nothing runs, what is on disk stays, and it is begun with its checks once it goes on.
+    Halted,
 }
 
 /// How far a new image has proved itself.

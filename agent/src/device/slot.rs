@@ -220,6 +220,10 @@ impl Slot {
     }
 
     pub(super) fn check(&mut self, attempt: Attempt, live: Option<Live>, turn: &mut Turn<'_>) {
+        if turn.halts(attempt.desired.campaign) {
+            self.phase = Phase::Preparing { attempt, live, step: Step::Halted };
+            return;
+        }
         let desired = Box::new(attempt.desired.clone());
         turn.start(self.ticket.next(), Task::Check { desired, floor: turn.floor });
         let step = Step::Checking { until: turn.until(CHECKING_MAX_MS) };
@@ -398,14 +402,15 @@ impl Slot {
     pub(crate) const fn deadline(&self) -> Option<UnixMillis> {
         match &self.phase {
             Phase::Idle { .. } => None,
-            Phase::Preparing { step, .. } => Some(match step {
+            Phase::Preparing { step, .. } => match step {
                 Step::Waiting { until, .. }
                 | Step::Staged(Staged { until, .. })
                 | Step::Checking { until }
                 | Step::Verifying { until }
-                | Step::Warming { until } => *until,
-                Step::Downloading { stalled_at, .. } => *stalled_at,
-            }),
+                | Step::Warming { until } => Some(*until),
+                Step::Downloading { stalled_at, .. } => Some(*stalled_at),
+                Step::Halted => None,
+            },
             Phase::Trial { live: Live { lease: Some(lease), .. }, until, .. }
                 if lease.until.0 < until.0 =>
             {

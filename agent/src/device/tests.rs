@@ -14,6 +14,7 @@ use sealift_protocol::report::{OutcomeKind, Phase as Public, SlotReport};
 use super::*;
 
 mod ends;
+mod halt;
 mod lease;
 mod owner;
 mod revocation;
@@ -175,6 +176,15 @@ impl World {
     pub(super) fn set_clock(&mut self, local: Local) {
         self.local = local.clone();
         self.feed(Event::Clock(local));
+    }
+
+    /// The same on a device that has kept a list of halted rollouts.
+    fn restart_with(&mut self, list: Event) {
+        self.device = Device::restore(self.journal.clone());
+        self.tasks.clear();
+        self.serves.clear();
+        self.feed(list);
+        self.feed(Event::Started);
     }
 
     fn slot(&self) -> SlotReport {

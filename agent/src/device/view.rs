@@ -24,6 +24,7 @@ impl Slot {
             lease_until: self.lease().map(|lease| lease.until),
             held: None,
             wait: self.wait(),
+            halted: None,
         }
     }
 
@@ -39,7 +40,8 @@ impl Slot {
             | Step::Checking { .. }
             | Step::Downloading { .. }
             | Step::Verifying { .. }
-            | Step::Warming { .. } => None,
+            | Step::Warming { .. }
+            | Step::Halted => None,
         }
     }
 
@@ -63,7 +65,8 @@ impl Slot {
             Phase::Idle { .. } => (Public::Idle, None, None),
             Phase::Preparing { attempt, step, .. } => {
                 let (phase, progress) = match step {
-                    Step::Waiting { .. } => (Public::Waiting, None),
+                    // What it waits for is said beside the phase: an older server knows no other word.
+                    Step::Waiting { .. } | Step::Halted => (Public::Waiting, None),
                     Step::Checking { .. } => (Public::Checking, None),
                     Step::Downloading { progress, .. } => (Public::Downloading, Some(*progress)),
                     Step::Verifying { .. } => (Public::Verifying, None),

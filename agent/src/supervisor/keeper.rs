@@ -30,6 +30,8 @@ const QUESTION_MAX: Duration = Duration::from_millis(CHECKING_MAX_MS.unsigned_ab
 pub(super) enum Question {
     /// May the device follow this message?
     Directive { message: Vec<u8>, newest: Generation },
+    /// Whose lists of halted rollouts count? This one is of a key that was not known.
+    Halt { message: Vec<u8> },
     /// Is anything new on the deny list?
     DenyList,
     /// May the device prepare this image?
@@ -52,6 +54,7 @@ impl Keeper {
         tokio::spawn(async move {
             let mut told = self.trust.denied();
             let mut trusted = Trusted::default();
+            let mut directors = None;
             while let Some(question) = queue.recv().await {
                 let answer = self.answer(question).await;
                 // Whatever was asked may have brought a newer list, which counts before the answer does.
@@ -62,7 +65,11 @@ impl Keeper {
                 let followed =
                     (versions != trusted).then(|| Input::Trusted(Box::new(versions.clone())));
                 trusted = versions;
-                for input in news.into_iter().chain(followed).chain([answer]) {
+                let keys =
+                    self.trust.present_directors().filter(|keys| directors != Some(keys.clone()));
+                directors = keys.clone().or(directors);
+                let keys = keys.map(Input::Directors);
+                for input in news.into_iter().chain(followed).chain(keys).chain([answer]) {
                     if self.inputs.send(input).await.is_err() {
                         return;
                     }
@@ -81,6 +88,9 @@ impl Keeper {
                 Input::NotAccepted { message: Digest::of(message), why }
             }
             Question::DenyList => Input::Refreshed(Err(too_late())),
+            Question::Halt { message } => {
+                Input::HaltAgain { message: message.clone(), followed: Err(too_late()) }
+            }
             Question::Image { desired, ticket, .. } => {
                 let (model, answer) = (desired.model.clone(), Answer::Failed(too_late()));
                 Input::Answer { model, ticket: *ticket, answer }
@@ -109,6 +119,11 @@ impl Keeper {
             Question::DenyList => {
                 let refreshed = self.trust.refresh_now(now).await;
                 Input::Refreshed(refreshed.map_err(|error| error.fault(verify::spread_permille())))
+            }
+            Question::Halt { message } => {
+                let followed = self.trust.refresh(now).await;
+                let followed = followed.map_err(|error| error.fault(verify::spread_permille()));
+                Input::HaltAgain { message, followed }
             }
             Question::Image { desired, floor, ticket } => {
                 let place = (&self.me, &self.slots, &self.origin);

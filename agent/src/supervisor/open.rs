@@ -10,14 +10,16 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::halted::Halts;
 use super::keeper;
 use super::revoked::Denied;
 use super::telemetry::ALARMS_MAX;
-use super::{Channels, INPUTS_MAX, Setup, Supervisor, SupervisorError, Workers};
+use super::{Channels, INPUTS_MAX, Input, Setup, Supervisor, SupervisorError, Workers};
 use crate::clock::Clock;
 use crate::device::{Device, Entry};
 use crate::disk::{self, Reserve, Secrecy};
 use crate::download::Downloads;
+use crate::halt::Kept;
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::journal::Journal;
@@ -70,14 +72,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let (switchboard, serving) = (Switchboard::new(), open_thread(&setup)?);
     let (endpoint, served) = open_endpoint(&setup, (&switchboard, &serving), &reserve)?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
-    let keeper = keeper::Keeper {
-        trust,
-        me: me.clone(),
-        slots: slots.clone(),
-        origin: origin.clone(),
-        clock: clock.clone(),
-        inputs: inputs.clone(),
-    };
+    let keeper = keep(trust, &me, (&slots, &origin, &clock), &inputs);
     let (tls, tls_of_link) = watch::channel(tls);
     let link = open_link(&setup, &identity, tls_of_link, clock.clone())?;
     let downloads = Downloads::new(&setup.config, &origin, slots.clone(), clock.clone());
@@ -108,6 +103,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         keeper: keeper.start(),
         session: None,
         denied,
+        halts: Halts::new(Kept::read(&store)),
         trusted,
         last_message: None,
         last_refusal: None,
@@ -123,6 +119,17 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         next_beat: now,
     };
     Ok((supervisor, Channels { inputs: inputs_end, link, served }))
+}
+
+fn keep(
+    trust: Trust,
+    me: &Me,
+    (slots, origin, clock): (&Slots, &Origin, &Clock),
+    inputs: &mpsc::Sender<Input>,
+) -> keeper::Keeper {
+    let (me, inputs) = (me.clone(), inputs.clone());
+    let (slots, origin, clock) = (slots.clone(), origin.clone(), clock.clone());
+    keeper::Keeper { trust, me, slots, origin, clock, inputs }
 }
 
 /// Who this device is and what it has, for itself and for the server.

@@ -4,7 +4,7 @@ use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::limits::{MESSAGE_BYTES_MAX, REASON_CHARS_MAX};
-use sealift_protocol::report::{ImageRef, Refusal, Report};
+use sealift_protocol::report::{ImageRef, Refusal, Report, Trusted};
 use sealift_protocol::telemetry::{Ack, Beat, Birth, Event as Alarm, Severity};
 use sealift_protocol::topic::Up;
 use serde::Serialize;
@@ -158,7 +158,7 @@ impl Supervisor {
 
     /// Spools the reported state, unless it is the one that was reported last.
     pub(super) fn report(&mut self) -> Result<(), SupervisorError> {
-        let trusted = self.trusted.clone();
+        let trusted = self.trusted();
         let report = Report { trusted, ..self.device.report(self.clock.now()) };
         let is_same = |last: &Report| Report { at: report.at, ..last.clone() } == report;
         if self.last_report.as_ref().is_some_and(is_same) {
@@ -168,6 +168,11 @@ impl Supervisor {
         self.write_status(&report);
         self.last_report = Some(report);
         Ok(())
+    }
+
+    fn trusted(&self) -> Option<Trusted> {
+        let halt = self.halts.sequence();
+        self.trusted.clone().map(|trusted| Trusted { halt, ..trusted })
     }
 
     /// For `fleet-agent status`, which reads what the agent last reported.
@@ -207,7 +212,7 @@ impl Supervisor {
             slots: report.slots,
             endpoint: self.endpoint.clone(),
             at: now,
-            trusted: self.trusted.clone(),
+            trusted: self.trusted(),
         };
         self.spool(Up::Birth, Keep::Always, &birth)
     }

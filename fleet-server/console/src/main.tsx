@@ -18,6 +18,7 @@ import "./styles/dialog.css";
 import "./styles/page.css";
 import "./styles/header.css";
 import "./styles/chrome.css";
+import "./styles/recall.css";
 
 applyTheme();
 const root = document.getElementById("root");

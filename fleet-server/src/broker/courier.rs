@@ -83,6 +83,7 @@ impl Courier {
         if is_forgetful {
             let mut change = self.store.begin().await?;
             change.mark_all_unpublished().await?;
+            change.mark_halt_unpublished().await?;
             change.commit().await?;
             if let Some(timestamp) = self.store.metadata_head().await? {
                 self.hint(timestamp).await;
@@ -90,6 +91,8 @@ impl Courier {
         }
         let mut after: Option<DeviceId> = None;
         loop {
+            // Before each page: a halt waits for no directive.
+            self.deliver_halt().await?;
             let page = self.store.unpublished_directives(after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.device.clone());
@@ -106,6 +109,20 @@ impl Courier {
             change.commit().await?;
             tracing::debug!(directives = page.len(), "directives published");
         }
+    }
+
+    /// Publishes the list of halted rollouts, if the broker does not have the newest one.
+    async fn deliver_halt(&self) -> Result<(), CourierError> {
+        let Some((sequence, payload)) = self.store.unpublished_halt().await? else {
+            return Ok(());
+        };
+        let topic = Topic::Broadcast(self.store.tenant().clone(), Broadcast::Halt);
+        self.broker.publish(Message { topic, payload, retain: true }).await?;
+        let mut change = self.store.begin().await?;
+        change.mark_halt_published(sequence).await?;
+        change.commit().await?;
+        tracing::info!(sequence, "list of halted rollouts published");
+        Ok(())
     }
 
     async fn end(&self, device: Result<DeviceId, RecvError>) {

@@ -74,6 +74,7 @@ pub(crate) fn router(port: DevicePort) -> Router {
     let DevicePort { store, enrolment, claims, renewal, trust, registry } = port;
     let devices = Router::new()
         .route("/directive", get(directive))
+        .route("/halt", get(halt))
         .with_state(store)
         .merge(trust::metadata_router(trust))
         .merge(registry::device_router(registry))
@@ -127,16 +128,23 @@ async fn directive(
     Extension(identity): Extension<Identity>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Some(body) = store.signed_directive(&identity.device).await? else {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    };
+    Ok(signed_document(&headers, store.signed_directive(&identity.device).await?))
+}
+
+async fn halt(State(store): State<TenantStore>, headers: HeaderMap) -> Result<Response, ApiError> {
+    Ok(signed_document(&headers, store.signed_halt().await?))
+}
+
+/// What the director has signed, unless there is nothing or the device has it.
+fn signed_document(headers: &HeaderMap, body: Option<Vec<u8>>) -> Response {
+    let Some(body) = body else { return StatusCode::NO_CONTENT.into_response() };
     let tag = HeaderValue::try_from(format!("\"{}\"", Digest::of(&body)));
     let tag = tag.unwrap_or(HeaderValue::from_static("\"\""));
     if headers.get(IF_NONE_MATCH) == Some(&tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
+        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
     }
     let kind = HeaderValue::from_static("application/cose");
-    Ok(([(CONTENT_TYPE, kind), (ETAG, tag)], body).into_response())
+    ([(CONTENT_TYPE, kind), (ETAG, tag)], body).into_response()
 }
 
 async fn enrol(

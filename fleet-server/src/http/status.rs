@@ -13,6 +13,7 @@ use super::access::Caller;
 use super::error::ApiError;
 use super::{App, reach};
 use crate::clock;
+use crate::halt::Halt;
 use crate::limits::PAGE_MAX;
 use crate::metrics::Gauges;
 use crate::reach::Reach;
@@ -82,6 +83,9 @@ async fn attention(
 ) -> Result<Vec<AttentionItem>, StoreError> {
     let mut items: Vec<_> =
         live.iter().filter(|row| row.stage == Stage::Halted).map(halted).collect();
+    if let Some(halt) = app.store.halt().await?.halt {
+        items.insert(0, fleet_halted(&halt));
+    }
     if alerts > 0 {
         items.push(AttentionItem {
             severity: "warning".to_owned(),
@@ -112,6 +116,15 @@ fn halted(row: &RolloutRow) -> AttentionItem {
         title: format!("rollout {} of {} is halted", row.id, row.order.model),
         detail: format!("{}; resume it, or roll back", row.why),
         href: format!("/rollouts/{}", row.id),
+    }
+}
+
+fn fleet_halted(halt: &Halt) -> AttentionItem {
+    AttentionItem {
+        severity: "critical".to_owned(),
+        title: "all rollouts are halted".to_owned(),
+        detail: format!("{halt}; `fleetctl resume` lets them go on"),
+        href: "/rollouts".to_owned(),
     }
 }
 

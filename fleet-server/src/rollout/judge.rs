@@ -96,6 +96,10 @@ fn judge_told(
     if let Some(held) = &device.held {
         return (DeviceProgress::Offline, Why::Held(held.clone()));
     }
+    // It goes on by itself as soon as it may: no wait counts against it.
+    if let (Some(halted), Some(_)) = (&device.halted, device.online_since) {
+        return (DeviceProgress::InProgress, Why::Halted(halted.clone()));
+    }
     let slot_is_about_it = |slot: &&Slot| slot.generation >= told.generation;
     let has_accepted = device.accepted >= told.generation
         || device.slot.as_ref().is_some_and(|slot| slot_is_about_it(&slot));

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sealift_protocol::id::{RolloutId, UnixMillis};
-use sealift_protocol::report::{Hold, Phase};
+use sealift_protocol::report::{Halted, Hold, Phase};
 
 use super::{Comparison, Failure};
 
@@ -36,6 +36,10 @@ pub enum Why {
     Working(Phase),
     /// Its owner keeps what it serves, on the device itself.
     Held(Hold),
+    /// All rollouts were stopped while it was at work.
+    Halted(Halted),
+    /// All rollouts are stopped, and it has not been told.
+    FleetHalted,
     /// It serves the image, and keeps it.
     Kept,
     /// It ended badly.
@@ -80,6 +84,10 @@ impl fmt::Display for Why {
             Self::Held(Hold { until, reason }) => {
                 write!(f, "its owner keeps what it serves until {until}: {reason}")
             }
+            Self::Halted(Halted { since, reason }) => {
+                write!(f, "halted with all rollouts since {since}, goes on when they do: {reason}")
+            }
+            Self::FleetHalted => f.write_str("all rollouts are halted; it is told when they go on"),
             Self::Kept => f.write_str("it serves the image and keeps it"),
             Self::Failed(failure) => write!(f, "{failure}"),
             Self::Penalised(failure) => {

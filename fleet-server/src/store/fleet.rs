@@ -100,6 +100,7 @@ fn device(row: Row) -> Result<(DeviceId, DeviceView), StoreError> {
         refused: refused(&row)?,
         lease: leased.map(|report| report.generation),
         held: report.as_ref().and_then(|report| report.held.clone()),
+        halted: report.as_ref().and_then(|report| report.halted.clone()),
         slot: slot(&row, report),
         penalty: row
             .penalty_code

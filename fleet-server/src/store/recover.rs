@@ -280,10 +280,11 @@ impl Change {
         let (id, text) = (device.to_string(), to_json("trusted", trusted)?);
         let timestamp = signed("timestamp version", trusted.timestamp)?;
         let snapshot = signed("snapshot version", trusted.snapshot)?;
+        let halt = signed("sequence of halts", trusted.halt)?;
         self.run(
-            "UPDATE devices SET trusted = $3, trusted_timestamp = $4, trusted_snapshot = $5
-             WHERE tenant = $1 AND id = $2",
-            |it| it.bind(id).bind(text).bind(timestamp).bind(snapshot),
+            "UPDATE devices SET trusted = $3, trusted_timestamp = $4, trusted_snapshot = $5,
+             halt_sequence = $6 WHERE tenant = $1 AND id = $2",
+            |it| it.bind(id).bind(text).bind(timestamp).bind(snapshot).bind(halt),
         )
         .await?;
         Ok(())

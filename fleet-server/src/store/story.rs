@@ -341,6 +341,7 @@ fn ended(
         lease_until: None,
         held: None,
         wait: None,
+        halted: None,
     }
 }
 

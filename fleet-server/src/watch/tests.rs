@@ -143,6 +143,7 @@ impl Ground {
             lease_until: None,
             held: None,
             wait: None,
+            halted: None,
         };
         let account = Account {
             generation: Generation::default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use sealift_protocol::api::{DeviceRevoke, DeviceView, LabelsChange, SlotView, TimelineEntry};
 use sealift_protocol::id::DeviceId;
-use sealift_protocol::report::Hold;
+use sealift_protocol::report::{Halted, Hold};
 
 use super::labels;
 use crate::cli::Device;
@@ -95,7 +95,13 @@ fn text(device: &DeviceView) -> String {
         Some(format!("{model} is held by the device's owner until {until}: {reason}\n"))
     };
     let owners: String = device.slots.iter().filter_map(owner_says).collect();
-    format!("{head}\n{}{owners}", table(columns, rows))
+    let operators_say = |slot: &SlotView| {
+        let Halted { since, reason } = slot.halted.as_ref()?;
+        let model = &slot.model;
+        Some(format!("{model} waits, all rollouts are halted since {since}: {reason}\n"))
+    };
+    let operators: String = device.slots.iter().filter_map(operators_say).collect();
+    format!("{head}\n{}{owners}{operators}", table(columns, rows))
 }
 
 async fn label(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::id::{DeviceId, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version};
-use crate::report::{Hold, Outcome, Phase};
+use crate::report::{Halted, Hold, Outcome, Phase};
 use crate::telemetry::Facts;
 
 /// `POST /enrol-tokens`.
@@ -182,6 +182,9 @@ pub struct SlotView {
     /// The device's owner keeps what it serves: nothing new is begun.
     #[serde(default)]
     pub held: Option<Hold>,
+    /// The rollout that it would go on with was stopped on all devices at once.
+    #[serde(default)]
+    pub halted: Option<Halted>,
 }
 
 /// The last heartbeat.

@@ -362,6 +362,7 @@ impl Known {
             served: Served::default(),
             lease: self.lease,
             held: self.held.clone(),
+            halted: None,
         }
     }
 }

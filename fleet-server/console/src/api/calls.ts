@@ -88,6 +88,12 @@ export function actOnRollout(id: string, action: Exclude<Action, "rollback">, re
   return answer(http.POST("/api/v1/rollouts/{id}/{action}", { params: { path: { id, action } }, body }));
 }
 
+export const readHalt = () => answer(http.GET("/api/v1/halt"));
+
+export const haltAll = (reason: string) => answer(http.POST("/api/v1/halt", { body: { reason } }));
+
+export const resumeAll = (reason: string) => answer(http.DELETE("/api/v1/halt", { params: { query: { reason } } }));
+
 export const rollBack = (request: RollbackRequest) => answer(http.POST("/api/v1/rollback", { body: request }));
 
 export const listDrift = (model?: string) =>

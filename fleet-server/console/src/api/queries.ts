@@ -35,6 +35,13 @@ export const statusQuery = queryOptions({
   queryFn: ({ signal }) => calls.readStatus(signal),
 });
 
+/** The halt of all rollouts. Every page shows it, and it is asked for often while devices confirm it. */
+export const haltQuery = queryOptions({
+  queryKey: ["halt"],
+  queryFn: calls.readHalt,
+  refetchInterval: ({ state }) => (state.data?.halt ? 2_000 : 10_000),
+});
+
 export const devicesQuery = (filter: string) =>
   infiniteQueryOptions({
     queryKey: ["devices", "list", filter],

@@ -558,6 +558,25 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/halt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Says whether all rollouts are stopped, and which devices have confirmed it. */
+        get: operations["get-halt"];
+        put?: never;
+        /** Stops all rollouts, on the server and on every device. Doing it twice is doing it once. */
+        post: operations["post-halt"];
+        /** Lets all rollouts go on from where they were. */
+        delete: operations["delete-halt"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models": {
         parameters: {
             query?: never;
@@ -1789,6 +1808,58 @@ export interface components {
         };
         /** @example 5 */
         Generation: number;
+        /** @description `POST /halt`. */
+        HaltNew: {
+            /** @description Why; must not be empty. */
+            reason: string;
+        };
+        /** @description Who has stopped all rollouts, and why. */
+        HaltOrder: {
+            /** @description Who. */
+            by: string;
+            /** @description The newest rollout at that time. What was ordered later waits as well, unless it goes back. */
+            newest: components["schemas"]["RolloutId"];
+            /** @description Why. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description How many rollouts devices were told to stop.
+             */
+            rollouts: number;
+            /** @description Since when. */
+            since: components["schemas"]["UnixMillis"];
+        };
+        /** @description `GET /halt`: whether all rollouts are stopped, and which devices have confirmed it. */
+        HaltView: {
+            /**
+             * Format: int64
+             * @description Devices that say that they obey that list.
+             */
+            confirmed: number;
+            halt?: components["schemas"]["HaltOrder"] | null;
+            /**
+             * Format: int64
+             * @description Devices that are offline and have not said so: they hear of it when they come back.
+             */
+            offline: number;
+            /**
+             * Format: int64
+             * @description The newest list that was signed for devices; 0 if there never was one.
+             */
+            sequence: number;
+            /**
+             * Format: int64
+             * @description Devices that are connected and have not said so.
+             */
+            unconfirmed: number;
+        };
+        /** @description That a device waits because the rollout was stopped on all devices at once. */
+        Halted: {
+            /** @description Why; at most 400 characters. */
+            reason: string;
+            /** @description When the list that says so was signed, by the server's clock. */
+            since: components["schemas"]["UnixMillis"];
+        };
         /** @description The last heartbeat. */
         HealthView: {
             /** @description When it came. */
@@ -2976,6 +3047,7 @@ export interface components {
         /** @description One model on a device: desired beside reported. */
         SlotView: {
             desired?: components["schemas"]["Version"] | null;
+            halted?: components["schemas"]["Halted"] | null;
             held?: components["schemas"]["Hold"] | null;
             /** @description The model. */
             model: components["schemas"]["ModelName"];
@@ -4237,6 +4309,102 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": string;
+                };
+            };
+        };
+    };
+    "get-halt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HaltView"];
+                };
+            };
+        };
+    };
+    "post-halt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HaltNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HaltView"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-halt": {
+        parameters: {
+            query?: {
+                /** @description The reason. */
+                reason?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HaltView"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };

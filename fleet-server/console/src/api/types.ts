@@ -65,6 +65,8 @@ export type RollbackTarget = Schemas["RollbackTarget"];
 export type RollbackRequest = Schemas["RollbackRequest"];
 export type RollbackResult = Schemas["RollbackResult"];
 
+export type HaltView = Schemas["HaltView"];
+
 export type DriftState = Schemas["DriftState"];
 export type DriftView = Schemas["DriftView"];
 export type DriftPoint = Schemas["DriftPoint"];

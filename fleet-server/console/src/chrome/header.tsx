@@ -3,6 +3,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { statusQuery } from "../api/queries";
+import { wishHalt } from "../halt/wish";
 import { useLocale } from "../i18n/language";
 import { useConnection } from "../live/connection";
 import { useTicking } from "../live/hooks";
@@ -31,6 +32,9 @@ export function Header({ onSearch }: { onSearch: () => void }) {
         <LanguageSwitch />
         <ThemeSwitch />
         <AccountMenu />
+        <button type="button" className="icon-button" aria-label={say("halt.open")} title={say("halt.open")} onClick={() => wishHalt("halt")}>
+          <Icon name="pause" />
+        </button>
         <Button look="danger" icon="back" className="rollback-button" onClick={() => wishRollback({})}>
           {say("rollback.button")}
         </Button>

@@ -6,6 +6,7 @@ import { useState } from "react";
 import { Autocomplete, Dialog, Input, ListBox, ListBoxItem, Modal, ModalOverlay, SearchField } from "react-aria-components";
 import { listDevices } from "../api/calls";
 import { modelsQuery, rolloutsQuery } from "../api/queries";
+import { wishHalt } from "../halt/wish";
 import { useLocale } from "../i18n/language";
 import { wishRollback } from "../rollback/wish";
 import { chooseTheme, useTheme } from "../theme";
@@ -75,6 +76,7 @@ function useEntries(text: string): Entry[] {
   const pages = destinations.map(({ to, key, icon }): Entry => ({ id: to, icon, text: say(key), hint: say("palette.page"), act: go(to) }));
   const commands: Entry[] = [
     { id: "rollback", icon: "back", text: say("rollback.title"), hint: say("palette.command"), act: () => wishRollback({}) },
+    { id: "halt", icon: "pause", text: say("halt.open"), hint: say("palette.command"), act: () => wishHalt("halt") },
     { id: "new", icon: "plus", text: say("newRollout.title"), hint: say("palette.command"), act: go("/rollouts/new") },
     { id: "theme", icon: other === "dark" ? "moon" : "sun", text: say(`theme.${other}`), hint: say("palette.command"), act: () => chooseTheme(other) },
     { id: "language", icon: "language", text: say("language.switch"), hint: say("palette.command"), act: () => setLanguage(language === "en" ? "ja" : "en") },

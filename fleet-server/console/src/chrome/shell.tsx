@@ -2,6 +2,8 @@
 
 import { Link, Outlet } from "@tanstack/react-router";
 import { lazy, Suspense, useEffect, useState } from "react";
+import { HaltBanner } from "../halt/banner";
+import { useHaltWish } from "../halt/wish";
 import { useLocale } from "../i18n/language";
 import { openStream } from "../live/connection";
 import { useRollbackWish } from "../rollback/wish";
@@ -13,6 +15,7 @@ const loadPalette = () => import("./palette").then((module) => ({ default: modul
 const loadRollback = () => import("../rollback/dialog").then((module) => ({ default: module.RollbackDialog }));
 const Palette = lazy(loadPalette);
 const RollbackDialog = lazy(loadRollback);
+const HaltDialog = lazy(() => import("../halt/dialog").then((module) => ({ default: module.HaltDialog })));
 const StepUpDialog = lazy(() => import("./step-up").then((module) => ({ default: module.StepUpDialog })));
 
 /** The first page goes first. */
@@ -33,6 +36,7 @@ export function Shell() {
   const { say } = useLocale();
   const [isPaletteOpen, setIsPaletteOpen] = useState(false);
   const wish = useRollbackWish();
+  const haltWish = useHaltWish();
   const confirmation = useConfirmation();
   useEffect(openStream, []);
   useEffect(loadDialogs, []);
@@ -43,11 +47,13 @@ export function Shell() {
       <Header onSearch={() => setIsPaletteOpen(true)} />
       <Navigation />
       <main id="main" className="page" tabIndex={-1}>
+        <HaltBanner />
         <Outlet />
       </main>
       <Suspense fallback={null}>
         {isPaletteOpen && <Palette onClose={() => setIsPaletteOpen(false)} />}
         {wish && <RollbackDialog wish={wish} />}
+        {haltWish && <HaltDialog wish={haltWish} />}
         {confirmation && <StepUpDialog onEnd={confirmation} />}
       </Suspense>
     </div>

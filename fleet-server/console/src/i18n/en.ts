@@ -3,9 +3,10 @@
 import { chrome } from "./en/chrome";
 import { fleet } from "./en/fleet";
 import { images } from "./en/images";
+import { recall } from "./en/recall";
 import { rollout } from "./en/rollout";
 
-export const en = { ...chrome, ...fleet, ...images, ...rollout } as const;
+export const en = { ...chrome, ...fleet, ...images, ...recall, ...rollout } as const;
 
 export type Key = keyof typeof en;
 

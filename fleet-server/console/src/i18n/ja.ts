@@ -4,6 +4,7 @@ import type { Messages } from "./en";
 import { chrome } from "./ja/chrome";
 import { fleet } from "./ja/fleet";
 import { images } from "./ja/images";
+import { recall } from "./ja/recall";
 import { rollout } from "./ja/rollout";
 
-export const ja: Messages = { ...chrome, ...fleet, ...images, ...rollout };
+export const ja: Messages = { ...chrome, ...fleet, ...images, ...recall, ...rollout };

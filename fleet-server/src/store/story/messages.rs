@@ -89,6 +89,7 @@ fn account(phase: Phase) -> Report {
         lease_until: None,
         held: None,
         wait: None,
+        halted: None,
     };
     Report { generation: Generation(1), refused: None, slots: vec![slot], at: NOW, trusted: None }
 }

@@ -51,6 +51,7 @@ function SlotRow({ slot }: { slot: SlotView }) {
       </td>
       <td><Digest digest={slot.serving_digest} /></td>
       <td>{slot.phase ? say(`phase.${slot.phase}`) : <span className="muted">—</span>}
+        {slot.halted && <p className="small">{say("halt.device", { reason: slot.halted.reason })}</p>}
         {held && <p className="small">{say("device.held", { until: dateTime(held.until), reason: held.reason })}</p>}
       </td>
       <td><VersionLink model={slot.model} version={slot.previous} /></td>

@@ -1,0 +1,134 @@
+//! Takes the list of halted rollouts, by whatever way it comes, and obeys it at once.
+//!
+//! A halt waits for nothing: it is checked here, with the keys that were trusted when the metadata were last followed, and not behind the
+//! questions of the keeper, which wait for the network. Only a list of a key that is not known yet is checked after the metadata.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::VerifyingKey;
+use sealift_protocol::cose::{CoseError, KeyId};
+use sealift_protocol::digest::Digest;
+use sealift_protocol::halt::{HaltList, HaltRefused, Listener, VerifiedHaltList};
+use sealift_protocol::limits::HALT_BYTES_MAX;
+use sealift_protocol::telemetry::Severity;
+
+use super::keeper::Question;
+use super::{Input, Supervisor, SupervisorError};
+use crate::device::{Event, Fault, FaultKind};
+use crate::halt::Kept;
+use crate::origin::Origin;
+
+/// What the device obeys, and whom it believes.
+#[derive(Debug, Default)]
+pub(super) struct Halts {
+    kept: Option<Kept>,
+    directors: BTreeMap<KeyId, VerifyingKey>,
+    /// Whether a list waits for the metadata. One at a time: junk must not keep the keeper busy.
+    is_asked: bool,
+    refused: Option<(Digest, &'static str)>,
+}
+
+impl Halts {
+    pub(super) fn new(kept: Option<Kept>) -> Self {
+        Self { kept, ..Self::default() }
+    }
+
+    /// The newest list that is obeyed; 0 for none.
+    pub(super) fn sequence(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.list.sequence)
+    }
+
+    pub(super) fn trust(&mut self, directors: BTreeMap<KeyId, VerifyingKey>) {
+        self.directors = directors;
+    }
+}
+
+impl Supervisor {
+    /// What was obeyed before the agent was restarted.
+    pub(super) fn obey_kept_halt(&mut self) -> Result<(), SupervisorError> {
+        match &self.halts.kept {
+            Some(kept) => self.feed(Event::Halts(kept.list.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a list that nobody has checked.
+    pub(super) fn on_halt(&mut self, message: Vec<u8>) -> Result<(), SupervisorError> {
+        match self.check_halt(&message) {
+            Ok(verified) => self.obey_halt(&verified),
+            Err(HaltRefused::Cose(CoseError::UnknownKey(_))) => {
+                if !self.halts.is_asked {
+                    self.halts.is_asked = self.keeper.try_send(Question::Halt { message }).is_ok();
+                }
+                Ok(())
+            }
+            Err(refused) => self.refuse_halt(&message, &refused),
+        }
+    }
+
+    /// Takes a list once more, after the metadata were followed, or could not be.
+    pub(super) fn on_halt_again(
+        &mut self,
+        message: &[u8],
+        followed: Result<(), Fault>,
+    ) -> Result<(), SupervisorError> {
+        self.halts.is_asked = false;
+        if let Err(Fault { code, reason, .. }) = followed {
+            tracing::warn!(code, reason, "list of halted rollouts cannot be checked yet");
+            return Ok(());
+        }
+        match self.check_halt(message) {
+            Ok(verified) => self.obey_halt(&verified),
+            Err(refused) => self.refuse_halt(message, &refused),
+        }
+    }
+
+    fn check_halt(&self, message: &[u8]) -> Result<VerifiedHaltList, HaltRefused> {
+        let newest = self.halts.kept.as_ref().map(|kept| (kept.list.sequence, &kept.signer));
+        let listener = Listener { tenant: &self.me.tenant, newest };
+        HaltList::verify(message, &self.halts.directors, listener)
+    }
+
+    /// First it is obeyed, then written: a device that loses its power between the two hears it again.
+    fn obey_halt(&mut self, verified: &VerifiedHaltList) -> Result<(), SupervisorError> {
+        let kept = Kept::new(verified);
+        let HaltList { sequence, campaigns, reason, .. } = &kept.list;
+        tracing::warn!(sequence, rollouts = campaigns.len(), reason, "list of halted rollouts");
+        self.feed(Event::Halts(kept.list.clone()))?;
+        let written = self.reserve.spend(|| kept.write(&self.setup.store));
+        if let Err(error) = written {
+            tracing::error!(%error, "list of halted rollouts is not kept over a restart");
+        }
+        self.halts.kept = Some(kept);
+        self.is_report_due = true;
+        Ok(())
+    }
+
+    /// The list that is obeyed stays; people are told once of each that was refused.
+    fn refuse_halt(
+        &mut self,
+        message: &[u8],
+        refused: &HaltRefused,
+    ) -> Result<(), SupervisorError> {
+        let told = Some((Digest::of(message), refused.code()));
+        if !refused.is_security_event() || self.halts.refused == told {
+            return Ok(());
+        }
+        self.halts.refused = told;
+        let reason = crate::verify::with_cause(refused);
+        tracing::warn!(code = refused.code(), reason, "list of halted rollouts refused");
+        let fault = Fault::new(FaultKind::Untrusted, refused.code(), &reason);
+        self.tell(&fault, Severity::Security, None)
+    }
+}
+
+/// Asks the server: a broker may have lost the list, or keep it back.
+pub(super) async fn fetch(origin: &Origin) -> Option<Input> {
+    match origin.get("/halt", HALT_BYTES_MAX).await {
+        Ok(message) => message.map(Input::Halt),
+        Err(error) => {
+            tracing::info!(%error, "list of halted rollouts cannot be fetched");
+            None
+        }
+    }
+}

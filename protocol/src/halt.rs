@@ -1,0 +1,190 @@
+//! Which rollouts are stopped: one list for all devices of a tenant, absolute, with a sequence that only rises.
+//!
+//! A device obeys the newest list that it has verified, before whatever its directive says. The list can stop a change and let it go on;
+//! it can start nothing, so that it is worth less to a thief than a directive, and a device obeys it without asking anybody first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, CodecError};
+use crate::cose::{self, CoseError, KeyId, Purpose};
+use crate::digest::Digest;
+use crate::id::{TenantId, UnixMillis};
+use crate::limits::{HALT_BYTES_MAX, HALTED_MAX, REASON_CHARS_MAX};
+
+#[cfg(test)]
+mod tests;
+
+/// The version of this format.
+const VERSION: u16 = 1;
+
+/// The rollouts that no device goes on with until a newer list says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaltList {
+    /// Version of the format.
+    version: u16,
+    /// Whose fleet.
+    pub tenant: TenantId,
+    /// Higher than that of every earlier list of the tenant.
+    pub sequence: u64,
+    /// When it was signed.
+    pub issued_at: UnixMillis,
+    /// Why, for people; empty where nothing is stopped.
+    #[serde(default)]
+    pub reason: String,
+    /// Digests of the rollouts, as directives carry them; empty: all go on.
+    pub campaigns: BTreeSet<Digest>,
+}
+
+/// A list that is signed, of this tenant, and newer than the one before. Only [`HaltList::verify`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedHaltList {
+    list: HaltList,
+    signer: KeyId,
+}
+
+impl VerifiedHaltList {
+    /// The list.
+    pub const fn get(&self) -> &HaltList {
+        &self.list
+    }
+
+    /// The key that signed it.
+    pub const fn signer(&self) -> &KeyId {
+        &self.signer
+    }
+}
+
+/// Whose list it must be, and what it must be newer than.
+#[derive(Debug, Clone, Copy)]
+pub struct Listener<'a> {
+    /// The device's tenant.
+    pub tenant: &'a TenantId,
+    /// The list that the device obeys, and who signed it; none if it has not taken one yet.
+    pub newest: Option<(u64, &'a KeyId)>,
+}
+
+/// Why a list was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum HaltRefused {
+    /// More bytes than any list has.
+    #[error("list of halted rollouts has {0} bytes, at most {HALT_BYTES_MAX} are taken")]
+    TooLarge(usize),
+    /// The envelope, the key or the signature.
+    #[error("list of halted rollouts is not signed by a trusted director")]
+    Cose(#[from] CoseError),
+    /// Signed, but not such a list.
+    #[error("signed bytes are not a list of halted rollouts")]
+    Decode(#[source] CodecError),
+    /// Another version of the format.
+    #[error("list of halted rollouts has format version {0}; {VERSION} is known")]
+    Version(u16),
+    /// Of another tenant.
+    #[error("list of halted rollouts is of tenant {0}")]
+    Audience(TenantId),
+    /// More rollouts than a list may name, or a reason that is a novel.
+    #[error(
+        "list names more than {HALTED_MAX} rollouts, or has a reason of more than {REASON_CHARS_MAX} characters"
+    )]
+    Size,
+    /// The list that the device obeys already, redelivered.
+    #[error("list {0} is the one that is obeyed")]
+    Known(u64),
+    /// Older than what the device obeys: replayed.
+    #[error("list has sequence {given}, the device obeys {newest}")]
+    Stale {
+        /// The list's sequence.
+        given: u64,
+        /// The device's.
+        newest: u64,
+    },
+}
+
+impl HaltRefused {
+    /// The stable code of the refusal.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "halt.too-large",
+            Self::Cose(cose) => cose.code(),
+            Self::Decode(_) => "halt.form",
+            Self::Version(_) => "halt.version",
+            Self::Audience(_) => "halt.audience",
+            Self::Size => "halt.size",
+            Self::Known(_) => "halt.known",
+            Self::Stale { .. } => "halt.stale",
+        }
+    }
+
+    /// Whether it is an attack or a fault rather than an ordinary redelivery.
+    pub const fn is_security_event(&self) -> bool {
+        !matches!(self, Self::Known(_))
+    }
+}
+
+impl HaltList {
+    /// Makes a list of the current format.
+    pub fn new(
+        tenant: TenantId,
+        (sequence, issued_at): (u64, UnixMillis),
+        reason: String,
+        campaigns: BTreeSet<Digest>,
+    ) -> Self {
+        Self { version: VERSION, tenant, sequence, issued_at, reason, campaigns }
+    }
+
+    /// Encodes and signs it.
+    pub fn sign(&self, director: &SigningKey) -> Result<Vec<u8>, CodecError> {
+        cose::sign(codec::encode(self)?, Purpose::Halt, director)
+    }
+
+    /// Whether it stops a rollout. What belongs to no rollout is never stopped: the way out of a revoked image is none.
+    pub fn stops(&self, campaign: Option<Digest>) -> bool {
+        campaign.is_some_and(|campaign| self.campaigns.contains(&campaign))
+    }
+
+    /// Checks a message in this order: size, signature by a trusted director, form, tenant, size of what it names, sequence.
+    pub fn verify(
+        message: &[u8],
+        directors: &BTreeMap<KeyId, VerifyingKey>,
+        listener: Listener<'_>,
+    ) -> Result<VerifiedHaltList, HaltRefused> {
+        // Rule: what is longer than any list is not looked into.
+        if message.len() > HALT_BYTES_MAX {
+            return Err(HaltRefused::TooLarge(message.len()));
+        }
+        // RFC 9052, section 4.4: the external data are part of what is signed. Rule: ours name the purpose, so that a directive is no list
+        // and a list no directive, although one key signs both.
+        let payload = cose::verify(message, Purpose::Halt, directors, HALT_BYTES_MAX)?;
+        let list: Self = codec::decode("list of halted rollouts", payload.bytes(), HALT_BYTES_MAX)
+            .map_err(HaltRefused::Decode)?;
+        list.check(listener, directors)?;
+        Ok(VerifiedHaltList { list, signer: payload.signer().clone() })
+    }
+
+    fn check(
+        &self,
+        listener: Listener<'_>,
+        directors: &BTreeMap<KeyId, VerifyingKey>,
+    ) -> Result<(), HaltRefused> {
+        if self.version != VERSION {
+            return Err(HaltRefused::Version(self.version));
+        }
+        if self.tenant != *listener.tenant {
+            return Err(HaltRefused::Audience(self.tenant.clone()));
+        }
+        if self.campaigns.len() > HALTED_MAX || self.reason.chars().count() > REASON_CHARS_MAX {
+            return Err(HaltRefused::Size);
+        }
+        // Rule: a sequence only rises, so that an old list neither stops what goes on nor lets go on what is stopped. It rises among the
+        // lists of keys that are trusted: a thief of a key that was revoked since must not have stopped the fleet for ever.
+        let newest = listener.newest.filter(|(_, signer)| directors.contains_key(*signer));
+        let (given, newest) = (self.sequence, newest.map(|(sequence, _)| sequence));
+        match newest {
+            Some(newest) if given == newest => Err(HaltRefused::Known(given)),
+            Some(newest) if given < newest => Err(HaltRefused::Stale { given, newest }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
