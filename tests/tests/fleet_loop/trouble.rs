@@ -32,13 +32,20 @@ impl World {
                 let zones = ["UTC", "Asia/Tokyo", "Europe/Berlin", "America/St_Johns"];
                 let zone = TimeZone::get(zones[self.dice.usize(0..4)]).unwrap();
                 self.devices[number].twin.set_zone(zone);
+                self.look(number);
             }
             _ => {
                 const YEAR: i64 = 365 * 24 * HOUR;
                 let skew = [0, -10 * MINUTE, -57 * YEAR, 10 * YEAR][self.dice.usize(0..4)];
                 self.devices[number].twin.set_clock(skew);
+                self.look(number);
             }
         }
+    }
+
+    /// An agent looks at its clock all the time; here it is told when that has changed.
+    pub(super) fn look(&mut self, number: usize) {
+        self.incident(number, SECOND, Incident::Tick);
     }
 
     /// The owner keeps what is there; a word that was given before ends with it.

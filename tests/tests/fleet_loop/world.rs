@@ -229,6 +229,7 @@ impl World {
         self.is_server_up = true;
         for number in 0..self.devices.len() {
             self.devices[number].twin.set_clock(0);
+            self.look(number);
             if !self.devices[number].is_powered {
                 self.power_on(number);
             }
