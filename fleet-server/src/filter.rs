@@ -2,6 +2,7 @@
 //!
 //! Terms are separated by spaces and must all hold; `-` before a term turns it round.
 //! `site:tokyo` a label, `state:offline`, `model:vision/digits@<2` what it serves, `id:cam-*`, `seen:<5m`, `sim:true`.
+//! `chosen:7` stands for devices that a rollback has chosen one by one.
 //! `*` stands for any characters; a value with spaces stands in double quotes.
 
 use std::cmp::Ordering;
@@ -17,11 +18,11 @@ const FILTER_BYTES_MAX: usize = 1_000;
 const TERMS_MAX: usize = 32;
 
 /// Keys that mean something else than a label.
-const RESERVED_KEYS: [&str; 5] = ["state", "model", "id", "seen", "sim"];
+const RESERVED_KEYS: [&str; 6] = ["state", "model", "id", "seen", "sim", "chosen"];
 
 /// What a label may be, for people.
 pub const LABEL_RULE: &str = "a label's name is 1 to 40 of a-z, 0-9, `-`, `_`, `.` and `/`, does not begin with `-`, and is none of \
-    state, model, id, seen, sim; its value is 1 to 80 printable characters without double quotes";
+    state, model, id, seen, sim, chosen; its value is 1 to 80 printable characters without double quotes";
 
 /// Whether `name` and `value` are a label, which is one that a filter can ask for.
 pub fn is_label(name: &str, value: &str) -> bool {
@@ -93,6 +94,8 @@ pub enum Condition {
     Seen(Comparison, i64),
     /// Whether it is simulated.
     Simulated(bool),
+    /// It is in a set that a rollback has written down.
+    Chosen(u64),
 }
 
 /// A text in which `*` stands for any characters.
@@ -166,6 +169,13 @@ impl Filter {
         Self { terms: self.terms.iter().chain(&other.terms).cloned().collect() }
     }
 
+    /// Whether it names devices that were written down one by one.
+    pub fn is_chosen(&self) -> bool {
+        let is_set =
+            |term: &Term| !term.is_negated && matches!(term.condition, Condition::Chosen(_));
+        self.terms.iter().any(is_set)
+    }
+
     /// Its terms.
     pub fn terms(&self) -> &[Term] {
         &self.terms
@@ -234,6 +244,10 @@ fn condition(key: &str, value: &str) -> Result<Condition, &'static str> {
         "model" => model(value),
         "id" => Ok(Condition::Id(Glob(value.to_owned()))),
         "seen" => seen(value),
+        "chosen" => value
+            .parse()
+            .map(Condition::Chosen)
+            .map_err(|_| "write the number of a set of devices, such as `chosen:7`"),
         "sim" => match value {
             "true" => Ok(Condition::Simulated(true)),
             "false" => Ok(Condition::Simulated(false)),

@@ -55,6 +55,7 @@ mod page;
 pub(crate) mod rates;
 mod reach;
 pub(crate) mod registry;
+mod rollbacks;
 mod rollouts;
 mod session;
 mod status;
@@ -137,6 +138,7 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
     let limited = OpenApiRouter::with_openapi(openapi::head())
         .merge(devices::router())
         .merge(rollouts::router())
+        .merge(rollbacks::router())
         .merge(halt::router())
         .merge(audit::router())
         .merge(drift::router())

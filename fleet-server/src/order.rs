@@ -2,7 +2,7 @@
 
 use sealift_protocol::api::{ModelGates, RolloutNew, VersionState, WavePlan};
 use sealift_protocol::directive::Trial;
-use sealift_protocol::id::{ModelName, RolloutId, UnixMillis, Version};
+use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
 use crate::audit::Deed;
 use crate::config::Approval;
@@ -96,6 +96,22 @@ pub(crate) enum OrderError {
         rollout: RolloutId,
         /// Why not.
         why: &'static str,
+    },
+    /// More devices named one by one than anybody does.
+    #[error("{0} devices are named; name at most 10,000, or a filter")]
+    TooManyDevices(usize),
+    /// A device that is named and has nothing to do with the model, or is not meant by the filter as well.
+    #[error("device {0} neither runs nor should run {1}, or is beyond the filter")]
+    NotPlaced(DeviceId, ModelName),
+    /// Every device that is meant stays as it is.
+    #[error("no device goes back; {device} of {model} does not because {why}")]
+    NobodyGoesBack {
+        /// The model.
+        model: ModelName,
+        /// One of them.
+        device: DeviceId,
+        /// Why that one does not.
+        why: String,
     },
     /// There is no version to go back to.
     #[error("there is no earlier version of {0} to go back to")]

@@ -98,7 +98,8 @@ fn label(term: &Term) -> Option<(&str, &str)> {
         | Condition::Model(..)
         | Condition::Id(_)
         | Condition::Seen(..)
-        | Condition::Simulated(_) => None,
+        | Condition::Simulated(_)
+        | Condition::Chosen(_) => None,
     }
 }
 

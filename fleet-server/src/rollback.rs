@@ -1,23 +1,36 @@
-//! Going back: a rollout to an earlier version, and the newer ones put into quarantine. Nothing else.
+//! Going back: for each version that devices go back to a rollout, all of one decision; and what they leave, not offered to them again.
+//!
+//! Where all devices of a model are meant, what they leave is put into quarantine, and rollouts of it end. Where some are meant, those
+//! alone are not offered it any more, and rollouts of it go on without them.
 
+mod decide;
+mod history;
+
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::api::{
-    ModelGates, RollbackRequest, RollbackResult, RollbackTarget, WavePlan,
+    ModelGates, RollbackRequest, RollbackResult, RollbackStep, RollbackTarget, WavePlan,
 };
 use sealift_protocol::directive::Trial;
-use sealift_protocol::id::{ModelName, RolloutId, Version};
+use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
 use crate::filter::Filter;
 use crate::order::{self, Asker, OrderError, again_if_changed};
-use crate::rollout::Stage;
 use crate::store::matching::Presence;
+use crate::store::registry::VersionRow;
+use crate::store::rollback::DeviceSet;
 use crate::store::rollouts::{Order, RolloutRow};
 use crate::store::scope::Placed;
-use crate::store::{StoreError, TenantStore};
+use crate::store::{Change, StoreError, TenantStore};
+use decide::{Candidate, Decision, Rollable, Served};
+use history::History;
 
-/// Rollouts of a model looked at to find the version before.
-const HISTORY_MAX: u32 = 1_000;
+/// Devices that stay as they are and are named one by one.
+const UNTOUCHED_MAX: usize = 1_000;
+
+/// Devices that are named one by one in a request.
+const DEVICES_MAX: usize = 10_000;
 
 /// Goes back, or says what going back would do.
 pub(crate) async fn roll_back(
@@ -27,6 +40,9 @@ pub(crate) async fn roll_back(
     asker: Asker<'_>,
 ) -> Result<RollbackResult, OrderError> {
     order::required_reason(&request.reason)?;
+    if request.devices.len() > DEVICES_MAX {
+        return Err(OrderError::TooManyDevices(request.devices.len()));
+    }
     again_if_changed(|| try_roll_back(store, request, presence, asker)).await
 }
 
@@ -37,143 +53,303 @@ async fn try_roll_back(
     asker: Asker<'_>,
 ) -> Result<RollbackResult, OrderError> {
     let model = &request.model;
-    let filter: Filter = request.filter.parse()?;
-    let placed = store.placed(model, &filter, presence).await?;
+    let placed = meant(store, request, presence).await?;
     let history = History::read(store, model).await?;
-    let version = match &request.to {
-        RollbackTarget::Version(version) => version.clone(),
+    let (decision, target) = match &request.to {
+        RollbackTarget::Time(at) => (to_time(store, model, &placed, *at).await?, None),
+        RollbackTarget::Version(version) => {
+            order::rollable(store, model, version).await?;
+            let decision = decide::to_version(&placed, version, |it, to| history.is_newer(it, to));
+            (decision, Some(version.clone()))
+        }
         RollbackTarget::Previous => {
             let previous = history.previous(&placed);
-            previous.ok_or_else(|| OrderError::NoEarlier(model.clone()))?
+            let version = previous.ok_or_else(|| OrderError::NoEarlier(model.clone()))?;
+            order::rollable(store, model, &version).await?;
+            let decision = decide::to_version(&placed, &version, |it, to| history.is_newer(it, to));
+            (decision, Some(version))
         }
     };
-    let target = order::rollable(store, model, &version).await?;
-    let newer: BTreeSet<_> =
-        present(&placed).into_iter().filter(|it| history.is_newer(it, &version)).collect();
-    let moved = |device: &&Placed| device.versions().any(|it| newer.contains(it));
-    let devices: Vec<_> = placed.iter().filter(moved).collect();
-    if devices.is_empty() {
-        return Err(OrderError::NothingToGoBackFrom { model: model.clone(), version });
+    if decision.steps.is_empty() {
+        return Err(nothing(request, target, &decision));
     }
-    let has_it = |device: &&&Placed| device.on_disk.contains(&target.digest);
-    let order = Order {
-        model: model.clone(),
-        version: version.clone(),
-        digest: target.digest,
-        epoch: target.epoch,
-        filter: request.filter.clone(),
-        // It goes on whatever happens on single devices: stopping would leave the others on the bad version.
-        waves: vec![WavePlan {
-            max_bad_share: Some(1.0),
-            gates: ModelGates::off(),
-            ..order::everybody()
-        }],
-        // Nor is going back undone where the server is not heard for a while, and it does not wait for the night.
-        trial: Trial { lease_s: 0, window: None, ..order::trial_of(&history.rollouts, &version) },
-        is_rollback: true,
-        start_at: None,
-        reason: request.reason.clone(),
-        created_by: asker.name.to_owned(),
-    };
-    let superseded = superseded(store, &order, &newer, presence).await?;
-    let mut result = RollbackResult {
-        rollout: None,
-        version,
-        quarantined: newer.into_iter().collect(),
-        devices: count(devices.len()),
-        without_download: count(devices.iter().filter(has_it).count()),
-        superseded: superseded.iter().map(|row| row.id).collect(),
-    };
-    if !request.dry_run {
-        result.rollout = Some(write(store, &order, &result.quarantined, &superseded, asker).await?);
-    }
-    Ok(result)
+    let (store, request, by) = (store.clone(), request.clone(), asker.name.to_owned());
+    let back = Back { store, request, history, decision, presence, by, now: asker.now };
+    back.go().await
 }
 
-async fn write(
+/// The devices that the request names and that have to do with the model.
+async fn meant(
     store: &TenantStore,
-    order: &Order,
-    quarantined: &[Version],
-    superseded: &[RolloutRow],
-    asker: Asker<'_>,
-) -> Result<RolloutId, StoreError> {
-    let mut change = store.begin().await?;
-    for version in quarantined {
-        let by = (asker.name, asker.now);
-        change.quarantine(&order.model, version, &order.reason, by).await?;
-    }
-    change.clear_penalties(order.digest).await?;
-    let id = order::write(&mut change, order, superseded, asker).await?;
-    change.commit().await?;
-    Ok(id)
-}
-
-/// Rollouts that share devices with the way back, and those that still bring a version that is now in quarantine.
-async fn superseded(
-    store: &TenantStore,
-    order: &Order,
-    newer: &BTreeSet<Version>,
+    request: &RollbackRequest,
     presence: Presence,
-) -> Result<Vec<RolloutRow>, OrderError> {
-    let mut rows = order::overlapping(store, order, presence).await?;
-    for row in store.live_rollouts().await? {
-        let brings_bad = row.order.model == order.model && newer.contains(&row.order.version);
-        if brings_bad && rows.iter().all(|known| known.id != row.id) {
-            rows.push(row);
+) -> Result<Vec<Placed>, OrderError> {
+    let filter: Filter = request.filter.parse()?;
+    let mut placed = store.placed(&request.model, &filter, presence).await?;
+    if request.devices.is_empty() {
+        return Ok(placed);
+    }
+    let named: BTreeSet<&DeviceId> = request.devices.iter().collect();
+    placed.retain(|device| named.contains(&device.device));
+    let found: BTreeSet<&DeviceId> = placed.iter().map(|device| &device.device).collect();
+    if let Some(missing) = named.difference(&found).next() {
+        return Err(OrderError::NotPlaced((*missing).clone(), request.model.clone()));
+    }
+    Ok(placed)
+}
+
+/// Asks of each version once whether it may be run, and of each device what it ran.
+async fn to_time(
+    store: &TenantStore,
+    model: &ModelName,
+    placed: &[Placed],
+    at: UnixMillis,
+) -> Result<Decision, OrderError> {
+    let served = store.served_at(model, at).await?;
+    let floors = store.epoch_floors(model).await?;
+    let mut versions: BTreeMap<Version, Result<Rollable, OrderError>> = BTreeMap::new();
+    for image in served.values().flatten() {
+        if !versions.contains_key(&image.version) {
+            let rollable = match order::rollable(store, model, &image.version).await {
+                Err(OrderError::Store(error)) => return Err(error.into()),
+                answered => answered,
+            };
+            let known = |VersionRow { digest, epoch, .. }| Rollable { digest, epoch };
+            versions.insert(image.version.clone(), rollable.map(known));
         }
     }
-    rows.sort_by_key(|row| row.id);
-    Ok(rows)
+    let candidates = placed.iter().map(|device| Candidate {
+        device,
+        served: match served.get(&device.device) {
+            Some(Some(image)) => Served::Image(image),
+            Some(None) => Served::Nothing,
+            None => Served::Unknown,
+        },
+        floor: floors.get(&device.device).copied().unwrap_or_default(),
+    });
+    Ok(decide::to_time(candidates, &versions, at))
 }
 
-/// The versions that devices run or should run.
-fn present(placed: &[Placed]) -> BTreeSet<Version> {
-    placed.iter().flat_map(Placed::versions).cloned().collect()
+/// What kept everybody who is meant where they are.
+fn nothing(request: &RollbackRequest, target: Option<Version>, decision: &Decision) -> OrderError {
+    let model = request.model.clone();
+    match (target, decision.untouched.first()) {
+        (Some(version), _) => OrderError::NothingToGoBackFrom { model, version },
+        (None, Some(untouched)) => {
+            let (device, why) = (untouched.device.clone(), untouched.why.clone());
+            OrderError::NobodyGoesBack { model, device, why }
+        }
+        (None, None) => OrderError::NoDevices(request.filter.clone()),
+    }
 }
 
-/// What was rolled out of a model, newest first.
-struct History {
-    rollouts: Vec<RolloutRow>,
-    quarantined: BTreeSet<Version>,
-    /// When each version was first rolled out.
-    first: BTreeMap<Version, RolloutId>,
+/// A decision that is carried out, or shown.
+struct Back {
+    store: TenantStore,
+    request: RollbackRequest,
+    history: History,
+    decision: Decision,
+    presence: Presence,
+    by: String,
+    now: UnixMillis,
 }
 
-impl History {
-    async fn read(store: &TenantStore, model: &ModelName) -> Result<Self, StoreError> {
-        let rollouts = store.rollouts(Some(model), None, HISTORY_MAX).await?;
-        let quarantined = store.quarantined(model).await?.into_iter().collect();
-        // Newest first: the oldest is written last and stays.
-        let first = rollouts.iter().map(|row| (row.order.version.clone(), row.id)).collect();
-        Ok(Self { rollouts, quarantined, first })
+/// One of the ways.
+struct Way {
+    order: Order,
+    step: RollbackStep,
+    devices: Vec<DeviceId>,
+}
+
+impl Back {
+    async fn go(&self) -> Result<RollbackResult, OrderError> {
+        let mut ways = self.ways().await?;
+        let superseded = self.superseded().await?;
+        if !self.request.dry_run {
+            self.write(&mut ways, &superseded).await?;
+        }
+        ways.sort_by_key(|way| Reverse(way.step.devices));
+        let steps: Vec<_> = ways.into_iter().map(|way| way.step).collect();
+        let most = steps.first().cloned();
+        let most = most.ok_or_else(|| nothing(&self.request, None, &self.decision))?;
+        Ok(self.result(most, steps, &superseded))
     }
 
-    /// Whether `version` came after `target`. Of a version that nobody has rolled out, its name decides.
-    fn is_newer(&self, version: &Version, target: &Version) -> bool {
-        match (self.first.get(version), self.first.get(target)) {
-            (Some(first), Some(targets)) => first > targets,
-            _ => version > target, // at least one was never rolled out
+    /// Whether some devices are meant and not all.
+    fn is_scoped(&self) -> bool {
+        !self.request.filter.trim().is_empty() || !self.request.devices.is_empty()
+    }
+
+    /// Whether the devices of each way must be written down: a filter does not tell them apart.
+    fn needs_sets(&self) -> bool {
+        self.is_scoped() || self.decision.steps.len() > 1 || !self.decision.untouched.is_empty()
+    }
+
+    async fn ways(&self) -> Result<Vec<Way>, OrderError> {
+        let mut ways = Vec::new();
+        for (version, devices) in &self.decision.steps {
+            let target = order::rollable(&self.store, &self.request.model, version).await?;
+            let penalised = self.store.penalised(target.digest).await?;
+            let has_it = |device: &&Placed| device.on_disk.contains(&target.digest);
+            let is_penalised = |device: &&Placed| penalised.contains(&device.device);
+            let step = RollbackStep {
+                version: version.clone(),
+                rollout: None,
+                devices: count(devices.len()),
+                without_download: count(devices.iter().filter(has_it).count()),
+                penalised: count(devices.iter().filter(is_penalised).count()),
+            };
+            let devices = devices.iter().map(|placed| placed.device.clone()).collect();
+            ways.push(Way { order: self.order(&target), step, devices });
+        }
+        Ok(ways)
+    }
+
+    fn order(&self, target: &VersionRow) -> Order {
+        let version = target.version.clone();
+        Order {
+            model: self.request.model.clone(),
+            digest: target.digest,
+            epoch: target.epoch,
+            filter: self.request.filter.clone(),
+            // It goes on whatever happens on single devices: stopping would leave the others on the bad version.
+            waves: vec![WavePlan {
+                max_bad_share: Some(1.0),
+                gates: ModelGates::off(),
+                ..order::everybody()
+            }],
+            // Nor is going back undone where the server is not heard for a while.
+            trial: Trial { lease_s: 0, window: None, ..order::trial_of(&self.history.rollouts, &version) },
+            version,
+            is_rollback: true,
+            start_at: None,
+            reason: self.request.reason.clone(),
+            created_by: self.by.clone(),
         }
     }
 
-    /// The version that served before the present one: of the newest rollout that ended well, before the newest rollout that these
-    /// devices have followed.
-    fn previous(&self, placed: &[Placed]) -> Option<Version> {
-        let present = present(placed);
-        let newest = self.rollouts.iter().find(|row| present.contains(&row.order.version))?;
-        let came_before = |row: &&RolloutRow| {
-            row.id < newest.id
-                && row.order.version != newest.order.version
-                && !self.quarantined.contains(&row.order.version)
-                && self.is_newer(&newest.order.version, &row.order.version)
+    /// Rollouts that end: where all devices are meant, those of the model that share one with the way back or bring what is left; where
+    /// some are meant, those that concern no others.
+    async fn superseded(&self) -> Result<Vec<RolloutRow>, OrderError> {
+        let mut rows = Vec::new();
+        for row in self.store.live_rollouts().await? {
+            if row.order.model != self.request.model {
+                continue;
+            }
+            let theirs: Filter = row.order.filter.parse()?;
+            let ends = if self.is_scoped() {
+                self.concerns_no_others(&theirs).await?
+            } else {
+                let brings_what_is_left = self.decision.left.contains(&row.order.version);
+                brings_what_is_left || self.store.count_devices(&theirs, self.presence).await? > 0
+            };
+            if ends {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Whether all devices of a filter are meant. One that was never heard of the model counts as another where devices are named: what
+    /// is left is not offered to those that are.
+    async fn concerns_no_others(&self, theirs: &Filter) -> Result<bool, OrderError> {
+        let scope: Filter = self.request.filter.parse()?;
+        let both = theirs.and(&scope);
+        let all = self.store.count_devices(theirs, self.presence).await?;
+        let named: BTreeSet<&DeviceId> = self.request.devices.iter().collect();
+        let inside = if named.is_empty() {
+            self.store.count_devices(&both, self.presence).await?
+        } else {
+            let placed = self.store.placed(&self.request.model, &both, self.presence).await?;
+            count(placed.iter().filter(|device| named.contains(&device.device)).count())
         };
-        let has_served = |row: &&RolloutRow| {
-            let version = &row.order.version;
-            let has_ended_well = matches!(row.stage, Stage::Succeeded | Stage::Completing { .. });
-            has_ended_well || placed.iter().any(|device| device.has_kept(version))
-        };
-        let earlier = self.rollouts.iter().filter(came_before).find(has_served)?;
-        Some(earlier.order.version.clone())
+        Ok(all == inside)
+    }
+
+    /// All devices that are meant, also those that have nothing to do with the model yet.
+    async fn scope(&self) -> Result<Vec<DeviceId>, OrderError> {
+        if !self.request.devices.is_empty() {
+            return Ok(self.request.devices.clone());
+        }
+        let filter: Filter = self.request.filter.parse()?;
+        Ok(self.store.device_ids(&filter, self.presence).await?)
+    }
+
+    /// All of it or nothing: whoever goes back to several versions must not end half way.
+    async fn write(
+        &self,
+        ways: &mut [Way],
+        mut superseded: &[RolloutRow],
+    ) -> Result<(), OrderError> {
+        let asker = Asker { name: &self.by, now: self.now };
+        let scope = if self.is_scoped() { self.scope().await? } else { Vec::new() };
+        let mut change = self.store.begin().await?;
+        self.leave(&mut change, &scope).await?;
+        for way in ways.iter_mut() {
+            if self.needs_sets() {
+                let set = change.add_set(&way.devices).await?;
+                self.choose(&mut change, &mut way.order, set).await?;
+            } else {
+                change.clear_penalties(way.order.digest).await?;
+            }
+            let id = order::write(&mut change, &way.order, superseded, asker).await?;
+            way.step.rollout = Some(id);
+            superseded = &[];
+        }
+        Ok(change.commit().await?)
+    }
+
+    /// What is left is not offered again: to nobody, or to nobody who was meant.
+    async fn leave(&self, change: &mut Change, scope: &[DeviceId]) -> Result<(), StoreError> {
+        let (model, reason) = (&self.request.model, self.request.reason.as_str());
+        if !self.is_scoped() {
+            for version in &self.decision.left {
+                change.quarantine(model, version, reason, (&self.by, self.now)).await?;
+            }
+            return Ok(());
+        }
+        let scope = change.add_set(scope).await?;
+        for version in &self.decision.left {
+            change.penalise_version((scope, model), version, (reason, self.now)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down who goes to one of the versions; what each of them leaves is not offered to it again.
+    async fn choose(
+        &self,
+        change: &mut Change,
+        order: &mut Order,
+        set: DeviceSet,
+    ) -> Result<(), StoreError> {
+        order.filter = set.filter();
+        change.clear_penalties_in(set, order.digest).await?;
+        if self.is_scoped() {
+            let why = (self.request.reason.as_str(), self.now);
+            change.penalise_left((set, &order.model), order.digest, why).await?;
+        }
+        Ok(())
+    }
+
+    fn result(
+        &self,
+        most: RollbackStep,
+        steps: Vec<RollbackStep>,
+        superseded: &[RolloutRow],
+    ) -> RollbackResult {
+        let sum = |of: fn(&RollbackStep) -> u64| steps.iter().map(of).sum();
+        RollbackResult {
+            rollout: most.rollout,
+            version: most.version,
+            quarantined: self.decision.left.iter().cloned().collect(),
+            is_quarantine_scoped: self.is_scoped(),
+            devices: sum(|step| step.devices),
+            without_download: sum(|step| step.without_download),
+            superseded: superseded.iter().map(|row| row.id).collect::<Vec<RolloutId>>(),
+            untouched_devices: count(self.decision.untouched.len()),
+            untouched: self.decision.untouched.iter().take(UNTOUCHED_MAX).cloned().collect(),
+            steps,
+        }
     }
 }
 

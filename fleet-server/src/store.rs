@@ -39,6 +39,7 @@ pub(crate) mod registry;
 pub(crate) mod reports;
 pub(crate) mod repositories;
 pub(crate) mod revocations;
+pub(crate) mod rollback;
 pub(crate) mod rollouts;
 pub(crate) mod scope;
 pub(crate) mod sessions;

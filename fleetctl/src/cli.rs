@@ -17,7 +17,7 @@ pub(crate) use alert::{Alert, ChannelName, Notify, NotifyAdd};
 pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
-pub(crate) use recall::{Halt, Resume, Rollback};
+pub(crate) use recall::{Halt, Resume, Rollback, RollbackOf};
 
 use crate::command::drift::Replay;
 use crate::trust::publish::Holding;

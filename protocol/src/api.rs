@@ -13,6 +13,7 @@ mod model;
 mod operate;
 mod revocation;
 mod operator;
+mod rollback;
 mod rollout;
 #[cfg(feature = "openapi")]
 mod schema;
@@ -46,8 +47,10 @@ pub use operator::{
     SessionView, StepUp, TokenCreated, TokenNew, TokenView,
 };
 pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
+pub use rollback::{
+    RollbackRequest, RollbackResult, RollbackStep, RollbackTarget, RollbackUntouched,
+};
 pub use rollout::{
     Action, AllowedAction, CosignNew, DeviceProgress, EvidenceView, GateView, ModelGates,
-    RollbackRequest, RollbackResult, RollbackTarget, RolloutForecast, RolloutNew, RolloutState,
-    RolloutView, WavePlan, WaveState, WaveView, WhyView,
+    RolloutForecast, RolloutNew, RolloutState, RolloutView, WavePlan, WaveState, WaveView, WhyView,
 };

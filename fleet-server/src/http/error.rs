@@ -197,6 +197,13 @@ impl From<OrderError> for ApiError {
             OrderError::OwnOrder { .. } => Self::new(StatusCode::FORBIDDEN, "approval.own", text)
                 .help("somebody else with the role approver or admin approves it"),
             OrderError::NotNow { .. } => Self::new(StatusCode::CONFLICT, "rollout.not-now", text),
+            OrderError::TooManyDevices(_) => Self::invalid("rollback.devices", text),
+            OrderError::NotPlaced(..) => Self::not_found("rollback.device", text)
+                .help("`fleetctl device get` shows what a device runs"),
+            OrderError::NobodyGoesBack { .. } => {
+                Self::new(StatusCode::CONFLICT, "rollback.nothing", text)
+                    .help("name a version with `--to`")
+            }
             OrderError::NoEarlier(_) => {
                 Self::new(StatusCode::CONFLICT, "rollback.no-earlier", text)
                     .help("name the version with `--to`")

@@ -1,12 +1,12 @@
-//! `/api/v1/rollouts` and `/api/v1/rollback`.
+//! `/api/v1/rollouts`.
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sealift_protocol::api::{
-    Action, AllowedAction, Page, Problem, RollbackRequest, RollbackResult, RolloutForecast,
-    RolloutNew, RolloutView, WaveView, WhyView,
+    Action, AllowedAction, Page, Problem, RolloutForecast, RolloutNew, RolloutView, WaveView,
+    WhyView,
 };
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId};
 use serde::Deserialize;
@@ -21,7 +21,6 @@ use super::page::{PageQuery, page};
 use super::reach;
 use crate::clock;
 use crate::order::{self, Asker};
-use crate::rollback;
 use crate::rollout::{self, Position, action};
 use crate::store::rollouts::{RolloutRow, WaveRow, stage_words};
 
@@ -47,7 +46,6 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(approve))
         .routes(routes!(reject))
         .routes(routes!(act))
-        .routes(routes!(roll_back))
 }
 
 /// A rollout as people see it.
@@ -305,36 +303,7 @@ fn action_new(body: &[u8]) -> Result<ActionNew, ApiError> {
     })
 }
 
-/// Goes back to an earlier version.
-#[utoipa::path(post, path = "/api/v1/rollback", tag = "rollouts", request_body = RollbackRequest,
-    responses((status = 200, body = RollbackResult), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 422, body = Problem)))]
-async fn roll_back(
-    State(app): State<App>,
-    caller: Caller,
-    Json(mut request): Json<RollbackRequest>,
-) -> Result<Json<RollbackResult>, ApiError> {
-    let asker = Asker { name: caller.name(), now: clock::now() };
-    let presence = app.patience.presence(asker.now);
-    request.filter = reach::within(&app, &caller, &request.filter, presence).await?;
-    if let Err(refusal) = caller.has_stepped_up(&app.auth, asker.now)
-        && !request.dry_run
-    {
-        // Only for those who have not confirmed is it counted first: going back is to be quick.
-        let dry = RollbackRequest { dry_run: true, ..request.clone() };
-        let effect = rollback::roll_back(&app.store, &dry, presence, asker).await?;
-        if effect.devices > app.auth.rules.step_up_devices {
-            return Err(refusal);
-        }
-    }
-    let result = rollback::roll_back(&app.store, &request, presence, asker).await?;
-    for id in result.rollout.iter().chain(&result.superseded) {
-        wake(&app, *id);
-    }
-    Ok(Json(result))
-}
-
-fn wake(app: &App, id: RolloutId) {
+pub(super) fn wake(app: &App, id: RolloutId) {
     app.signals.rollouts().notify_one();
     app.hub.touch_rollout(id);
 }

@@ -50,8 +50,8 @@ impl TenantStore {
         let mut matching = self.matching(filter, presence).await?;
         let model = matching.parameter(&rollout.order.model.to_string());
         let digest = matching.parameter(&rollout.order.digest.to_string());
-        // Going back concerns devices with a version that is not to be run any more, and no others.
-        let concerned = if rollout.order.is_rollback {
+        // Going back concerns devices with a version that is not to be run any more, and no others; or those that were chosen.
+        let concerned = if rollout.order.is_rollback && !filter.is_chosen() {
             format!(
                 "EXISTS (SELECT 1 FROM quarantine q WHERE q.tenant = d.tenant AND q.model = {model}
                  AND (q.version = w.version OR q.version = s.serving_version))"

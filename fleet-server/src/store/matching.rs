@@ -100,6 +100,10 @@ impl TenantStore {
                 }
                 Condition::Id(glob) => matching.like("d.id", glob),
                 Condition::Seen(comparison, ago_ms) => seen(*comparison, *ago_ms, presence.now),
+                Condition::Chosen(number) => format!(
+                    "EXISTS (SELECT 1 FROM device_sets c WHERE c.tenant = d.tenant
+                     AND c.number = {number} AND c.device = d.id)"
+                ),
                 Condition::Simulated(is_simulated) => {
                     format!("d.simulated = {}", i64::from(*is_simulated))
                 }

@@ -140,6 +140,9 @@ impl Change {
             let was = before.remove(&slot.model);
             if was.as_ref() != Some(slot) {
                 self.set_slot(device, slot, now).await?;
+                if was.as_ref().and_then(|was| was.serving.as_ref()) != slot.serving.as_ref() {
+                    self.note_served(device, &slot.model, slot.serving.as_ref(), now).await?;
+                }
                 self.note_slot(device, was.as_ref(), slot, now).await?;
             }
         }
@@ -147,6 +150,7 @@ impl Change {
             let (id, name) = (device.to_string(), model.to_string());
             let gone = "DELETE FROM slots WHERE tenant = $1 AND device = $2 AND model = $3";
             self.run(gone, |it| it.bind(id).bind(name)).await?;
+            self.note_served(device, &model, None, now).await?;
         }
         if let Some(refusal) = account.refused {
             self.note_refusal(device, refusal, now).await?;

@@ -38,6 +38,7 @@ mod audit;
 mod gates;
 mod identity;
 mod messages;
+mod recall;
 mod recover;
 mod registry;
 mod rollouts;
@@ -91,6 +92,12 @@ stories! {
         a_last_will_of_an_older_connection_is_ignored, senseless_messages_are_noted_and_acknowledged,
         messages_far_beyond_a_gap_are_refused, strangers_and_revoked_devices_are_refused,
         a_profile_window_is_kept_once, heartbeats_become_a_load, many_devices_at_once;
+    recall: a_halt_tells_nobody_and_a_way_back_that_comes_later_goes_on,
+        halts_follow_each_other_and_a_second_one_changes_nothing,
+        a_rollout_that_is_over_is_halted_where_a_device_is_still_to_follow,
+        devices_that_confirm_a_halt_are_counted, each_device_goes_back_to_what_it_itself_ran,
+        some_devices_go_back_and_a_rollout_goes_on_without_them,
+        a_device_that_failed_the_image_to_go_back_to_is_said;
     recover: a_device_that_is_ahead_is_noticed_and_left_out_of_rollouts,
         a_device_that_is_ahead_is_adopted_above_everything,
         a_device_that_comes_back_after_a_recovery_is_noticed,

@@ -366,53 +366,6 @@ pub struct WhyView {
     pub why: String,
 }
 
-/// Where a rollback goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum RollbackTarget {
-    /// The version that was rolled out with success before the present one.
-    Previous,
-    /// This version.
-    Version(Version),
-}
-
-/// `POST /rollback`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct RollbackRequest {
-    /// The model.
-    pub model: ModelName,
-    /// Where to.
-    pub to: RollbackTarget,
-    /// Which devices, as a filter; empty for all.
-    #[serde(default)]
-    pub filter: String,
-    /// Why; must not be empty.
-    pub reason: String,
-    /// Only say what would happen.
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-/// What a rollback does, or would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct RollbackResult {
-    /// The rollout that carries it out; none for a dry run.
-    pub rollout: Option<RolloutId>,
-    /// The version it goes to.
-    pub version: Version,
-    /// Versions that are quarantined by it.
-    pub quarantined: Vec<Version>,
-    /// Devices that change their image.
-    pub devices: u64,
-    /// Of these, how many keep the earlier image on disk and need no download.
-    pub without_download: u64,
-    /// Rollouts that are superseded by it.
-    pub superseded: Vec<RolloutId>,
-}
-
 /// `POST /rollouts/{id}/cosign`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use sealift_protocol::api::Status;
+use sealift_protocol::api::{HaltView, Status};
 use sealift_protocol::id::Version;
 use sealift_tests::digits::MODEL;
 use sealift_tests::fleet::{Options, Server};
@@ -49,6 +49,9 @@ struct Findings {
     server_per_device_kb: f64,
     first_version: Reached,
     second_version: Reached,
+    /// From `halt --all` until all devices have said that they obey it, in seconds; and the same of the resume.
+    halt_s: f64,
+    resume_s: f64,
     rollback: Reached,
     /// After the server was killed and started again: until all are connected.
     reconnect: Reached,
@@ -89,6 +92,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
     let server_connected_mb = rss_mb(bench.server.process.id())?;
     let first_version = bench.roll_out("1").await?;
     let second_version = bench.roll_out("2").await?;
+    let halt_s = bench.confirm(&["halt", "--all", "--reason", "bench", "--yes"]).await?;
+    let resume_s = bench.confirm(&["resume", "--yes"]).await?;
     let rollback = bench.roll_back("1").await?;
     let server_peak_mb = peak_rss_mb(bench.server.process.id())?;
     let reconnect = bench.reconnect().await?;
@@ -102,6 +107,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
         server_per_device_kb: round((server_connected_mb - server_rest_mb) * 1024.0 / devices),
         first_version,
         second_version,
+        halt_s,
+        resume_s,
         rollback,
         reconnect_rate: round(devices / reconnect.all),
         reconnect,
@@ -180,6 +187,23 @@ impl Bench {
         Ok(reached)
     }
 
+    /// Halts or resumes, and waits until all devices have said that they obey.
+    async fn confirm(&self, command: &[&str]) -> anyhow::Result<f64> {
+        let (began, api) = (Instant::now(), self.server.api()?);
+        self.server.ctl(command)?;
+        loop {
+            let view: HaltView = api.get("halt").await?;
+            if view.confirmed >= u64::from(self.devices) {
+                let seconds = round(began.elapsed().as_secs_f64());
+                tell(&format!("{} confirmed", command.join(" ")), seconds);
+                return Ok(seconds);
+            }
+            ensure!(began.elapsed() < STEP_LIMIT, "{view:?} after {STEP_LIMIT:?}");
+            ensure!(!crate::child::is_interrupted(), "interrupted");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// The server is killed; all devices find it again by themselves.
     async fn reconnect(&mut self) -> anyhow::Result<Reached> {
         self.server.process.kill()?;
@@ -254,6 +278,8 @@ fn print(found: &Findings) {
     println!("enrolled and connected   all {:>7} s", found.enrol_s);
     line("first version", &found.first_version);
     line("second version", &found.second_version);
+    println!("halt confirmed           all {:>7} s", found.halt_s);
+    println!("resume confirmed         all {:>7} s", found.resume_s);
     line("rollback", &found.rollback);
     line("connected again", &found.reconnect);
     println!("{:>8} devices connect again a second", found.reconnect_rate);

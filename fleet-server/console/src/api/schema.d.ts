@@ -2880,6 +2880,8 @@ export interface components {
         };
         /** @description `POST /rollback`. */
         RollbackRequest: {
+            /** @description Of those only these; empty for all of them. */
+            devices?: components["schemas"]["DeviceId"][];
             /** @description Only say what would happen. */
             dry_run?: boolean;
             /** @description Which devices, as a filter; empty for all. */
@@ -2898,12 +2900,23 @@ export interface components {
              * @description Devices that change their image.
              */
             devices: number;
+            /** @description Whether that is for these devices alone: others keep them, and rollouts of them go on elsewhere. */
+            is_quarantine_scoped?: boolean;
             /** @description Versions that are quarantined by it. */
             quarantined: components["schemas"]["Version"][];
             rollout?: components["schemas"]["RolloutId"] | null;
+            /** @description The same by version, most devices first. */
+            steps?: components["schemas"]["RollbackStep"][];
             /** @description Rollouts that are superseded by it. */
             superseded: components["schemas"]["RolloutId"][];
-            /** @description The version it goes to. */
+            /** @description Devices that stay as they are although they were meant, and why; at most 1,000. */
+            untouched?: components["schemas"]["RollbackUntouched"][];
+            /**
+             * Format: int64
+             * @description How many do in all.
+             */
+            untouched_devices?: number;
+            /** @description The version it goes to, of several the one with most devices. */
             version: components["schemas"]["Version"];
             /**
              * Format: int64
@@ -2911,10 +2924,43 @@ export interface components {
              */
             without_download: number;
         };
+        /** @description What goes back to one version. */
+        RollbackStep: {
+            /**
+             * Format: int64
+             * @description Devices that go to it.
+             */
+            devices: number;
+            /**
+             * Format: int64
+             * @description Of these, how many ended badly with it before. They are offered it again.
+             */
+            penalised: number;
+            rollout?: components["schemas"]["RolloutId"] | null;
+            /** @description The version. */
+            version: components["schemas"]["Version"];
+            /**
+             * Format: int64
+             * @description Of these, how many need no download.
+             */
+            without_download: number;
+        };
         /** @description Where a rollback goes. */
         RollbackTarget: "previous" | {
             /** @description This version. */
             version: components["schemas"]["Version"];
+        } | {
+            /** @description What each device itself ran at this time, as far as the server had heard. */
+            time: components["schemas"]["UnixMillis"];
+        };
+        /** @description A device that stays as it is. */
+        RollbackUntouched: {
+            /** @description Why, for programs: `unknown`, `nothing`, `changed`, `revoked`, `quarantined`, `unsigned`, `gone`, `floor`. */
+            code: string;
+            /** @description Which. */
+            device: components["schemas"]["DeviceId"];
+            /** @description Why, for people. */
+            why: string;
         };
         /** @description `POST /rollouts/plan`: what a rollout would do if it were made now. Nothing is changed. */
         RolloutForecast: {

@@ -24,6 +24,7 @@ export function RollbackEffect({ query }: { query: UseQueryResult<RollbackResult
 
 function EffectCounts({ effect }: { effect: RollbackResult }) {
   const { say, number } = useLocale();
+  const penalised = (effect.steps ?? []).reduce((sum, step) => sum + step.penalised, 0);
   if (effect.devices === 0) return <Empty icon="info">{say("rollback.nothing", { version: effect.version })}</Empty>;
   return (
     <>
@@ -32,11 +33,15 @@ function EffectCounts({ effect }: { effect: RollbackResult }) {
         <span>{say("rollback.effectDevices", { count: effect.devices, version: effect.version })}</span>
       </p>
       <ul className="effect-list">
+        {(effect.steps?.length ?? 0) > 1 &&
+          effect.steps?.map((step) => (
+            <li key={step.version}>{say("rollback.step", { count: step.devices, version: step.version })}</li>
+          ))}
         <li>{say("rollback.withoutDownload", { count: effect.without_download })}</li>
         <li>{say("rollback.withDownload", { count: effect.devices - effect.without_download })}</li>
         <li>
           {effect.quarantined.length > 0
-            ? say("rollback.quarantines", { versions: effect.quarantined.join(", ") })
+            ? say(effect.is_quarantine_scoped ? "rollback.quarantinesHere" : "rollback.quarantines", { versions: effect.quarantined.join(", ") })
             : say("rollback.quarantinesNone")}
         </li>
         <li>
@@ -44,6 +49,27 @@ function EffectCounts({ effect }: { effect: RollbackResult }) {
             ? say("rollback.supersedes", { rollouts: effect.superseded.join(", ") })
             : say("rollback.supersedesNone")}
         </li>
+        {penalised > 0 && <li>{say("rollback.penalised", { count: penalised })}</li>}
+      </ul>
+      <Untouched effect={effect} />
+    </>
+  );
+}
+
+/** Devices that are named; the rest is counted. */
+const NAMED_MAX = 8;
+
+function Untouched({ effect }: { effect: RollbackResult }) {
+  const { say } = useLocale();
+  const named = (effect.untouched ?? []).slice(0, NAMED_MAX);
+  const count = effect.untouched_devices ?? 0;
+  if (count === 0) return null;
+  return (
+    <>
+      <h3>{say("rollback.untouched", { count })}</h3>
+      <ul className="effect-list">
+        {named.map(({ device, why }) => <li key={device}><strong>{device}</strong>: {why}</li>)}
+        {count > named.length && <li>{say("rollback.untouchedMore", { count: count - named.length })}</li>}
       </ul>
     </>
   );

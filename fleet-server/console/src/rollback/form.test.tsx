@@ -73,7 +73,7 @@ describe("the form for a rollback", () => {
     await waitFor(() => expect(started).toHaveBeenCalledTimes(1));
     expect(started.mock.calls[0]?.[0]).toMatchObject({ rollout: "r-13" });
     expect(requests.filter(({ dry_run }) => !dry_run)).toEqual([
-      { model: "vision/digits", to: "previous", filter: "", reason: "scratches are missed", dry_run: false },
+      { model: "vision/digits", to: "previous", filter: "", devices: [], reason: "scratches are missed", dry_run: false },
     ]);
   });
 });

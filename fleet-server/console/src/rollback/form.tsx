@@ -13,7 +13,7 @@ import { CopyLine } from "../ui/copy";
 import { Icon } from "../ui/icon";
 import { ProblemNote } from "../ui/loaded";
 import { RollbackEffect } from "./effect";
-import { type Choice, commandOf, firstChoice, missingOf, PREVIOUS, requestOf, targetsOf } from "./plan";
+import { type Choice, commandOf, firstChoice, isAskable, missingOf, PREVIOUS, requestOf, targetsOf, THEN } from "./plan";
 import type { RollbackWish } from "./wish";
 
 interface RollbackFormProps {
@@ -30,9 +30,9 @@ const EFFECT_KEY = "rollback-effect";
 
 const effectQuery = (choice: Choice) =>
   queryOptions({
-    queryKey: [EFFECT_KEY, choice.model, choice.target, choice.filter],
+    queryKey: [EFFECT_KEY, choice.model, choice.target, choice.time, choice.filter, choice.devices],
     queryFn: () => rollBack({ ...requestOf(choice, true), reason: DRY_RUN_REASON }),
-    enabled: choice.model !== "",
+    enabled: isAskable(choice),
     retry: false,
     staleTime: 0,
     gcTime: 0,
@@ -70,6 +70,14 @@ export function RollbackForm({ models, wish, onStarted, onClose }: RollbackFormP
             filter={choice.filter}
             onFilter={(filter) => change({ filter })}
           />
+          <label className="field">
+            <span>{say("rollback.devices")}</span>
+            <input
+              value={choice.devices ?? ""}
+              placeholder={say("rollback.devicesHint")}
+              onChange={(event) => change({ devices: event.target.value })}
+            />
+          </label>
           <label className="field">
             <span>{say("rollback.reason")}</span>
             <textarea
@@ -126,6 +134,7 @@ function WhatToRollBack({ models, choice, resolved, onChange }: WhatProps) {
     text: say("rollback.previous"),
     hint: choice.target === PREVIOUS && resolved ? say("rollback.previousIs", { version: resolved }) : say("rollback.previousHint"),
   };
+  const then: Option = { id: THEN, text: say("rollback.then"), hint: say("rollback.thenHint") };
   const versions = targetsOf(model).map(
     (version): Option => ({
       id: version.version,
@@ -147,10 +156,16 @@ function WhatToRollBack({ models, choice, resolved, onChange }: WhatProps) {
       />
       <ChooseInSight
         label={say("rollback.target")}
-        options={[previous, ...versions]}
+        options={[previous, then, ...versions]}
         chosen={choice.target}
         onChoose={(target) => onChange({ target })}
       />
+      {choice.target === THEN && (
+        <label className="field">
+          <span>{say("rollback.time")}</span>
+          <input type="datetime-local" value={choice.time ?? ""} onChange={(event) => onChange({ time: event.target.value })} />
+        </label>
+      )}
     </>
   );
 }

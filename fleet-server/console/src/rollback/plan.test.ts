@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { ModelView, VersionView } from "../api/types";
-import { type Choice, commandOf, firstChoice, missingOf, PREVIOUS, proofOf, requestOf, targetsOf } from "./plan";
+import { type Choice, commandOf, firstChoice, missingOf, PREVIOUS, proofOf, requestOf, targetsOf, THEN } from "./plan";
 
 const choice: Choice = { model: "vision/digits", target: PREVIOUS, filter: "", reason: "scratches are missed" };
 
@@ -31,6 +31,17 @@ describe("a request", () => {
   it("names the previous version as a word, and another as a version", () => {
     expect(requestOf(choice, true)).toMatchObject({ to: "previous", dry_run: true });
     expect(requestOf({ ...choice, target: "1" }, false)).toMatchObject({ to: { version: "1" }, dry_run: false });
+  });
+
+  it("names a time, and devices one by one", () => {
+    const then = { ...choice, target: THEN, time: "2026-07-01T03:00", devices: "cam-1, cam-2" };
+
+    expect(requestOf(then, true)).toMatchObject({ to: { time: Date.parse("2026-07-01T03:00") }, devices: ["cam-1", "cam-2"] });
+    const at = new Date("2026-07-01T03:00").toISOString();
+    expect(commandOf(then)).toBe(
+      `fleetctl rollback vision/digits --to-time ${at} --device 'cam-1' --device 'cam-2' --reason 'scratches are missed'`,
+    );
+    expect(missingOf({ ...then, time: "" }, { devices: 3 })).toBe("time");
   });
 
   it("carries reason and filter without spaces around them", () => {

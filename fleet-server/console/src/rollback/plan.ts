@@ -5,14 +5,21 @@ import { shellQuote } from "../ui/shell-quote";
 
 export interface Choice {
   model: string;
-  /** `previous`, or a version. */
+  /** `previous`, `then`, or a version. */
   target: string;
+  /** The local date and time that `then` stands for, as the browser's field gives it. */
+  time?: string;
   filter: string;
+  /** Ids of single devices, with spaces or commas between; empty for all that the filter names. */
+  devices?: string;
   reason: string;
 }
 
 /** Stands for the version before the present one that was rolled out with success. */
 export const PREVIOUS = "previous";
+
+/** Stands for what each device itself ran at a time. */
+export const THEN = "then";
 
 /** The first choice: the wished model, or the only or most served one; and the previous healthy version. */
 export function firstChoice(models: ModelView[], wish: Partial<Choice>): Choice {
@@ -35,15 +42,36 @@ export function targetsOf(model: ModelView | undefined): VersionView[] {
 }
 
 export function requestOf(choice: Choice, isDryRun: boolean): RollbackRequest {
-  const to: RollbackTarget = choice.target === PREVIOUS ? "previous" : { version: choice.target };
-  return { model: choice.model, to, filter: choice.filter.trim(), reason: choice.reason.trim(), dry_run: isDryRun };
+  return {
+    model: choice.model,
+    to: targetOf(choice),
+    filter: choice.filter.trim(),
+    devices: devicesOfChoice(choice),
+    reason: choice.reason.trim(),
+    dry_run: isDryRun,
+  };
+}
+
+function targetOf({ target, time = "" }: Choice): RollbackTarget {
+  if (target === PREVIOUS) return "previous";
+  return target === THEN ? { time: Date.parse(time) } : { version: target };
+}
+
+function devicesOfChoice({ devices = "" }: Choice): string[] {
+  return devices.split(/[\s,]+/).filter((id) => id !== "");
+}
+
+/** Whether it can be asked what the choice would do. */
+export function isAskable({ model, target, time = "" }: Choice): boolean {
+  return model !== "" && (target !== THEN || !Number.isNaN(Date.parse(time)));
 }
 
 /** What still keeps the rollback from being started; none if nothing does. */
-export type Missing = "model" | "reason" | "effect" | "devices";
+export type Missing = "model" | "time" | "reason" | "effect" | "devices";
 
 export function missingOf(choice: Choice, effect: { devices: number } | undefined): Missing | undefined {
   if (choice.model === "") return "model";
+  if (!isAskable(choice)) return "time";
   if (effect === undefined) return "effect";
   if (effect.devices === 0) return "devices";
   if (choice.reason.trim() === "") return "reason";
@@ -52,7 +80,13 @@ export function missingOf(choice: Choice, effect: { devices: number } | undefine
 
 /** The same rollback for a terminal. */
 export function commandOf(choice: Choice): string {
-  const words = ["fleetctl", "rollback", choice.model, "--to", choice.target];
+  const words = ["fleetctl", "rollback", choice.model];
+  const to = targetOf(choice);
+  if (typeof to === "object" && "time" in to) {
+    const at = Number.isNaN(to.time) ? "…" : new Date(to.time).toISOString();
+    words.push("--to-time", at);
+  } else words.push("--to", choice.target);
+  for (const device of devicesOfChoice(choice)) words.push("--device", shellQuote(device));
   if (choice.filter.trim() !== "") words.push("-l", shellQuote(choice.filter.trim()));
   words.push("--reason", shellQuote(choice.reason.trim() === "" ? "…" : choice.reason.trim()));
   return words.join(" ");

@@ -18,11 +18,11 @@ const LOOK_AGAIN_MS = 3_000;
 export function RollbackProgress({ started, onClose }: { started: RollbackResult; onClose: () => void }) {
   const { say } = useLocale();
   const id = started.rollout ?? "";
-  const rollout = useQuery({ ...rolloutQuery(id), enabled: id !== "", refetchInterval: LOOK_AGAIN_MS });
+  const steps = (started.steps ?? []).flatMap(({ rollout }) => rollout ?? []);
   return (
     <>
       <div className="dialog-body stack">
-        <Loaded query={rollout}>{(view) => <Proof rollout={view} />}</Loaded>
+        {(steps.length > 0 ? steps : [id]).map((step) => <StepProof key={step} id={step} />)}
       </div>
       <div className="dialog-foot">
         <p className="muted">{say("rollback.goesOn")}</p>
@@ -33,6 +33,11 @@ export function RollbackProgress({ started, onClose }: { started: RollbackResult
       </div>
     </>
   );
+}
+
+function StepProof({ id }: { id: string }) {
+  const rollout = useQuery({ ...rolloutQuery(id), enabled: id !== "", refetchInterval: LOOK_AGAIN_MS });
+  return <Loaded query={rollout}>{(view) => <Proof rollout={view} />}</Loaded>;
 }
 
 function Proof({ rollout }: { rollout: RolloutView }) {

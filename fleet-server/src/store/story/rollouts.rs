@@ -22,7 +22,14 @@ async fn desired(ground: &Ground, device: &Device) -> Option<String> {
 
 fn back(to: RollbackTarget, dry_run: bool) -> RollbackRequest {
     let reason = "reads 7 as 1".to_owned();
-    RollbackRequest { model: digits(), to, filter: String::new(), reason, dry_run }
+    RollbackRequest {
+        model: digits(),
+        to,
+        filter: String::new(),
+        devices: Vec::new(),
+        reason,
+        dry_run,
+    }
 }
 
 async fn roll_back(
