@@ -13,10 +13,10 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{Audience, DesiredSlot, Directive, VerifiedDirective};
 use sealift_protocol::id::{DeviceId, Epoch, Generation, ModelName, TenantId, UnixMillis};
 use sealift_protocol::image::{
-    Accelerator, Golden, ImageError, ImageManifest, IoContract, LayerKind, ModelConfig, ModelIndex,
-    Policy, Variant,
+    Accelerator, Golden, Host, ImageError, ImageManifest, IoContract, LayerKind, ModelConfig,
+    ModelIndex, Policy, Variant,
 };
-use sealift_protocol::limits::MANIFEST_BYTES_MAX;
+use sealift_protocol::limits::{DISK_RESERVE_BYTES, MANIFEST_BYTES_MAX, SCRATCH_BYTES};
 use sealift_protocol::profile::Baseline;
 use sealift_protocol::telemetry::Facts;
 use sealift_protocol::tuf::metadata::TargetFile;
@@ -24,7 +24,7 @@ use sealift_protocol::tuf::metadata::TargetFile;
 use crate::clock::Reading;
 use crate::device::{Fault, FaultKind};
 use crate::disk::{self, Secrecy};
-use crate::limits::{DISK_FULL_PAUSE_MS, DISK_RESERVE_BYTES, SCRATCH_BYTES};
+use crate::limits::DISK_FULL_PAUSE_MS;
 use crate::origin::{Origin, OriginError};
 use crate::slots::{self, CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, SlotError, Slots};
 use crate::trust::Trust;
@@ -185,18 +185,13 @@ fn revoked(desired: &DesiredSlot) -> Fault {
 
 /// The best variant that fits the device: by accelerator, then by the publisher's order.
 fn choose<'a>(index: &'a ModelIndex, me: &Me) -> Result<&'a Variant, Fault> {
-    let fits = |variant: &&Variant| {
-        let platform = variant.platform.as_ref();
-        platform.is_none_or(|platform| {
-            platform.os == me.facts.os && platform.architecture == me.facts.architecture
-        }) && variant.min_memory_mb <= me.facts.memory_mb
+    let host = Host {
+        os: &me.facts.os,
+        architecture: &me.facts.architecture,
+        memory_mb: me.facts.memory_mb,
+        accelerators: &me.accelerators,
     };
-    let rank = |variant: &&Variant| {
-        me.accelerators.iter().position(|accelerator| *accelerator == variant.accelerator)
-    };
-    let fitting = index.variants().iter().filter(fits);
-    let best = fitting.filter_map(|variant| Some((rank(&variant)?, variant)));
-    best.min_by_key(|(rank, _)| *rank).map(|(_, variant)| variant).ok_or_else(|| {
+    host.choose(index.variants(), |variant| variant).ok_or_else(|| {
         let Facts { os, architecture, memory_mb, .. } = &me.facts;
         let names: Vec<_> = me.accelerators.iter().map(|each| each.as_str()).collect();
         let needed = index.variants().iter().map(|variant| variant.min_memory_mb).min();

@@ -10,9 +10,10 @@ use sealift_protocol::id::{ModelName, RolloutId, Version};
 
 use crate::filter::Filter;
 use crate::order::{self, Asker, OrderError, again_if_changed};
+use crate::reconcile::begin;
 use crate::rollout::Stage;
 use crate::store::matching::Presence;
-use crate::store::rollouts::{Order, RolloutRow};
+use crate::store::rollouts::{Order, Policy, RolloutRow};
 use crate::store::scope::Placed;
 use crate::store::{StoreError, TenantStore};
 
@@ -72,6 +73,7 @@ async fn try_roll_back(
         trial: Trial { lease_s: 0, window: None, ..order::trial_of(&history.rollouts, &version) },
         is_rollback: true,
         start_at: None,
+        policy: Policy::default(),
         reason: request.reason.clone(),
         created_by: asker.name.to_owned(),
     };
@@ -103,7 +105,8 @@ async fn write(
         change.quarantine(&order.model, version, &order.reason, by).await?;
     }
     change.clear_penalties(order.digest).await?;
-    let id = order::write(&mut change, order, superseded, asker).await?;
+    let id = order::write(&mut change, order, Stage::Running, asker).await?;
+    begin::supersede(&mut change, superseded, (id, asker.name), asker.now).await?;
     change.commit().await?;
     Ok(id)
 }

@@ -25,6 +25,8 @@ pub(crate) mod devices;
 pub(crate) mod enrol;
 pub(crate) mod evidence;
 pub(crate) mod fleet;
+mod forecasts;
+mod habits;
 pub(crate) mod housekeeping;
 pub(crate) mod loose;
 pub(crate) mod matching;

@@ -7,6 +7,7 @@ mod campaign;
 mod device;
 mod drift;
 mod enrol;
+mod forecast;
 mod model;
 mod operate;
 mod revocation;
@@ -28,6 +29,10 @@ pub use enrol::{
     EnrolDeny, EnrolRequestState, EnrolRequestView, EnrolSerial, EnrolSerialView,
     EnrolSerialsAdded, EnrolSerialsNew,
 };
+pub use forecast::{
+    FactPoint, Finding, FindingSeverity, ForecastBasis, ForecastPoint, ForecastRefusal,
+    RolloutCourse, RolloutForecast,
+};
 pub use model::{ModelView, VersionState, VersionView};
 pub use operate::{
     AttentionItem, AuditCheckpoint, AuditEntry, AuditKeyView, AuditProof, ModelAdoption, Page,
@@ -40,7 +45,7 @@ pub use operator::{
 };
 pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
 pub use rollout::{
-    Action, AllowedAction, CosignNew, DeviceProgress, EvidenceView, GateView, ModelGates,
-    RollbackRequest, RollbackResult, RollbackTarget, RolloutForecast, RolloutNew, RolloutState,
-    RolloutView, WavePlan, WaveState, WaveView, WhyView,
+    Action, AllowedAction, Budget, CosignNew, DeviceProgress, EvidenceView, GateView, ModelGates,
+    RollbackRequest, RollbackResult, RollbackTarget, RolloutNew, RolloutState, RolloutView,
+    WavePlan, WaveState, WaveView, WhyView,
 };

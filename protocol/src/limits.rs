@@ -50,3 +50,9 @@ pub const FEATURES_MAX: usize = 2_000;
 
 /// JSON and CBOR nesting; the deepest of ours is 8.
 pub const DEPTH_MAX: usize = 128;
+
+/// Room that stays free besides an image: journal, spool, metadata and the system's own needs.
+pub const DISK_RESERVE_BYTES: u64 = 32 << 20;
+
+/// What a worker may write before it answers: caches of the inference library, compiled for this device.
+pub const SCRATCH_BYTES: u64 = 16 << 20;

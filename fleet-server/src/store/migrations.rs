@@ -22,6 +22,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (8, "revocation", include_str!("../../migrations/0008_revocation.sql")),
     (9, "recover", include_str!("../../migrations/0009_recover.sql")),
     (10, "evidence", include_str!("../../migrations/0010_evidence.sql")),
+    (12, "rollouts", include_str!("../../migrations/0012_rollouts.sql")),
 ];
 
 #[derive(Debug)]
