@@ -155,7 +155,8 @@ fn judge_working(
             (DeviceProgress::Offline, Why::OfflineTold)
         };
     }
-    if phase == Phase::Waiting && rollout.has_window {
+    // With the image on disk or before: it goes on by itself when the window opens.
+    if matches!(phase, Phase::Waiting | Phase::Staged) && rollout.has_window {
         return (DeviceProgress::InProgress, Why::WaitsForWindow);
     }
     if quiet_ms > STUCK_MS + rollout.probation_ms {

@@ -139,7 +139,7 @@ fn a_device_that_waits_for_its_window_is_not_stuck() {
     turn(&mut rollout, &mut fleet, NOW);
     let device = fleet.get_mut(&id(0)).unwrap();
     device.accepted = Generation(2);
-    device.slot = Some(slot(Generation(2), Phase::Waiting, OLD, None));
+    device.slot = Some(slot(Generation(2), Phase::Staged, OLD, None));
 
     let tomorrow = plan(&rollout, &fleet, NOW.plus(86_400_000));
     assert_eq!(position(&tomorrow, &id(0)).why, Why::WaitsForWindow);
