@@ -82,21 +82,10 @@ fn sandbox_gaps(config: &Config) -> Vec<String> {
 /// What can compute here, best first: the configured providers in their order, and the processor in any case.
 pub(crate) fn accelerators(config: &Config) -> Vec<Accelerator> {
     let providers = config.runtimes.iter().flat_map(|runtime| &runtime.providers);
-    let configured = providers.filter_map(|provider| match provider.as_str() {
-        "OpenVINOExecutionProvider" => Some(Accelerator::Openvino),
-        "CUDAExecutionProvider" => Some(Accelerator::Cuda),
-        "TensorrtExecutionProvider" => Some(Accelerator::Tensorrt),
-        "QNNExecutionProvider" => Some(Accelerator::Qnn),
-        "CoreMLExecutionProvider" => Some(Accelerator::Coreml),
-        _ => None, // the processor, and whatever else needs no variant of its own
-    });
-    let mut accelerators: Vec<_> = match config.engine {
-        EngineName::OnnxRuntime => configured.collect(),
-        EngineName::Fake => Vec::new(),
-    };
-    accelerators.push(Accelerator::Cpu);
-    accelerators.dedup();
-    accelerators
+    match config.engine {
+        EngineName::OnnxRuntime => Accelerator::of_providers(providers.map(String::as_str)),
+        EngineName::Fake => vec![Accelerator::Cpu],
+    }
 }
 
 /// A value of `/proc/meminfo`, in MiB.

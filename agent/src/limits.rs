@@ -50,12 +50,6 @@ pub(crate) const KEEP_WARM_MS: i64 = 30_000;
 /// The journal is rewritten beyond this length; a device writes about 10 KB a rollout.
 pub(crate) const JOURNAL_BYTES_MAX: u64 = 1 << 20;
 
-/// Room that stays free besides an image: journal, spool, metadata and the system's own needs.
-pub(crate) const DISK_RESERVE_BYTES: u64 = 32 << 20;
-
-/// What a worker may write before it answers: caches of the inference library, compiled for this device.
-pub(crate) const SCRATCH_BYTES: u64 = 16 << 20;
-
 /// A disk that filled up while it was written to is looked at again after this: whoever filled it may be done.
 pub(crate) const DISK_FULL_PAUSE_MS: i64 = 10_000;
 

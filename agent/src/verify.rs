@@ -17,7 +17,7 @@ use sealift_protocol::image::{
     Accelerator, Golden, ImageError, ImageManifest, IoContract, LayerKind, ModelConfig, ModelIndex,
     Policy,
 };
-use sealift_protocol::limits::MANIFEST_BYTES_MAX;
+use sealift_protocol::limits::{DISK_RESERVE_BYTES, MANIFEST_BYTES_MAX, SCRATCH_BYTES};
 use sealift_protocol::profile::Baseline;
 use sealift_protocol::telemetry::Facts;
 use sealift_protocol::tuf::metadata::TargetFile;
@@ -25,7 +25,7 @@ use sealift_protocol::tuf::metadata::TargetFile;
 use crate::clock::Reading;
 use crate::device::{Fault, FaultKind};
 use crate::disk::{self, Secrecy};
-use crate::limits::{DISK_FULL_PAUSE_MS, DISK_RESERVE_BYTES, SCRATCH_BYTES};
+use crate::limits::DISK_FULL_PAUSE_MS;
 use crate::origin::{Origin, OriginError};
 use crate::slots::{self, CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, SlotError, Slots};
 use crate::trust::Trust;

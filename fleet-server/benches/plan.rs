@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use sealift_fleet_server::rollout::{
     Desired, DeviceView, Fleet, Outcome, Plan, Rollout, Slot, Stage, Standing, Told, Wave, plan,
 };
-use sealift_protocol::api::{ModelGates, WavePlan};
+use sealift_protocol::api::WavePlan;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, Generation, RolloutId, UnixMillis};
 use sealift_protocol::report::{OutcomeKind, Phase};
@@ -50,15 +50,7 @@ fn timed(rollout: &Rollout, fleet: &Fleet) -> (Plan, Duration) {
 
 fn rollout() -> Rollout {
     let wave = |percent| Wave {
-        plan: WavePlan {
-            name: String::new(),
-            percent: Some(percent),
-            count: None,
-            soak_s: 0,
-            max_bad_share: None,
-            max_error_share: None,
-            gates: ModelGates::default(),
-        },
+        plan: WavePlan { percent: Some(percent), ..WavePlan::default() },
         standing: Standing::Pending,
         comparisons: Vec::new(),
     };
@@ -71,6 +63,10 @@ fn rollout() -> Rollout {
         silent_after_ms: 300_000,
         is_rollback: false,
         start_at: None,
+        turn: 2,
+        budget: None,
+        tail_ms: 604_800_000,
+        has_window: false,
         held_from: Some(2),
     }
 }
@@ -86,7 +82,7 @@ fn fleet(devices: usize) -> Fleet {
         };
         let view = DeviceView {
             online_since: Some(UnixMillis(0)),
-            desired: Some(Desired { rollout: RolloutId(1), image: OLD }),
+            desired: Some(Desired { rollout: RolloutId(1), turn: 1, image: OLD }),
             accepted: Generation(1),
             slot: Some(slot),
             ..DeviceView::default()
@@ -106,7 +102,7 @@ fn carry_out(rollout: &mut Rollout, fleet: &mut Fleet, plan: &Plan) {
         let device = fleet.get_mut(id).unwrap();
         let served = device.served;
         device.told = Some(Told { wave: *wave, generation, at: NOW, served, is_excused: false });
-        device.desired = Some(Desired { rollout: rollout.id, image: NEW });
+        device.desired = Some(Desired { rollout: rollout.id, turn: rollout.turn, image: NEW });
         device.accepted = generation;
         let kind = OutcomeKind::Committed;
         let failure = sealift_fleet_server::rollout::Failure::default();

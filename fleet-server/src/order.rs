@@ -1,18 +1,18 @@
 //! What operators do with rollouts: order one, pause it, go on, give it up.
 
-use sealift_protocol::api::{ModelGates, RolloutNew, VersionState, WavePlan};
+use sealift_protocol::api::{Budget, ModelGates, RolloutNew, VersionState, WavePlan};
 use sealift_protocol::directive::Trial;
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
 use crate::audit::Deed;
 use crate::config::Approval;
-use crate::filter::{Filter, InvalidFilter};
+use crate::filter::{Filter, InvalidFilter, is_label};
 use crate::limits::{REASON_CHARS_MAX, WAVES_MAX};
-use crate::reconcile::ReconcileError;
+use crate::reconcile::{ReconcileError, begin};
 use crate::rollout::Stage;
 use crate::store::matching::Presence;
 use crate::store::registry::VersionRow;
-use crate::store::rollouts::{Order, RolloutRow};
+use crate::store::rollouts::{Order, Policy, RolloutRow, WaveRow};
 use crate::store::{Change, StoreError, TenantStore};
 
 pub(crate) mod act;
@@ -24,6 +24,9 @@ const TRIES: usize = 8;
 
 /// Longest time that a wave is watched.
 const SOAK_S_MAX: u32 = 30 * 24 * 3_600;
+
+/// Longest time for which devices that were offline may catch up.
+const TAIL_S_MAX: u32 = 90 * 24 * 3_600;
 
 /// Furthest that a rollout may be put off.
 const START_IN_MS_MAX: i64 = 90 * 24 * 3_600 * 1_000;
@@ -69,6 +72,9 @@ pub(crate) enum OrderError {
     /// The waves make no sense.
     #[error("{0}")]
     Waves(&'static str),
+    /// The budget makes no sense.
+    #[error("{0}")]
+    Budget(&'static str),
     /// It begins too late.
     #[error("a rollout begins within 90 days")]
     Start,
@@ -167,7 +173,7 @@ pub(crate) async fn create(
     asker: Asker<'_>,
 ) -> Result<RolloutId, OrderError> {
     let order = checked(store, new, presence, asker).await?;
-    commit(store, &order, Approval::Never, presence, asker).await
+    commit(store, &order, Stage::Preflight, Approval::Never, asker).await
 }
 
 /// Checks what somebody asks for, before anything is written.
@@ -193,21 +199,60 @@ pub(crate) async fn checked(
         trial: new.trial,
         is_rollback: false,
         start_at: checked_start(new.start_at, asker.now)?,
+        policy: checked_policy(new)?,
         reason: new.reason.clone(),
         created_by: asker.name.to_owned(),
     })
 }
 
-/// Makes a rollout of an order that was checked. Live rollouts of the model that share a device with it are superseded.
+/// Makes a rollout of an order that was checked: a draft, or one that is looked over and then begins. When it begins, live rollouts of
+/// the model that share a device with it are superseded.
 pub(crate) async fn commit(
     store: &TenantStore,
     order: &Order,
+    stage: Stage,
     approval: Approval,
-    presence: Presence,
     asker: Asker<'_>,
 ) -> Result<RolloutId, OrderError> {
-    let held_from = held_from(approval, order);
-    again_if_changed(|| place(store, order, held_from, presence, asker)).await
+    let mut change = store.begin().await?;
+    let id = write(&mut change, order, stage, asker).await?;
+    if let Some(wave) = held_from(approval, order) {
+        change.hold_rollout(id, wave).await?;
+    }
+    change.commit().await?;
+    Ok(id)
+}
+
+/// Puts another order in the place of a draft's.
+pub(crate) async fn edit(
+    store: &TenantStore,
+    id: RolloutId,
+    order: &Order,
+    approval: Approval,
+    asker: Asker<'_>,
+) -> Result<(), OrderError> {
+    let mut row = store.rollout(id).await?.ok_or(OrderError::NoRollout(id))?;
+    if row.stage != Stage::Draft {
+        return Err(OrderError::NotNow { rollout: id, why: "only a draft is changed" });
+    }
+    let mut change = store.begin().await?;
+    change.rewrite_rollout(&row, order).await?;
+    row = RolloutRow { order: order.clone(), revision: row.revision + 1, ..row };
+    row.waves = order.waves.iter().cloned().map(WaveRow::new).collect();
+    row.held_from = held_from(approval, order).and_then(|wave| usize::try_from(wave).ok());
+    (row.why, row.findings) = ("changed since it was looked over".to_owned(), Vec::new());
+    change.save_rollout(&row, asker.now).await?;
+    let (subject, detail) = (id.to_string(), summary(order));
+    let deed = Deed {
+        actor: asker.name,
+        action: "rollout.edit",
+        subject: &subject,
+        reason: Some(&order.reason),
+        detail: &detail,
+    };
+    change.audit(&deed, asker.now).await?;
+    change.commit().await?;
+    Ok(())
 }
 
 /// The first wave that somebody else must approve. Without a wave of its own nothing is a canary.
@@ -219,58 +264,20 @@ fn held_from(approval: Approval, order: &Order) -> Option<u32> {
     }
 }
 
-async fn place(
-    store: &TenantStore,
-    order: &Order,
-    held_from: Option<u32>,
-    presence: Presence,
-    asker: Asker<'_>,
-) -> Result<RolloutId, OrderError> {
-    let superseded = overlapping(store, order, presence).await?;
-    let mut change = store.begin().await?;
-    let id = write(&mut change, order, &superseded, asker).await?;
-    if let Some(wave) = held_from {
-        change.hold_rollout(id, wave).await?;
-    }
-    change.commit().await?;
-    Ok(id)
-}
-
-/// Writes a rollout, supersedes others, and writes both down in the audit log.
+/// Writes a rollout, and that somebody has ordered it.
 pub(crate) async fn write(
     change: &mut Change,
     order: &Order,
-    superseded: &[RolloutRow],
+    stage: Stage,
     asker: Asker<'_>,
 ) -> Result<RolloutId, StoreError> {
-    let id = change.add_rollout(order, asker.now).await?;
-    for row in superseded {
-        let mut row = row.clone();
-        row.stage = Stage::Superseded;
-        row.why = format!("rollout {id} took its devices");
-        change.save_rollout(&row, asker.now).await?;
-        let subject = row.id.to_string();
-        let deed = Deed {
-            actor: asker.name,
-            action: "rollout.superseded",
-            subject: &subject,
-            reason: None,
-            detail: &row.why,
-        };
-        change.audit(&deed, asker.now).await?;
-    }
-    let (action, subject) =
-        if order.is_rollback { ("rollback", id) } else { ("rollout.create", id) };
-    let whom = if order.filter.trim().is_empty() {
-        "all devices".to_owned()
-    } else {
-        format!("`{}`", order.filter)
+    let id = change.add_rollout(order, stage, asker.now).await?;
+    let (action, subject) = match (order.is_rollback, stage) {
+        (true, _) => ("rollback", id),
+        (false, Stage::Draft) => ("rollout.draft", id),
+        (false, _) => ("rollout.create", id),
     };
-    let waves = match order.waves.len() {
-        1 => "1 wave".to_owned(),
-        waves => format!("{waves} waves"),
-    };
-    let detail = format!("{} {} to {whom} in {waves}", order.model, order.version);
+    let detail = summary(order);
     let deed = Deed {
         actor: asker.name,
         action,
@@ -282,6 +289,19 @@ pub(crate) async fn write(
     Ok(id)
 }
 
+/// What is asked for, in a line.
+fn summary(order: &Order) -> String {
+    let whom = match order.filter.trim() {
+        "" => "all devices".to_owned(),
+        filter => format!("`{filter}`"),
+    };
+    let waves = match order.waves.len() {
+        1 => "1 wave".to_owned(),
+        waves => format!("{waves} waves"),
+    };
+    format!("{} {} to {whom} in {waves}", order.model, order.version)
+}
+
 /// Live rollouts of the model that share a device with `order`.
 pub(crate) async fn overlapping(
     store: &TenantStore,
@@ -289,17 +309,7 @@ pub(crate) async fn overlapping(
     presence: Presence,
 ) -> Result<Vec<RolloutRow>, OrderError> {
     let filter: Filter = order.filter.parse()?;
-    let mut found = Vec::new();
-    for row in store.live_rollouts().await? {
-        if row.order.model != order.model {
-            continue;
-        }
-        let theirs: Filter = row.order.filter.parse()?;
-        if store.count_devices(&filter.and(&theirs), presence).await? > 0 {
-            found.push(row);
-        }
-    }
-    Ok(found)
+    Ok(begin::overlapping(store, &order.model, &filter, presence).await?)
 }
 
 /// A version that may be rolled out: pushed, signed, not quarantined.
@@ -347,6 +357,31 @@ pub(crate) fn required_reason(reason: &str) -> Result<(), OrderError> {
     if reason.trim().is_empty() { Err(OrderError::Reason) } else { check_reason(reason) }
 }
 
+fn checked_policy(new: &RolloutNew) -> Result<Policy, OrderError> {
+    if let Some(budget) = &new.budget {
+        check_budget(budget)?;
+    }
+    if new.tail_s.is_some_and(|tail_s| tail_s > TAIL_S_MAX) {
+        return Err(OrderError::Waves("devices may catch up for at most 90 days"));
+    }
+    Ok(Policy { budget: new.budget.clone(), tail_s: new.tail_s, written_by: None })
+}
+
+fn check_budget(budget: &Budget) -> Result<(), OrderError> {
+    let rule = if !is_label(&budget.label, "x") {
+        "a budget is about a label, such as `site`"
+    } else if budget.count.is_some() == budget.percent.is_some() {
+        "a budget has either a share or a count"
+    } else if budget.percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+        "a budget's share is between 0 and 100"
+    } else if budget.count == Some(0) {
+        "a budget of no device lets nobody be told"
+    } else {
+        return Ok(());
+    };
+    Err(OrderError::Budget(rule))
+}
+
 /// The waves, one for all if none is given.
 fn checked_waves(waves: &[WavePlan]) -> Result<Vec<WavePlan>, OrderError> {
     if waves.len() > WAVES_MAX {
@@ -364,7 +399,10 @@ fn checked_waves(waves: &[WavePlan]) -> Result<Vec<WavePlan>, OrderError> {
             "how much worse devices may do is between 0 and 1; of latency, between 0 and 10"
         } else if wave.soak_s > SOAK_S_MAX {
             "a wave is watched for at most 30 days"
+        } else if wave.min_devices == Some(0) {
+            "at least one device is needed to judge a wave by"
         } else {
+            wave.filter.parse::<Filter>()?;
             continue;
         };
         return Err(OrderError::Waves(rule));
@@ -381,15 +419,7 @@ fn are_sound(gates: &ModelGates) -> bool {
 
 /// One wave for all.
 pub(crate) fn everybody() -> WavePlan {
-    WavePlan {
-        name: "all".to_owned(),
-        percent: Some(100.0),
-        count: None,
-        soak_s: 0,
-        max_bad_share: None,
-        max_error_share: None,
-        gates: ModelGates::default(),
-    }
+    WavePlan { name: "all".to_owned(), percent: Some(100.0), ..WavePlan::default() }
 }
 
 /// The trial that devices had with a version before, so that going back does not take longer than coming did.

@@ -3,7 +3,9 @@
 //! A plan is committed by compare-and-swap on the rollout's revision, together with the directives that follow from it: of two servers
 //! one is late, and looks again.
 
+pub(crate) mod begin;
 mod look;
+pub(crate) mod rehearse;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use sealift_protocol::id::{DeviceId, RolloutId, UnixMillis};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::audit::Deed;
+use crate::blobs::Blobs;
 use crate::clock;
 use crate::directive::Director;
 use crate::events::Hub;
@@ -83,6 +86,7 @@ pub(crate) struct Reconciler {
     patience: Patience,
     signals: Signals,
     hub: Hub,
+    images: Option<Blobs>,
 }
 
 impl Reconciler {
@@ -94,7 +98,12 @@ impl Reconciler {
         signals: Signals,
         hub: Hub,
     ) -> Self {
-        Self { store, director, patience, signals, hub }
+        Self { store, director, patience, signals, hub, images: None }
+    }
+
+    /// With the images at hand, for what is foreseen of them.
+    pub(crate) fn with_images(self, images: Blobs) -> Self {
+        Self { images: Some(images), ..self }
     }
 
     /// Looks every `pause`, and whenever it is woken; never returns.
@@ -163,6 +172,7 @@ impl Reconciler {
         };
         Rollout {
             id: row.id,
+            turn: row.turn,
             image: row.order.digest,
             waves: row.waves.iter().map(wave).collect(),
             stage: row.stage,
@@ -171,6 +181,9 @@ impl Reconciler {
             is_rollback: row.order.is_rollback,
             held_from: row.held_from,
             start_at: row.order.start_at,
+            budget: row.order.policy.budget.clone(),
+            tail_ms: i64::from(row.order.policy.tail_s()) * 1_000,
+            has_window: row.order.trial.window.is_some(),
         }
     }
 
@@ -186,20 +199,28 @@ impl Reconciler {
     /// Brings one rollout further. Returns whether there is more to do at once.
     async fn step(&self, row: &RolloutRow, now: UnixMillis) -> Result<bool, ReconcileError> {
         let halted = self.store.halt().await?;
+        let (looked, foreseen) = self.looked_over(row, now).await?;
         let fleet = self.fleet(row, now).await?;
-        let mut rollout = self.rollout(row);
+        let mut rollout = self.rollout(&looked);
         let known = self.store.observation(row.id).await?;
         let seen = self.observe(row, (&rollout, &fleet), known.clone(), now).await?;
         compare(&mut rollout, row, seen.as_ref().or(known.as_ref()));
         let plan = plan(&rollout, &fleet, &halted, now);
-        let mut next = planned_row(row, &plan);
+        let mut next = planned_row(&looked, &plan);
         let acts = !plan.tell.is_empty() || !plan.countersign.is_empty();
         if next == *row && !acts && seen.is_none() {
             return Ok(false);
         }
+        let superseded = if begin::begins(row.stage, next.stage) {
+            self.taken_over(row, now).await?
+        } else {
+            Vec::new()
+        };
         let mut change = self.store.begin().await?;
         not_halted_since(&mut change, &halted).await?;
+        begin::supersede(&mut change, &superseded, (row.id, "server"), now).await?;
         change.save_rollout(&next, now).await?;
+        self.note_course(&mut change, (row, &next), foreseen.as_ref(), now).await?;
         if let Some(seen) = &seen {
             change.save_observation(row.id, seen).await?;
         }
@@ -313,8 +334,9 @@ fn compare(rollout: &mut Rollout, row: &RolloutRow, known: Option<&Observation>)
 fn planned_row(row: &RolloutRow, plan: &Plan) -> RolloutRow {
     let mut next = row.clone();
     next.stage = plan.stage;
-    if row.stage != Stage::Halted || plan.stage != Stage::Halted {
-        // What it was halted on stays written until somebody decides.
+    let stands = matches!(row.stage, Stage::Halted | Stage::Draft) && plan.stage == row.stage;
+    if !stands {
+        // What it was halted on, or found wanting, stays written until somebody decides.
         next.why.clone_from(&plan.why);
     }
     for (wave, reading) in next.waves.iter_mut().zip(&plan.waves) {

@@ -167,7 +167,7 @@ pub(crate) async fn look(
         }
     }
     let live = store.live_rollouts().await?;
-    let rollouts = live.iter().map(|row| (row.id, row.stage == Stage::Running)).collect();
+    let rollouts = live.iter().map(|row| (row.id, row.stage.is_under_way())).collect();
     let (versions, lost_from) = (trust.versions().await?, store.last_deed().await?);
     let here = Here { versions, rollouts, signed, lost_from };
     Ok(plan(&here, &devices, wishes))
@@ -306,7 +306,7 @@ pub(crate) async fn apply(
 async fn pause(store: &TenantStore, plan: &Plan, now: UnixMillis) -> Result<(), StoreError> {
     for id in &plan.paused {
         let Some(mut row) = store.rollout(*id).await? else { continue };
-        if row.stage != Stage::Running {
+        if !row.stage.is_under_way() {
             continue;
         }
         row.stage = Stage::Paused;

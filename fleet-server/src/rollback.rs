@@ -17,10 +17,12 @@ use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
 use crate::filter::Filter;
 use crate::order::{self, Asker, OrderError, again_if_changed};
+use crate::reconcile::begin;
+use crate::rollout::Stage;
 use crate::store::matching::Presence;
 use crate::store::registry::VersionRow;
 use crate::store::rollback::DeviceSet;
-use crate::store::rollouts::{Order, RolloutRow};
+use crate::store::rollouts::{Order, Policy, RolloutRow};
 use crate::store::scope::Placed;
 use crate::store::{Change, StoreError, TenantStore};
 use decide::{Candidate, Decision, Rollable, Served};
@@ -219,10 +221,15 @@ impl Back {
                 ..order::everybody()
             }],
             // Nor is going back undone where the server is not heard for a while.
-            trial: Trial { lease_s: 0, window: None, ..order::trial_of(&self.history.rollouts, &version) },
+            trial: Trial {
+                lease_s: 0,
+                window: None,
+                ..order::trial_of(&self.history.rollouts, &version)
+            },
             version,
             is_rollback: true,
             start_at: None,
+            policy: Policy::default(),
             reason: self.request.reason.clone(),
             created_by: self.by.clone(),
         }
@@ -292,7 +299,8 @@ impl Back {
             } else {
                 change.clear_penalties(way.order.digest).await?;
             }
-            let id = order::write(&mut change, &way.order, superseded, asker).await?;
+            let id = order::write(&mut change, &way.order, Stage::Running, asker).await?;
+            begin::supersede(&mut change, superseded, (id, &self.by), self.now).await?;
             way.step.rollout = Some(id);
             superseded = &[];
         }

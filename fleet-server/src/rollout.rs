@@ -1,9 +1,12 @@
 //! Decides which devices are told to run an image now, and whether the rollout goes on. Reads nothing, sends nothing.
 //!
 //! ```text
+//!          start               nothing amiss                      approved              time has come
+//!  Draft ─────────▶ Preflight ───────────────▶ AwaitingApproval ───────────▶ Scheduled ──────────────▶ Running
+//!    ▲─── error ────────┘                      (where one is needed)         (where there is one)
 //!             gate fails                        all waves passed          nobody left
 //!  Running ───────────────▶ Halted     Running ─────────────────▶ Completing ────────▶ Succeeded
-//!     ▲ ▲────── resume, promote ─┘        │  wave: Pending ▶ Open ▶ Soaking ▶ Passed | Failed
+//!     ▲ ▲────── resume, promote ─┘        │  wave: Pending ▶ Open ▶ Soaking ▶ Evaluating ▶ Passed | Failed
 //!     └── resume ── Paused ◀── pause ─────┘  Aborted, Superseded: from anywhere, for good
 //! ```
 //!
@@ -12,15 +15,19 @@
 
 use std::collections::BTreeMap;
 
-use sealift_protocol::api::{DeviceProgress, WavePlan};
+use sealift_protocol::api::{Budget, DeviceProgress, WavePlan};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, Generation, RolloutId, UnixMillis};
 use sealift_protocol::report::{Halted, Hold, OutcomeKind, Phase};
 
 pub mod action;
+mod budget;
 pub mod evidence;
 mod gate;
+pub mod habits;
 mod judge;
+pub mod preflight;
+pub mod rehearsal;
 mod wave;
 mod why;
 
@@ -30,14 +37,17 @@ use wave::since;
 use why::Ending;
 pub use why::{Halt, Why};
 
-/// Devices that were offline may catch up for this long after the last wave; then the rollout ends without them.
-pub const TAIL_MS: i64 = 7 * 24 * 3_600 * 1_000;
+/// Devices that were offline may catch up for this long after the last wave, where nobody says for how long; then the rollout ends
+/// without them.
+pub const TAIL_S: u32 = 7 * 24 * 3_600;
 
 /// What the operator wants, and how far it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rollout {
-    /// Its number; a higher one takes devices from a lower one.
+    /// Its number.
     pub id: RolloutId,
+    /// Its place among all rollouts, by when they were started: a higher one takes devices from a lower one.
+    pub turn: u64,
     /// The image that its devices should run. Going back is a rollout to an earlier image.
     pub image: Digest,
     /// Its steps; at least one.
@@ -54,11 +64,25 @@ pub struct Rollout {
     pub held_from: Option<usize>,
     /// Before this no wave is opened.
     pub start_at: Option<UnixMillis>,
+    /// How many devices may be at work at a time.
+    pub budget: Option<Budget>,
+    /// How long devices that were offline may catch up after the last wave.
+    pub tail_ms: i64,
+    /// Devices wait for a time of the day or the week before they load the image.
+    pub has_window: bool,
 }
 
 /// Where a rollout is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Written down, and not started.
+    Draft,
+    /// Started, and not looked over yet.
+    Preflight,
+    /// Not begun before somebody has approved it.
+    AwaitingApproval,
+    /// Not begun before its time.
+    Scheduled,
     /// Telling devices, wave by wave.
     Running,
     /// Stopped by an operator.
@@ -83,7 +107,31 @@ impl Stage {
     pub const fn is_over(self) -> bool {
         match self {
             Self::Succeeded | Self::Aborted | Self::Superseded => true,
-            Self::Running | Self::Paused | Self::Halted | Self::Completing { .. } => false,
+            Self::Draft
+            | Self::Preflight
+            | Self::AwaitingApproval
+            | Self::Scheduled
+            | Self::Running
+            | Self::Paused
+            | Self::Halted
+            | Self::Completing { .. } => false,
+        }
+    }
+
+    /// Whether it goes on by itself, sooner or later, if nobody stops it.
+    pub const fn is_under_way(self) -> bool {
+        match self {
+            Self::Preflight
+            | Self::AwaitingApproval
+            | Self::Scheduled
+            | Self::Running
+            | Self::Completing { .. } => true,
+            Self::Draft
+            | Self::Paused
+            | Self::Halted
+            | Self::Succeeded
+            | Self::Aborted
+            | Self::Superseded => false,
         }
     }
 }
@@ -115,6 +163,11 @@ pub enum Standing {
         since: UnixMillis,
         /// Until when it is watched.
         until: UnixMillis,
+    },
+    /// Watched long enough, and too few devices are done to judge it by.
+    Evaluating {
+        /// When it was opened.
+        since: UnixMillis,
     },
     /// Its gates held.
     Passed {
@@ -156,6 +209,10 @@ pub struct DeviceView {
     pub held: Option<Hold>,
     /// That it waits because all rollouts were stopped.
     pub halted: Option<Halted>,
+    /// Its value of the label that the rollout's budget is about; empty if it has none.
+    pub group: String,
+    /// The waves with a filter of their own that it matches: bit 0 for the first wave.
+    pub waves: u64,
 }
 
 /// What a device should run.
@@ -163,6 +220,8 @@ pub struct DeviceView {
 pub struct Desired {
     /// The rollout that says so.
     pub rollout: RolloutId,
+    /// That rollout's place among all.
+    pub turn: u64,
     /// The image.
     pub image: Digest,
 }
@@ -287,15 +346,16 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
     let mut stage = rollout.stage;
     let mut tell = Vec::new();
     let why = match stage {
-        Stage::Running | Stage::Completing { .. } => {
+        Stage::AwaitingApproval | Stage::Scheduled | Stage::Running | Stage::Completing { .. } => {
             if let Some((number, halt)) = census.first_failed_gate(&standings) {
                 if let Some(standing) = standings.get_mut(number) {
                     *standing = Standing::Failed { since: standing.since().unwrap_or(now) };
                 }
                 stage = Stage::Halted;
                 halt.to_string()
-            } else if let Some(start_at) = rollout.waits_until(now) {
-                format!("begins at {start_at}")
+            } else if let Some((waiting, why)) = rollout.waits(now) {
+                stage = waiting;
+                why
             } else {
                 let step = census.advance(stage, &mut standings, now);
                 stage = step.stage;
@@ -303,7 +363,6 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
                 step.why
             }
         }
-        Stage::Paused => "paused by an operator".to_owned(),
         Stage::Halted => census.first_failed_gate(&standings).map_or_else(
             || match census.result() {
                 result if result.serving == 0 => format!("halted; {result}"),
@@ -312,6 +371,9 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
             |(_, halt)| halt.to_string(),
         ),
         Stage::Succeeded => census.result().to_string(),
+        Stage::Draft => "a draft: nobody is told before it is started".to_owned(),
+        Stage::Preflight => "is looked over before it begins".to_owned(),
+        Stage::Paused => "paused by an operator".to_owned(),
         Stage::Aborted => "given up by an operator; devices stay on what they have".to_owned(),
         Stage::Superseded => "a newer rollout of the model took its devices".to_owned(),
     };
@@ -334,8 +396,20 @@ fn seen_on_trial(rollout: &Rollout, fleet: &Fleet) -> Vec<DeviceId> {
 impl Rollout {
     /// Until when it waits, if it has not begun and its time has not come.
     pub fn waits_until(&self, now: UnixMillis) -> Option<UnixMillis> {
-        let is_pending = |wave: &Wave| wave.standing == Standing::Pending;
-        self.start_at.filter(|&start_at| now < start_at && self.waves.iter().all(is_pending))
+        self.start_at.filter(|&start_at| now < start_at && !self.has_begun())
+    }
+
+    /// What it waits for before it begins: first for approval, then for its time.
+    fn waits(&self, now: UnixMillis) -> Option<(Stage, String)> {
+        if self.held_from == Some(0) && !self.has_begun() {
+            return Some((Stage::AwaitingApproval, "wave 1: waits for approval".to_owned()));
+        }
+        let start_at = self.waits_until(now)?;
+        Some((Stage::Scheduled, format!("begins at {start_at}")))
+    }
+
+    fn has_begun(&self) -> bool {
+        self.waves.iter().any(|wave| wave.standing != Standing::Pending)
     }
 
     /// Whether nothing more is told before somebody approves.
@@ -352,7 +426,8 @@ pub fn waits_for_approval(
     mut waves: impl Iterator<Item = Standing>,
 ) -> bool {
     let next = waves.position(|wave| !matches!(wave, Standing::Passed { .. }));
-    !stage.is_over() && held_from.zip(next).is_some_and(|(held, next)| next >= held)
+    let is_ordered = !stage.is_over() && !matches!(stage, Stage::Draft | Stage::Preflight);
+    is_ordered && held_from.zip(next).is_some_and(|(held, next)| next >= held)
 }
 
 impl Standing {
@@ -362,6 +437,7 @@ impl Standing {
             Self::Pending => None,
             Self::Open { since }
             | Self::Soaking { since, .. }
+            | Self::Evaluating { since }
             | Self::Passed { since }
             | Self::Failed { since } => Some(since),
         }

@@ -405,7 +405,8 @@ impl Parts {
             config.timing.patience(),
             signals.clone(),
             hub.clone(),
-        );
+        )
+        .with_images(registry.blobs().clone());
         let watch = Watch::new(
             tenant.clone(),
             registry.blobs().clone(),

@@ -27,6 +27,8 @@ pub(crate) mod enrol;
 pub(crate) mod evidence;
 pub(crate) mod fleet;
 pub(crate) mod halt;
+mod forecasts;
+mod habits;
 pub(crate) mod housekeeping;
 pub(crate) mod loose;
 pub(crate) mod matching;

@@ -12,12 +12,14 @@ mod enrol;
 mod keys;
 mod people;
 mod recall;
+mod rollout;
 
 pub(crate) use alert::{Alert, ChannelName, Notify, NotifyAdd};
 pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
 pub(crate) use recall::{Halt, Resume, Rollback, RollbackOf};
+pub(crate) use rollout::RolloutCreate;
 
 use crate::command::drift::Replay;
 use crate::trust::publish::Holding;
@@ -267,6 +269,15 @@ pub(crate) enum Rollout {
     Plan(RolloutCreate),
     /// Begins a rollout.
     Create(RolloutCreate),
+    /// Changes a draft.
+    Edit {
+        /// Such as `r-3`.
+        rollout: RolloutId,
+        #[command(flatten)]
+        order: RolloutCreate,
+    },
+    /// Begins with a draft.
+    Start(RolloutAction),
     /// Lists rollouts, newest first.
     List,
     /// Shows one rollout.
@@ -328,43 +339,6 @@ fn tenant(text: &str) -> Result<TenantId, String> {
 pub(crate) struct RolloutAction {
     /// Such as `r-3`.
     pub(crate) rollout: RolloutId,
-    /// Why; kept in the audit log.
-    #[arg(long, default_value = "")]
-    pub(crate) reason: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RolloutCreate {
-    /// `team/name@version`.
-    #[arg(value_parser = model_version)]
-    pub(crate) version: (ModelName, Version),
-    /// Only devices that match this filter.
-    #[arg(short = 'l', long, default_value = "")]
-    pub(crate) filter: String,
-    /// Steps as `count` or `percent%`, each with an optional soak: `1:30s,25%:5m,100%`.
-    #[arg(long, default_value = "100%")]
-    pub(crate) waves: String,
-    /// Largest share of bad devices in a wave, 0 to 1.
-    #[arg(long, default_value_t = 0.1)]
-    pub(crate) max_bad_share: f64,
-    /// Largest share of failing requests in a wave, 0 to 1; not looked at if not given.
-    #[arg(long)]
-    pub(crate) max_error_share: Option<f64>,
-    /// Judge waves by their own limits alone, and not beside devices that were not told yet.
-    #[arg(long)]
-    pub(crate) no_comparison: bool,
-    /// Tell nobody before so long from now: `2h`, `30m`.
-    #[arg(long, default_value = "0s")]
-    pub(crate) start_in: String,
-    /// Seconds that each device serves the image before it keeps it.
-    #[arg(long, default_value_t = 600)]
-    pub(crate) probation_s: u32,
-    /// Seconds after that during which it can still turn back.
-    #[arg(long, default_value_t = 86_400)]
-    pub(crate) watch_s: u32,
-    /// Seconds within which the server must have heard of the trial, or the device turns back by itself; 0 for none.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) lease_s: u32,
     /// Why; kept in the audit log.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,

@@ -8,6 +8,7 @@ mod channel;
 mod device;
 mod drift;
 mod enrol;
+mod forecast;
 mod halt;
 mod model;
 mod operate;
@@ -35,6 +36,10 @@ pub use enrol::{
     EnrolDeny, EnrolRequestState, EnrolRequestView, EnrolSerial, EnrolSerialView,
     EnrolSerialsAdded, EnrolSerialsNew,
 };
+pub use forecast::{
+    FactPoint, Finding, FindingSeverity, ForecastBasis, ForecastPoint, ForecastRefusal,
+    RolloutCourse, RolloutForecast,
+};
 pub use halt::{HaltNew, HaltOrder, HaltView};
 pub use model::{ModelView, VersionState, VersionView};
 pub use operate::{
@@ -51,6 +56,6 @@ pub use rollback::{
     RollbackRequest, RollbackResult, RollbackStep, RollbackTarget, RollbackUntouched,
 };
 pub use rollout::{
-    Action, AllowedAction, CosignNew, DeviceProgress, EvidenceView, GateView, ModelGates,
-    RolloutForecast, RolloutNew, RolloutState, RolloutView, WavePlan, WaveState, WaveView, WhyView,
+    Action, AllowedAction, Budget, CosignNew, DeviceProgress, EvidenceView, GateView, ModelGates,
+    RolloutNew, RolloutState, RolloutView, WavePlan, WaveState, WaveView, WhyView,
 };

@@ -23,7 +23,7 @@ pub use contract::{ContractError, Feature, IoContract, Numbers, Role, TensorSpec
 pub use foreign::{ForeignFormat, HEAD_BYTES, foreign_format};
 pub use golden::{Golden, GoldenCase, GoldenMismatch, Tolerance};
 pub use manifest::{
-    Accelerator, Descriptor, ImageError, ImageManifest, Layer, LayerKind, ModelConfig,
+    Accelerator, Descriptor, Host, ImageError, ImageManifest, Layer, LayerKind, ModelConfig,
     ModelDescriptor, ModelIndex, Platform, Variant,
 };
 pub use policy::{OnRevoked, Policy};

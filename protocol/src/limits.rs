@@ -68,3 +68,8 @@ pub const IMAGE_PIXELS_MAX: u64 = 33 << 20;
 
 /// Columns that a table becomes; as many as a profile may hold features, each with some categories.
 pub const TABLE_COLUMNS_MAX: usize = 20_000;
+/// Room that stays free besides an image: journal, spool, metadata and the system's own needs.
+pub const DISK_RESERVE_BYTES: u64 = 32 << 20;
+
+/// What a worker may write before it answers: caches of the inference library, compiled for this device.
+pub const SCRATCH_BYTES: u64 = 16 << 20;

@@ -76,7 +76,7 @@ const rollouts = createRoute({
 const newRollout = createRoute({
   getParentRoute: () => shell,
   path: "/rollouts/new",
-  validateSearch: (search: Record<string, unknown>) => textFields(search, ["model", "version", "filter"]),
+  validateSearch: (search: Record<string, unknown>) => textFields(search, ["model", "version", "filter", "draft"]),
   component: lazyRouteComponent(() => import("./pages/new-rollout"), "NewRolloutPage"),
 });
 

@@ -18,15 +18,13 @@ fn rollout(id: u64, is_rollback: bool, stage: Stage) -> Rollout {
     let plan = WavePlan {
         name: "all".to_owned(),
         percent: Some(100.0),
-        count: None,
-        soak_s: 0,
-        max_bad_share: None,
-        max_error_share: None,
         gates: ModelGates::off(),
+        ..WavePlan::default()
     };
     let wave = Wave { plan, standing: Standing::Pending, comparisons: Vec::new() };
     Rollout {
         id: RolloutId(id),
+        turn: id,
         image: Digest::of(b"image"),
         waves: vec![wave],
         stage,
@@ -35,6 +33,9 @@ fn rollout(id: u64, is_rollback: bool, stage: Stage) -> Rollout {
         is_rollback,
         held_from: None,
         start_at: None,
+        budget: None,
+        tail_ms: 1,
+        has_window: false,
     }
 }
 

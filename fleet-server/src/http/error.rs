@@ -188,6 +188,7 @@ impl From<OrderError> for ApiError {
                     .help("push a new version; a quarantined one is not rolled out again")
             }
             OrderError::Waves(_) => Self::invalid("waves.invalid", text),
+            OrderError::Budget(_) => Self::invalid("budget.invalid", text),
             OrderError::Start => Self::invalid("start.too-late", text),
             OrderError::Reason => Self::invalid("reason.missing", text)
                 .help("say why, for whoever looks at this tomorrow"),

@@ -5,8 +5,8 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sealift_protocol::api::{
-    Action, AllowedAction, Page, Problem, RolloutForecast, RolloutNew, RolloutView, WaveView,
-    WhyView,
+    Action, AllowedAction, Page, Problem, RolloutCourse, RolloutForecast, RolloutNew, RolloutView,
+    WaveView, WhyView,
 };
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId};
 use serde::Deserialize;
@@ -21,7 +21,7 @@ use super::page::{PageQuery, page};
 use super::reach;
 use crate::clock;
 use crate::order::{self, Asker};
-use crate::rollout::{self, Position, action};
+use crate::rollout::{self, Position, Stage, action};
 use crate::store::rollouts::{RolloutRow, WaveRow, stage_words};
 
 /// Every action, in the order in which people are shown them.
@@ -41,8 +41,9 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(plan))
-        .routes(routes!(get))
+        .routes(routes!(get, edit))
         .routes(routes!(why))
+        .routes(routes!(course))
         .routes(routes!(approve))
         .routes(routes!(reject))
         .routes(routes!(act))
@@ -57,6 +58,12 @@ pub(super) fn view(row: RolloutRow) -> RolloutView {
         refused: action::refusal_now(action, row.stage, awaits).map(str::to_owned),
     };
     let of_approvers: &[Action] = if awaits { &OF_APPROVERS } else { &[] };
+    let of_drafts: &[Action] = if row.stage == Stage::Draft { &[Action::Start] } else { &[] };
+    let shown = of_drafts.iter().chain(&ACTIONS).chain(of_approvers);
+    let allowed_actions = shown.map(allowed).collect();
+    let tail_s = row.order.policy.tail_s();
+    let completing = if let Stage::Completing { since } = row.stage { Some(since) } else { None };
+    let tail_until = completing.map(|since| since.plus(i64::from(tail_s) * 1_000));
     RolloutView {
         id: row.id,
         model: row.order.model,
@@ -75,7 +82,12 @@ pub(super) fn view(row: RolloutRow) -> RolloutView {
         finished_at: row.finished_at,
         waves: row.waves.into_iter().map(wave_view).collect(),
         progress: row.progress,
-        allowed_actions: ACTIONS.iter().chain(of_approvers).map(allowed).collect(),
+        budget: row.order.policy.budget,
+        trial: row.order.trial,
+        tail_until,
+        tail_s,
+        findings: row.findings,
+        allowed_actions,
     }
 }
 
@@ -128,7 +140,8 @@ async fn create(
     new.filter = reach::within(&app, &caller, &new.filter, presence).await?;
     let order = order::checked(&app.store, &new, presence, asker).await?;
     reach::supersedes_only_within(&app, &caller, &order, presence).await?;
-    let id = order::commit(&app.store, &order, app.approval, presence, asker).await?;
+    let stage = if new.draft { Stage::Draft } else { Stage::Preflight };
+    let id = order::commit(&app.store, &order, stage, app.approval, asker).await?;
     wake(&app, id);
     Ok((StatusCode::CREATED, shown(&app, id).await?))
 }
@@ -146,8 +159,7 @@ async fn plan(
     let presence = app.patience.presence(asker.now);
     new.filter = reach::within(&app, &caller, &new.filter, presence).await?;
     let order = order::checked(&app.store, &new, presence, asker).await?;
-    let forecast =
-        order::forecast::forecast(&app.reconciler, &order, app.approval, presence, asker).await?;
+    let forecast = order::forecast::forecast(&app.reconciler, &order, app.approval, asker).await?;
     Ok(Json(forecast))
 }
 
@@ -161,6 +173,51 @@ async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<RolloutView>, ApiError> {
     Ok(Json(view(seen(&app, &caller, rollout_id(&id)?).await?)))
+}
+
+/// Changes a draft.
+#[utoipa::path(put, path = "/api/v1/rollouts/{id}", tag = "rollouts", request_body = RolloutNew,
+    params(("id" = String, Path, description = "The draft")),
+    responses((status = 200, body = RolloutView), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn edit(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Json(mut new): Json<RolloutNew>,
+) -> Result<Json<RolloutView>, ApiError> {
+    let asker = Asker { name: caller.name(), now: clock::now() };
+    let id = rollout_id(&id)?;
+    let row = seen(&app, &caller, id).await?;
+    let presence = app.patience.presence(asker.now);
+    reach::within(&app, &caller, &row.order.filter, presence).await?;
+    new.filter = reach::within(&app, &caller, &new.filter, presence).await?;
+    let order = order::checked(&app.store, &new, presence, asker).await?;
+    order::edit(&app.store, id, &order, app.approval, asker).await?;
+    wake(&app, id);
+    shown(&app, id).await
+}
+
+/// Shows what was foreseen of a rollout when it was started, and what has come of it.
+#[utoipa::path(get, path = "/api/v1/rollouts/{id}/forecast", tag = "rollouts",
+    params(("id" = String, Path, description = "The rollout")),
+    responses((status = 200, body = RolloutCourse), (status = 404, body = Problem)))]
+async fn course(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<RolloutCourse>, ApiError> {
+    let row = seen(&app, &caller, rollout_id(&id)?).await?;
+    let mut course = app.store.course(row.id).await?;
+    course.begun_at = row.waves.iter().find_map(|wave| wave.opened_at);
+    if let Some(forecast) = &mut course.forecast
+        && !caller.reach().is_whole()
+    {
+        // Names of devices are for those who may see all of them; the counts are of the rollout.
+        forecast.refusals.clear();
+        forecast.findings.iter_mut().for_each(|finding| finding.examples.clear());
+    }
+    Ok(Json(course))
 }
 
 /// About which device.
@@ -219,10 +276,10 @@ struct ActionNew {
     reason: String,
 }
 
-/// Pauses, resumes, promotes, aborts or retries a rollout.
+/// Starts a draft; pauses, resumes, promotes, aborts or retries a rollout.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/{action}", tag = "rollouts",
     params(("id" = String, Path, description = "The rollout"),
-        ("action" = String, Path, description = "`pause`, `resume`, `promote`, `abort` or `retry`")),
+        ("action" = String, Path, description = "`start`, `pause`, `resume`, `promote`, `abort` or `retry`")),
     request_body(content = Option<ActionNew>),
     responses((status = 200, body = RolloutView), (status = 404, body = Problem),
         (status = 409, body = Problem)))]
@@ -234,6 +291,7 @@ async fn act(
 ) -> Result<Json<RolloutView>, ApiError> {
     let id = rollout_id(&id)?;
     let action = match action.as_str() {
+        "start" => Action::Start,
         "pause" => Action::Pause,
         "resume" => Action::Resume,
         "promote" => Action::Promote,
@@ -290,6 +348,9 @@ async fn take(
     let row = seen(app, caller, id).await?;
     let presence = app.patience.presence(asker.now);
     reach::within(app, caller, &row.order.filter, presence).await?;
+    if action == Action::Start {
+        reach::supersedes_only_within(app, caller, &row.order, presence).await?;
+    }
     order::act::take(&app.reconciler, &app.director, id, (action, &reason), asker).await?;
     app.signals.directives().notify_one();
     wake(app, id);

@@ -10,7 +10,7 @@ use crate::order;
 use crate::reconcile::Reconciler;
 use crate::rollout::Plan;
 use crate::rollout::action::{self, AtWork, BadDevices, Effect};
-use crate::store::rollouts::RolloutRow;
+use crate::store::rollouts::{Order, Policy, RolloutRow};
 use crate::store::{Change, StoreError, word};
 
 /// Takes an action on a rollout.
@@ -38,6 +38,11 @@ async fn try_take(
     if action == Action::Approve && row.order.created_by == asker.name {
         return Err(OrderError::OwnOrder { rollout: id, by: row.order.created_by });
     }
+    if let Some(by) = row.order.policy.written_by.clone().filter(|by| by == asker.name)
+        && action == Action::Approve
+    {
+        return Err(OrderError::OwnOrder { rollout: id, by });
+    }
     let effect = action::apply(action, &reconciler.rollout(&row), asker.now)
         .map_err(|why| OrderError::NotNow { rollout: id, why })?;
     if matches!(action, Action::Resume | Action::Promote | Action::Retry) {
@@ -54,6 +59,12 @@ async fn try_take(
     let verb = word("action", &action)?;
     row.why = format!("{verb} by {}", asker.name);
     let mut change = store.begin().await?;
+    if action == Action::Start {
+        row.order = started_by(asker.name, &row.order);
+        change.rewrite_rollout(&row, &row.order).await?;
+        row.revision += 1;
+        row.turn = change.take_turn(id).await?;
+    }
     change.save_rollout(&row, asker.now).await?;
     if effect.bad_devices != BadDevices::Count {
         // Seen, and gone on in spite of it: what was shown halts no more, what is shown from now on does.
@@ -71,6 +82,14 @@ async fn try_take(
     change.audit(&deed, asker.now).await?;
     change.commit().await?;
     Ok(())
+}
+
+/// Who starts a draft answers for it; who wrote it is no stranger who could approve it.
+fn started_by(name: &str, order: &Order) -> Order {
+    let written_by = Some(order.created_by.clone()).filter(|by| by != name);
+    let written_by = written_by.or_else(|| order.policy.written_by.clone());
+    let policy = Policy { written_by, ..order.policy.clone() };
+    Order { created_by: name.to_owned(), policy, ..order.clone() }
 }
 
 /// What an action does to single devices.

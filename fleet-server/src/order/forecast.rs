@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use sealift_protocol::api::{DeviceProgress, RolloutForecast};
 use sealift_protocol::id::RolloutId;
 
-use super::{Asker, OrderError, held_from, overlapping, rollable};
+use super::{Asker, OrderError, held_from};
 use crate::config::Approval;
-use crate::filter::Filter;
 use crate::reconcile::Reconciler;
 use crate::rollout::{Position, Stage};
-use crate::store::matching::Presence;
 use crate::store::rollouts::{Order, RolloutRow, WaveRow};
 
 /// Reasons that are told apart; devices with rarer ones are counted together.
@@ -21,39 +19,16 @@ pub(crate) async fn forecast(
     reconciler: &Reconciler,
     order: &Order,
     approval: Approval,
-    presence: Presence,
     asker: Asker<'_>,
 ) -> Result<RolloutForecast, OrderError> {
-    let store = reconciler.store();
-    let superseded = overlapping(store, order, presence).await?;
-    let newest = store.rollouts(None, None, 1).await?.first().map_or(0, |row| row.id.0);
-    let mut row = imagined(RolloutId(newest + 1), order, asker);
-    // Everybody's wave is asked for, not who is told in this moment.
-    row.order.start_at = None;
-    let plan = reconciler.look(&row, asker.now).await?;
-    let version = rollable(store, &order.model, &order.version).await?;
-    let filter: Filter = order.filter.parse()?;
-    let placed = store.placed(&order.model, &filter, presence).await?;
-    let is_queued = |position: &&Position| position.progress == DeviceProgress::Queued;
-    let has_it = placed.iter().filter(|device| {
-        let position = plan.devices.get(&device.device);
-        device.on_disk.contains(&order.digest) && position.as_ref().is_some_and(is_queued)
-    });
-    let without_download = count(has_it.count());
-    let queued = count(plan.devices.values().filter(is_queued).count());
-    let wave = |number| {
-        let in_wave = |position: &&Position| position.wave == Some(number) && is_queued(position);
-        count(plan.devices.values().filter(in_wave).count())
-    };
-    let downloads = queued.saturating_sub(without_download);
+    let newest =
+        reconciler.store().rollouts(None, None, 1).await?.first().map_or(0, |row| row.turn);
+    let row = imagined(RolloutId(newest + 1), order, asker);
+    let rehearsed = reconciler.rehearse(&row, asker.now).await?;
     Ok(RolloutForecast {
-        devices: count(plan.devices.len()),
-        waves: (0..order.waves.len()).map(wave).collect(),
-        not_told: reasons(plan.devices.values()),
-        without_download,
-        download_bytes: downloads.saturating_mul(version.size_bytes),
+        not_told: reasons(rehearsed.plan.devices.values()),
         needs_approval: held_from(approval, order).is_some(),
-        superseded: superseded.iter().map(|row| row.id).collect(),
+        ..rehearsed.forecast(order.waves.len())
     })
 }
 
@@ -72,6 +47,8 @@ fn imagined(id: RolloutId, order: &Order, asker: Asker<'_>) -> RolloutRow {
         revision: 0,
         held_from: None,
         approved_by: None,
+        turn: id.0,
+        findings: Vec::new(),
     }
 }
 
@@ -88,8 +65,4 @@ fn reasons<'a>(positions: impl Iterator<Item = &'a Position>) -> BTreeMap<String
         *reasons.entry(reason).or_default() += 1;
     }
     reasons
-}
-
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -58,18 +58,33 @@ pub const fn refusal(action: Action, stage: Stage) -> Option<&'static str> {
     match (action, stage) {
         // Going back is possible at any time, and never hidden.
         (Action::Rollback, _)
-        | (Action::Pause, S::Running | S::Completing { .. })
+        | (Action::Start, S::Draft)
+        | (Action::Pause, S::AwaitingApproval | S::Scheduled | S::Running | S::Completing { .. })
         | (Action::Resume, S::Paused | S::Halted)
         | (Action::Promote, S::Running | S::Halted)
-        | (Action::Abort, S::Running | S::Paused | S::Halted | S::Completing { .. })
+        | (
+            Action::Abort,
+            S::Draft
+            | S::Preflight
+            | S::AwaitingApproval
+            | S::Scheduled
+            | S::Running
+            | S::Paused
+            | S::Halted
+            | S::Completing { .. },
+        )
         | (Action::Retry, S::Running | S::Halted | S::Completing { .. }) => None,
         (Action::Approve | Action::Reject, _) => Some("nothing waits for approval"),
         (_, S::Succeeded | S::Aborted | S::Superseded) => Some("the rollout is over"),
+        (_, S::Draft) => Some("it is a draft; start it first"),
+        (Action::Start, _) => Some("it was started already"),
         (Action::Pause, S::Paused) => Some("it is paused already"),
         (Action::Pause, S::Halted) => Some("it is halted already"),
-        (Action::Resume, S::Running | S::Completing { .. }) => Some("it is running"),
+        (Action::Resume, _) => Some("it is not stopped"),
         (Action::Promote, S::Completing { .. }) => Some("all waves have passed"),
+        (Action::Promote, S::Scheduled) => Some("its time has not come"),
         (Action::Promote | Action::Retry, S::Paused) => Some("it is paused; resume it first"),
+        (Action::Pause | Action::Promote | Action::Retry, _) => Some("it has not begun"),
     }
 }
 
@@ -93,6 +108,7 @@ pub fn apply(action: Action, rollout: &Rollout, now: UnixMillis) -> Result<Effec
     Ok(match action {
         // Who approves is written down beside the rollout; from then on no wave is held.
         Action::Rollback | Action::Approve => unchanged,
+        Action::Start => Effect { stage: Stage::Preflight, ..unchanged },
         Action::Pause => Effect { stage: Stage::Paused, ..unchanged },
         Action::Resume => Effect {
             stage: Stage::Running,
@@ -124,6 +140,7 @@ const fn reopen(wave: Standing) -> Standing {
         Standing::Pending
         | Standing::Open { .. }
         | Standing::Soaking { .. }
+        | Standing::Evaluating { .. }
         | Standing::Passed { .. } => wave,
     }
 }

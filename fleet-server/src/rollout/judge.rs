@@ -57,7 +57,7 @@ pub(super) fn judge(rollout: &Rollout, device: &DeviceView, now: UnixMillis) -> 
         let (progress, why) = judge_told(rollout, device, told, now);
         return Verdict::Told(told, progress, why);
     }
-    let newer = device.desired.as_ref().filter(|desired| desired.rollout > rollout.id);
+    let newer = device.desired.as_ref().filter(|desired| desired.turn > rollout.turn);
     if let Some(desired) = newer {
         return Verdict::NotTold(DeviceProgress::Superseded, Why::TakenBy(desired.rollout));
     }
@@ -158,6 +158,10 @@ fn judge_working(
         } else {
             (DeviceProgress::Offline, Why::OfflineTold)
         };
+    }
+    // With the image on disk or before: it goes on by itself when the window opens.
+    if matches!(phase, Phase::Waiting | Phase::Staged) && rollout.has_window {
+        return (DeviceProgress::InProgress, Why::WaitsForWindow);
     }
     if quiet_ms > STUCK_MS + rollout.probation_ms {
         return (DeviceProgress::Silent, Why::Stuck { phase, since });

@@ -1,11 +1,13 @@
-use sealift_protocol::api::{Action, ModelGates};
+use sealift_protocol::api::Action;
 
 use super::*;
 use crate::rollout::action::{AtWork, BadDevices};
 
 mod approval;
+mod budget;
 mod laws;
 mod schedule;
+mod waves;
 
 const OLD: Digest = Digest::from_bytes([1; 32]);
 const NEW: Digest = Digest::from_bytes([2; 32]);
@@ -13,25 +15,18 @@ const NOW: UnixMillis = UnixMillis(1_000_000_000);
 const EARLIER: RolloutId = RolloutId(1);
 const THIS: RolloutId = RolloutId(2);
 const NEWER: RolloutId = RolloutId(3);
+const TAIL_MS: i64 = TAIL_S as i64 * 1_000;
 
-fn id(number: usize) -> DeviceId {
+pub(super) fn id(number: usize) -> DeviceId {
     DeviceId::parse(&format!("cam-{number}")).unwrap()
 }
 
-fn wave(percent: f64, soak_s: u32) -> Wave {
-    let plan = WavePlan {
-        name: String::new(),
-        percent: Some(percent),
-        count: None,
-        soak_s,
-        max_bad_share: None,
-        max_error_share: None,
-        gates: ModelGates::default(),
-    };
+pub(super) fn wave(percent: f64, soak_s: u32) -> Wave {
+    let plan = WavePlan { percent: Some(percent), soak_s, ..WavePlan::default() };
     Wave { plan, standing: Standing::Pending, comparisons: Vec::new() }
 }
 
-fn rollout(waves: Vec<Wave>) -> Rollout {
+pub(super) fn rollout(waves: Vec<Wave>) -> Rollout {
     Rollout {
         held_from: None,
         id: THIS,
@@ -42,18 +37,22 @@ fn rollout(waves: Vec<Wave>) -> Rollout {
         silent_after_ms: 120_000,
         is_rollback: false,
         start_at: None,
+        turn: THIS.0,
+        budget: None,
+        tail_ms: TAIL_MS,
+        has_window: false,
     }
 }
 
 /// Devices that are online and serve the old image, as an earlier rollout has told them.
-fn fleet(devices: usize) -> Fleet {
+pub(super) fn fleet(devices: usize) -> Fleet {
     (0..devices).map(|number| (id(number), idle())).collect()
 }
 
 fn idle() -> DeviceView {
     DeviceView {
         online_since: Some(UnixMillis(0)),
-        desired: Some(Desired { rollout: EARLIER, image: OLD }),
+        desired: Some(Desired { rollout: EARLIER, turn: EARLIER.0, image: OLD }),
         accepted: Generation(1),
         slot: Some(slot(Generation(1), Phase::Idle, OLD, None)),
         ..DeviceView::default()
@@ -76,7 +75,7 @@ fn tell(fleet: &mut Fleet, plan: &Plan, now: UnixMillis) {
             served: device.served,
             is_excused: false,
         });
-        device.desired = Some(Desired { rollout: THIS, image: NEW });
+        device.desired = Some(Desired { rollout: THIS, turn: THIS.0, image: NEW });
     }
 }
 
@@ -294,7 +293,8 @@ fn a_device_that_failed_the_image_before_is_not_offered_it() {
 fn a_newer_rollout_takes_devices_from_an_older_one() {
     let (mut rollout, mut fleet) = (rollout(vec![wave(100.0, 0)]), fleet(2));
     turn(&mut rollout, &mut fleet, NOW);
-    fleet.get_mut(&id(0)).unwrap().desired = Some(Desired { rollout: NEWER, image: OLD });
+    fleet.get_mut(&id(0)).unwrap().desired =
+        Some(Desired { rollout: NEWER, turn: NEWER.0, image: OLD });
 
     let plan = plan(&rollout, &fleet, NOW);
 
@@ -306,7 +306,7 @@ fn a_newer_rollout_takes_devices_from_an_older_one() {
 fn a_device_that_serves_the_image_already_is_left_alone() {
     let (mut rollout, mut fleet) = (rollout(vec![wave(100.0, 0)]), fleet(1));
     let device = fleet.get_mut(&id(0)).unwrap();
-    device.desired = Some(Desired { rollout: EARLIER, image: NEW });
+    device.desired = Some(Desired { rollout: EARLIER, turn: EARLIER.0, image: NEW });
     device.slot = Some(slot(Generation(1), Phase::Watch, NEW, None));
 
     let plan = turn(&mut rollout, &mut fleet, NOW);

@@ -17,6 +17,13 @@ pub enum Why {
     },
     /// Its wave is open, and it is told now.
     Next,
+    /// Its wave is open, and as many devices of its group are at work as may be.
+    OverBudget {
+        /// Its value of the label that the budget is about.
+        group: String,
+    },
+    /// It loads the image once its maintenance window opens.
+    WaitsForWindow,
     /// The rollout does not tell anybody now.
     NotTelling,
     /// All waves together do not reach it.
@@ -74,6 +81,13 @@ impl fmt::Display for Why {
         match self {
             Self::WaveNotOpen { wave } => write!(f, "wave {} has not begun", wave + 1),
             Self::Next => f.write_str("its wave is open; it is told next"),
+            Self::OverBudget { group } if group.is_empty() => {
+                f.write_str("as many devices without the budget's label are at work as may be")
+            }
+            Self::OverBudget { group } => {
+                write!(f, "as many devices of `{group}` are at work as may be")
+            }
+            Self::WaitsForWindow => f.write_str("told; waits for its maintenance window"),
             Self::NotTelling => f.write_str("the rollout tells nobody now"),
             Self::BeyondLastWave => f.write_str("the waves together do not reach it"),
             Self::OfflineUntold => f.write_str("offline; it is told when it comes back"),
@@ -183,6 +197,8 @@ pub(super) struct Ending {
     pub(super) offline: u64,
     /// Devices on which no variant runs.
     pub(super) without_variant: u64,
+    /// Devices that waited for others of their group to the end.
+    pub(super) over_budget: u64,
 }
 
 impl fmt::Display for Ending {
@@ -197,6 +213,7 @@ impl fmt::Display for Ending {
             (self.penalised, "not offered it, having ended badly with it before"),
             (self.offline, "stayed offline"),
             (self.without_variant, "cannot run any of its variants"),
+            (self.over_budget, "not offered it within the budget"),
         ];
         for (devices, what) in others.into_iter().filter(|&(devices, _)| devices > 0) {
             write!(f, "; {devices} {what}")?;

@@ -8,8 +8,9 @@ use sqlx::AssertSqlSafe;
 use super::devices::stored_report;
 use super::matching::Presence;
 use super::rollouts::RolloutRow;
-use super::{StoreError, TenantStore, parsed, unsigned};
+use super::{StoreError, TenantStore, corrupt, parsed, unsigned};
 use crate::filter::Filter;
+use crate::limits::WAVES_MAX;
 use crate::rollout::{Desired, DeviceView, Failure, Fleet, Outcome, Refused, Served, Slot, Told};
 
 #[derive(sqlx::FromRow)]
@@ -24,6 +25,8 @@ struct Row {
     refused_reason: Option<String>,
     desired_digest: Option<String>,
     desired_rollout: Option<i64>,
+    desired_turn: Option<i64>,
+    budget_group: Option<String>,
     slot: Option<Vec<u8>>,
     reported_at: Option<i64>,
     told_wave: Option<i64>,
@@ -59,6 +62,16 @@ impl TenantStore {
         } else {
             "1 = 1".to_owned()
         };
+        let group = match &rollout.order.policy.budget {
+            Some(budget) => {
+                let label = matching.parameter(&budget.label);
+                format!(
+                    "(SELECT g.value FROM labels g WHERE g.tenant = d.tenant AND g.device = d.id
+                     AND g.name = {label})"
+                )
+            }
+            None => "''".to_owned(),
+        };
         let (offline_before, number) = (presence.offline_before(), rollout.id.0);
         let text = format!(
             "SELECT d.id,
@@ -66,11 +79,12 @@ impl TenantStore {
              THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END AS online,
              d.online_since, d.generation, d.reported_generation, d.refused_generation, d.refused_code,
              d.refused_reason, w.digest AS desired_digest, w.rollout AS desired_rollout,
-             s.body AS slot, s.reported_at, t.wave AS told_wave, t.generation AS told_generation,
+             o.turn AS desired_turn, {group} AS budget_group, s.body AS slot, s.reported_at, t.wave AS told_wave, t.generation AS told_generation,
              t.at AS told_at, t.requests AS told_requests, t.errors AS told_errors, t.excused,
              p.code AS penalty_code, p.reason AS penalty_reason, b.requests, b.errors
              FROM devices d
              LEFT JOIN desired w ON w.tenant = d.tenant AND w.device = d.id AND w.model = {model}
+             LEFT JOIN rollouts o ON o.tenant = d.tenant AND o.number = w.rollout
              LEFT JOIN slots s ON s.tenant = d.tenant AND s.device = d.id AND s.model = {model}
              LEFT JOIN told t ON t.tenant = d.tenant AND t.device = d.id AND t.rollout = {number}
              LEFT JOIN penalties p
@@ -82,7 +96,31 @@ impl TenantStore {
         );
         let query = matching.bind_as(sqlx::query_as(AssertSqlSafe(text)));
         let rows: Vec<Row> = query.fetch_all(self.readers()).await?;
-        rows.into_iter().map(device).collect()
+        let mut fleet: Fleet = rows.into_iter().map(device).collect::<Result<_, _>>()?;
+        for (number, wave) in rollout.order.waves.iter().take(WAVES_MAX).enumerate() {
+            if wave.filter.is_empty() {
+                continue;
+            }
+            let theirs: Filter =
+                (wave.filter.parse()).map_err(|error: crate::filter::InvalidFilter| {
+                    corrupt("filter", &error.to_string())
+                })?;
+            for id in self.ids(&filter.and(&theirs), presence).await? {
+                if let Some(device) = fleet.get_mut(&id) {
+                    device.waves |= 1 << number;
+                }
+            }
+        }
+        Ok(fleet)
+    }
+
+    /// The devices that a filter names.
+    async fn ids(&self, filter: &Filter, presence: Presence) -> Result<Vec<DeviceId>, StoreError> {
+        let matching = self.matching(filter, presence).await?;
+        let text = format!("SELECT d.id FROM devices d WHERE {}", matching.text);
+        let query = matching.bind_scalar(sqlx::query_scalar(AssertSqlSafe(text)));
+        let ids: Vec<String> = query.fetch_all(self.readers()).await?;
+        ids.iter().map(|id| parsed("device", id)).collect()
     }
 }
 
@@ -106,6 +144,8 @@ fn device(row: Row) -> Result<(DeviceId, DeviceView), StoreError> {
             .penalty_code
             .map(|code| Failure { code, reason: row.penalty_reason.unwrap_or_default() }),
         served: served(row.requests, row.errors)?,
+        group: row.budget_group.unwrap_or_default(),
+        waves: 0,
     };
     Ok((parsed("device", &row.id)?, view))
 }
@@ -115,7 +155,10 @@ fn desired(row: &Row) -> Result<Option<Desired>, StoreError> {
         return Ok(None);
     };
     let image: Digest = parsed("digest", digest)?;
-    Ok(Some(Desired { rollout: RolloutId(unsigned("rollout", rollout)?), image }))
+    let rollout = unsigned("rollout", rollout)?;
+    // What an agent was told before there were rollouts, or by one that is not written here, came first.
+    let turn = row.desired_turn.map_or(Ok(rollout), |turn| unsigned("turn", turn))?;
+    Ok(Some(Desired { rollout: RolloutId(rollout), turn, image }))
 }
 
 fn told(row: &Row) -> Result<Option<Told>, StoreError> {

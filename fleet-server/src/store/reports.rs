@@ -63,6 +63,9 @@ impl Change {
                 |it| it.bind(id).bind(online).bind(epoch).bind(now.0),
             )
             .await?;
+        if changed == 1 && !conn.online {
+            self.note_connected(device, now).await?;
+        }
         if changed == 1 {
             let (severity, text) =
                 if conn.online { ("info", "connected") } else { ("warning", "disconnected") };
@@ -137,7 +140,10 @@ impl Change {
         }
         let mut before = self.slots(device).await?;
         for slot in account.slots {
-            let was = before.remove(&slot.model);
+            let (was, since) = before.remove(&slot.model).unzip();
+            if let (Some(was), Some(since)) = (&was, since) {
+                self.note_speed(device, (was, slot), now.since(since), now).await?;
+            }
             if was.as_ref() != Some(slot) {
                 self.set_slot(device, slot, now).await?;
                 if was.as_ref().and_then(|was| was.serving.as_ref()) != slot.serving.as_ref() {
@@ -186,15 +192,16 @@ impl Change {
     async fn slots(
         &mut self,
         device: &DeviceId,
-    ) -> Result<BTreeMap<ModelName, SlotReport>, StoreError> {
-        let rows: Vec<(String, Vec<u8>)> =
-            sqlx::query_as("SELECT model, body FROM slots WHERE tenant = $1 AND device = $2")
-                .bind(self.tenant().to_string())
-                .bind(device.to_string())
-                .fetch_all(self.connection())
-                .await?;
-        let slot = |(model, body): (String, Vec<u8>)| {
-            Ok((parsed("model", &model)?, stored_report(&body)?))
+    ) -> Result<BTreeMap<ModelName, (SlotReport, UnixMillis)>, StoreError> {
+        let rows: Vec<(String, Vec<u8>, i64)> = sqlx::query_as(
+            "SELECT model, body, reported_at FROM slots WHERE tenant = $1 AND device = $2",
+        )
+        .bind(self.tenant().to_string())
+        .bind(device.to_string())
+        .fetch_all(self.connection())
+        .await?;
+        let slot = |(model, body, at): (String, Vec<u8>, i64)| {
+            Ok((parsed("model", &model)?, (stored_report(&body)?, UnixMillis(at))))
         };
         rows.into_iter().map(slot).collect()
     }

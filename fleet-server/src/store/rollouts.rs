@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sealift_protocol::api::{
-    Campaign, DeviceProgress, GateView, RolloutState, WavePlan, WaveState,
+    Budget, Campaign, DeviceProgress, Finding, GateView, RolloutState, WavePlan, WaveState,
 };
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Trial};
@@ -14,7 +14,7 @@ use super::{
     Change, StoreError, TenantStore, corrupt, from_json, from_word, parsed, signed, to_json,
     unsigned, word,
 };
-use crate::rollout::{Stage, Standing};
+use crate::rollout::{Stage, Standing, TAIL_S};
 
 /// A rollout as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +45,10 @@ pub(crate) struct RolloutRow {
     pub(crate) held_from: Option<usize>,
     /// Who approved it.
     pub(crate) approved_by: Option<String>,
+    /// Its place among all, by when they were started.
+    pub(crate) turn: u64,
+    /// What was found when it was last looked over.
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// What an operator has asked for.
@@ -68,10 +72,34 @@ pub(crate) struct Order {
     pub(crate) is_rollback: bool,
     /// Before this nobody is told.
     pub(crate) start_at: Option<UnixMillis>,
+    /// What else was asked for.
+    pub(crate) policy: Policy,
     /// Why.
     pub(crate) reason: String,
     /// Who.
     pub(crate) created_by: String,
+}
+
+/// What was asked for besides, as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Policy {
+    /// How many devices may be at work at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<Budget>,
+    /// Seconds for which devices that were offline may catch up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tail_s: Option<u32>,
+    /// Who wrote the draft that somebody else started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) written_by: Option<String>,
+}
+
+impl Policy {
+    /// Seconds for which devices that were offline may catch up.
+    pub(crate) fn tail_s(&self) -> u32 {
+        self.tail_s.unwrap_or(TAIL_S)
+    }
 }
 
 /// A wave as it is stored.
@@ -125,6 +153,7 @@ impl WaveRow {
             WaveState::Soaking => {
                 Standing::Soaking { since, until: self.soak_until.unwrap_or_default() }
             }
+            WaveState::Evaluating => Standing::Evaluating { since },
             WaveState::Passed => Standing::Passed { since },
             WaveState::Failed => Standing::Failed { since },
         }
@@ -140,6 +169,7 @@ impl WaveRow {
                 self.soak_until = Some(until);
                 WaveState::Soaking
             }
+            Standing::Evaluating { .. } => WaveState::Evaluating,
             Standing::Passed { .. } => WaveState::Passed,
             Standing::Failed { .. } => WaveState::Failed,
         };
@@ -183,6 +213,9 @@ struct Raw {
     held_from: Option<i64>,
     approved_by: Option<String>,
     start_at: Option<i64>,
+    turn: i64,
+    policy: String,
+    findings: String,
 }
 
 impl TenantStore {
@@ -233,10 +266,11 @@ impl TenantStore {
         unsigned("count", count)
     }
 
-    /// Rollouts that are not over, oldest first.
+    /// Rollouts that are started and not over, oldest first.
     pub(crate) async fn live_rollouts(&self) -> Result<Vec<RolloutRow>, StoreError> {
         let rows: Vec<Raw> = sqlx::query_as(
-            "SELECT * FROM rollouts WHERE tenant = $1 AND finished_at IS NULL ORDER BY number",
+            "SELECT * FROM rollouts WHERE tenant = $1 AND finished_at IS NULL
+             AND state <> 'draft' ORDER BY turn",
         )
         .bind(self.id().to_owned())
         .fetch_all(self.readers())
@@ -276,34 +310,68 @@ impl Change {
         Ok(())
     }
 
-    /// Writes a new rollout, running.
+    /// Writes a new rollout.
     pub(crate) async fn add_rollout(
         &mut self,
         order: &Order,
+        stage: Stage,
         now: UnixMillis,
     ) -> Result<RolloutId, StoreError> {
         let id = self.next_number("rollout").await?;
-        let waves: Vec<_> = order.waves.iter().cloned().map(WaveRow::new).collect();
-        let campaign = campaign(self.tenant(), RolloutId(id), order)?;
-        let (number, order) = (signed("rollout", id)?, order.clone());
-        let (model, version) = (order.model.to_string(), order.version.to_string());
-        let (digest, epoch) = (order.digest.to_string(), signed("epoch", order.epoch.0)?);
-        let (trial, waves) = (to_json("trial", &order.trial)?, to_json("waves", &waves)?);
+        let text = OrderText::of(self.tenant(), RolloutId(id), order)?;
+        let (number, begun_as) = (signed("rollout", id)?, word("state", &stage_words(stage).0)?);
+        let order = order.clone();
         self.run(
             "INSERT INTO rollouts (tenant, number, model, version, digest, epoch, filter, trial,
              state, since, waves, progress, why, is_rollback, reason, created_by, created_at,
-             campaign, start_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'running', $9, $10, '{}', 'just made', $11,
-             $12, $13, $9, $14, $15)",
+             campaign, start_at, policy, turn)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $16, 0, $10, '{}', 'just made', $11,
+             $12, $13, $9, $14, $15, $17, $2)",
             |it| {
-                let it = it.bind(number).bind(model).bind(version).bind(digest).bind(epoch);
-                let it = it.bind(order.filter).bind(trial).bind(now.0).bind(waves);
-                let it = it.bind(i64::from(order.is_rollback)).bind(order.reason);
-                it.bind(order.created_by).bind(campaign).bind(order.start_at.map(|at| at.0))
+                let it = it.bind(number).bind(text.model).bind(text.version).bind(text.digest);
+                let it = it.bind(text.epoch).bind(order.filter).bind(text.trial).bind(now.0);
+                let it = it.bind(text.waves).bind(i64::from(order.is_rollback)).bind(order.reason);
+                let it = it.bind(order.created_by).bind(text.campaign);
+                it.bind(order.start_at.map(|at| at.0)).bind(begun_as).bind(text.policy)
             },
         )
         .await?;
         Ok(RolloutId(id))
+    }
+
+    /// Puts another order in the place of a draft's, if nobody else has changed it since `row` was read.
+    pub(crate) async fn rewrite_rollout(
+        &mut self,
+        row: &RolloutRow,
+        order: &Order,
+    ) -> Result<(), StoreError> {
+        let text = OrderText::of(self.tenant(), row.id, order)?;
+        let (number, revision, order) = (signed("rollout", row.id.0)?, row.revision, order.clone());
+        let saved = self
+            .run(
+                "UPDATE rollouts SET model = $4, version = $5, digest = $6, epoch = $7,
+                 filter = $8, trial = $9, waves = $10, reason = $11, created_by = $12,
+                 campaign = $13, start_at = $14, policy = $15, revision = revision + 1
+                 WHERE tenant = $1 AND number = $2 AND revision = $3 AND state = 'draft'",
+                |it| {
+                    let it = it.bind(number).bind(revision).bind(text.model).bind(text.version);
+                    let it = it.bind(text.digest).bind(text.epoch).bind(order.filter);
+                    let it = it.bind(text.trial).bind(text.waves).bind(order.reason);
+                    let it = it.bind(order.created_by).bind(text.campaign);
+                    it.bind(order.start_at.map(|at| at.0)).bind(text.policy)
+                },
+            )
+            .await?;
+        if saved == 1 { Ok(()) } else { Err(StoreError::Changed("rollout")) }
+    }
+
+    /// Puts a rollout behind all that were started before, and returns its place.
+    pub(crate) async fn take_turn(&mut self, id: RolloutId) -> Result<u64, StoreError> {
+        let turn = self.next_number("rollout").await?;
+        let (number, place) = (signed("rollout", id.0)?, signed("turn", turn)?);
+        let statement = "UPDATE rollouts SET turn = $3 WHERE tenant = $1 AND number = $2";
+        self.run(statement, |it| it.bind(number).bind(place)).await?;
+        Ok(turn)
     }
 
     /// Holds the waves of a new rollout, from one on, until somebody approves.
@@ -332,19 +400,49 @@ impl Change {
         let (number, revision, why) = (signed("rollout", row.id.0)?, row.revision, row.why.clone());
         let held_from = row.held_from.and_then(|wave| i64::try_from(wave).ok());
         let approved_by = row.approved_by.clone();
+        let findings = to_json("findings", &row.findings)?;
         let saved = self
             .run(
                 "UPDATE rollouts SET state = $4, since = $5, waves = $6, progress = $7, why = $8,
-                 finished_at = $9, held_from = $10, approved_by = $11, revision = revision + 1
+                 finished_at = $9, held_from = $10, approved_by = $11, findings = $12,
+                 revision = revision + 1
                  WHERE tenant = $1 AND number = $2 AND revision = $3",
                 |it| {
                     let it = it.bind(number).bind(revision).bind(state).bind(since.0).bind(waves);
                     let it = it.bind(progress).bind(why).bind(finished_at);
-                    it.bind(held_from).bind(approved_by)
+                    it.bind(held_from).bind(approved_by).bind(findings)
                 },
             )
             .await?;
         if saved == 1 { Ok(()) } else { Err(StoreError::Changed("rollout")) }
+    }
+}
+
+/// An order's columns that are not plain text.
+struct OrderText {
+    model: String,
+    version: String,
+    digest: String,
+    epoch: i64,
+    trial: String,
+    waves: String,
+    campaign: String,
+    policy: String,
+}
+
+impl OrderText {
+    fn of(tenant: &TenantId, id: RolloutId, order: &Order) -> Result<Self, StoreError> {
+        let waves: Vec<_> = order.waves.iter().cloned().map(WaveRow::new).collect();
+        Ok(Self {
+            model: order.model.to_string(),
+            version: order.version.to_string(),
+            digest: order.digest.to_string(),
+            epoch: signed("epoch", order.epoch.0)?,
+            trial: to_json("trial", &order.trial)?,
+            waves: to_json("waves", &waves)?,
+            campaign: campaign(tenant, id, order)?,
+            policy: to_json("policy", &order.policy)?,
+        })
     }
 }
 
@@ -360,6 +458,7 @@ fn campaign(tenant: &TenantId, rollout: RolloutId, order: &Order) -> Result<Stri
         trial: order.trial,
         is_rollback: order.is_rollback,
         requester: &order.created_by,
+        budget: order.policy.budget.as_ref(),
     };
     let digest = campaign.digest().map_err(|error| corrupt("campaign", &error.to_string()))?;
     Ok(digest.to_string())
@@ -368,6 +467,10 @@ fn campaign(tenant: &TenantId, rollout: RolloutId, order: &Order) -> Result<Stri
 /// A stage as its word and its time.
 pub(crate) const fn stage_words(stage: Stage) -> (RolloutState, UnixMillis) {
     match stage {
+        Stage::Draft => (RolloutState::Draft, UnixMillis(0)),
+        Stage::Preflight => (RolloutState::Preflight, UnixMillis(0)),
+        Stage::AwaitingApproval => (RolloutState::AwaitingApproval, UnixMillis(0)),
+        Stage::Scheduled => (RolloutState::Scheduled, UnixMillis(0)),
         Stage::Running => (RolloutState::Running, UnixMillis(0)),
         Stage::Paused => (RolloutState::Paused, UnixMillis(0)),
         Stage::Halted => (RolloutState::Halted, UnixMillis(0)),
@@ -380,6 +483,10 @@ pub(crate) const fn stage_words(stage: Stage) -> (RolloutState, UnixMillis) {
 
 const fn stage(state: RolloutState, since: UnixMillis) -> Stage {
     match state {
+        RolloutState::Draft => Stage::Draft,
+        RolloutState::Preflight => Stage::Preflight,
+        RolloutState::AwaitingApproval => Stage::AwaitingApproval,
+        RolloutState::Scheduled => Stage::Scheduled,
         RolloutState::Running => Stage::Running,
         RolloutState::Paused => Stage::Paused,
         RolloutState::Halted => Stage::Halted,
@@ -402,6 +509,7 @@ fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
         trial: from_json("trial", &raw.trial)?,
         is_rollback: raw.is_rollback != 0,
         start_at: raw.start_at.map(UnixMillis),
+        policy: from_json("policy", &raw.policy)?,
         reason: raw.reason,
         created_by: raw.created_by,
     };
@@ -419,6 +527,8 @@ fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
         revision: raw.revision,
         held_from: raw.held_from.and_then(|wave| usize::try_from(wave).ok()),
         approved_by: raw.approved_by,
+        turn: unsigned("turn", raw.turn)?,
+        findings: from_json("findings", &raw.findings)?,
     })
 }
 

@@ -249,6 +249,9 @@ impl Ground {
             waves: vec![wave(Some(1)), wave(None)],
             trial: Trial::default(),
             start_at: None,
+            budget: None,
+            tail_s: None,
+            draft: false,
             reason: "a better one".to_owned(),
         };
         order::create(&self.store, &new, self.presence(NOW), ASKER).await.unwrap()

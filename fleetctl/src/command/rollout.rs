@@ -1,40 +1,50 @@
 //! `fleetctl rollout`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
 use reqwest::Method;
-use sealift_protocol::api::{
-    ModelGates, RolloutForecast, RolloutNew, RolloutState, RolloutView, WavePlan, WhyView,
-};
-use sealift_protocol::directive::Trial;
+use sealift_protocol::api::{RolloutCourse, RolloutForecast, RolloutState, RolloutView, WhyView};
 use sealift_protocol::id::RolloutId;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::cli::{Rollout, RolloutAction, RolloutCreate};
+use crate::cli::{Rollout, RolloutAction};
 use crate::client::{Client, send};
 use crate::failure::{Exit, Failure};
-use crate::output::{Output, note, or_dash, table, word};
+use crate::output::{Output, note, word};
 use crate::trust;
+
+mod order;
+mod text;
 
 pub(crate) async fn run(client: &Client, output: Output, rollout: Rollout) -> anyhow::Result<()> {
     match rollout {
         Rollout::Plan(create) => {
-            let forecast: RolloutForecast = client.post("rollouts/plan", &new(create)?).await?;
-            output.text(&forecast, forecast_text)
+            let new = order::new(create)?;
+            let forecast: RolloutForecast = client.post("rollouts/plan", &new).await?;
+            output.text(&forecast, text::forecast)
         }
         Rollout::Create(create) => {
-            let new = new(create)?;
-            let view: RolloutView = client.post("rollouts", &new).await?;
-            output.text(&view, text)
+            let view: RolloutView = client.post("rollouts", &order::new(create)?).await?;
+            output.text(&view, text::rollout)
         }
+        Rollout::Edit { rollout, order } => {
+            let path = format!("/api/v1/rollouts/{rollout}");
+            let request = client.request(Method::PUT, &path)?.json(&order::new(order)?);
+            let view: RolloutView = client.send(request).await?.json().await?;
+            output.text(&view, text::rollout)
+        }
+        Rollout::Start(action) => act(client, output, "start", action).await,
         Rollout::List => list(client, output).await,
-        Rollout::Get { rollout } => output.text(&get(client, rollout).await?, text),
+        Rollout::Get { rollout } => {
+            let view = get(client, rollout).await?;
+            let path = format!("rollouts/{rollout}/forecast");
+            let course: RolloutCourse = client.get(&path, &[]).await?;
+            output.text(&view, |view| text::rollout(view) + &text::course(&course))
+        }
         Rollout::Watch { rollout, timeout_s } => {
             let view = watch(client, rollout, Duration::from_secs(timeout_s)).await?;
-            output.text(&view, text)?;
+            output.text(&view, text::rollout)?;
             ended(&view)
         }
         Rollout::Why { rollout, device } => {
@@ -50,100 +60,14 @@ pub(crate) async fn run(client: &Client, output: Output, rollout: Rollout) -> an
         Rollout::Retry(action) => act(client, output, "retry", action).await,
         Rollout::Cosign { rollout, key, tenant, root } => {
             let view = get(client, rollout).await?;
-            note(&text(&view));
+            note(&text::rollout(&view));
             let keys = (key.as_path(), root.as_deref());
             let signed = trust::approve::approve(client, &view, &tenant, keys).await?;
             let path = format!("/api/v1/rollouts/{rollout}/cosign");
             send(client.request(Method::POST, &path)?.json(&signed)).await?;
-            output.text(&get(client, rollout).await?, text)
+            output.text(&get(client, rollout).await?, text::rollout)
         }
     }
-}
-
-fn new(create: RolloutCreate) -> anyhow::Result<RolloutNew> {
-    let (model, version) = create.version;
-    let mut waves = waves(&create.waves)?;
-    for wave in &mut waves {
-        wave.max_bad_share = Some(create.max_bad_share);
-        wave.max_error_share = create.max_error_share;
-        if create.no_comparison {
-            wave.gates = ModelGates::off();
-        }
-    }
-    let start_in_ms = i64::from(seconds(&create.start_in)?) * 1_000;
-    let start_at = (start_in_ms > 0).then(|| trust::now().plus(start_in_ms));
-    let RolloutCreate { probation_s, watch_s, lease_s, .. } = create;
-    let trial = Trial { probation_s, watch_s, lease_s, ..Trial::default() };
-    Ok(RolloutNew {
-        model,
-        version,
-        filter: create.filter,
-        waves,
-        trial,
-        start_at,
-        reason: create.reason,
-    })
-}
-
-fn forecast_text(forecast: &RolloutForecast) -> String {
-    let mut text = format!("{} devices", forecast.devices);
-    for (number, devices) in forecast.waves.iter().enumerate() {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, "\nwave {}: {devices} devices", number + 1);
-    }
-    for (reason, devices) in &forecast.not_told {
-        let _ = write!(text, "\nnot now: {devices}: {reason}");
-    }
-    let megabytes = forecast.download_bytes >> 20;
-    let _ = write!(
-        text,
-        "\ndownload: at most {megabytes} MiB in all; {} devices have the image already",
-        forecast.without_download
-    );
-    if forecast.needs_approval {
-        text.push_str("\nsomebody else must approve it");
-    }
-    for rollout in &forecast.superseded {
-        let _ = write!(text, "\nends rollout {rollout}");
-    }
-    text
-}
-
-/// Reads `1:30s,25%:5m,100%`.
-fn waves(text: &str) -> anyhow::Result<Vec<WavePlan>> {
-    let waves = text.split(',').enumerate().map(|(index, text)| {
-        wave(index, text.trim()).with_context(|| format!("`{text}` is not a wave"))
-    });
-    waves.collect()
-}
-
-fn wave(index: usize, text: &str) -> anyhow::Result<WavePlan> {
-    let (size, soak) = text.split_once(':').unwrap_or((text, "0s"));
-    let name = if index == 0 { "canary".to_owned() } else { format!("wave {}", index + 1) };
-    let (percent, count) = match size.strip_suffix('%') {
-        Some(percent) => (Some(percent.parse::<f64>()?), None),
-        None => (None, Some(size.parse::<u64>()?)),
-    };
-    Ok(WavePlan {
-        name,
-        percent,
-        count,
-        soak_s: seconds(soak)?,
-        max_bad_share: None,
-        max_error_share: None,
-        gates: ModelGates::default(),
-    })
-}
-
-fn seconds(text: &str) -> anyhow::Result<u32> {
-    let units = [('s', 1), ('m', 60), ('h', 3_600)];
-    for (unit, seconds) in units {
-        if let Some(number) = text.strip_suffix(unit) {
-            let number: u32 = number.parse()?;
-            return number.checked_mul(seconds).context("too long");
-        }
-    }
-    bail!("a soak is a number and s, m or h")
 }
 
 pub(crate) async fn get(client: &Client, rollout: RolloutId) -> anyhow::Result<RolloutView> {
@@ -176,43 +100,6 @@ pub(crate) fn progress(rollout: &RolloutView) -> String {
     counts.join(", ")
 }
 
-fn text(rollout: &RolloutView) -> String {
-    let kind = if rollout.is_rollback { "rollback to" } else { "rollout of" };
-    let head = format!(
-        "{}  {kind} {}@{}  {}\nwhy      {}\ndevices  {}\nreason   {}\ncampaign {}{}\n",
-        rollout.id,
-        rollout.model,
-        rollout.version,
-        word(rollout.state),
-        rollout.why,
-        progress(rollout),
-        rollout.reason,
-        or_dash(rollout.campaign),
-        if rollout.is_cosigned { ", cosigned by an operator" } else { "" },
-    );
-    let rows = rollout.waves.iter().map(|wave| {
-        let gates: Vec<_> = wave
-            .gates
-            .iter()
-            .map(|gate| {
-                let value = or_dash(gate.value.map(|value| format!("{value:.3}")));
-                format!("{} {value} / {:.3}", gate.name, gate.limit)
-            })
-            .collect();
-        [
-            wave.plan.name.clone(),
-            word(wave.state),
-            wave.devices.to_string(),
-            wave.succeeded.to_string(),
-            wave.bad.to_string(),
-            or_dash(wave.soak_until),
-            gates.join(", "),
-        ]
-    });
-    let columns = ["WAVE", "STATE", "DEVICES", "DONE", "BAD", "SOAKS UNTIL", "GATES"];
-    format!("{head}\n{}", table(columns, rows))
-}
-
 /// How often a rollout that is watched is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -232,7 +119,7 @@ pub(crate) async fn watch(
                 note(&line);
                 told = line;
             }
-            if !matches!(view.state, RolloutState::Running | RolloutState::Paused) {
+            if !is_under_way(view.state) {
                 return anyhow::Ok(view);
             }
             sleep(WATCH_INTERVAL).await;
@@ -250,11 +137,32 @@ pub(crate) async fn watch(
     }
 }
 
+/// Whether it may still come to an end by itself, or once a person lets it go on.
+const fn is_under_way(state: RolloutState) -> bool {
+    match state {
+        RolloutState::Preflight
+        | RolloutState::AwaitingApproval
+        | RolloutState::Scheduled
+        | RolloutState::Running
+        | RolloutState::Paused => true,
+        RolloutState::Draft
+        | RolloutState::Halted
+        | RolloutState::Completing
+        | RolloutState::Succeeded
+        | RolloutState::Aborted
+        | RolloutState::Superseded => false,
+    }
+}
+
 /// A failure if the rollout ended badly.
 pub(crate) fn ended(view: &RolloutView) -> anyhow::Result<()> {
     match view.state {
         RolloutState::Succeeded | RolloutState::Completing => Ok(()),
-        RolloutState::Running
+        RolloutState::Draft
+        | RolloutState::Preflight
+        | RolloutState::AwaitingApproval
+        | RolloutState::Scheduled
+        | RolloutState::Running
         | RolloutState::Paused
         | RolloutState::Halted
         | RolloutState::Aborted
@@ -292,27 +200,5 @@ async fn act(
     let path = format!("rollouts/{}/{verb}", action.rollout);
     let body = BTreeMap::from([("reason", action.reason)]);
     let view: RolloutView = client.post(&path, &body).await?;
-    output.text(&view, text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waves_are_read_as_people_write_them() {
-        let waves = waves("1:30s, 25%:5m,100%").unwrap();
-        let read: Vec<_> =
-            waves.iter().map(|wave| (wave.count, wave.percent, wave.soak_s)).collect();
-        assert_eq!(read, [(Some(1), None, 30), (None, Some(25.0), 300), (None, Some(100.0), 0)]);
-        assert_eq!(waves[0].name, "canary");
-    }
-
-    #[test]
-    fn a_wave_that_cannot_be_read_is_quoted() {
-        for text in ["", "x", "5:3", "10%:5d", "1:99999999h"] {
-            let refused = waves(text).unwrap_err().to_string();
-            assert_eq!(refused, format!("`{text}` is not a wave"));
-        }
-    }
+    output.text(&view, text::rollout)
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::WavePlan;
+use super::{Budget, WavePlan};
 use crate::codec::{self, CodecError};
 use crate::digest::Digest;
 use crate::directive::Trial;
@@ -37,6 +37,9 @@ pub struct Campaign<'a> {
     pub is_rollback: bool,
     /// Who asked.
     pub requester: &'a str,
+    /// How many devices may be at work at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<&'a Budget>,
 }
 
 impl Campaign<'_> {
@@ -49,7 +52,6 @@ impl Campaign<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::ModelGates;
 
     #[test]
     fn the_digest_names_everything_that_was_asked_for() {
@@ -58,12 +60,10 @@ mod tests {
         let versions = ["1", "2"].map(|version| Version::parse(version).unwrap());
         let wave = WavePlan {
             name: "canary".to_owned(),
-            percent: None,
             count: Some(1),
             soak_s: 30,
             max_bad_share: Some(0.1),
-            max_error_share: None,
-            gates: ModelGates::default(),
+            ..WavePlan::default()
         };
         let looser = WavePlan { max_bad_share: Some(0.2), ..wave.clone() };
         let (waves, looser) = ([wave], [looser]);
@@ -78,7 +78,9 @@ mod tests {
             trial: Trial::default(),
             is_rollback: false,
             requester: "ann",
+            budget: None,
         };
+        let budget = Budget { label: "site".to_owned(), count: Some(1), percent: None };
         let trial = Trial { probation_s: 1, ..Trial::default() };
         let others = [
             Campaign { tenant: &other, ..base.clone() },
@@ -91,6 +93,7 @@ mod tests {
             Campaign { trial, ..base.clone() },
             Campaign { is_rollback: true, ..base.clone() },
             Campaign { requester: "bob", ..base.clone() },
+            Campaign { budget: Some(&budget), ..base.clone() },
         ];
 
         let digest = base.digest().unwrap();

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Finding;
 use crate::digest::Digest;
 use crate::directive::Trial;
 use crate::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
-/// `POST /rollouts`.
+/// `POST /rollouts`, `PUT /rollouts/{id}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RolloutNew {
@@ -28,33 +29,39 @@ pub struct RolloutNew {
     /// Before this nobody is told; at once if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<UnixMillis>,
+    /// How many devices may be at work on it at a time; as many as a wave has if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// Seconds for which devices that were offline may catch up after the last wave; a week if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail_s: Option<u32>,
+    /// Only written down: it can be changed, and nobody is told before it is started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draft: bool,
     /// Why.
     #[serde(default)]
     pub reason: String,
 }
 
-/// `POST /rollouts/plan`: what a rollout would do if it were made now. Nothing is changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How many devices with the same value of a label may be at work on a rollout at a time: told, and not done with it.
+///
+/// Devices without the label count as one group of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct RolloutForecast {
-    /// Devices that it concerns.
-    pub devices: u64,
-    /// Of these, how many have their place in each wave; one that is offline keeps its place.
-    pub waves: Vec<u64>,
-    /// Why the others would not be told now, and how many each reason holds for.
-    pub not_told: BTreeMap<String, u64>,
-    /// Devices that would change their image and have it on disk already.
-    pub without_download: u64,
-    /// Bytes that the others would download at most: those of all variants.
-    pub download_bytes: u64,
-    /// Whether somebody else would have to approve it.
-    pub needs_approval: bool,
-    /// Rollouts that it would end.
-    pub superseded: Vec<RolloutId>,
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// The label's name, such as `site`.
+    pub label: String,
+    /// At most so many; either this or `percent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// At most this share of the devices with the same value, 0 to 100; never less than one device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f64>,
 }
 
 /// One step of a rollout.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WavePlan {
     /// What people call it, such as `canary`.
@@ -66,6 +73,12 @@ pub struct WavePlan {
     /// Up to how many devices in all, this wave and the earlier ones together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// Only devices that match this filter too; share and count are then of those alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub filter: String,
+    /// Devices that must be done, well or badly, before the wave is judged; without it one that did well is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_devices: Option<u64>,
     /// Seconds to watch after the last device of the wave is done.
     #[serde(default)]
     pub soak_s: u32,
@@ -150,6 +163,14 @@ impl ModelGates {
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RolloutState {
+    /// Written down, and not started.
+    Draft,
+    /// Looked over before it begins.
+    Preflight,
+    /// Somebody else than its maker must approve it.
+    AwaitingApproval,
+    /// Begins at its time.
+    Scheduled,
     /// Sending directives, wave by wave.
     Running,
     /// Stopped by an operator.
@@ -177,6 +198,8 @@ pub enum WaveState {
     Open,
     /// Every device is done; watching.
     Soaking,
+    /// Watched long enough; not enough devices are done to judge it by.
+    Evaluating,
     /// Its gates passed.
     Passed,
     /// A gate failed.
@@ -219,6 +242,8 @@ pub enum DeviceProgress {
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Action {
+    /// Begin with a draft.
+    Start,
     /// Stop sending.
     Pause,
     /// Go on.
@@ -286,6 +311,21 @@ pub struct RolloutView {
     pub start_at: Option<UnixMillis>,
     /// When it ended.
     pub finished_at: Option<UnixMillis>,
+    /// How many devices may be at work on it at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// How each device tries the image, and when.
+    #[serde(default)]
+    pub trial: Trial,
+    /// Until when devices that were offline may catch up; none before all waves have passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail_until: Option<UnixMillis>,
+    /// For how many seconds they may, once all waves have passed.
+    #[serde(default)]
+    pub tail_s: u32,
+    /// What was found when it was last looked over, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// Its steps.
     pub waves: Vec<WaveView>,
     /// How many devices are where.

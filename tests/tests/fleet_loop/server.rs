@@ -8,7 +8,7 @@ use sealift_fleet_server::rollout::{
     self, Desired, DeviceView, Failure, Fleet, Outcome, Plan, Refused, Rollout, Served, Slot,
     Stage, Standing, Told, Wave,
 };
-use sealift_protocol::api::{Action, DeviceProgress, ModelGates, WavePlan};
+use sealift_protocol::api::{Action, DeviceProgress, WavePlan};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Directive, Trial};
 use sealift_protocol::id::{
@@ -184,6 +184,10 @@ impl Server {
             is_rollback,
             held_from: None,
             start_at: None,
+            turn: id.0,
+            budget: None,
+            tail_ms: 604_800_000,
+            has_window: false,
         };
         self.rollouts.push(Ordered { rollout, version, trial, why: String::new() });
         id
@@ -314,7 +318,8 @@ impl Server {
         };
         let known = self.devices.get_mut(device).unwrap();
         known.generation = known.generation.next();
-        known.desired = Some(Desired { rollout, image });
+        known.desired = Some(Desired { rollout, turn: rollout.0, image });
+        known.history.push((rollout, image));
         let (whom, window) =
             ((self.tenant.clone(), device.clone()), (now, now.plus(DIRECTIVE_VALID_MS)));
         let directive = Directive::new(whom, known.generation, window, vec![slot]);
@@ -362,20 +367,17 @@ impl Known {
             served: Served::default(),
             lease: self.lease,
             held: self.held.clone(),
-            halted: None,
+            ..DeviceView::default()
         }
     }
 }
 
 fn pending((percent, soak_s): (f64, u32), is_rollback: bool) -> Wave {
     let plan = WavePlan {
-        name: String::new(),
         percent: Some(percent),
-        count: None,
         soak_s,
         max_bad_share: is_rollback.then_some(1.0),
-        max_error_share: None,
-        gates: ModelGates::default(),
+        ..WavePlan::default()
     };
     Wave { plan, standing: Standing::Pending, comparisons: Vec::new() }
 }

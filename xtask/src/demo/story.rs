@@ -139,9 +139,13 @@ async fn succeeded(fleet: &Fleet, id: RolloutId) -> anyhow::Result<RolloutView> 
             RolloutState::Halted | RolloutState::Aborted | RolloutState::Superseded => {
                 Ok(Look::Done(Err(anyhow::anyhow!("{at}"))))
             }
-            RolloutState::Running | RolloutState::Paused | RolloutState::Completing => {
-                Ok(Look::NotYet(at))
-            }
+            RolloutState::Draft
+            | RolloutState::Preflight
+            | RolloutState::AwaitingApproval
+            | RolloutState::Scheduled
+            | RolloutState::Running
+            | RolloutState::Paused
+            | RolloutState::Completing => Ok(Look::NotYet(at)),
         }
     })
     .await?

@@ -81,6 +81,14 @@ export const explainRollout = (id: string) =>
 export const createRollout = (rollout: RolloutNew) =>
   answer(http.POST("/api/v1/rollouts", { body: rollout as components["schemas"]["RolloutNew"] }));
 
+export const changeRollout = (id: string, rollout: RolloutNew) =>
+  answer(http.PUT("/api/v1/rollouts/{id}", { params: { path: { id } }, body: rollout as components["schemas"]["RolloutNew"] }));
+
+export const planRollout = (rollout: RolloutNew) =>
+  answer(http.POST("/api/v1/rollouts/plan", { body: rollout as components["schemas"]["RolloutNew"] }));
+
+export const readCourse = (id: string) => answer(http.GET("/api/v1/rollouts/{id}/forecast", { params: { path: { id } } }));
+
 export function actOnRollout(id: string, action: Exclude<Action, "rollback">, reason: string) {
   const body = { reason };
   if (action === "approve") return answer(http.POST("/api/v1/rollouts/{id}/approve", { params: { path: { id } }, body }));

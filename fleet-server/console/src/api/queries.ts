@@ -1,6 +1,7 @@
 // What is read from the server and kept, by key. The stream of events writes to the same keys.
 
 import { QueryClient, infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
+import type { RolloutNew } from "./types";
 import * as calls from "./calls";
 import { ApiError } from "./client";
 
@@ -75,6 +76,13 @@ export const rolloutsQuery = queryOptions({ queryKey: ["rollouts"], queryFn: cal
 
 export const rolloutQuery = (id: string) =>
   queryOptions({ queryKey: ["rollout", id], queryFn: () => calls.readRollout(id) });
+
+export const forecastQuery = (rollout: RolloutNew) =>
+  queryOptions({ queryKey: ["forecast", rollout], queryFn: () => calls.planRollout(rollout), retry: false });
+
+/** Below "rollout", so that it is read again whenever the rollout has changed. */
+export const courseQuery = (id: string) =>
+  queryOptions({ queryKey: ["rollout", id, "course"], queryFn: () => calls.readCourse(id) });
 
 export const whyQuery = (id: string) =>
   queryOptions({ queryKey: ["why", id], queryFn: () => calls.explainRollout(id) });

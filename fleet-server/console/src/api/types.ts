@@ -59,6 +59,10 @@ export type GateView = Schemas["GateView"];
 export type RolloutView = Schemas["RolloutView"];
 export type WhyView = Schemas["WhyView"];
 /** What of a trial is not given takes the server's default. */
+export type Finding = Schemas["Finding"];
+export type FindingSeverity = Schemas["FindingSeverity"];
+export type RolloutForecast = Schemas["RolloutForecast"];
+export type RolloutCourse = Schemas["RolloutCourse"];
 export type RolloutNew = Omit<Schemas["RolloutNew"], "trial"> & { trial?: Partial<Schemas["Trial"]> };
 
 export type RollbackTarget = Schemas["RollbackTarget"];

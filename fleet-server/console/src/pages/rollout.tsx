@@ -1,7 +1,8 @@
 // One rollout: its waves and gates, what each device does, what can be done.
 
 import { useQuery } from "@tanstack/react-query";
-import { getRouteApi } from "@tanstack/react-router";
+import { getRouteApi, Link } from "@tanstack/react-router";
+import { lazy, Suspense } from "react";
 import { auditOfQuery, rolloutQuery } from "../api/queries";
 import type { AuditEntry, RolloutState, RolloutView } from "../api/types";
 import { useLocale } from "../i18n/language";
@@ -13,9 +14,13 @@ import { ModelLink, VersionLink } from "../ui/model-link";
 import { ProgressBar, ProgressCounts } from "../ui/progress-counts";
 import { Timeline, type TimelineItem } from "../ui/timeline";
 import { Actions } from "./rollout/actions";
+import { clockOf } from "./rollout/draft";
+import { Findings } from "./rollout/findings";
 import { Waves } from "./rollout/waves";
 import { Why } from "./rollout/why";
 import "../styles/rollout.css";
+
+const Course = lazy(() => import("./rollout/course").then((module) => ({ default: module.Course })));
 
 const route = getRouteApi("/shell/rollouts/$rollout");
 
@@ -46,6 +51,12 @@ function Sections({ rollout }: { rollout: RolloutView }) {
         <span>{rollout.why}</span>
       </p>
       <Actions rollout={rollout} />
+      {rollout.state === "draft" && <p><Link to="/rollouts/new" search={{ draft: rollout.id }}>{say("rollout.edit")}</Link></p>}
+      {(rollout.findings?.length ?? 0) > 0 && (
+        <Panel title={say("rollout.findings")}>
+          <Findings findings={rollout.findings ?? []} />
+        </Panel>
+      )}
       <Panel title={say("rollout.waves")}>
         <Waves rollout={rollout} />
       </Panel>
@@ -58,6 +69,13 @@ function Sections({ rollout }: { rollout: RolloutView }) {
           <About rollout={rollout} />
         </Panel>
       </div>
+      {rollout.state !== "draft" && !rollout.is_rollback && (
+        <Panel title={say("course.title")}>
+          <Suspense fallback={null}>
+            <Course rollout={rollout.id} />
+          </Suspense>
+        </Panel>
+      )}
       <Panel title={say("rollout.whyEach")}>
         <Why rollout={rollout.id} />
       </Panel>
@@ -75,6 +93,7 @@ function verdictIcon(state: RolloutState): IconName {
 
 function About({ rollout }: { rollout: RolloutView }) {
   const { say } = useLocale();
+  const policy = usePolicy(rollout);
   return (
     <Facts
       rows={[
@@ -83,12 +102,33 @@ function About({ rollout }: { rollout: RolloutView }) {
         [say("rollout.by"), rollout.created_by],
         [say("rollout.campaign"), rollout.campaign ? <code key="campaign">{rollout.campaign}</code> : "—"],
         ...(rollout.approved_by ? [[say("rollout.approvedBy"), rollout.approved_by] as [string, string]] : []),
+        ...policy,
         [say("rollout.created"), <Age key="created" at={rollout.created_at} />],
         [say("rollout.finished"), rollout.finished_at ? <Age key="finished" at={rollout.finished_at} /> : say("rollout.notFinished")],
       ]}
     />
   );
 }
+
+/** What was asked for besides; only what was. */
+function usePolicy({ budget, trial, start_at: startAt, tail_until: tailUntil }: RolloutView): [string, React.ReactNode][] {
+  const { say, number, dateTime } = useLocale();
+  const rows: [string, React.ReactNode][] = [];
+  if (startAt != null) rows.push([say("rollout.startsAt"), dateTime(startAt)]);
+  const { window } = trial ?? {};
+  if (window != null) {
+    const days = WEEK.filter((day) => (window.days & (1 << day)) !== 0).map((day) => say(`weekday.${day}`));
+    rows.push([say("rollout.window"), say("rollout.windowIs", { days: days.join(" "), from: clockOf(window.from_minute), to: clockOf(window.to_minute) })]);
+  }
+  if (budget) {
+    const size = budget.percent == null ? number(budget.count ?? 0) : `${number(budget.percent)} %`;
+    rows.push([say("rollout.budget"), say("rollout.budgetIs", { size, label: budget.label })]);
+  }
+  if (tailUntil != null) rows.push([say("rollout.tailUntil"), dateTime(tailUntil)]);
+  return rows;
+}
+
+const WEEK = [0, 1, 2, 3, 4, 5, 6] as const;
 
 /** The rollout tells when its waves were opened; the audit log tells who did what, and why. */
 function History({ rollout }: { rollout: RolloutView }) {

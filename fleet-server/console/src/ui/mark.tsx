@@ -1,6 +1,6 @@
 // A state as shape, colour and word: never as colour alone.
 
-import type { DeviceProgress, DeviceState, DriftState, RolloutState, VersionState, WaveState } from "../api/types";
+import type { DeviceProgress, DeviceState, DriftState, FindingSeverity, RolloutState, VersionState, WaveState } from "../api/types";
 import { useLocale } from "../i18n/language";
 import { Icon, type IconName } from "./icon";
 
@@ -31,6 +31,10 @@ export function DeviceMark({ state }: { state: DeviceState }) {
 }
 
 const rollouts: Record<RolloutState, Look> = {
+  draft: ["idle", "queued"],
+  preflight: ["info", "eye"],
+  "awaiting-approval": ["warn", "pause"],
+  scheduled: ["info", "queued"],
   running: ["info", "running"],
   paused: ["warn", "pause"],
   halted: ["bad", "critical"],
@@ -50,6 +54,7 @@ const waves: Record<WaveState, Look> = {
   pending: ["idle", "queued"],
   open: ["info", "running"],
   soaking: ["info", "eye"],
+  evaluating: ["warn", "eye"],
   passed: ["ok", "check"],
   failed: ["bad", "critical"],
 };
@@ -79,6 +84,18 @@ export function ProgressMark({ progress }: { progress: DeviceProgress }) {
   const { say } = useLocale();
   const [tone, icon] = progressLooks[progress];
   return <Mark tone={tone} icon={icon}>{say(`progress.${progress}`)}</Mark>;
+}
+
+const findings: Record<FindingSeverity, Look> = {
+  error: ["bad", "critical"],
+  warning: ["warn", "warning"],
+  note: ["info", "info"],
+};
+
+export function FindingMark({ severity }: { severity: FindingSeverity }) {
+  const { say } = useLocale();
+  const [tone, icon] = findings[severity];
+  return <Mark tone={tone} icon={icon}>{say(`finding.${severity}`)}</Mark>;
 }
 
 const versions: Record<VersionState, Look> = {

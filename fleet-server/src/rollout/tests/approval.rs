@@ -11,7 +11,7 @@ fn a_held_rollout_tells_nobody_before_somebody_approves() {
     let (mut held, mut fleet) = (held(0), fleet(4));
 
     let plan = turn(&mut held, &mut fleet, NOW);
-    assert_eq!((plan.stage, plan.tell.len()), (Stage::Running, 0));
+    assert_eq!((plan.stage, plan.tell.len()), (Stage::AwaitingApproval, 0));
     assert_eq!(plan.why, "wave 1: waits for approval");
     assert!(held.waits_for_approval());
 
@@ -53,4 +53,18 @@ fn what_does_not_wait_is_neither_approved_nor_rejected() {
     }
     let over = Rollout { stage: Stage::Aborted, ..held(0) };
     assert!(!over.waits_for_approval());
+}
+
+#[test]
+fn what_is_approved_early_still_waits_for_its_time() {
+    let (mut held, mut fleet) = (held(0), fleet(4));
+    held.start_at = Some(NOW.plus(1));
+
+    let waiting = turn(&mut held, &mut fleet, NOW).stage;
+    held.held_from = None;
+    let approved = turn(&mut held, &mut fleet, NOW).stage;
+    let due = turn(&mut held, &mut fleet, NOW.plus(1));
+
+    assert_eq!((waiting, approved), (Stage::AwaitingApproval, Stage::Scheduled));
+    assert_eq!((due.stage, due.tell.len()), (Stage::Running, 1));
 }

@@ -16,6 +16,9 @@ fn new(version_text: &str) -> RolloutNew {
         waves: vec![canary, order::everybody()],
         trial: Trial::default(),
         start_at: None,
+        budget: None,
+        tail_s: None,
+        draft: false,
         reason: String::new(),
     }
 }
@@ -82,8 +85,7 @@ pub(super) async fn a_rehearsal_says_whom_a_rollout_would_tell_and_changes_nothi
 
     let order = order::checked(&ground.store, &new("2"), presence, ASKER).await.unwrap();
     let reconciler = &ground.reconciler;
-    let found =
-        order::forecast::forecast(reconciler, &order, Approval::Always, presence, ASKER).await;
+    let found = order::forecast::forecast(reconciler, &order, Approval::Always, ASKER).await;
 
     let found = found.unwrap();
     assert_eq!((found.devices, found.waves.iter().sum::<u64>()), (5, 4));

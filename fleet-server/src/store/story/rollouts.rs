@@ -70,7 +70,7 @@ pub(super) async fn a_rollout_reaches_its_devices_with_signed_directives(ground:
     assert_eq!(adoption[0].version, Some(version("1")));
     let deeds = ground.store.audit_log(&AuditFilter::default(), None, 10).await.unwrap();
     let actions: Vec<_> = deeds.into_iter().map(|row| row.action).collect();
-    assert_eq!(actions, ["rollout.succeeded", "rollout.create"]);
+    assert_eq!(actions, ["rollout.succeeded", "rollout.running", "rollout.create"]);
 }
 
 pub(super) async fn a_bad_canary_halts_and_rollback_brings_everybody_home(ground: Ground) {
@@ -305,6 +305,9 @@ pub(super) async fn what_may_not_be_rolled_out_is_refused(ground: Ground) {
         waves: Vec::new(),
         trial: Trial::default(),
         start_at: None,
+        budget: None,
+        tail_s: None,
+        draft: false,
         reason: String::new(),
     };
     let create = async |new: RolloutNew| {

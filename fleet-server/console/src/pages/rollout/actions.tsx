@@ -13,6 +13,7 @@ import { queryClient } from "../../api/queries";
 const ReasonDialog = lazy(() => import("./reason").then((module) => ({ default: module.ReasonDialog })));
 
 const icons: Record<Action, IconName> = {
+  start: "running",
   pause: "pause",
   resume: "running",
   promote: "arrow",

@@ -1,12 +1,18 @@
-// What the form says, as a plan with counts, and as a command.
+// What the form says, as a plan with counts, and as a file.
 
 import { useLocale } from "../../i18n/language";
 import { CopyLine } from "../../ui/copy";
-import { commandOf, type Draft } from "./draft";
+import { type Draft, type DraftWave, rolloutOf } from "./draft";
+import { yamlOf } from "./yaml";
 
 export function PlanInWords({ draft, devices }: { draft: Draft; devices: number | undefined }) {
   const { say, number, duration } = useLocale();
-  const upTo = (percent: number) => (devices === undefined ? "…" : number(Math.ceil((devices * percent) / 100)));
+  const yaml = yamlOf(rolloutOf(draft));
+  const upTo = ({ unit, amount, filter }: DraftWave) => {
+    if (unit === "count") return number(amount);
+    // How many match a wave's own filter is for the server to say.
+    return devices === undefined || filter.trim() !== "" ? "…" : number(Math.ceil((devices * amount) / 100));
+  };
   return (
     <div className="stack">
       <p>{say("newRollout.planHead", { image: `${draft.model}@${draft.version}`, devices: devices === undefined ? "…" : number(devices) })}</p>
@@ -14,13 +20,18 @@ export function PlanInWords({ draft, devices }: { draft: Draft; devices: number 
         {draft.waves.map((wave, index) => (
           <li key={index}>
             <strong>{wave.name || say("wave.numbered", { number: index + 1 })}</strong>:{" "}
-            {say("newRollout.planWave", { devices: upTo(wave.percent), limit: `${number(draft.maxBadPercent)} %` })}
+            {say("newRollout.planWave", { devices: upTo(wave), limit: `${number(draft.maxBadPercent)} %` })}
+            {wave.filter.trim() !== "" && <> {say("wave.filterIs", { filter: wave.filter.trim() })}.</>}
             {wave.soakMinutes > 0 && <> {say("newRollout.planSoak", { duration: duration(wave.soakMinutes * 60) })}</>}
           </li>
         ))}
       </ol>
       <p>{say("newRollout.planTrial", { duration: duration(draft.trialMinutes * 60) })}</p>
-      <CopyLine text={commandOf(draft)} label={say("rollback.command")} />
+      <details>
+        <summary>{say("newRollout.yaml")}</summary>
+        <pre className="yaml" tabIndex={0}>{yaml}</pre>
+      </details>
+      <CopyLine text={`fleetctl rollout create -f - <<'EOF'\n${yaml}EOF`} label={say("rollback.command")} />
     </div>
   );
 }

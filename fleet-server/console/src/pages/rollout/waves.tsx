@@ -35,6 +35,8 @@ function Lane({ wave, number }: { wave: WaveView; number: number }) {
         <strong>{wave.plan.name || say("wave.numbered", { number })}</strong> <WaveMark state={wave.state} />
       </p>
       <p className="lane-size">{say("wave.size", { count: wave.devices })} <span className="muted"><Share wave={wave} /></span></p>
+      {wave.plan.filter && <p className="small">{say("wave.filterIs", { filter: wave.plan.filter })}</p>}
+      {wave.plan.min_devices != null && <p className="small muted">{say("wave.minDevices", { count: wave.plan.min_devices })}</p>}
       <StackedBar segments={segments} label={say("wave.counts", { good: wave.succeeded, bad: wave.bad, rest })} />
       <p className="small">{say("wave.counts", { good: wave.succeeded, bad: wave.bad, rest })}</p>
       <p className="muted small"><Soak wave={wave} /></p>

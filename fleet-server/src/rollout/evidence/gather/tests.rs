@@ -1,4 +1,4 @@
-use sealift_protocol::api::{ModelGates, WavePlan};
+use sealift_protocol::api::WavePlan;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{Generation, ModelName, RolloutId, Version};
 use sealift_protocol::profile::{BaselineBuilder, Column, Profiler};
@@ -17,13 +17,11 @@ fn id(number: usize) -> DeviceId {
 
 fn rollout() -> Rollout {
     let plan = WavePlan {
-        name: String::new(),
         percent: None,
         count: Some(3),
         soak_s: 600,
         max_bad_share: None,
-        max_error_share: None,
-        gates: ModelGates::default(),
+        ..WavePlan::default()
     };
     let standing = Standing::Open { since: NOW };
     Rollout {
@@ -35,6 +33,10 @@ fn rollout() -> Rollout {
         silent_after_ms: 120_000,
         is_rollback: false,
         start_at: None,
+        turn: 2,
+        budget: None,
+        tail_ms: 604_800_000,
+        has_window: false,
         held_from: None,
     }
 }
@@ -59,7 +61,7 @@ fn fleet() -> Fleet {
         };
         let view = DeviceView {
             online_since: Some(NOW),
-            desired: Some(Desired { rollout: RolloutId(rollout), image }),
+            desired: Some(Desired { rollout: RolloutId(rollout), turn: rollout, image }),
             told: (number < 3).then_some(told),
             accepted: Generation(2),
             slot: Some(slot),

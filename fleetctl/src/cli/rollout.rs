@@ -1,0 +1,97 @@
+//! What a rollout is made of, on the command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use sealift_protocol::api::Budget;
+use sealift_protocol::directive::MaintenanceWindow;
+use sealift_protocol::id::{ModelName, Version};
+
+use super::model_version;
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutCreate {
+    /// `team/name@version`; with `--file` it stands there.
+    #[arg(value_parser = model_version, required_unless_present = "file")]
+    pub(crate) version: Option<(ModelName, Version)>,
+    /// Takes everything from a YAML or JSON file, as the console writes it; `-` for standard input.
+    #[arg(
+        short = 'f',
+        long,
+        conflicts_with_all = ["version", "filter", "waves", "max_bad_share", "max_error_share",
+            "no_comparison", "min_devices", "start_in", "budget", "window", "tail", "probation_s",
+            "watch_s", "lease_s"]
+    )]
+    pub(crate) file: Option<PathBuf>,
+    /// Only devices that match this filter.
+    #[arg(short = 'l', long, default_value = "")]
+    pub(crate) filter: String,
+    /// Steps as `count` or `percent%`, each with an optional soak and an optional filter of its own:
+    /// `5:30s@site:lab,25%:5m,100%`.
+    #[arg(long, default_value = "100%")]
+    pub(crate) waves: String,
+    /// Largest share of bad devices in a wave, 0 to 1.
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) max_bad_share: f64,
+    /// Largest share of failing requests in a wave, 0 to 1; not looked at if not given.
+    #[arg(long)]
+    pub(crate) max_error_share: Option<f64>,
+    /// Judge waves by their own limits alone, and not beside devices that were not told yet.
+    #[arg(long)]
+    pub(crate) no_comparison: bool,
+    /// Devices that must be done before a wave is judged.
+    #[arg(long)]
+    pub(crate) min_devices: Option<u64>,
+    /// Tell nobody before so long from now: `2h`, `30m`.
+    #[arg(long, default_value = "0s")]
+    pub(crate) start_in: String,
+    /// At most so many devices with the same value of a label at work at a time: `site=1`, `site=10%`.
+    #[arg(long, value_parser = budget)]
+    pub(crate) budget: Option<Budget>,
+    /// When devices may load the image, in their own local time: `22:00-06:00`, `sat,sun 00:00-24:00`.
+    #[arg(long)]
+    pub(crate) window: Option<MaintenanceWindow>,
+    /// How long devices that were offline may catch up after the last wave: `48h`, `14d`; 7 days if not given.
+    #[arg(long)]
+    pub(crate) tail: Option<String>,
+    /// Only write it down; `rollout start` begins with it.
+    #[arg(long)]
+    pub(crate) draft: bool,
+    /// Seconds that each device serves the image before it keeps it.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) probation_s: u32,
+    /// Seconds after that during which it can still turn back.
+    #[arg(long, default_value_t = 86_400)]
+    pub(crate) watch_s: u32,
+    /// Seconds within which the server must have heard of the trial, or the device turns back by itself; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) lease_s: u32,
+    /// Why; kept in the audit log.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+/// Reads `site=1` and `site=10%`.
+fn budget(text: &str) -> Result<Budget, String> {
+    let wrong = || format!("`{text}` is no budget; write `site=1` or `site=10%`");
+    let (label, size) = text.split_once('=').ok_or_else(wrong)?;
+    let (count, percent) = match size.strip_suffix('%') {
+        Some(percent) => (None, Some(percent.parse().map_err(|_| wrong())?)),
+        None => (Some(size.parse().map_err(|_| wrong())?), None),
+    };
+    Ok(Budget { label: label.to_owned(), count, percent })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_a_count_or_a_share() {
+        let of = |text: &str| budget(text).unwrap();
+        assert_eq!((of("site=1").count, of("site=10%").percent), (Some(1), Some(10.0)));
+        for text in ["site", "site=", "site=x", "site=%"] {
+            assert!(budget(text).unwrap_err().contains(text));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! From words on the command line, or a file, to the rollout that is asked for.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use sealift_protocol::api::{ModelGates, RolloutNew, WavePlan};
+use sealift_protocol::directive::Trial;
+
+use crate::cli::RolloutCreate;
+use crate::trust;
+
+/// Longer files are no rollouts: one with 64 waves is 10 KB.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+pub(super) fn new(create: RolloutCreate) -> anyhow::Result<RolloutNew> {
+    if let Some(file) = &create.file {
+        let mut new = read(file)?;
+        new.draft |= create.draft;
+        if !create.reason.is_empty() {
+            new.reason = create.reason;
+        }
+        return Ok(new);
+    }
+    let (model, version) = create.version.context("which version?")?;
+    let mut waves = waves(&create.waves)?;
+    for wave in &mut waves {
+        wave.max_bad_share = Some(create.max_bad_share);
+        wave.max_error_share = create.max_error_share;
+        wave.min_devices = create.min_devices;
+        if create.no_comparison {
+            wave.gates = ModelGates::off();
+        }
+    }
+    let start_in_ms = i64::from(seconds(&create.start_in)?) * 1_000;
+    let start_at = (start_in_ms > 0).then(|| trust::now().plus(start_in_ms));
+    let tail_s = create.tail.as_deref().map(seconds).transpose()?;
+    let RolloutCreate { probation_s, watch_s, lease_s, window, .. } = create;
+    let trial = Trial { probation_s, watch_s, lease_s, window, ..Trial::default() };
+    Ok(RolloutNew {
+        model,
+        version,
+        filter: create.filter,
+        waves,
+        trial,
+        start_at,
+        budget: create.budget,
+        tail_s,
+        draft: create.draft,
+        reason: create.reason,
+    })
+}
+
+fn read(file: &Path) -> anyhow::Result<RolloutNew> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    } else {
+        let opened = std::fs::File::open(file);
+        let opened = opened.with_context(|| format!("cannot read `{}`", file.display()))?;
+        opened.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    }
+    parse(&text).with_context(|| format!("`{}` is not a rollout", file.display()))
+}
+
+/// Unknown words are errors: a gate with a typing error would otherwise not be there.
+fn parse(text: &str) -> anyhow::Result<RolloutNew> {
+    let given: serde_json::Value = serde_norway::from_str(text)?;
+    let new: RolloutNew = serde_json::from_value(given.clone())?;
+    if let Some(word) = unknown(&given, &serde_json::to_value(full(&new))?) {
+        bail!("`{word}` is not a word of a rollout");
+    }
+    Ok(new)
+}
+
+/// With every field set, so that all words there are come out.
+fn full(new: &RolloutNew) -> RolloutNew {
+    let mut full = new.clone();
+    full.start_at.get_or_insert_default();
+    full.tail_s.get_or_insert_default();
+    full.draft = true;
+    full.trial.lease_s = full.trial.lease_s.max(1);
+    if full.trial.window.is_none() {
+        full.trial.window = sealift_protocol::directive::MaintenanceWindow::new(1, 0, 1).ok();
+    }
+    for wave in &mut full.waves {
+        wave.percent.get_or_insert_default();
+        wave.count.get_or_insert_default();
+        wave.min_devices.get_or_insert_default();
+        wave.max_bad_share.get_or_insert_default();
+        wave.max_error_share.get_or_insert_default();
+        wave.filter.push(' ');
+        wave.gates.min_requests = wave.gates.min_requests.wrapping_add(1);
+    }
+    full
+}
+
+/// The first word of `given` that `known` has not.
+fn unknown(given: &serde_json::Value, known: &serde_json::Value) -> Option<String> {
+    use serde_json::Value as V;
+    match (given, known) {
+        (V::Object(given), V::Object(known)) => given.iter().find_map(|(word, value)| {
+            // What is given is `null` says nothing.
+            let Some(known) = known.get(word) else {
+                return (!value.is_null()).then(|| word.clone());
+            };
+            unknown(value, known)
+        }),
+        (V::Array(given), V::Array(known)) => {
+            given.iter().zip(known).find_map(|(given, known)| unknown(given, known))
+        }
+        _ => None, // a value, which was read already
+    }
+}
+
+/// Reads `1:30s@site:lab,25%:5m,100%`.
+fn waves(text: &str) -> anyhow::Result<Vec<WavePlan>> {
+    let waves = text.split(',').enumerate().map(|(index, text)| {
+        wave(index, text.trim()).with_context(|| format!("`{text}` is not a wave"))
+    });
+    waves.collect()
+}
+
+fn wave(index: usize, text: &str) -> anyhow::Result<WavePlan> {
+    let (text, filter) = text.split_once('@').unwrap_or((text, ""));
+    let (size, soak) = text.split_once(':').unwrap_or((text, "0s"));
+    let name = if index == 0 { "canary".to_owned() } else { format!("wave {}", index + 1) };
+    let (percent, count) = match size.strip_suffix('%') {
+        Some(percent) => (Some(percent.parse::<f64>()?), None),
+        None => (None, Some(size.parse::<u64>()?)),
+    };
+    let (soak_s, filter) = (seconds(soak)?, filter.to_owned());
+    Ok(WavePlan { name, percent, count, filter, soak_s, ..WavePlan::default() })
+}
+
+pub(super) fn seconds(text: &str) -> anyhow::Result<u32> {
+    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    for (unit, seconds) in units {
+        if let Some(number) = text.strip_suffix(unit) {
+            let number: u32 = number.parse()?;
+            return number.checked_mul(seconds).context("too long");
+        }
+    }
+    bail!("a time is a number and s, m, h or d")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waves_are_read_as_people_write_them() {
+        let waves = waves("1:30s@site:lab, 25%:5m,100%").unwrap();
+        let read: Vec<_> =
+            waves.iter().map(|wave| (wave.count, wave.percent, wave.soak_s)).collect();
+        assert_eq!(read, [(Some(1), None, 30), (None, Some(25.0), 300), (None, Some(100.0), 0)]);
+        assert_eq!((waves[0].name.as_str(), waves[0].filter.as_str()), ("canary", "site:lab"));
+        assert_eq!(waves[1].filter, "");
+    }
+
+    #[test]
+    fn a_wave_that_cannot_be_read_is_quoted() {
+        for text in ["", "x", "5:3", "10%:5y", "1:99999999h"] {
+            let refused = waves(text).unwrap_err().to_string();
+            assert_eq!(refused, format!("`{text}` is not a wave"));
+        }
+    }
+
+    const FILE: &str = r"
+model: vision/digits
+version: '2'
+filter: site:tokyo
+waves:
+  - { name: lab, filter: 'rack:lab', soak_s: 600, min_devices: 2 }
+  - { percent: 100, max_bad_share: 0.05, gates: { error_rise: null } }
+trial: { probation_s: 60, window: { days: 127, from_minute: 1320, to_minute: 360 } }
+budget: { label: site, percent: 10 }
+tail_s: 86400
+reason: reads sevens better
+";
+
+    #[test]
+    fn a_file_says_everything_that_the_command_line_says() {
+        let new = parse(FILE).unwrap();
+
+        assert_eq!((new.waves[0].filter.as_str(), new.waves[0].min_devices), ("rack:lab", Some(2)));
+        assert_eq!(new.waves[1].gates.error_rise, None);
+        assert_eq!(new.trial.window.unwrap().to_string(), "22:00-06:00");
+        assert_eq!(new.budget.unwrap().percent, Some(10.0));
+        assert_eq!((new.tail_s, new.trial.probation_s, new.draft), (Some(86_400), 60, false));
+    }
+
+    #[test]
+    fn the_file_that_the_console_writes_is_read() {
+        let written =
+            include_str!("../../../../fleet-server/console/src/pages/rollout/example.yaml");
+
+        let new = parse(written).unwrap();
+
+        assert_eq!((new.version.as_str(), new.waves[0].count), ("2", Some(2)));
+        assert_eq!(new.trial.window.unwrap().to_string(), "22:00-06:00");
+        assert_eq!(new.reason, "reads: sevens better");
+    }
+
+    #[test]
+    fn a_word_that_is_none_is_refused_by_name() {
+        for (right, wrong) in [
+            ("tail_s", "tail"),
+            ("soak_s", "soak"),
+            ("error_rise", "eror_rise"),
+            ("probation_s", "probation"),
+        ] {
+            let refused = parse(&FILE.replacen(right, wrong, 1)).unwrap_err().to_string();
+            assert!(refused.contains(&format!("`{wrong}`")), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A rollout, and what is foreseen of it, for people.
+
+use std::fmt::Write as _;
+
+use sealift_protocol::api::{Finding, RolloutCourse, RolloutForecast, RolloutView, WaveView};
+
+use super::progress;
+use crate::output::{or_dash, printable, table, word};
+
+/// Refusals that are listed one by one.
+const REFUSALS_MAX: usize = 20;
+
+pub(super) fn rollout(rollout: &RolloutView) -> String {
+    let kind = if rollout.is_rollback { "rollback to" } else { "rollout of" };
+    let mut head = format!(
+        "{}  {kind} {}@{}  {}\nwhy      {}\ndevices  {}\nreason   {}\ncampaign {}{}\n",
+        rollout.id,
+        rollout.model,
+        rollout.version,
+        word(rollout.state),
+        rollout.why,
+        progress(rollout),
+        rollout.reason,
+        or_dash(rollout.campaign),
+        if rollout.is_cosigned { ", cosigned by an operator" } else { "" },
+    );
+    // Writing to a `String` cannot fail.
+    if let Some(start_at) = rollout.start_at {
+        let _ = writeln!(head, "begins   {start_at}");
+    }
+    if let Some(window) = rollout.trial.window {
+        let _ = writeln!(head, "window   {window}, local time of each device");
+    }
+    if let Some(budget) = &rollout.budget {
+        let size =
+            budget.percent.map_or_else(|| or_dash(budget.count), |percent| format!("{percent}%"));
+        let _ = writeln!(head, "budget   {size} at work per {}", budget.label);
+    }
+    if let Some(until) = rollout.tail_until {
+        let _ = writeln!(head, "tail     late devices catch up until {until}");
+    }
+    findings(&mut head, &rollout.findings);
+    let columns = ["WAVE", "STATE", "DEVICES", "DONE", "BAD", "SOAKS UNTIL", "GATES"];
+    format!("{head}\n{}", table(columns, rollout.waves.iter().map(wave)))
+}
+
+fn wave(wave: &WaveView) -> [String; 7] {
+    let gates = wave.gates.iter().map(|gate| {
+        let value = or_dash(gate.value.map(|value| format!("{value:.3}")));
+        format!("{} {value} / {:.3}", gate.name, gate.limit)
+    });
+    let gates: Vec<_> = gates.collect();
+    [
+        wave.plan.name.clone(),
+        word(wave.state),
+        wave.devices.to_string(),
+        wave.succeeded.to_string(),
+        wave.bad.to_string(),
+        or_dash(wave.soak_until),
+        gates.join(", "),
+    ]
+}
+
+pub(super) fn forecast(forecast: &RolloutForecast) -> String {
+    let mut text = format!("{} devices", forecast.devices);
+    for (number, devices) in forecast.waves.iter().enumerate() {
+        let _ = write!(text, "\nwave {}: {devices} devices", number + 1);
+    }
+    for (reason, devices) in &forecast.not_told {
+        let _ = write!(text, "\nnot now: {devices}: {reason}");
+    }
+    let _ = write!(
+        text,
+        "\ndownload: {} in all, at most {} on one device; {} devices have the image already",
+        size(forecast.download_bytes),
+        size(forecast.largest_download_bytes),
+        forecast.without_download
+    );
+    foreseen(&mut text, forecast);
+    if forecast.needs_approval {
+        text.push_str("\nsomebody else must approve it");
+    }
+    for rollout in &forecast.superseded {
+        let _ = write!(text, "\nends rollout {rollout}");
+    }
+    text.push('\n');
+    findings(&mut text, &forecast.findings);
+    text.trim_end().to_owned()
+}
+
+fn foreseen(text: &mut String, forecast: &RolloutForecast) {
+    if let [half, most, nearly_all] = forecast.done_after_s.as_slice() {
+        let _ = write!(
+            text,
+            "\ndone: {} devices; half after {}, 90% after {}, 99% after {}",
+            forecast.done,
+            duration(*half),
+            duration(*most),
+            duration(*nearly_all)
+        );
+    }
+    let basis = forecast.basis;
+    let _ = write!(
+        text,
+        "\nmeasured on {} of {} devices: speed; {}: hours online; {}: free disk",
+        basis.with_speed, basis.devices, basis.with_hours, basis.with_disk
+    );
+    for refusal in forecast.refusals.iter().take(REFUSALS_MAX) {
+        let (state, reason) = (word(refusal.progress), printable(&refusal.reason));
+        let _ = write!(text, "\nwill not: {} {state} {}: {reason}", refusal.device, refusal.code);
+    }
+    let named = u64::try_from(forecast.refusals.len().min(REFUSALS_MAX)).unwrap_or(u64::MAX);
+    if forecast.refused > named {
+        let _ = write!(text, "\nwill not: {} more", forecast.refused - named);
+    }
+}
+
+/// What was foreseen beside what has come.
+pub(super) fn course(course: &RolloutCourse) -> String {
+    let Some(forecast) = &course.forecast else { return String::new() };
+    let last = course.fact.last();
+    let (done, refused) = last.map_or((0, 0), |point| (point.done, point.refused));
+    let mut text = format!(
+        "\nforecast {} done, {} refuse; so far {done} done, {refused} refused",
+        forecast.done, forecast.refused
+    );
+    let Some(begun_at) = course.begun_at else { return text };
+    for (share, foreseen) in [50_u64, 90, 99].into_iter().zip(&forecast.done_after_s) {
+        let wanted = (forecast.done * share).div_ceil(100);
+        let reached = course.fact.iter().find(|point| point.done >= wanted && wanted > 0);
+        let took =
+            reached.map(|point| u64::try_from(point.at.since(begun_at)).unwrap_or(0) / 1_000);
+        let _ = write!(
+            text,
+            "\n{share:>3}% done after {} foreseen, {} in fact",
+            duration(*foreseen),
+            or_dash(took.map(duration))
+        );
+    }
+    text
+}
+
+fn findings(text: &mut String, findings: &[Finding]) {
+    for finding in findings {
+        let _ = writeln!(
+            text,
+            "{:<8} {} ({})",
+            word(finding.severity),
+            printable(&finding.text),
+            finding.code
+        );
+    }
+}
+
+fn size(bytes: u64) -> String {
+    if bytes >= 10 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
