@@ -14,8 +14,8 @@ pub(crate) mod matcher;
 pub(crate) mod deliver;
 
 pub use finding::{
-    Finding, Severity, device_event, device_silent, devices_silent, drift, rollout_halted,
-    store_behind,
+    Finding, Severity, common_cause, device_event, device_silent, devices_silent, drift,
+    rollout_halted, store_behind,
 };
 
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 
 pub mod rollout;
 pub mod alert;
+pub mod blame;
 pub mod filter;
 pub mod cli;
 pub mod config;

@@ -47,6 +47,7 @@ pub(crate) mod scope;
 pub(crate) mod sessions;
 pub(crate) mod spools;
 pub(crate) mod status;
+pub(crate) mod suspects;
 pub(crate) mod timeline;
 pub(crate) mod told;
 pub(crate) mod tokens;

@@ -6,6 +6,7 @@
 //! Verdicts are a function of the stored windows: after a restart, or on another server, the same windows give the same verdicts, and
 //! no row is counted twice. Only alerts are written down.
 
+mod causes;
 mod histogram;
 mod memory;
 mod news;
@@ -23,6 +24,7 @@ use sealift_protocol::limits::BASELINE_BYTES_MAX;
 use sealift_protocol::profile::{Baseline, Mismatch};
 use tokio::time::sleep;
 
+use self::causes::Causes;
 use self::memory::{Memory, Served};
 use crate::blobs::{BlobError, Blobs};
 use crate::clock;
@@ -86,6 +88,7 @@ pub(crate) struct Watch {
     labels: Arc<[String]>,
     interval: Duration,
     memory: Arc<Mutex<Memory>>,
+    causes: Arc<Mutex<Causes>>,
 }
 
 impl Watch {
@@ -100,7 +103,8 @@ impl Watch {
         let Outlook { policy, labels, interval } = outlook;
         let round_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
         let memory = Arc::new(Mutex::new(Memory::new(policy, round_ms)));
-        Self { store, blobs, signals, hub, patience, labels: labels.into(), interval, memory }
+        let (labels, causes) = (labels.into(), Arc::default());
+        Self { store, blobs, signals, hub, patience, labels, interval, memory, causes }
     }
 
     /// Looks in every interval, and whenever a window comes; never returns.
@@ -236,6 +240,11 @@ impl Watch {
         subject: &Subject,
     ) -> Option<HistogramView> {
         self.memory().histogram(model, scope, subject)
+    }
+
+    /// As with the memory: changed by whole values.
+    fn causes<T>(&self, with: impl FnOnce(&mut Causes) -> T) -> T {
+        with(&mut self.causes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The memory is only ever changed by whole values, so that one whose holder panicked is still sound.

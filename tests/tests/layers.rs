@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What decides from values alone: files, and directories with everything in them.
-const PURE: [&str; 14] = [
+const PURE: [&str; 16] = [
     "protocol/src",
     "agent/src/device.rs",
     "agent/src/device",
@@ -29,6 +29,8 @@ const PURE: [&str; 14] = [
     "fleet-server/src/alert.rs",
     "fleet-server/src/alert/finding.rs",
     "fleet-server/src/alert/matcher.rs",
+    "fleet-server/src/blame.rs",
+    "fleet-server/src/blame",
     "fleet-server/src/permission.rs",
     "fleet-server/src/reach.rs",
     "fleet-server/src/auth/totp.rs",

@@ -26,6 +26,8 @@ pub(crate) struct Arguments {
 enum Subject {
     /// Memory, start time and size of the idle agent, beside a Python interpreter that has loaded ONNX Runtime.
     Agent(agent::Arguments),
+    /// How often common causes of devices' troubles are found, and how often invented.
+    Blame,
     /// False alarms, delays and misses of drift verdicts, beside those of others.
     Drift(drift::Arguments),
     /// Connections, memory, rollout, rollback and reconnection of many simulated devices on one server.
@@ -54,6 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Subject::Drift(arguments) => drift::run(arguments),
         Subject::Fleet(arguments) => fleet::run(arguments),
         Subject::Swap(arguments) => swap::run(arguments),
+        Subject::Blame => pure::run("sealift-fleet-server", "blame"),
         Subject::Gates => pure::run("sealift-fleet-server", "gates"),
         Subject::Plan => pure::run("sealift-fleet-server", "plan"),
         Subject::Profile => pure::run("sealift-protocol", "profile"),

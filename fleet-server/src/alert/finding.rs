@@ -8,6 +8,7 @@ use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 use sealift_protocol::telemetry::{self, Event};
 use serde::{Deserialize, Serialize};
 
+use crate::blame::Blame;
 use crate::drift::{Scope, Subject, Verdict};
 
 /// A device may be silent for so long: ten heartbeats lost are no network's hiccup.
@@ -170,6 +171,34 @@ pub fn devices_silent(count: u64, since: UnixMillis) -> Finding {
         labels: BTreeMap::new(),
         since,
         hold_ms: SILENCE_MS,
+    }
+}
+
+/// What the devices with some trouble have in common; `trouble` says which, such as `silent`.
+pub fn common_cause(trouble: &str, blame: &Blame, now: UnixMillis) -> Finding {
+    let traits = blame.description.iter().map(|(key, value)| format!("{key}={value}"));
+    let description = traits.collect::<Vec<_>>().join(" and ");
+    let times = if blame.lift.is_finite() {
+        format!("{:.0} times as often as others", blame.lift)
+    } else {
+        "and no other is".to_owned()
+    };
+    let mut labels: BTreeMap<_, _> = blame.description.iter().cloned().collect();
+    labels.insert("trouble".to_owned(), trouble.to_owned());
+    Finding {
+        key: format!("common-cause/{trouble}"),
+        kind: "common-cause".to_owned(),
+        severity: Severity::Critical,
+        title: format!("{trouble} devices have {description} in common"),
+        detail: format!(
+            "{blame}, {times}; chance explains it with a probability of {:.1e}",
+            blame.p
+        ),
+        help: "look at what these devices share and others do not, before at each of them"
+            .to_owned(),
+        labels,
+        since: now,
+        hold_ms: 0, // it was tested
     }
 }
 

@@ -3,8 +3,8 @@
 use sealift_protocol::id::{ModelName, UnixMillis, Version};
 use sealift_protocol::telemetry::{self, Event};
 
-use super::Watch;
 use super::memory::Served;
+use super::{Watch, causes};
 use crate::alert::deliver::Verb;
 use crate::alert::{self, Alert, Change as AlertChange, Finding, Rules};
 use crate::drift::Scope;
@@ -33,6 +33,7 @@ pub(super) async fn tell(
     findings.extend(halted_rollouts(watch).await?);
     findings.extend(grave_events(watch, now).await?);
     findings.extend(silent_devices(watch, now).await?);
+    findings.extend(causes::common_causes(watch, now).await?);
     let behind = watch.store.behind().await?;
     findings.extend((!behind.is_nobody()).then(|| alert::store_behind(behind.to_string(), now)));
     let changes = alert::decide(&open, &findings, &Rules::default(), now);

@@ -450,6 +450,32 @@ async fn many_silent_devices_are_one_piece_of_news() {
     assert_eq!(titles, ["101 devices are silent"]);
 }
 
+#[tokio::test]
+async fn what_silent_devices_have_in_common_is_said_once() {
+    let ground = Ground::new().await;
+    let later = BEGIN.plus(700 * SECOND_MS);
+    for number in 0..24 {
+        let (name, site) = (format!("cam-{number}"), ["tokyo", "lyon", "oslo"][number % 3]);
+        ground.enrol(&name, site).await;
+        ground.serve(&name, "2", 1).await;
+        if site != "oslo" {
+            let mut change = ground.store.begin().await.unwrap();
+            change.see(&device(&name), Some(later)).await.unwrap();
+            change.commit().await.unwrap();
+        }
+    }
+
+    ground.watch.turn(later).await.unwrap();
+    ground.watch.turn(later.plus(SECOND_MS)).await.unwrap();
+
+    let alerts = ground.alerts().await;
+    let found: Vec<_> = alerts.iter().filter(|alert| alert.kind == "common-cause").collect();
+    assert_eq!(found.len(), 1, "{alerts:?}");
+    assert_eq!(found[0].title, "silent devices have site=oslo in common");
+    let detail = "site=oslo: 8 of its 8 devices, of 8 affected, and no other is; ";
+    assert!(found[0].detail.starts_with(detail), "{}", found[0].detail);
+}
+
 fn watch(store: &TenantStore, blobs: &Blobs) -> Watch {
     let patience = Patience {
         silent_after_ms: 120_000,

@@ -153,8 +153,6 @@ pub struct Gap {
     pub place: usize,
     /// Its p-value, by Fisher's exact test and Bonferroni's correction.
     pub p: f64,
-    /// Cohen's h of it: a difference between small shares weighs more than the same between middling ones.
-    pub h: f64,
 }
 
 /// The largest difference between the shares of values up to a cut, over all cuts between bins: Kolmogorov and Smirnov's distance, with
@@ -182,8 +180,6 @@ fn gap(hits: &[u64], window_hits: &[u64], reference: &[u64], window: &[u64]) -> 
     }
     let (n, m) = (number(rows.0), number(rows.1));
     let (mut gaps, mut place, mut smallest, mut looked) = (Vec::new(), 0, 1.0, 0.0);
-    let mut h = 0.0;
-    let angle = |hits: u64, rows: f64| 2.0 * (number(hits) / rows).sqrt().min(1.0).asin();
     for (at, (hit, window_hit)) in hits.iter().zip(window_hits).enumerate() {
         gaps.push(number(*window_hit) / m - number(*hit) / n);
         let both = hit + window_hit;
@@ -194,11 +190,10 @@ fn gap(hits: &[u64], window_hits: &[u64], reference: &[u64], window: &[u64]) -> 
         let p = share_p((*hit, rows.0), (*window_hit, rows.1));
         if p < smallest {
             (place, smallest) = (at, p);
-            h = (angle(*window_hit, m) - angle(*hit, n)).abs();
         }
     }
     let p: f64 = smallest * looked;
-    Some(Gap { gaps, place, p: p.min(1.0), h })
+    Some(Gap { gaps, place, p: p.min(1.0) })
 }
 
 #[cfg(test)]

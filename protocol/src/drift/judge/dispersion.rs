@@ -59,8 +59,7 @@ fn see(baseline: &Baseline, window: &Window, place: usize) -> Option<Seen> {
         return None;
     }
     let commonest = reference.iter().max().copied();
-    let (mut below, mut mean, mut squares) = (0.0, 0.0, 0.0);
-    let (mut of_window, mut window_squares) = (0.0, 0.0);
+    let (mut below, mut mean, mut squares, mut of_window) = (0.0, 0.0, 0.0, 0.0);
     for (count, found) in reference.iter().zip(&found) {
         let share = number(*count) / n;
         let score = if is_ordered {
@@ -72,10 +71,8 @@ fn see(baseline: &Baseline, window: &Window, place: usize) -> Option<Seen> {
         mean += share * score;
         squares += share * score * score;
         of_window += number(*found) / m * score;
-        window_squares += number(*found) / m * score * score;
     }
-    // Of what has become more frequent windows differ more, for no other reason.
-    let variance = f64::midpoint(squares - mean * mean, window_squares - of_window * of_window);
+    let variance = squares - mean * mean;
     // Phases have samples of their own, which differ from each other by chance as windows do.
     let of_reference = if phase.is_some() { n.recip() } else { 0.0 };
     Some(Seen { gap: of_window - mean, variance: variance * (m.recip() + of_reference) })

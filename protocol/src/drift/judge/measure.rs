@@ -28,18 +28,15 @@ pub(super) struct Measure {
     error: f64,
     /// What chance alone brings `value` to.
     pub(super) by_chance: f64,
-    /// How much the difference weighs where shares are small; nothing where it is not one of shares.
-    weight: f64,
 }
 
-/// A difference of 0.03 between middling shares is an h of 0.06. That it counts for half as much lets a share of 0.2 % become one of
-/// 1.3 % until it counts, and does not change what counts where shares are larger than a twentieth.
-const WEIGHT_OF_H: f64 = 0.25;
+/// What hardly ever changes is not stuck if it does not.
+const STILL_MAX: f64 = 0.9;
 
 impl Measure {
     /// What is compared with a threshold.
     pub(super) fn effect(&self) -> f64 {
-        (self.value - self.by_chance).max(self.weight)
+        self.value - self.by_chance
     }
 
     /// Whether the rows of this measure, which are the newest of those of `longer`, speak against what that one says.
@@ -116,7 +113,6 @@ fn of_tally(reference: &Tally, window: &Tally, all: &mut Vec<Measure>) {
         part: 0,
         error: 0.0,
         by_chance: 0.0,
-        weight: 0.0,
     };
     let measures = metrics(window).iter().map(|metric| {
         let mut measure = new(*metric);
@@ -210,7 +206,6 @@ impl Measure {
         self.statistic = self.value;
         self.p = gap.p;
         self.error = noise(reference, window).sqrt() / 2.0;
-        self.weight = gap.h * WEIGHT_OF_H;
         (self.parts, self.part) = (gap.gaps, gap.place);
     }
 
@@ -229,7 +224,7 @@ impl Measure {
 
     /// If every row had its value by chance, all would have the commonest one at best so often.
     fn still(&mut self, commonest: f64, is_still: bool, rows: u64) {
-        let is_stuck = is_still && commonest < 1.0 && rows > 1;
+        let is_stuck = is_still && commonest < STILL_MAX && rows > 1;
         self.value = f64::from(u8::from(is_stuck));
         self.statistic = number(rows);
         if is_stuck {
@@ -277,7 +272,6 @@ fn empty_group(name: &str) -> Measure {
         part: 0,
         error: 0.0,
         by_chance: 0.0,
-        weight: 0.0,
     }
 }
 
