@@ -6,6 +6,7 @@
 //! Verdicts are a function of the stored windows: after a restart, or on another server, the same windows give the same verdicts, and
 //! no row is counted twice. Only alerts are written down.
 
+pub(crate) mod health;
 mod histogram;
 mod memory;
 mod news;
@@ -23,6 +24,7 @@ use sealift_protocol::limits::BASELINE_BYTES_MAX;
 use sealift_protocol::profile::{Baseline, Mismatch};
 use tokio::time::sleep;
 
+use self::health::Vitals;
 use self::memory::{Memory, Served};
 use crate::blobs::{BlobError, Blobs};
 use crate::clock;
@@ -86,6 +88,7 @@ pub(crate) struct Watch {
     labels: Arc<[String]>,
     interval: Duration,
     memory: Arc<Mutex<Memory>>,
+    vitals: Arc<Mutex<Vitals>>,
 }
 
 impl Watch {
@@ -100,7 +103,8 @@ impl Watch {
         let Outlook { policy, labels, interval } = outlook;
         let round_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
         let memory = Arc::new(Mutex::new(Memory::new(policy, round_ms)));
-        Self { store, blobs, signals, hub, patience, labels: labels.into(), interval, memory }
+        let (labels, vitals) = (labels.into(), Arc::default());
+        Self { store, blobs, signals, hub, patience, labels, interval, memory, vitals }
     }
 
     /// Looks in every interval, and whenever a window comes; never returns.
@@ -236,6 +240,11 @@ impl Watch {
         subject: &Subject,
     ) -> Option<HistogramView> {
         self.memory().histogram(model, scope, subject)
+    }
+
+    /// What is remembered of devices' health is changed by whole values as well.
+    fn vitals(&self) -> MutexGuard<'_, Vitals> {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The memory is only ever changed by whole values, so that one whose holder panicked is still sound.

@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What decides from values alone: files, and directories with everything in them.
-const PURE: [&str; 15] = [
+const PURE: [&str; 18] = [
     "protocol/src",
     "agent/src/device.rs",
     "agent/src/device",
@@ -29,7 +29,10 @@ const PURE: [&str; 15] = [
     "fleet-server/src/rollout",
     "fleet-server/src/alert.rs",
     "fleet-server/src/alert/finding.rs",
+    "fleet-server/src/alert/backtest.rs",
+    "fleet-server/src/alert/health.rs",
     "fleet-server/src/alert/matcher.rs",
+    "fleet-server/src/alert/rule.rs",
     "fleet-server/src/permission.rs",
     "fleet-server/src/reach.rs",
     "fleet-server/src/auth/totp.rs",

@@ -23,6 +23,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (9, "recover", include_str!("../../migrations/0009_recover.sql")),
     (10, "evidence", include_str!("../../migrations/0010_evidence.sql")),
     (16, "channels", include_str!("../../migrations/0016_channels.sql")),
+    (17, "rules", include_str!("../../migrations/0017_rules.sql")),
 ];
 
 #[derive(Debug)]
