@@ -16,6 +16,11 @@ pub(crate) struct Readings {
     pub(crate) memory_free_mb: u32,
     pub(crate) disk_free_mb: u32,
     pub(crate) temperature_c: i8,
+    pub(crate) load_permille: u16,
+    /// None where the system does not say.
+    pub(crate) accelerator_permille: Option<u16>,
+    /// Since the last reading.
+    pub(crate) is_throttled: bool,
 }
 
 /// Remembers the processors' counters, so that load is that of the time in between.
@@ -23,6 +28,7 @@ pub(crate) struct Readings {
 pub(crate) struct Health {
     busy: u64,
     all: u64,
+    throttles: Option<u64>,
 }
 
 impl Health {
@@ -32,7 +38,20 @@ impl Health {
             memory_free_mb: narrow(memory_mb("MemAvailable:")),
             disk_free_mb: narrow(disk_mb(store).0),
             temperature_c: temperature_c(),
+            load_permille: run_queue_permille(
+                &fs::read_to_string("/proc/loadavg").unwrap_or_default(),
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            ),
+            accelerator_permille: accelerator_permille(Path::new("/sys/class/drm")),
+            is_throttled: self.throttled(throttles(Path::new("/sys/devices/system/cpu")))
+                || is_supply_weak(Path::new("/sys/devices/platform/soc")),
         }
+    }
+
+    /// Whether the processors' counters of slowing down have risen since the last reading; the first one only remembers them.
+    fn throttled(&mut self, count: Option<u64>) -> bool {
+        let before = std::mem::replace(&mut self.throttles, count);
+        matches!((before, count), (Some(before), Some(count)) if count > before)
     }
 
     /// Busy share since the last reading, from the first line of `/proc/stat`: user, nice, system, idle, waiting, …
@@ -114,6 +133,46 @@ fn temperature_c() -> i8 {
     hottest.map_or(i8::MIN, |celsius| i8::try_from(celsius.clamp(-127, 127)).unwrap_or(i8::MAX))
 }
 
+/// The first figure of `/proc/loadavg`, per processor.
+fn run_queue_permille(loadavg: &str, processors: usize) -> u16 {
+    let (whole, hundredths) =
+        loadavg.split(' ').next().and_then(|it| it.split_once('.')).unwrap_or_default();
+    let read = |text: &str| text.parse::<u64>().unwrap_or(0);
+    let permille =
+        read(whole).saturating_mul(1_000).saturating_add(read(hundredths).saturating_mul(10));
+    let processors = u64::try_from(processors).unwrap_or(1).max(1);
+    u16::try_from(permille / processors).unwrap_or(u16::MAX)
+}
+
+/// How busy the busiest graphics card is, where its driver says so in per cent.
+fn accelerator_permille(cards: &Path) -> Option<u16> {
+    let cards = fs::read_dir(cards).into_iter().flatten().flatten();
+    let busy = cards.filter_map(|card| {
+        let text = fs::read_to_string(card.path().join("device/gpu_busy_percent")).ok()?;
+        Some(text.trim().parse::<u16>().ok()?.min(100) * 10)
+    });
+    busy.max()
+}
+
+/// How often the kernel has slowed processors down for heat; none where it does not count.
+fn throttles(processors: &Path) -> Option<u64> {
+    let processors = fs::read_dir(processors).into_iter().flatten().flatten();
+    let counts = processors.filter_map(|processor| {
+        let file = processor.path().join("thermal_throttle/core_throttle_count");
+        fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
+    });
+    counts.reduce(u64::saturating_add)
+}
+
+/// A Raspberry Pi's firmware: bits 0 to 2 say that the voltage is low, the clock capped, the processor slowed down now.
+fn is_supply_weak(platform: &Path) -> bool {
+    let file = platform.join("soc:firmware/get_throttled");
+    let bits = fs::read_to_string(file)
+        .ok()
+        .and_then(|text| u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok());
+    bits.is_some_and(|bits| bits & 0b111 != 0)
+}
+
 fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -128,6 +187,41 @@ mod tests {
         health.load("cpu  100 0 100 800 0 0 0 0 0 0\n");
         assert_eq!(health.load("cpu  150 0 150 1600 100 0 0 0 0 0\ncpu0 1 1 1"), 100);
         assert_eq!(health.load(""), 0);
+    }
+
+    #[test]
+    fn the_run_queue_is_per_processor() {
+        assert_eq!(run_queue_permille("3.50 2.00 1.00 1/200 4321\n", 2), 1_750);
+        assert_eq!(run_queue_permille("", 2), 0);
+        assert_eq!(run_queue_permille("999999.00 0 0", 1), u16::MAX);
+    }
+
+    #[test]
+    fn throttling_is_a_counter_that_rises_or_a_bit_of_the_firmware() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let mut health = Health::default();
+        assert!(!health.throttled(throttles(folder.path())), "nothing is counted here");
+        write("cpu0/thermal_throttle/core_throttle_count", "3\n");
+        write("cpu1/thermal_throttle/core_throttle_count", "4\n");
+        assert!(!health.throttled(throttles(folder.path())), "that was before");
+        write("cpu1/thermal_throttle/core_throttle_count", "5\n");
+        assert!(health.throttled(throttles(folder.path())));
+        assert!(!health.throttled(throttles(folder.path())));
+
+        assert!(!is_supply_weak(folder.path()));
+        write("soc:firmware/get_throttled", "50000\n");
+        assert!(!is_supply_weak(folder.path()), "it was, since the start");
+        write("soc:firmware/get_throttled", "50004\n");
+        assert!(is_supply_weak(folder.path()));
+
+        assert_eq!(accelerator_permille(folder.path()), None);
+        write("card0/device/gpu_busy_percent", "37\n");
+        assert_eq!(accelerator_permille(folder.path()), Some(370));
     }
 
     #[test]

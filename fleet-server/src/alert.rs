@@ -8,8 +8,11 @@
 //! Whoever looks for findings says since when they hold, and keeps them steady (drift has its own hysteresis). So no state is needed
 //! here but the open alerts themselves.
 
+pub(crate) mod backtest;
 mod finding;
+pub(crate) mod health;
 pub(crate) mod matcher;
+pub(crate) mod rule;
 
 pub(crate) mod deliver;
 
@@ -35,10 +38,20 @@ pub struct Alert {
     pub opened_at: UnixMillis,
     /// When it was last written down that it holds.
     pub seen_at: UnixMillis,
-    /// When people were last told.
+    /// When people were last told; [`NEVER`] while a silence has covered it from its begin.
     pub told_at: UnixMillis,
     /// Who looks after it, if anyone does.
     pub acknowledged: Option<Acknowledged>,
+}
+
+/// Nobody was told yet.
+pub(crate) const NEVER: UnixMillis = UnixMillis(0);
+
+impl Alert {
+    /// Whether people know of it.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told_at != NEVER
+    }
 }
 
 /// Somebody looks after an alert.
@@ -58,7 +71,7 @@ pub struct Acknowledged {
 pub struct Rules {
     /// An alert that nobody looks after is told again after this time. Default four hours.
     pub repeat_ms: i64,
-    /// Nobody is told of findings that these cover. Alerts that are already open stay so.
+    /// Nobody is told of findings that these cover. Their alerts open all the same, and are told when the silence is over.
     pub silences: Vec<Silence>,
 }
 
@@ -83,6 +96,8 @@ impl Default for Rules {
 pub enum Change {
     /// Open an alert and tell people.
     Open(Finding),
+    /// Open an alert that a silence covers: nobody is told.
+    OpenSilently(Finding),
     /// Tell people again, and store what it says now.
     Repeat {
         /// The alert.
@@ -114,12 +129,14 @@ pub fn decide(open: &[Alert], findings: &[Finding], rules: &Rules, now: UnixMill
 
 fn opened(finding: &Finding, rules: &Rules, now: UnixMillis) -> Option<Change> {
     let has_held = now.since(finding.since) >= finding.hold_ms;
-    (has_held && !is_silenced(finding, rules, now)).then(|| Change::Open(finding.clone()))
+    let open = if is_silenced(finding, rules, now) { Change::OpenSilently } else { Change::Open };
+    has_held.then(|| open(finding.clone()))
 }
 
 fn repeated(alert: &Alert, finding: &Finding, rules: &Rules, now: UnixMillis) -> Option<Change> {
     let is_worse = finding.severity > alert.finding.severity;
-    let is_due = alert.acknowledged.is_none() && now.since(alert.told_at) >= rules.repeat_ms;
+    let is_old = !alert.is_told() || now.since(alert.told_at) >= rules.repeat_ms;
+    let is_due = alert.acknowledged.is_none() && is_old;
     if is_silenced(finding, rules, now) || !(is_worse || is_due) {
         return None;
     }
@@ -182,9 +199,9 @@ mod tests {
     fn an_alert_is_repeated_until_somebody_looks_after_it() {
         let rules = Rules { repeat_ms: HOUR_MS, ..Rules::default() };
         let findings = [finding("a", Severity::Warning)];
-        let mut open = [alert(findings[0].clone(), UnixMillis(0))];
-        assert_eq!(decide(&open, &findings, &rules, UnixMillis(HOUR_MS - 1)), []);
-        let due = decide(&open, &findings, &rules, UnixMillis(HOUR_MS));
+        let mut open = [alert(findings[0].clone(), UnixMillis(1))];
+        assert_eq!(decide(&open, &findings, &rules, UnixMillis(HOUR_MS)), []);
+        let due = decide(&open, &findings, &rules, UnixMillis(HOUR_MS + 1));
         let repeat =
             Change::Repeat { id: AlertId(7), finding: findings[0].clone(), is_worse: false };
         assert_eq!(due, [repeat]);
@@ -195,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_becomes_worse_is_told_at_once_even_if_acknowledged() {
-        let mut open = [alert(finding("a", Severity::Warning), UnixMillis(0))];
+        let mut open = [alert(finding("a", Severity::Warning), UnixMillis(1))];
         open[0].acknowledged = Some(acknowledged());
         let worse = finding("a", Severity::Critical);
         let changes = decide(&open, std::slice::from_ref(&worse), &Rules::default(), UnixMillis(1));
@@ -220,17 +237,21 @@ mod tests {
         let findings = [here.clone(), elsewhere.clone()];
 
         let during = decide(&[], &findings, &rules, UnixMillis(1));
-        let after = decide(&[], &findings, &rules, UnixMillis(HOUR_MS));
+        let expected = [Change::OpenSilently(here.clone()), Change::Open(elsewhere.clone())];
+        assert_eq!(during, expected);
 
-        assert_eq!(during, [Change::Open(elsewhere.clone())]);
-        assert_eq!(after, [Change::Open(here), Change::Open(elsewhere)]);
+        let open = [alert(here.clone(), NEVER)];
+        let rest = &findings[..1];
+        assert_eq!(decide(&open, rest, &rules, UnixMillis(HOUR_MS - 1)), [], "nobody is told");
+        let told = Change::Repeat { id: AlertId(7), finding: here, is_worse: false };
+        assert_eq!(decide(&open, rest, &rules, UnixMillis(5 * HOUR_MS)), [told]);
     }
 
     /// Does what the shell does with changes.
     fn carry_out(open: &mut Vec<Alert>, changes: Vec<Change>, now: UnixMillis) {
         for change in changes {
             match change {
-                Change::Open(finding) => open.push(Alert {
+                Change::Open(finding) | Change::OpenSilently(finding) => open.push(Alert {
                     id: AlertId(u64::try_from(open.len()).unwrap()),
                     finding,
                     opened_at: now,
@@ -252,7 +273,7 @@ mod tests {
         fn deciding_again_at_once_changes_nothing(
             before in prop::collection::btree_set(0_u8..6, 0..6),
             after in prop::collection::btree_set(0_u8..6, 0..6),
-            now in 0_i64..HOUR_MS,
+            now in 1_i64..HOUR_MS,
         ) {
             let findings = |keys: std::collections::BTreeSet<u8>| -> Vec<Finding> {
                 keys.iter().map(|key| finding(&format!("k{key}"), Severity::Info)).collect()

@@ -117,6 +117,23 @@ pub enum Comparison {
     AtLeast,
 }
 
+impl Filter {
+    /// The filter without `state:offline`, if it has that and asks else only what does not change by the minute.
+    pub(crate) fn without_offline(&self) -> Option<Self> {
+        let is_offline = |term: &Term| {
+            term.condition == Condition::State(DeviceState::Offline) && !term.is_negated
+        };
+        let (offline, terms): (Vec<Term>, Vec<Term>) =
+            self.terms.iter().cloned().partition(is_offline);
+        let is_lasting = |term: &Term| match term.condition {
+            Condition::Label(..) | Condition::Id(_) | Condition::Simulated(_) => true,
+            Condition::State(_) | Condition::Model(..) | Condition::Seen(..) => false,
+        };
+        let can_be_looked_up = !offline.is_empty() && terms.iter().all(is_lasting);
+        can_be_looked_up.then_some(Self { terms })
+    }
+}
+
 impl Comparison {
     /// Whether `ordering` is one that is asked for.
     pub const fn holds(self, ordering: Ordering) -> bool {
@@ -348,6 +365,16 @@ mod tests {
         );
         assert!(state.is_negated);
         assert_eq!("".parse(), Ok(Filter::default()));
+    }
+
+    #[test]
+    fn what_is_left_beside_offline_is_what_lasts() {
+        let without = |text: &str| text.parse::<Filter>().unwrap().without_offline();
+        assert_eq!(without("site:osaka state:offline"), Some("site:osaka".parse().unwrap()));
+        assert_eq!(without("state:offline"), Some(Filter::default()));
+        for text in ["site:osaka", "-state:offline", "state:offline seen:<5m", "state:unhealthy"] {
+            assert_eq!(without(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ use crate::watch::Watch;
 use rates::Rates;
 
 pub(crate) mod access;
+mod alerting;
 mod alerts;
 mod audit;
 mod channels;
@@ -143,6 +144,7 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
         .merge(audit::router())
         .merge(drift::router())
         .merge(alerts::router())
+        .merge(alerting::router())
         .merge(channels::router())
         .merge(operators::router())
         .merge(session::router())

@@ -55,6 +55,11 @@ pub(crate) fn health(beat: &Beat, at: UnixMillis) -> HealthView {
         spooled: beat.spooled,
         latency_p95_ms: f64::from(beat.latency_p95_us) / 1_000.0,
         clock_skew_ms: UnixMillis(beat.at).since(at),
+        load: f64::from(beat.load_permille) / 1_000.0,
+        accelerator: beat.accelerator_permille.map(|share| f64::from(share) / 1_000.0),
+        is_throttled: beat.is_throttled,
+        in_flight: beat.in_flight,
+        certificate_days: beat.certificate_days,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What Prometheus reads. No device id is ever a label: a fleet has too many.
 
+use std::collections::BTreeMap;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -33,6 +35,16 @@ struct StateLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SeverityLabel {
+    severity: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChannelLabel {
+    channel: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RoleLabel {
     role: String,
 }
@@ -51,6 +63,10 @@ pub(crate) struct Gauges<'a> {
     pub(crate) rollouts_halted: u64,
     /// When what people have signed expires.
     pub(crate) expiries: &'a [Expiry],
+    /// Alerts that are not over, by severity.
+    pub(crate) alerts: &'a BTreeMap<String, u64>,
+    /// Messages that wait, by channel.
+    pub(crate) waiting: &'a BTreeMap<String, u64>,
 }
 
 impl Metrics {
@@ -107,6 +123,18 @@ fn register_fleet(registry: &mut Registry, gauges: &Gauges<'_>) {
         gauge.set(whole(value));
         registry.register(name, help, gauge);
     }
+    let alerts: Family<SeverityLabel, Gauge> = Family::default();
+    // A severity without alerts is 0, so that what asks for it has a series from the first minute on.
+    for severity in ["info", "warning", "critical"] {
+        let count = gauges.alerts.get(severity).copied().unwrap_or_default();
+        alerts.get_or_create(&SeverityLabel { severity: severity.to_owned() }).set(whole(count));
+    }
+    registry.register("alerts_live", "Alerts that are not over, by severity", alerts);
+    let waiting: Family<ChannelLabel, Gauge> = Family::default();
+    for (channel, &count) in gauges.waiting {
+        waiting.get_or_create(&ChannelLabel { channel: channel.clone() }).set(whole(count));
+    }
+    registry.register("channel_messages_waiting", "Messages that wait, by channel", waiting);
     let expiry: Family<RoleLabel, Gauge> = Family::default();
     for Expiry { role, at, .. } in gauges.expiries {
         expiry.get_or_create(&RoleLabel { role: role.clone() }).set(at.0 / 1_000);

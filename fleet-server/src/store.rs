@@ -16,6 +16,7 @@ use sealift_protocol::id::TenantId;
 use sqlx::any::{AnyArguments, AnyPoolOptions, install_default_drivers};
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
+pub(crate) mod alert_rules;
 pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod certificates;
@@ -45,6 +46,7 @@ pub(crate) mod rollback;
 pub(crate) mod rollouts;
 pub(crate) mod scope;
 pub(crate) mod sessions;
+pub(crate) mod silences;
 pub(crate) mod spools;
 pub(crate) mod status;
 pub(crate) mod suspects;

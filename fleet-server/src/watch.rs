@@ -7,6 +7,7 @@
 //! no row is counted twice. Only alerts are written down.
 
 mod causes;
+pub(crate) mod health;
 mod histogram;
 mod memory;
 mod news;
@@ -25,6 +26,7 @@ use sealift_protocol::profile::{Baseline, Mismatch};
 use tokio::time::sleep;
 
 use self::causes::Causes;
+use self::health::Vitals;
 use self::memory::{Memory, Served};
 use crate::blobs::{BlobError, Blobs};
 use crate::clock;
@@ -89,6 +91,7 @@ pub(crate) struct Watch {
     interval: Duration,
     memory: Arc<Mutex<Memory>>,
     causes: Arc<Mutex<Causes>>,
+    vitals: Arc<Mutex<Vitals>>,
 }
 
 impl Watch {
@@ -103,8 +106,9 @@ impl Watch {
         let Outlook { policy, labels, interval } = outlook;
         let round_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
         let memory = Arc::new(Mutex::new(Memory::new(policy, round_ms)));
-        let (labels, causes) = (labels.into(), Arc::default());
-        Self { store, blobs, signals, hub, patience, labels, interval, memory, causes }
+        let (causes, vitals) = (Arc::default(), Arc::default());
+        let labels = labels.into();
+        Self { store, blobs, signals, hub, patience, labels, interval, memory, causes, vitals }
     }
 
     /// Looks in every interval, and whenever a window comes; never returns.
@@ -245,6 +249,11 @@ impl Watch {
     /// As with the memory: changed by whole values.
     fn causes<T>(&self, with: impl FnOnce(&mut Causes) -> T) -> T {
         with(&mut self.causes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is remembered of devices' health is changed by whole values as well.
+    fn vitals(&self) -> MutexGuard<'_, Vitals> {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The memory is only ever changed by whole values, so that one whose holder panicked is still sound.

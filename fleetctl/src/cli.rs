@@ -14,7 +14,7 @@ mod people;
 mod recall;
 mod rollout;
 
-pub(crate) use alert::{Alert, ChannelName, Notify, NotifyAdd};
+pub(crate) use alert::{Alert, AlertTest, ChannelName, Notify, NotifyAdd, Rule};
 pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};

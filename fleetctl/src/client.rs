@@ -101,6 +101,16 @@ impl Client {
         Ok(self.send(self.request(Method::PATCH, &api(path))?.json(body)).await?.json().await?)
     }
 
+    /// Puts what has no answer.
+    pub(crate) async fn put<B: Serialize + Sync>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<()> {
+        self.send(self.request(Method::PUT, &api(path))?.json(body)).await?;
+        Ok(())
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.send(self.request(Method::DELETE, &api(path))?).await?;
         Ok(())

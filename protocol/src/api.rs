@@ -3,6 +3,7 @@
 //! Lists are paged by keyset: `?limit=` (at most 1,000) and `?cursor=` from the page before. Errors are [`Problem`] (RFC 9457).
 
 mod alert;
+mod alerting;
 mod campaign;
 mod channel;
 mod device;
@@ -20,6 +21,10 @@ mod rollout;
 mod schema;
 
 pub use alert::{Acknowledge, AlertState, AlertView};
+pub use alerting::{
+    AtLeast, BacktestNew, BacktestOf, BacktestView, FiringView, KindChange, KindView, RuleNew,
+    RuleView, SilenceNew, SilenceView,
+};
 pub use campaign::Campaign;
 pub use channel::{
     AlertSeverity, ChannelKind, ChannelNew, ChannelView, DeliveryState, DeliveryView, Destination,
@@ -44,7 +49,7 @@ pub use halt::{HaltNew, HaltOrder, HaltView};
 pub use model::{ModelView, VersionState, VersionView};
 pub use operate::{
     AttentionItem, AuditCheckpoint, AuditEntry, AuditKeyView, AuditProof, ModelAdoption, Page,
-    Problem, Status,
+    Problem, Status, TargetGroup,
 };
 pub use operator::{
     DeviceLogin, DevicePoll, DeviceProgressed, LoginMethod, LoginToken, LoginWays, OperatorChange,

@@ -147,6 +147,21 @@ pub struct Beat {
     /// Milliseconds since 1970 by the device's clock.
     #[serde(rename = "a")]
     pub at: i64,
+    /// Processes that want to run, per processor, in per mille; 0 from an agent that does not say.
+    #[serde(rename = "o", default)]
+    pub load_permille: u16,
+    /// How busy the accelerator is, in per mille; none where the system does not say.
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub accelerator_permille: Option<u16>,
+    /// Whether heat or a weak supply has slowed the processor down since the last heartbeat.
+    #[serde(rename = "h", default)]
+    pub is_throttled: bool,
+    /// Requests that are being answered or wait for it.
+    #[serde(rename = "q", default)]
+    pub in_flight: u16,
+    /// The newest timestamp of the trust metadata that the device has verified; none from an agent that does not say.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub trusted_timestamp: Option<u64>,
 }
 
 /// What a model saw in a window of time.
@@ -221,8 +236,24 @@ mod tests {
             certificate_days: i16::MIN,
             latency_p95_us: u32::MAX,
             at: i64::MAX,
+            load_permille: u16::MAX,
+            accelerator_permille: Some(u16::MAX),
+            is_throttled: true,
+            in_flight: u16::MAX,
+            trusted_timestamp: Some(u64::MAX),
         };
         assert!(codec::encode(&beat).unwrap().len() <= BEAT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_heartbeat_of_an_agent_of_before_is_read() {
+        let mut bytes = vec![0xac]; // a map of twelve
+        for key in ["u", "c", "m", "d", "t", "r", "e", "w", "s", "x", "l", "a"] {
+            bytes.extend([0x61, key.as_bytes()[0], 0x07]);
+        }
+        let beat: Beat = codec::decode("beat", &bytes, BEAT_BYTES_MAX).unwrap();
+        assert_eq!((beat.uptime_s, beat.at, beat.load_permille), (7, 7, 0));
+        assert_eq!((beat.trusted_timestamp, beat.is_throttled), (None, false));
     }
 
     #[test]

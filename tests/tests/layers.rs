@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What decides from values alone: files, and directories with everything in them.
-const PURE: [&str; 16] = [
+const PURE: [&str; 19] = [
     "protocol/src",
     "agent/src/device.rs",
     "agent/src/device",
@@ -28,9 +28,12 @@ const PURE: [&str; 16] = [
     "fleet-server/src/rollout",
     "fleet-server/src/alert.rs",
     "fleet-server/src/alert/finding.rs",
+    "fleet-server/src/alert/backtest.rs",
+    "fleet-server/src/alert/health.rs",
     "fleet-server/src/alert/matcher.rs",
     "fleet-server/src/blame.rs",
     "fleet-server/src/blame",
+    "fleet-server/src/alert/rule.rs",
     "fleet-server/src/permission.rs",
     "fleet-server/src/reach.rs",
     "fleet-server/src/auth/totp.rs",

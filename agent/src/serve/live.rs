@@ -101,6 +101,11 @@ impl Live {
         self.0.observer.counters()
     }
 
+    /// Requests that are being answered, or wait for it.
+    pub(super) fn in_flight(&self) -> usize {
+        self.0.in_flight.load(Ordering::Acquire)
+    }
+
     /// Asks the model and observes the answer. `inputs` keep the contract.
     pub async fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
         let _in_flight = InFlight::begin(&self.0);

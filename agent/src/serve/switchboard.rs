@@ -168,6 +168,11 @@ impl Switchboard {
         Counters { requests: totals.requests, errors: totals.errors, latency_p95_us }
     }
 
+    /// Requests that are being answered by any model, or wait for it.
+    pub fn in_flight(&self) -> usize {
+        self.all().iter().map(Live::in_flight).sum()
+    }
+
     /// Counts of the image that answers for `model`, since it went live.
     pub fn model_counters(&self, model: &ModelName) -> Option<Counters> {
         self.live(model).map(|live| live.counters())

@@ -318,6 +318,11 @@ impl Supervisor {
             certificate_days: self.certificate.certificate_days(now),
             latency_p95_us: counters.latency_p95_us,
             at: now.0,
+            load_permille: readings.load_permille,
+            accelerator_permille: readings.accelerator_permille,
+            is_throttled: readings.is_throttled,
+            in_flight: u16::try_from(self.switchboard.in_flight()).unwrap_or(u16::MAX),
+            trusted_timestamp: self.trusted.as_ref().map(|trusted| trusted.timestamp),
         };
         // A heartbeat that is not sent is made up for by the next one.
         if let (Some(session), Ok(payload)) = (&self.session, codec::encode(&beat)) {

@@ -13,9 +13,12 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::access::Caller;
+use super::alerting::mark_silenced;
+use super::channels::parsed;
 use super::error::ApiError;
 use super::page::{PageQuery, page};
 use super::reach;
+use crate::alert::matcher::{Matcher, all_hold};
 use crate::audit::Deed;
 use crate::clock;
 use crate::limits::PAGE_MAX;
@@ -34,6 +37,9 @@ struct ListQuery {
     /// Only in these states, such as `open,acknowledged`; in any if not given, or empty.
     #[serde(default)]
     state: Option<String>,
+    /// Only those that all of these match, such as `site=osaka,kind!=drift`; looked for among the newest 1,000.
+    #[serde(default, rename = "match")]
+    matchers: Option<String>,
     /// Entries on the page; 100 if not given, at most 1,000.
     #[serde(default)]
     limit: Option<u32>,
@@ -53,7 +59,13 @@ async fn list(
     let states = states(query.state.as_deref().unwrap_or_default())?;
     let paging = PageQuery { limit: query.limit, cursor: query.cursor };
     let limit = paging.limit();
-    let (alerts, total) = seen(&app, &caller, &states, (paging.number(), limit)).await?;
+    let texts = query.matchers.unwrap_or_default();
+    let texts: Vec<_> =
+        texts.split(',').filter(|text| !text.is_empty()).map(str::to_owned).collect();
+    let matchers = parsed(&texts)?;
+    let place = (paging.number(), limit);
+    let (mut alerts, total) = seen(&app, &caller, (&states, &matchers), place).await?;
+    mark_silenced(&app, &mut alerts).await?;
     Ok(Json(page(alerts, total, limit, |alert| alert.id.0.to_string())))
 }
 
@@ -61,17 +73,19 @@ async fn list(
 async fn seen(
     app: &App,
     caller: &Caller,
-    states: &BTreeSet<AlertState>,
+    (states, matchers): (&BTreeSet<AlertState>, &[Matcher]),
     (before, limit): (Option<u64>, u32),
 ) -> Result<(Vec<AlertView>, u64), ApiError> {
-    if caller.reach().is_whole() {
+    if caller.reach().is_whole() && matchers.is_empty() {
         let total = app.store.count_alerts(states).await?;
         return Ok((app.store.alerts(states, before, limit).await?, total));
     }
     let presence = app.patience.presence(clock::now());
     let mut seen = Vec::new();
     for alert in app.store.alerts(states, None, PAGE_MAX).await? {
-        if reach::sees_alert(app, caller.reach(), &alert, presence).await? {
+        let is_seen = caller.reach().is_whole()
+            || reach::sees_alert(app, caller.reach(), &alert, presence).await?;
+        if is_seen && all_hold(matchers, &alert) {
             seen.push(alert);
         }
     }

@@ -1,11 +1,17 @@
 //! `/api/v1/status`, `/metrics` and `/healthz`.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use sealift_protocol::api::{AlertState, AttentionItem, DeviceState, RolloutState, Status};
+use reqwest::Url;
+use sealift_protocol::api::{
+    AlertState, AttentionItem, DeviceState, DeviceView, RolloutState, Status, TargetGroup,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -19,6 +25,7 @@ use crate::metrics::Gauges;
 use crate::reach::Reach;
 use crate::rollout::Stage;
 use crate::store::StoreError;
+use crate::store::channels::Channel;
 use crate::store::matching::Presence;
 use crate::store::rollouts::RolloutRow;
 
@@ -26,7 +33,10 @@ use crate::store::rollouts::RolloutRow;
 const TROUBLED_MAX: u32 = 20;
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(status)).route("/metrics", get(metrics))
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(targets))
+        .route("/metrics", get(metrics))
 }
 
 /// Shows the fleet in a few numbers, and what needs a person.
@@ -155,10 +165,73 @@ async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, Api
         status: &status,
         rollouts_halted: u64::try_from(halted).unwrap_or(u64::MAX),
         expiries: &app.expiries.all(),
+        alerts: &live_by_severity(&app).await?,
+        waiting: &waiting_by_channel(&app).await?,
     };
     let text = app.metrics.encode(&gauges).map_err(ApiError::internal)?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+async fn live_by_severity(app: &App) -> Result<BTreeMap<String, u64>, StoreError> {
+    let mut counts = BTreeMap::new();
+    for alert in app.store.live_alerts().await? {
+        *counts.entry(alert.finding.severity.as_str().to_owned()).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+async fn waiting_by_channel(app: &App) -> Result<BTreeMap<String, u64>, StoreError> {
+    let channels = app.store.channels().await?;
+    Ok(channels.iter().map(Channel::view).map(|view| (view.name, view.pending)).collect())
+}
+
+/// Where Prometheus finds agents: those that say on which address they answer, by Prometheus' HTTP service discovery. An agent on
+/// loopback can be reached from its own device alone, and is left out.
+#[utoipa::path(get, path = "/api/v1/prometheus/targets", tag = "status",
+    responses((status = 200, body = Vec<TargetGroup>)))]
+async fn targets(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<Vec<TargetGroup>>, ApiError> {
+    let presence = app.patience.presence(clock::now());
+    let mut groups = Vec::new();
+    let mut after = None;
+    loop {
+        let filter = caller.reach().filter();
+        let page = app.store.devices(filter, presence, after.as_ref(), PAGE_MAX).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id.clone());
+        for device in &page {
+            groups.extend(target(device));
+        }
+    }
+    Ok(Json(groups))
+}
+
+/// Labels of a target are what Prometheus adds to what it reads there: which device it is, is said here alone.
+fn target(device: &DeviceView) -> Option<TargetGroup> {
+    let url = Url::parse(device.endpoint.as_deref()?).ok()?;
+    let host = url.host_str()?;
+    let port = url.port_or_known_default()?;
+    let is_own = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+    if is_own {
+        return None;
+    }
+    let name = |name: &str| {
+        let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
+        format!("label_{}", name.chars().map(plain).collect::<String>())
+    };
+    let labels = device.labels.iter().map(|(key, value)| (name(key), value.clone()));
+    let own = [
+        ("device".to_owned(), device.id.to_string()),
+        ("__scheme__".to_owned(), url.scheme().to_owned()),
+    ];
+    Some(TargetGroup {
+        targets: vec![format!("{host}:{port}")],
+        labels: labels.chain(own).collect(),
+    })
 }
 
 /// Whether the server can do its work; for supervisors, without any detail.

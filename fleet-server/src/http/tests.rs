@@ -18,6 +18,7 @@ use crate::store::Store;
 use crate::store::enrol::{Given, Taken};
 use crate::watch::Outlook;
 
+mod alerting;
 mod alerts;
 mod channels;
 mod operators;

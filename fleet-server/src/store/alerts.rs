@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::api::{AlertState, AlertView};
+use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{AlertId, DeviceId, ModelName, UnixMillis, Version};
+use sealift_protocol::limits::BEAT_BYTES_MAX;
 use sqlx::AssertSqlSafe;
 
 use super::{
     Change, StoreError, TenantStore, corrupt, from_json, from_word, parsed, signed, to_json,
     unsigned, word,
 };
-use crate::alert::{Acknowledged, Alert, Finding};
+use crate::alert::{Acknowledged, Alert, Finding, NEVER};
+use crate::watch::health::VitalsRow;
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -201,6 +204,32 @@ impl TenantStore {
         Ok(SilentDevices { total: unsigned("count", total)?, devices })
     }
 
+    /// The newest heartbeat of every device that has been heard since a moment.
+    pub(crate) async fn vitals(
+        &self,
+        heard_after: UnixMillis,
+    ) -> Result<Vec<VitalsRow>, StoreError> {
+        let rows: Vec<(String, i64, Vec<u8>, Option<String>)> = sqlx::query_as(
+            "SELECT b.device, b.at, b.body, d.facts FROM beats b
+             JOIN devices d ON d.tenant = b.tenant AND d.id = b.device AND d.revoked_at IS NULL
+             WHERE b.tenant = $1 AND b.at >= $2 ORDER BY b.device",
+        )
+        .bind(self.id().to_owned())
+        .bind(heard_after.0)
+        .fetch_all(self.readers())
+        .await?;
+        let row = |(device, at, body, facts): (String, i64, Vec<u8>, Option<String>)| {
+            let beat = codec::decode("beat", &body, BEAT_BYTES_MAX);
+            Ok(VitalsRow {
+                device: parsed("device", &device)?,
+                at: UnixMillis(at),
+                beat: beat.map_err(|error| corrupt("beat", &error.to_string()))?,
+                facts: facts.map(|facts| from_json("facts", &facts)).transpose()?,
+            })
+        };
+        rows.into_iter().map(row).collect()
+    }
+
     /// The number below the first of the profile windows that came after a moment, of the newest `limit`.
     pub(crate) async fn window_before(
         &self,
@@ -235,6 +264,23 @@ impl Change {
         finding: &Finding,
         now: UnixMillis,
     ) -> Result<Option<AlertId>, StoreError> {
+        self.insert_alert(finding, (now, now)).await
+    }
+
+    /// Opens an alert that a silence covers: nobody is told yet.
+    pub(crate) async fn open_untold_alert(
+        &mut self,
+        finding: &Finding,
+        now: UnixMillis,
+    ) -> Result<Option<AlertId>, StoreError> {
+        self.insert_alert(finding, (now, NEVER)).await
+    }
+
+    async fn insert_alert(
+        &mut self,
+        finding: &Finding,
+        (now, told_at): (UnixMillis, UnixMillis),
+    ) -> Result<Option<AlertId>, StoreError> {
         let id = AlertId(self.next_number("alerts").await?);
         let (number, labels) = (signed("alert", id.0)?, to_json("labels", &finding.labels)?);
         let severity = finding.severity.as_str();
@@ -243,11 +289,11 @@ impl Change {
             .run(
                 "INSERT INTO alerts (tenant, number, subject, state, severity, kind, title, detail,
                  help, labels, opened_at, seen_at, told_at)
-                 VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8, $9, $10, $10, $10)
+                 VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8, $9, $10, $10, $11)
                  ON CONFLICT DO NOTHING",
                 |it| {
                     let it = it.bind(number).bind(key).bind(severity).bind(kind).bind(title);
-                    it.bind(detail).bind(help).bind(labels).bind(now.0)
+                    it.bind(detail).bind(help).bind(labels).bind(now.0).bind(told_at.0)
                 },
             )
             .await?;
@@ -398,5 +444,6 @@ fn view(row: Row) -> Result<AlertView, StoreError> {
         closed_at: row.closed_at.map(UnixMillis),
         acknowledged_by: row.acknowledged_by,
         note: row.note,
+        silenced_until: None,
     })
 }

@@ -40,6 +40,7 @@ impl Change {
                 "DELETE FROM deliveries WHERE tenant = $1 AND state <> 'waiting' AND due_at < $2",
                 before(KEPT_MS),
             ),
+            ("DELETE FROM silences WHERE tenant = $1 AND until_at < $2", before(ALERTS_KEPT_MS)),
             ("DELETE FROM login_codes WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM sessions WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM api_tokens WHERE tenant = $1 AND expires_at < $2", now.0),

@@ -25,6 +25,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (11, "halt", include_str!("../../migrations/0011_halt.sql")),
     (12, "rollouts", include_str!("../../migrations/0012_rollouts.sql")),
     (16, "channels", include_str!("../../migrations/0016_channels.sql")),
+    (17, "rules", include_str!("../../migrations/0017_rules.sql")),
 ];
 
 #[derive(Debug)]

@@ -1,12 +1,12 @@
-//! What people may have to know: looked for, compared with the alerts that are open, written down, and queued for webhooks.
+//! What people may have to know: looked for, compared with the alerts that are open, written down, and queued for channels.
 
-use sealift_protocol::id::{ModelName, UnixMillis, Version};
+use sealift_protocol::id::{AlertId, ModelName, UnixMillis, Version};
 use sealift_protocol::telemetry::{self, Event};
 
 use super::memory::Served;
-use super::{Watch, causes};
+use super::{Watch, causes, health};
 use crate::alert::deliver::Verb;
-use crate::alert::{self, Alert, Change as AlertChange, Finding, Rules};
+use crate::alert::{self, Alert, Change as AlertChange, Finding, Rules, rule};
 use crate::drift::Scope;
 use crate::rollout::Stage;
 use crate::store::StoreError;
@@ -36,7 +36,13 @@ pub(super) async fn tell(
     findings.extend(causes::common_causes(watch, now).await?);
     let behind = watch.store.behind().await?;
     findings.extend((!behind.is_nobody()).then(|| alert::store_behind(behind.to_string(), now)));
-    let changes = alert::decide(&open, &findings, &Rules::default(), now);
+    findings.extend(health::findings(watch, now).await?);
+    let findings = rule::changed(findings, &watch.store.alert_kinds().await?);
+    let findings = rule::grouped(findings, now);
+    let silences = watch.store.silences(now).await?;
+    let silences = silences.into_iter().map(|row| row.silence).collect();
+    let rules = Rules { silences, ..Rules::default() };
+    let changes = alert::decide(&open, &findings, &rules, now);
     for change in &changes {
         carry_out(watch, change, (&open, served), now).await?;
     }
@@ -51,23 +57,32 @@ async fn carry_out(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     let mut writing = watch.store.begin().await?;
+    let before = |id: &AlertId| open.iter().find(|alert| alert.id == *id);
+    let was_told = |id: &AlertId| before(id).is_none_or(Alert::is_told);
     let (id, verb) = match change {
-        AlertChange::Open(finding) => (writing.open_alert(finding, now).await?, Verb::Opened),
+        AlertChange::Open(finding) => (writing.open_alert(finding, now).await?, Some(Verb::Opened)),
+        AlertChange::OpenSilently(finding) => {
+            (writing.open_untold_alert(finding, now).await?, None)
+        }
         AlertChange::Repeat { id, finding, is_worse } => {
-            (writing.repeat_alert(*id, finding, *is_worse, now).await?, Verb::Repeated)
+            let verb = if was_told(id) { Verb::Repeated } else { Verb::Opened };
+            (writing.repeat_alert(*id, finding, *is_worse, now).await?, Some(verb))
         }
         AlertChange::Close(id) => {
-            let alert = open.iter().find(|alert| alert.id == *id);
-            let why = alert.map_or_else(String::new, |alert| why_over(alert, served));
-            (writing.close_alert(*id, &why, now).await?, Verb::Closed)
+            let why = before(id).map_or_else(String::new, |alert| why_over(alert, served));
+            let verb = was_told(id).then_some(Verb::Closed);
+            (writing.close_alert(*id, &why, now).await?, verb)
         }
     };
     // Another server was quicker: it has told already.
     let Some(id) = id else { return Ok(()) };
     let view = writing.alert(id).await?;
-    writing.enqueue(&view, verb, now).await?;
+    if let Some(verb) = verb {
+        writing.enqueue(&view, verb, now).await?;
+    }
     writing.commit().await?;
-    tracing::info!(alert = %id, verb = verb.as_str(), title = view.title, "alert");
+    let verb = verb.map_or("silenced", Verb::as_str);
+    tracing::info!(alert = %id, verb, title = view.title, "alert");
     watch.hub.publish("alert", &view);
     watch.hub.touch_status();
     Ok(())

@@ -49,6 +49,9 @@ pub struct AlertView {
     pub acknowledged_by: Option<String>,
     /// What they said.
     pub note: Option<String>,
+    /// Until when nobody is told of it; none if no silence covers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silenced_until: Option<UnixMillis>,
 }
 
 /// `POST /alerts/{id}/acknowledge`.

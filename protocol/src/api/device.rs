@@ -215,6 +215,21 @@ pub struct HealthView {
     pub latency_p95_ms: f64,
     /// Device's clock minus the server's, in milliseconds.
     pub clock_skew_ms: i64,
+    /// Processes that want to run, per processor.
+    #[serde(default)]
+    pub load: f64,
+    /// How busy the accelerator is, 0 to 1; none where the system does not say.
+    #[serde(default)]
+    pub accelerator: Option<f64>,
+    /// Whether heat or a weak supply slows the processor down.
+    #[serde(default)]
+    pub is_throttled: bool,
+    /// Requests that are being answered or wait for it.
+    #[serde(default)]
+    pub in_flight: u16,
+    /// Days until the device's certificate expires, as the device says.
+    #[serde(default)]
+    pub certificate_days: i16,
 }
 
 /// `PATCH /devices/{id}/labels`: a value sets, null removes.

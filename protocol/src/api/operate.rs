@@ -1,5 +1,7 @@
 //! Pages, problems, the overview, the audit log.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -140,4 +142,14 @@ pub struct AuditKeyView {
 pub struct AuditProof {
     /// `sha256:` and 64 hex digits each.
     pub hashes: Vec<Digest>,
+}
+
+/// `GET /prometheus/targets`: what Prometheus' HTTP service discovery reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TargetGroup {
+    /// `host:port` of each.
+    pub targets: Vec<String>,
+    /// What is added to everything that is read there.
+    pub labels: BTreeMap<String, String>,
 }

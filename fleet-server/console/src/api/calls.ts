@@ -2,7 +2,7 @@
 
 import { answer, answerAs, http, takeCsrfToken } from "./client";
 import type { components } from "./schema";
-import type { Action, ChannelNew, DeviceView, EnrolTokenNew, ModelView, Page, RollbackRequest, RolloutNew, SessionView, VersionView } from "./types";
+import type { Action, ChannelNew, DeviceView, EnrolTokenNew, KindChange, ModelView, Page, RollbackRequest, RolloutNew, SessionView, SilenceNew, VersionView } from "./types";
 
 /** Entries of lists that are shown whole; the server allows 1,000. */
 const LIST_MAX = 200;
@@ -111,8 +111,8 @@ export const readDriftSeries = (of: DriftSubject) => answer(http.GET("/api/v1/dr
 
 export const readHistogram = (of: DriftSubject) => answer(http.GET("/api/v1/drift/histogram", { params: { query: of } }));
 
-export const listAlerts = (state?: string) =>
-  answer(http.GET("/api/v1/alerts", { params: { query: state === undefined ? {} : { state } } }));
+export const listAlerts = (state: string | undefined, match: string) =>
+  answer(http.GET("/api/v1/alerts", { params: { query: { ...(state === undefined ? {} : { state }), ...(match === "" ? {} : { match }) } } }));
 
 export const acknowledgeAlert = (id: string, note: string) =>
   answer(http.POST("/api/v1/alerts/{id}/acknowledge", { params: { path: { id } }, body: { note } }));
@@ -138,6 +138,21 @@ export const denyEnrolRequest = (id: string, reason: string) =>
   answer(http.POST("/api/v1/enrol-requests/{id}/deny", { params: { path: { id } }, body: { reason } }));
 
 export const listRoles = () => answer(http.GET("/api/v1/trust/roles"));
+
+export const listSilences = () => answer(http.GET("/api/v1/silences"));
+
+export const silenceAlerts = (body: SilenceNew) => answer(http.POST("/api/v1/silences", { body }));
+
+export const endSilence = (id: number) => answer(http.DELETE("/api/v1/silences/{id}", { params: { path: { id } } }));
+
+export const listAlertKinds = () => answer(http.GET("/api/v1/alert-kinds"));
+
+export const changeAlertKind = (kind: string, body: KindChange) =>
+  answer(http.PUT("/api/v1/alert-kinds/{kind}", { params: { path: { kind } }, body }));
+
+export const listAlertRules = () => answer(http.GET("/api/v1/alert-rules"));
+
+export const removeAlertRule = (name: string) => answer(http.DELETE("/api/v1/alert-rules/{name}", { params: { path: { name } } }));
 
 export const listChannels = () => answer(http.GET("/api/v1/channels"));
 

@@ -96,8 +96,14 @@ export const driftSeriesQuery = (of: calls.DriftSubject) =>
 export const histogramQuery = (of: calls.DriftSubject) =>
   queryOptions({ queryKey: ["drift", "histogram", of], queryFn: () => calls.readHistogram(of) });
 
-export const alertsQuery = (state: string) =>
-  queryOptions({ queryKey: ["alerts", state], queryFn: () => calls.listAlerts(state === "all" ? undefined : state) });
+export const alertsQuery = (state: string, match = "") =>
+  queryOptions({ queryKey: ["alerts", state, match], queryFn: () => calls.listAlerts(state === "all" ? undefined : state, match) });
+
+export const silencesQuery = queryOptions({ queryKey: ["silences"], queryFn: calls.listSilences });
+
+export const alertKindsQuery = queryOptions({ queryKey: ["alert-kinds"], queryFn: calls.listAlertKinds });
+
+export const alertRulesQuery = queryOptions({ queryKey: ["alert-rules"], queryFn: calls.listAlertRules });
 
 export const auditQuery = infiniteQueryOptions({
   queryKey: ["audit", "list"],

@@ -4,6 +4,92 @@
  */
 
 export interface paths {
+    "/api/v1/alert-kinds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists every kind of alert, as it is built in and as it was changed. */
+        get: operations["get-alert-kinds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alert-kinds/{kind}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Changes when and how people are told of a kind of alert; an empty change is as built in. */
+        put: operations["put-alert-kinds-kind"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alert-rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists rules of one's own. */
+        get: operations["get-alert-rules"];
+        put?: never;
+        /** Adds a rule over devices that a filter names. */
+        post: operations["post-alert-rules"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alert-rules/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says how often a rule would have fired, by what is recorded. */
+        post: operations["post-alert-rules-test"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alert-rules/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a rule; its alert closes. */
+        delete: operations["delete-alert-rules-name"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/alerts": {
         parameters: {
             query?: never;
@@ -680,6 +766,26 @@ export interface paths {
         patch: operations["patch-operators-name"];
         trace?: never;
     };
+    "/api/v1/prometheus/targets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Where Prometheus finds agents: those that say on which address they answer, by Prometheus' HTTP service discovery. An agent on
+         *     loopback can be reached from its own device alone, and is left out.
+         */
+        get: operations["get-prometheus-targets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/rollback": {
         parameters: {
             query?: never;
@@ -1006,6 +1112,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/silences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists silences that are not over, with how many open alerts each covers. */
+        get: operations["get-silences"];
+        put?: never;
+        /** Lets nobody be told of some alerts for a while. */
+        post: operations["post-silences"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/silences/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Ends a silence. */
+        delete: operations["delete-silences-id"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/status": {
         parameters: {
             query?: never;
@@ -1205,6 +1346,7 @@ export interface components {
             seen_at: components["schemas"]["UnixMillis"];
             /** @description `info`, `warning` or `critical`. */
             severity: string;
+            silenced_until?: components["schemas"]["UnixMillis"] | null;
             /** @description Where it is. */
             state: components["schemas"]["AlertState"];
             /** @description In a few words. */
@@ -1216,6 +1358,20 @@ export interface components {
             action: components["schemas"]["Action"];
             /** @description Why not; none if it can be taken. */
             refused?: string | null;
+        };
+        /** @description How many devices a rule takes. */
+        AtLeast: {
+            /**
+             * Format: int32
+             * @description So many.
+             */
+            devices: number;
+        } | {
+            /**
+             * Format: int32
+             * @description Such a share of all devices that are not revoked, in per cent.
+             */
+            percent: number;
         };
         /** @description Something that needs a person. */
         AttentionItem: {
@@ -1286,6 +1442,48 @@ export interface components {
         AuditProof: {
             /** @description `sha256:` and 64 hex digits each. */
             hashes: components["schemas"]["Digest"][];
+        };
+        /** @description `POST /alert-rules/test`. */
+        BacktestNew: {
+            /**
+             * Format: int64
+             * @description How long it must hold; as it is now if not given.
+             */
+            hold_s?: number | null;
+            /** @description What. */
+            of: components["schemas"]["BacktestOf"];
+            /**
+             * Format: int64
+             * @description How far back.
+             */
+            since_s: number;
+        };
+        /** @description What is to be tried on what was recorded. */
+        BacktestOf: {
+            /** @description A kind of alert. */
+            kind: string;
+        } | {
+            /** @description A rule that there is, by its name. */
+            rule: string;
+        } | {
+            /** @description A rule that there is not yet. */
+            new: components["schemas"]["RuleNew"];
+        };
+        /** @description What would have happened. */
+        BacktestView: {
+            /**
+             * Format: int64
+             * @description How often people would have been told that it began.
+             */
+            fired: number;
+            /** @description When, newest first; the newest hundred. */
+            firings: components["schemas"]["FiringView"][];
+            /** @description From when on something is recorded, and was looked at. */
+            from: components["schemas"]["UnixMillis"];
+            /** @description What it was looked up in, and what that does not hold. */
+            source: string;
+            /** @description Until when. */
+            until: components["schemas"]["UnixMillis"];
         };
         /**
          * @description By which way alerts are sent.
@@ -1785,6 +1983,14 @@ export interface components {
             /** @description Whether the device is a simulated one. */
             simulated?: boolean;
         };
+        /** @description One time that a rule would have fired. */
+        FiringView: {
+            /** @description When people would have been told. */
+            at: components["schemas"]["UnixMillis"];
+            /** @description About what. */
+            subject: string;
+            until?: components["schemas"]["UnixMillis"] | null;
+        };
         /** @description A gate: what is measured, against what. */
         GateView: {
             evidence?: components["schemas"]["EvidenceView"] | null;
@@ -1862,8 +2068,18 @@ export interface components {
         };
         /** @description The last heartbeat. */
         HealthView: {
+            /**
+             * Format: double
+             * @description How busy the accelerator is, 0 to 1; none where the system does not say.
+             */
+            accelerator?: number | null;
             /** @description When it came. */
             at: components["schemas"]["UnixMillis"];
+            /**
+             * Format: int32
+             * @description Days until the device's certificate expires, as the device says.
+             */
+            certificate_days?: number;
             /**
              * Format: int64
              * @description Device's clock minus the server's, in milliseconds.
@@ -1885,10 +2101,22 @@ export interface components {
              */
             errors: number;
             /**
+             * Format: int32
+             * @description Requests that are being answered or wait for it.
+             */
+            in_flight?: number;
+            /** @description Whether heat or a weak supply slows the processor down. */
+            is_throttled?: boolean;
+            /**
              * Format: double
              * @description 95th percentile of latency, in milliseconds.
              */
             latency_p95_ms: number;
+            /**
+             * Format: double
+             * @description Processes that want to run, per processor.
+             */
+            load?: number;
             /**
              * Format: int32
              * @description Free memory in MiB.
@@ -1949,6 +2177,36 @@ export interface components {
             index: components["schemas"]["Digest"];
             /** @description The version, for people. */
             version: components["schemas"]["Version"];
+        };
+        /** @description What an operator has changed about a kind of alert; what is not given is as built in. */
+        KindChange: {
+            /**
+             * Format: int64
+             * @description How long it must hold before people are told.
+             * @default null
+             */
+            hold_s: number | null;
+            /**
+             * @description No alert of the kind is opened.
+             * @default false
+             */
+            is_off: boolean;
+            /** @default null */
+            severity: components["schemas"]["AlertSeverity"] | null;
+        };
+        /** @description `GET /alert-kinds`. */
+        KindView: {
+            /** @description What an operator has changed. */
+            change: components["schemas"]["KindChange"];
+            /**
+             * Format: int64
+             * @description How long it must hold, as built in.
+             */
+            hold_s: number;
+            /** @description Its name. */
+            kind: string;
+            /** @description What it means. */
+            meaning: string;
         };
         /** @description `PATCH /devices/{id}/labels`: a value sets, null removes. */
         LabelsChange: {
@@ -2174,6 +2432,7 @@ export interface components {
                 seen_at: components["schemas"]["UnixMillis"];
                 /** @description `info`, `warning` or `critical`. */
                 severity: string;
+                silenced_until?: components["schemas"]["UnixMillis"] | null;
                 /** @description Where it is. */
                 state: components["schemas"]["AlertState"];
                 /** @description In a few words. */
@@ -2533,6 +2792,30 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_KindView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description What an operator has changed. */
+                change: components["schemas"]["KindChange"];
+                /**
+                 * Format: int64
+                 * @description How long it must hold, as built in.
+                 */
+                hold_s: number;
+                /** @description Its name. */
+                kind: string;
+                /** @description What it means. */
+                meaning: string;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_ModelView: {
             /** @description The entries, in the list's order. */
             items: {
@@ -2681,6 +2964,29 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_RuleView: {
+            /** @description The entries, in the list's order. */
+            items: (components["schemas"]["RuleNew"] & {
+                /** @description When. */
+                created_at: components["schemas"]["UnixMillis"];
+                /** @description Who made it. */
+                created_by: string;
+                /**
+                 * Format: int64
+                 * @description Its number.
+                 */
+                id: number;
+                since?: components["schemas"]["UnixMillis"] | null;
+            })[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_SessionEntry: {
             /** @description The entries, in the list's order. */
             items: {
@@ -2700,6 +3006,39 @@ export interface components {
                 operator: string;
                 /** @description When something last came through it, to the minute. */
                 used_at: components["schemas"]["UnixMillis"];
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_SilenceView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /**
+                 * Format: int64
+                 * @description Open alerts that it covers now.
+                 */
+                covers: number;
+                /** @description When. */
+                created_at: components["schemas"]["UnixMillis"];
+                /** @description Who said so. */
+                created_by: string;
+                /**
+                 * Format: int64
+                 * @description Its number.
+                 */
+                id: number;
+                /** @description Nobody is told of alerts that all of these match. */
+                matchers: string[];
+                /** @description Why. */
+                reason: string;
+                /** @description Its end. */
+                until: components["schemas"]["UnixMillis"];
             }[];
             /** @description Where the next page starts; none on the last. */
             next_cursor?: string | null;
@@ -3051,6 +3390,35 @@ export interface components {
             /** @description Why it is where it is, in a sentence. */
             why: string;
         };
+        /** @description `POST /alert-rules`. */
+        RuleNew: {
+            /** @description How many of them it takes. */
+            at_least: components["schemas"]["AtLeast"];
+            /** @description Which devices, such as `site:osaka state:offline`. */
+            filter: string;
+            /**
+             * Format: int64
+             * @description How long that must hold.
+             */
+            hold_s?: number;
+            /** @description What people call it: 1 to 40 of a-z, 0-9, `-`, `_`; not taken. */
+            name: string;
+            /** @description How bad it is. */
+            severity: components["schemas"]["AlertSeverity"];
+        };
+        /** @description `GET /alert-rules`. */
+        RuleView: components["schemas"]["RuleNew"] & {
+            /** @description When. */
+            created_at: components["schemas"]["UnixMillis"];
+            /** @description Who made it. */
+            created_by: string;
+            /**
+             * Format: int64
+             * @description Its number.
+             */
+            id: number;
+            since?: components["schemas"]["UnixMillis"] | null;
+        };
         /** @description `GET /sessions`: a browser in which somebody is logged in. */
         SessionEntry: {
             /** @description What the browser says that it is. */
@@ -3089,6 +3457,41 @@ export interface components {
             scope?: string;
             /** @description The server's version. */
             server_version: string;
+        };
+        /** @description `POST /silences`. */
+        SilenceNew: {
+            /**
+             * Format: int64
+             * @description For how long from now.
+             */
+            for_s: number;
+            /** @description Nobody is told of alerts that all of these match: `site=osaka`, `kind=device-silent`. */
+            matchers: string[];
+            /** @description Why. */
+            reason: string;
+        };
+        /** @description `GET /silences`. */
+        SilenceView: {
+            /**
+             * Format: int64
+             * @description Open alerts that it covers now.
+             */
+            covers: number;
+            /** @description When. */
+            created_at: components["schemas"]["UnixMillis"];
+            /** @description Who said so. */
+            created_by: string;
+            /**
+             * Format: int64
+             * @description Its number.
+             */
+            id: number;
+            /** @description Nobody is told of alerts that all of these match. */
+            matchers: string[];
+            /** @description Why. */
+            reason: string;
+            /** @description Its end. */
+            until: components["schemas"]["UnixMillis"];
         };
         /** @description One model on a device: desired beside reported. */
         SlotView: {
@@ -3152,6 +3555,15 @@ export interface components {
         StepUp: {
             /** @description The password, or a code of the authenticator, or a recovery code. */
             secret: string;
+        };
+        /** @description `GET /prometheus/targets`: what Prometheus' HTTP service discovery reads. */
+        TargetGroup: {
+            /** @description What is added to everything that is read there. */
+            labels: {
+                [key: string]: string;
+            };
+            /** @description `host:port` of each. */
+            targets: string[];
         };
         /** @description `GET /devices/{id}/timeline`: newest first. */
         TimelineEntry: {
@@ -3389,11 +3801,139 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    "get-alert-kinds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_KindView"];
+                };
+            };
+        };
+    };
+    "put-alert-kinds-kind": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kind: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["KindChange"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    "get-alert-rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RuleView"];
+                };
+            };
+        };
+    };
+    "post-alert-rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleNew"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleView"];
+                };
+            };
+        };
+    };
+    "post-alert-rules-test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BacktestNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BacktestView"];
+                };
+            };
+        };
+    };
+    "delete-alert-rules-name": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
     "get-alerts": {
         parameters: {
             query?: {
                 /** @description Only in these states, such as `open,acknowledged`; in any if not given, or empty. */
                 state?: string;
+                /** @description Only those that all of these match, such as `site=osaka,kind!=drift`; looked for among the newest 1,000. */
+                match?: string;
                 /** @description Entries on the page; 100 if not given, at most 1,000. */
                 limit?: number;
                 /** @description Where the page starts: `next_cursor` of the page before. */
@@ -4666,6 +5206,25 @@ export interface operations {
             };
         };
     };
+    "get-prometheus-targets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TargetGroup"][];
+                };
+            };
+        };
+    };
     "post-rollback": {
         parameters: {
             query?: never;
@@ -5441,6 +6000,67 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Problem"];
                 };
+            };
+        };
+    };
+    "get-silences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SilenceView"];
+                };
+            };
+        };
+    };
+    "post-silences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SilenceNew"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SilenceView"];
+                };
+            };
+        };
+    };
+    "delete-silences-id": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
         };
     };

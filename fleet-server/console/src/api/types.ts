@@ -87,3 +87,7 @@ export type ChannelNew = Schemas["ChannelNew"];
 export type ChannelView = Schemas["ChannelView"];
 export type DeliveryView = Schemas["DeliveryView"];
 export type Destination = Schemas["Destination"];
+export type KindChange = Schemas["KindChange"];
+export type KindView = Schemas["KindView"];
+export type RuleView = Schemas["RuleView"];
+export type SilenceNew = Schemas["SilenceNew"];

@@ -11,6 +11,8 @@ import { Age, Button, Empty, Labels, PageHeader } from "../ui/basics";
 import { Loaded, ProblemNote } from "../ui/loaded";
 import { Mark, SeverityMark } from "../ui/mark";
 import { ServerLink } from "../ui/server-link";
+import { Silence } from "./alerts/silence";
+import { Silences } from "./alerts/silences";
 import "../styles/alerts.css";
 
 const route = getRouteApi("/shell/alerts");
@@ -19,7 +21,9 @@ const states = ["open", "acknowledged", "closed", "all"] as const;
 export function AlertsPage() {
   const { say } = useLocale();
   const { state = "open" } = route.useSearch();
-  const alerts = useQuery(alertsQuery(state));
+  const [typed, setTyped] = useState("");
+  const [match, setMatch] = useState("");
+  const alerts = useQuery(alertsQuery(state, match));
   return (
     <>
       <PageHeader title={say("alerts.title")} />
@@ -30,6 +34,17 @@ export function AlertsPage() {
           </Link>
         ))}
       </nav>
+      <form
+        className="acknowledge"
+        onSubmit={(event) => {
+          event.preventDefault();
+          setMatch(typed.trim().split(/\s+/).join(","));
+        }}
+      >
+        <input aria-label={say("alerts.filter")} placeholder={say("alerts.filter")} value={typed} onChange={(event) => setTyped(event.target.value)} />
+        <Button type="submit">{say("alerts.filterShow")}</Button>
+      </form>
+      <Silences />
       <Loaded query={alerts}>
         {({ items }) =>
           items.length === 0 ? (
@@ -46,10 +61,10 @@ export function AlertsPage() {
 }
 
 function AlertCard({ alert }: { alert: AlertView }) {
-  const { say } = useLocale();
+  const { say, dateTime } = useLocale();
   const href = hrefOf(alert);
   return (
-    <li className={`panel alert severity-${alert.severity}`}>
+    <li id={alert.id} className={`panel alert severity-${alert.severity}`}>
       <div className="alert-head">
         <SeverityMark severity={alert.severity} />
         <h2>{href ? <ServerLink href={href}>{alert.title}</ServerLink> : alert.title}</h2>
@@ -59,6 +74,8 @@ function AlertCard({ alert }: { alert: AlertView }) {
       {alert.help && <p className="alert-help"><strong>{say("alerts.next")}</strong> {alert.help}</p>}
       <Labels labels={alert.labels} />
       {alert.state === "open" ? <Acknowledge alert={alert} /> : <Settled alert={alert} />}
+      {alert.silenced_until != null && <p className="muted">{say("alerts.silencedUntil", { until: dateTime(alert.silenced_until) })}</p>}
+      {alert.state !== "closed" && alert.silenced_until == null && <Silence alert={alert} />}
     </li>
   );
 }

@@ -5,6 +5,7 @@ import { rolesQuery } from "../api/queries";
 import { useLocale } from "../i18n/language";
 import { Age, PageHeader, Panel, TableScroll } from "../ui/basics";
 import { Loaded } from "../ui/loaded";
+import { AlertRules } from "./settings/alert-rules";
 import { Channels } from "./settings/channels";
 import { EnrolTokens } from "./settings/enrol-tokens";
 import { Sessions } from "./settings/sessions";
@@ -25,6 +26,9 @@ export function SettingsPage() {
       </Panel>
       <Panel title={say("settings.channels")}>
         <Channels />
+      </Panel>
+      <Panel title={say("settings.alertKinds")}>
+        <AlertRules />
       </Panel>
     </>
   );

@@ -66,6 +66,7 @@ pub(crate) fn test_alert(channel: &str, by: &str, now: UnixMillis) -> AlertView 
         closed_at: None,
         acknowledged_by: None,
         note: None,
+        silenced_until: None,
     }
 }
 
