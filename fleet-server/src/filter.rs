@@ -126,7 +126,10 @@ impl Filter {
         let (offline, terms): (Vec<Term>, Vec<Term>) =
             self.terms.iter().cloned().partition(is_offline);
         let is_lasting = |term: &Term| match term.condition {
-            Condition::Label(..) | Condition::Id(_) | Condition::Simulated(_) => true,
+            Condition::Label(..)
+            | Condition::Id(_)
+            | Condition::Simulated(_)
+            | Condition::Chosen(_) => true,
             Condition::State(_) | Condition::Model(..) | Condition::Seen(..) => false,
         };
         let can_be_looked_up = !offline.is_empty() && terms.iter().all(is_lasting);

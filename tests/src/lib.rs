@@ -13,6 +13,7 @@ pub mod needs;
 pub mod oidc;
 pub mod origin;
 pub mod process;
+pub mod receivers;
 pub mod story;
 pub mod thief;
 pub mod token;

@@ -74,6 +74,11 @@ pub(crate) fn clients() -> anyhow::Result<Obtained> {
     python::obtain_clients(&workspace::target()?)
 }
 
+/// Makes a Python environment with what alerts are sent to in tests; returns its interpreter.
+pub(crate) fn receivers() -> anyhow::Result<Obtained> {
+    python::obtain_receivers(&workspace::target()?)
+}
+
 /// Makes a Python environment with what the agent is measured beside; returns its interpreter.
 pub(crate) fn peers() -> anyhow::Result<Obtained> {
     python::obtain_peers(&workspace::target()?)
@@ -107,6 +112,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
         ("Python environment", venv()?),
         ("clients of inference", clients()?),
         ("drift detectors", drift_venv()?),
+        ("receivers of alerts", receivers()?),
     ];
     for (name, obtained) in found {
         match obtained {

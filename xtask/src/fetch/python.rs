@@ -24,6 +24,9 @@ const REQUIREMENTS: [&str; 3] = [
 /// The clients that try the agent's endpoints and the object store that servers share, in an environment of their own.
 const CLIENTS: [&str; 2] = ["tests/interop/serving.txt", "tests/interop/s3.txt"];
 
+/// What alerts are sent to in tests, in an environment of its own.
+const RECEIVERS: [&str; 1] = ["tests/notify/requirements.txt"];
+
 /// What the agent is measured beside.
 const PEERS: [&str; 1] = ["tests/bench/requirements.txt"];
 
@@ -70,6 +73,11 @@ pub(super) fn obtain_venv(target: &Path) -> anyhow::Result<Obtained> {
 /// Returns the interpreter of an environment with [`CLIENTS`].
 pub(super) fn obtain_clients(target: &Path) -> anyhow::Result<Obtained> {
     environment(target, &CLIENTS)
+}
+
+/// Returns the interpreter of an environment with [`RECEIVERS`].
+pub(super) fn obtain_receivers(target: &Path) -> anyhow::Result<Obtained> {
+    environment(target, &RECEIVERS)
 }
 
 /// Returns the interpreter of an environment with [`PEERS`].

@@ -14,11 +14,17 @@ use crate::{child, fetch, workspace};
 const POSTGRES: &str = "SEALIFT_POSTGRES_URL";
 
 /// Programs of the operating system, by the variable that says where they are.
-const TOOLS: [(&str, Tool); 6] = [
+const TOOLS: [(&str, Tool); 9] = [
     ("SEALIFT_MOSQUITTO", Tool { program: "mosquitto", package: "mosquitto" }),
     ("SEALIFT_SKOPEO", Tool { program: "skopeo", package: "skopeo" }),
     ("SEALIFT_SOFTHSM", Tool { program: "softhsm2-util", package: "softhsm2" }),
     ("SEALIFT_CHROMIUM", Tool { program: "chromium", package: "chromium" }),
+    ("SEALIFT_PROMETHEUS", Tool { program: "prometheus", package: "prometheus" }),
+    ("SEALIFT_PROMTOOL", Tool { program: "promtool", package: "prometheus" }),
+    (
+        "SEALIFT_ALERTMANAGER",
+        Tool { program: "prometheus-alertmanager", package: "prometheus-alertmanager" },
+    ),
     ("SEALIFT_DPKG", Tool { program: "dpkg", package: "dpkg" }),
     ("SEALIFT_SYSTEMD_ANALYZE", Tool { program: "systemd-analyze", package: "systemd" }),
 ];
@@ -55,6 +61,7 @@ impl Needs {
         needs.fetched("clients of inference", "SEALIFT_SERVING_PYTHON", fetch::clients())?;
         needs.fetched("S3 store", "SEALIFT_S3_PYTHON", fetch::clients())?;
         needs.fetched("drift detectors", "SEALIFT_DRIFT_PYTHON", fetch::drift_venv())?;
+        needs.fetched("receivers of alerts", "SEALIFT_RECEIVERS_PYTHON", fetch::receivers())?;
         needs.fetched("console", "SEALIFT_CONSOLE", fetch::console())?;
         needs.fetched("OpenID provider", "SEALIFT_OIDC_PROVIDER", fetch::oidc_provider())?;
         for (variable, tool) in TOOLS {
