@@ -11,6 +11,7 @@ use serde_json::Value;
 /// Every verb. A new one does not compile here until somebody has said where it is.
 const fn place(action: Action) -> (&'static str, &'static [&'static str]) {
     match action {
+        Action::Start => ("/api/v1/rollouts/{id}/{action}", &["rollout", "start"]),
         Action::Pause => ("/api/v1/rollouts/{id}/{action}", &["rollout", "pause"]),
         Action::Resume => ("/api/v1/rollouts/{id}/{action}", &["rollout", "resume"]),
         Action::Promote => ("/api/v1/rollouts/{id}/{action}", &["rollout", "promote"]),

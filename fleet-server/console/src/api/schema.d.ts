@@ -847,7 +847,8 @@ export interface paths {
         };
         /** Shows one rollout. */
         get: operations["get-rollouts-id"];
-        put?: never;
+        /** Changes a draft. */
+        put: operations["put-rollouts-id"];
         post?: never;
         delete?: never;
         options?: never;
@@ -883,6 +884,23 @@ export interface paths {
         put?: never;
         /** Puts an operator's second signature under a rollout. */
         post: operations["post-rollouts-id-cosign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/{id}/forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Shows what was foreseen of a rollout when it was started, and what has come of it. */
+        get: operations["get-rollouts-id-forecast"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -932,7 +950,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Pauses, resumes, promotes, aborts or retries a rollout. */
+        /** Starts a draft; pauses, resumes, promotes, aborts or retries a rollout. */
         post: operations["post-rollouts-id-action"];
         delete?: never;
         options?: never;
@@ -1303,7 +1321,7 @@ export interface components {
          * @description What can be done with a rollout.
          * @enum {string}
          */
-        Action: "pause" | "resume" | "promote" | "abort" | "retry" | "rollback" | "approve" | "reject";
+        Action: "start" | "pause" | "resume" | "promote" | "abort" | "retry" | "rollback" | "approve" | "reject";
         /** @description Why an action is taken. */
         ActionNew: {
             /** @description The reason. */
@@ -1484,6 +1502,25 @@ export interface components {
             source: string;
             /** @description Until when. */
             until: components["schemas"]["UnixMillis"];
+        };
+        /**
+         * @description How many devices with the same value of a label may be at work on a rollout at a time: told, and not done with it.
+         *
+         *     Devices without the label count as one group of their own.
+         */
+        Budget: {
+            /**
+             * Format: int64
+             * @description At most so many; either this or `percent`.
+             */
+            count?: number | null;
+            /** @description The label's name, such as `site`. */
+            label: string;
+            /**
+             * Format: double
+             * @description At most this share of the devices with the same value, 0 to 100; never less than one device.
+             */
+            percent?: number | null;
         };
         /**
          * @description By which way alerts are sent.
@@ -1953,6 +1990,21 @@ export interface components {
             /** @description In words. */
             text?: string;
         };
+        /** @description How far a rollout was at a moment. */
+        FactPoint: {
+            /** @description When. */
+            at: components["schemas"]["UnixMillis"];
+            /**
+             * Format: int64
+             * @description Devices that were done well.
+             */
+            done: number;
+            /**
+             * Format: int64
+             * @description Devices that had ended badly, or cannot run it.
+             */
+            refused: number;
+        };
         /** @description Hardware and system of a device. */
         Facts: {
             /** @description `amd64`, `arm64`. */
@@ -1983,6 +2035,27 @@ export interface components {
             /** @description Whether the device is a simulated one. */
             simulated?: boolean;
         };
+        /** @description What was found before a rollout began. */
+        Finding: {
+            /** @description The stable code, such as `preflight.unsigned`. */
+            code: string;
+            /**
+             * Format: int64
+             * @description How many devices it is about; 0 if it is about none in particular.
+             */
+            devices?: number;
+            /** @description Some of them. */
+            examples?: components["schemas"]["DeviceId"][];
+            /** @description How bad it is. */
+            severity: components["schemas"]["FindingSeverity"];
+            /** @description What was found, for people. */
+            text: string;
+        };
+        /**
+         * @description How bad a finding is.
+         * @enum {string}
+         */
+        FindingSeverity: "note" | "warning" | "error";
         /** @description One time that a rule would have fired. */
         FiringView: {
             /** @description When people would have been told. */
@@ -1990,6 +2063,53 @@ export interface components {
             /** @description About what. */
             subject: string;
             until?: components["schemas"]["UnixMillis"] | null;
+        };
+        /** @description For how many of the devices that would be told something was measured; for the others the fleet's own middle is taken. */
+        ForecastBasis: {
+            /**
+             * Format: int64
+             * @description Devices that would be told, sooner or later.
+             */
+            devices: number;
+            /**
+             * Format: int64
+             * @description How much of their disk is free.
+             */
+            with_disk: number;
+            /**
+             * Format: int64
+             * @description At which hours of the week they are connected.
+             */
+            with_hours: number;
+            /**
+             * Format: int64
+             * @description How fast their earlier downloads were.
+             */
+            with_speed: number;
+        };
+        /** @description A point of the curve. */
+        ForecastPoint: {
+            /**
+             * Format: int64
+             * @description Seconds after the begin.
+             */
+            after_s: number;
+            /**
+             * Format: int64
+             * @description Devices that are done by then.
+             */
+            devices: number;
+        };
+        /** @description A device that would not run the image. */
+        ForecastRefusal: {
+            /** @description The code that the device would give, such as `image.no-room`. */
+            code: string;
+            /** @description Which. */
+            device: components["schemas"]["DeviceId"];
+            /** @description How it would end. */
+            progress: components["schemas"]["DeviceProgress"];
+            /** @description Why, for people. */
+            reason: string;
         };
         /** @description A gate: what is measured, against what. */
         GateView: {
@@ -2261,6 +2381,29 @@ export interface components {
          * @enum {string}
          */
         MailTls: "starttls" | "tls" | "none";
+        /**
+         * @description A span of every day, or of some days, of the week, in the local time of the device: `22:00-06:00`, `sat,sun 00:00-24:00`.
+         *
+         *     Where clocks go forward, a window that would begin in the hour that is left out begins as much later, with its full length; where
+         *     they go back, it opens once, the first time.
+         */
+        MaintenanceWindow: {
+            /**
+             * Format: int32
+             * @description Days on which it begins; Monday is the lowest bit.
+             */
+            days: number;
+            /**
+             * Format: int32
+             * @description Minutes after midnight at which it begins, 0 to 1439.
+             */
+            from_minute: number;
+            /**
+             * Format: int32
+             * @description Minutes after midnight at which it ends, 0 to 1440; not after `from_minute` means on the next day.
+             */
+            to_minute: number;
+        };
         /** @description Devices per version of a model. */
         ModelAdoption: {
             /**
@@ -2923,6 +3066,7 @@ export interface components {
                 allowed_actions: components["schemas"]["AllowedAction"][];
                 /** @description Who approved it, where that was needed. */
                 approved_by?: string | null;
+                budget?: components["schemas"]["Budget"] | null;
                 campaign?: components["schemas"]["Digest"] | null;
                 /** @description When it was made. */
                 created_at: components["schemas"]["UnixMillis"];
@@ -2930,6 +3074,8 @@ export interface components {
                 created_by: string;
                 /** @description Which devices. */
                 filter: string;
+                /** @description What was found when it was last looked over, worst first. */
+                findings?: components["schemas"]["Finding"][];
                 finished_at?: components["schemas"]["UnixMillis"] | null;
                 /** @description Its id. */
                 id: components["schemas"]["RolloutId"];
@@ -2948,6 +3094,14 @@ export interface components {
                 start_at?: components["schemas"]["UnixMillis"] | null;
                 /** @description Where it is. */
                 state: components["schemas"]["RolloutState"];
+                /**
+                 * Format: int32
+                 * @description For how many seconds they may, once all waves have passed.
+                 */
+                tail_s?: number;
+                tail_until?: components["schemas"]["UnixMillis"] | null;
+                /** @description How each device tries the image, and when. */
+                trial?: components["schemas"]["Trial"];
                 /** @description The version it brings. */
                 version: components["schemas"]["Version"];
                 /** @description Its steps. */
@@ -3301,8 +3455,19 @@ export interface components {
             /** @description Why, for people. */
             why: string;
         };
+        /** @description `GET /rollouts/{id}/forecast`: what was foreseen when the rollout was started, and what has come of it. */
+        RolloutCourse: {
+            begun_at?: components["schemas"]["UnixMillis"] | null;
+            /** @description What has happened since, oldest first. */
+            fact: components["schemas"]["FactPoint"][];
+            forecast?: components["schemas"]["RolloutForecast"] | null;
+        };
         /** @description `POST /rollouts/plan`: what a rollout would do if it were made now. Nothing is changed. */
         RolloutForecast: {
+            /** @description What it rests on. */
+            basis?: components["schemas"]["ForecastBasis"];
+            /** @description When how many devices would be done. */
+            curve?: components["schemas"]["ForecastPoint"][];
             /**
              * Format: int64
              * @description Devices that it concerns.
@@ -3310,15 +3475,36 @@ export interface components {
             devices: number;
             /**
              * Format: int64
-             * @description Bytes that the others would download at most: those of all variants.
+             * @description Devices that are expected to be done in the end.
+             */
+            done?: number;
+            /** @description Seconds until half of those, nine tenths and 99 of 100 are. */
+            done_after_s?: number[];
+            /**
+             * Format: int64
+             * @description Bytes that the others would download: each the variant that it would take, and no more than it lacks.
              */
             download_bytes: number;
+            /** @description What preflight finds, worst first. */
+            findings?: components["schemas"]["Finding"][];
+            /**
+             * Format: int64
+             * @description Bytes that the device with the largest download would fetch.
+             */
+            largest_download_bytes?: number;
             /** @description Whether somebody else would have to approve it. */
             needs_approval: boolean;
             /** @description Why the others would not be told now, and how many each reason holds for. */
             not_told: {
                 [key: string]: number;
             };
+            /** @description Devices that would not run it, and why; at most 1,000. */
+            refusals?: components["schemas"]["ForecastRefusal"][];
+            /**
+             * Format: int64
+             * @description How many there are in all.
+             */
+            refused?: number;
             /** @description Rollouts that it would end. */
             superseded: components["schemas"]["RolloutId"][];
             /** @description Of these, how many have their place in each wave; one that is offline keeps its place. */
@@ -3331,8 +3517,11 @@ export interface components {
         };
         /** @example r-12 */
         RolloutId: string;
-        /** @description `POST /rollouts`. */
+        /** @description `POST /rollouts`, `PUT /rollouts/{id}`. */
         RolloutNew: {
+            budget?: components["schemas"]["Budget"] | null;
+            /** @description Only written down: it can be changed, and nobody is told before it is started. */
+            draft?: boolean;
             /** @description Which devices, as a filter; empty for all. */
             filter?: string;
             /** @description The model. */
@@ -3340,6 +3529,11 @@ export interface components {
             /** @description Why. */
             reason?: string;
             start_at?: components["schemas"]["UnixMillis"] | null;
+            /**
+             * Format: int32
+             * @description Seconds for which devices that were offline may catch up after the last wave; a week if not given.
+             */
+            tail_s?: number | null;
             /** @description How long and how strictly each device tries it. */
             trial?: components["schemas"]["Trial"];
             /** @description The version; must be signed and not quarantined. */
@@ -3351,13 +3545,14 @@ export interface components {
          * @description Where a rollout is.
          * @enum {string}
          */
-        RolloutState: "running" | "paused" | "halted" | "completing" | "succeeded" | "aborted" | "superseded";
+        RolloutState: "draft" | "preflight" | "awaiting-approval" | "scheduled" | "running" | "paused" | "halted" | "completing" | "succeeded" | "aborted" | "superseded";
         /** @description `GET /rollouts`, `GET /rollouts/{id}`. */
         RolloutView: {
             /** @description What can be done now. */
             allowed_actions: components["schemas"]["AllowedAction"][];
             /** @description Who approved it, where that was needed. */
             approved_by?: string | null;
+            budget?: components["schemas"]["Budget"] | null;
             campaign?: components["schemas"]["Digest"] | null;
             /** @description When it was made. */
             created_at: components["schemas"]["UnixMillis"];
@@ -3365,6 +3560,8 @@ export interface components {
             created_by: string;
             /** @description Which devices. */
             filter: string;
+            /** @description What was found when it was last looked over, worst first. */
+            findings?: components["schemas"]["Finding"][];
             finished_at?: components["schemas"]["UnixMillis"] | null;
             /** @description Its id. */
             id: components["schemas"]["RolloutId"];
@@ -3383,6 +3580,14 @@ export interface components {
             start_at?: components["schemas"]["UnixMillis"] | null;
             /** @description Where it is. */
             state: components["schemas"]["RolloutState"];
+            /**
+             * Format: int32
+             * @description For how many seconds they may, once all waves have passed.
+             */
+            tail_s?: number;
+            tail_until?: components["schemas"]["UnixMillis"] | null;
+            /** @description How each device tries the image, and when. */
+            trial?: components["schemas"]["Trial"];
             /** @description The version it brings. */
             version: components["schemas"]["Version"];
             /** @description Its steps. */
@@ -3662,6 +3867,8 @@ export interface components {
              * @default 86400
              */
             watch_s: number;
+            /** @default null */
+            window: components["schemas"]["MaintenanceWindow"] | null;
         };
         /** @example 1790000000000 */
         UnixMillis: number;
@@ -3722,6 +3929,8 @@ export interface components {
              * @description Up to how many devices in all, this wave and the earlier ones together.
              */
             count?: number | null;
+            /** @description Only devices that match this filter too; share and count are then of those alone. */
+            filter?: string;
             /** @description How much worse devices of the wave may do than those that were not told yet. */
             gates?: components["schemas"]["ModelGates"];
             /**
@@ -3734,6 +3943,11 @@ export interface components {
              * @description Largest share of requests that may fail on devices of the wave, 0 to 1; not looked at if not given.
              */
             max_error_share?: number | null;
+            /**
+             * Format: int64
+             * @description Devices that must be done, well or badly, before the wave is judged; without it one that did well is enough.
+             */
+            min_devices?: number | null;
             /** @description What people call it, such as `canary`. */
             name?: string;
             /**
@@ -3751,7 +3965,7 @@ export interface components {
          * @description Where a wave is.
          * @enum {string}
          */
-        WaveState: "pending" | "open" | "soaking" | "passed" | "failed";
+        WaveState: "pending" | "open" | "soaking" | "evaluating" | "passed" | "failed";
         /** @description One step of a rollout, and how it does. */
         WaveView: {
             /**
@@ -5430,6 +5644,56 @@ export interface operations {
             };
         };
     };
+    "put-rollouts-id": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The draft */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RolloutNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutView"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "post-rollouts-id-approve": {
         parameters: {
             query?: never;
@@ -5511,6 +5775,36 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-rollouts-id-forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The rollout */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutCourse"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5614,7 +5908,7 @@ export interface operations {
             path: {
                 /** @description The rollout */
                 id: string;
-                /** @description `pause`, `resume`, `promote`, `abort` or `retry` */
+                /** @description `start`, `pause`, `resume`, `promote`, `abort` or `retry` */
                 action: string;
             };
             cookie?: never;
