@@ -14,6 +14,7 @@ mod chunks;
 mod contract;
 mod foreign;
 mod golden;
+mod host;
 mod manifest;
 mod policy;
 mod processing;
@@ -22,9 +23,10 @@ pub use chunks::{CHUNK_BYTES, ChunkList};
 pub use contract::{ContractError, Feature, IoContract, Numbers, Role, TensorSpec};
 pub use foreign::{ForeignFormat, HEAD_BYTES, foreign_format};
 pub use golden::{Golden, GoldenCase, GoldenMismatch, Tolerance};
+pub use host::{Accelerator, Host};
 pub use manifest::{
-    Accelerator, Descriptor, Host, ImageError, ImageManifest, Layer, LayerKind, ModelConfig,
-    ModelDescriptor, ModelIndex, Platform, Variant,
+    Descriptor, ImageError, ImageManifest, Layer, LayerKind, ModelConfig, ModelDescriptor,
+    ModelIndex, Platform, Variant,
 };
 pub use policy::{OnRevoked, Policy};
 pub use processing::{

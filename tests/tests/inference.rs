@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 const ROWS: usize = 8;
 
 /// Longer than a rollout to one device takes.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 #[ignore = "needs ONNX Runtime and clients of inference"]

@@ -1,6 +1,6 @@
 //! Which of a model's variants a device takes, and why not the others.
 
-use sealift_protocol::image::{ModelIndex, Variant};
+use sealift_protocol::image::{Host, ModelIndex, Variant};
 use sealift_protocol::telemetry::Facts;
 
 use super::Me;
@@ -8,11 +8,17 @@ use crate::device::{Fault, FaultKind};
 
 /// The best variant that fits the device: by accelerator, then by the publisher's order. Says what keeps the device from the others.
 pub(super) fn choose<'a>(index: &'a ModelIndex, me: &Me) -> Result<&'a Variant, Fault> {
+    let host = Host {
+        os: &me.facts.os,
+        architecture: &me.facts.architecture,
+        memory_mb: me.facts.memory_mb,
+        accelerators: &me.accelerators,
+    };
     let name = |variant: &Variant| format!("{}/{}", variant.accelerator, variant.precision);
     let mut best: Option<(usize, &Variant)> = None;
     let mut passed_over = Vec::new();
     for variant in index.variants() {
-        match rank(variant, me) {
+        match host.rank(variant) {
             Ok(rank) if best.is_none_or(|(least, _)| rank < least) => {
                 passed_over.extend(best.map(|(_, other)| format!("{} comes after", name(other))));
                 best = Some((rank, variant));
@@ -35,21 +41,6 @@ pub(super) fn choose<'a>(index: &'a ModelIndex, me: &Me) -> Result<&'a Variant, 
         names.join(", "),
     );
     Err(Fault::new(FaultKind::NotApplicable, "image.no-variant", &reason))
-}
-
-/// How good a variant is for the device, 0 is best; or what the device lacks for it.
-fn rank(variant: &Variant, me: &Me) -> Result<usize, String> {
-    let Facts { os, architecture, memory_mb, .. } = &me.facts;
-    if let Some(platform) = &variant.platform
-        && (platform.os != *os || platform.architecture != *architecture)
-    {
-        return Err(format!("is for {}/{}", platform.os, platform.architecture));
-    }
-    if variant.min_memory_mb > *memory_mb {
-        return Err(format!("needs {} MiB", variant.min_memory_mb));
-    }
-    let place = me.accelerators.iter().position(|each| *each == variant.accelerator);
-    place.ok_or_else(|| format!("needs {}", variant.accelerator))
 }
 
 #[cfg(test)]
