@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use sealift_protocol::api::{ModelGates, RolloutNew, WavePlan};
+use sealift_protocol::api::{Budget, ModelGates, RolloutNew, WavePlan};
 use sealift_protocol::directive::Trial;
 
 use crate::cli::RolloutCreate;
@@ -79,6 +79,7 @@ fn full(new: &RolloutNew) -> RolloutNew {
     full.start_at.get_or_insert_default();
     full.tail_s.get_or_insert_default();
     full.draft = true;
+    full.budget = Some(Budget { label: String::new(), count: Some(1), percent: Some(1.0) });
     full.trial.lease_s = full.trial.lease_s.max(1);
     if full.trial.window.is_none() {
         full.trial.window = sealift_protocol::directive::MaintenanceWindow::new(1, 0, 1).ok();
@@ -100,11 +101,7 @@ fn unknown(given: &serde_json::Value, known: &serde_json::Value) -> Option<Strin
     use serde_json::Value as V;
     match (given, known) {
         (V::Object(given), V::Object(known)) => given.iter().find_map(|(word, value)| {
-            // What is given is `null` says nothing.
-            let Some(known) = known.get(word) else {
-                return (!value.is_null()).then(|| word.clone());
-            };
-            unknown(value, known)
+            known.get(word).map_or_else(|| Some(word.clone()), |known| unknown(value, known))
         }),
         (V::Array(given), V::Array(known)) => {
             given.iter().zip(known).find_map(|(given, known)| unknown(given, known))
