@@ -89,28 +89,49 @@ async fn an_image_that_is_wrong_slow_or_big_fails_its_self_test_before_any_reque
 }
 
 /// The newest worker, once that is newer than `before`: it has the newest image. The one before is kept warm.
-async fn newest_worker(device: &Device, before: i32) -> anyhow::Result<i32> {
+async fn newest_worker(device: &Device, before: Option<Worker>) -> anyhow::Result<Worker> {
     let agent = device.process.id();
     until("a newer worker runs", SOON, || async {
-        let mut newest = 0;
+        let mut newest: Option<Worker> = None;
         for task in fs::read_dir(format!("/proc/{agent}/task"))? {
             let children = fs::read_to_string(task?.path().join("children"))?;
             for child in children.split_whitespace() {
-                newest = newest.max(child.parse()?);
+                newest = newest.max(Some(Worker::read(child.parse()?)?));
             }
         }
-        Ok(if newest > before { Look::Done(newest) } else { Look::NotYet(newest.to_string()) })
+        Ok(match newest {
+            Some(worker) if newest > before => Look::Done(worker),
+            _ => Look::NotYet(format!("{newest:?}")),
+        })
     })
     .await
+}
+
+/// A process, younger ones last: ids are given again and say nothing of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Worker {
+    started: u64,
+    id: i32,
+}
+
+impl Worker {
+    fn read(id: i32) -> anyhow::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The 22nd field; the second is a name in parentheses, which may hold anything.
+        let (_, fields) = stat.rsplit_once(')').context("no name")?;
+        let started = fields.split_whitespace().nth(19).context("no start time")?.parse()?;
+        Ok(Self { started, id })
+    }
 }
 
 /// Ends the worker of the newest image, and then the one that takes its place.
 async fn crash_twice(device: &Device, version: &str) -> anyhow::Result<()> {
     answers_with(device, version).await?;
-    let mut before = 0;
+    let mut before = None;
     for _ in 0..2 {
-        before = newest_worker(device, before).await?;
-        kill_process(Pid::from_raw(before).context("a process id is not 0")?, Signal::KILL)?;
+        let worker = newest_worker(device, before).await?;
+        kill_process(Pid::from_raw(worker.id).context("a process id is not 0")?, Signal::KILL)?;
+        before = Some(worker);
     }
     Ok(())
 }
