@@ -83,7 +83,7 @@ async fn confirmed(server: &Server, count: u64) -> anyhow::Result<HaltView> {
 async fn a_halt_stops_every_download_outlives_restarts_and_lets_the_way_back_through()
 -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let slow = "[download]\nrate_bytes_s = 16384\n";
+    let slow = "download.rate_bytes_s = 16384\n";
     let (mut server, mut devices) = fleet(directory.path(), slow).await?;
     server.publish(&heavy(directory.path())?, "2")?;
     story::roll_out(&server, "1").await?;
