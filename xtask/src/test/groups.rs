@@ -1,4 +1,4 @@
-//! Groups of Rust tests, two at a time: what they do most is wait for other processes.
+//! Groups of Rust tests, side by side where there are processors for it: some of them have deadlines for other processes.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -13,8 +13,11 @@ use super::needs::Needs;
 use super::report::{Outcome, Report, Tally};
 use super::{Run, log};
 
-/// More would starve each other of processors on a small machine.
-const SIDE_BY_SIDE: usize = 2;
+/// A group has agents, servers and a broker of its own; with fewer processors for them its deadlines are not met.
+const PROCESSORS_PER_GROUP: usize = 2;
+
+/// More groups would wait for the disk.
+const SIDE_BY_SIDE_MAX: usize = 4;
 
 /// How groups are run.
 pub(super) struct Groups<'a> {
@@ -35,7 +38,7 @@ impl Groups<'_> {
         let databases = Mutex::new(());
         let (say, ended) = mpsc::channel();
         thread::scope(|scope| {
-            for _ in 0..SIDE_BY_SIDE {
+            for _ in 0..side_by_side() {
                 let (say, next, databases) = (say.clone(), &next, &databases);
                 scope.spawn(move || {
                     while let Some((binary, filters)) =
@@ -98,4 +101,9 @@ impl Groups<'_> {
         }
         (names, rest)
     }
+}
+
+fn side_by_side() -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    (processors / PROCESSORS_PER_GROUP).clamp(1, SIDE_BY_SIDE_MAX)
 }
