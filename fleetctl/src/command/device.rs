@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use sealift_protocol::api::{DeviceRevoke, DeviceView, LabelsChange, SlotView, TimelineEntry};
 use sealift_protocol::id::DeviceId;
-use sealift_protocol::report::{Halted, Hold};
+use sealift_protocol::report::{Halted, Hold, Outcome};
 
 use super::labels;
 use crate::cli::Device;
@@ -73,7 +73,9 @@ fn text(device: &DeviceView) -> String {
     let rows = device.slots.iter().map(|slot| {
         let digest = slot.serving_digest.map(|digest| digest.short());
         let outcome = slot.outcome.as_ref().map(|outcome| {
-            format!("{}@{} {}", word(outcome.result), outcome.image.version, outcome.reason)
+            let late = if outcome.is_late() { " late" } else { "" };
+            let Outcome { result, image, reason, .. } = outcome;
+            format!("{}{late}@{} {reason}", word(*result), image.version)
         });
         let providers: Vec<_> =
             slot.providers.iter().map(|(name, nodes)| format!("{name}:{nodes}")).collect();
