@@ -66,7 +66,6 @@ fn rollout() -> Rollout {
         turn: 2,
         budget: None,
         tail_ms: 604_800_000,
-        has_window: false,
         held_from: Some(2),
     }
 }

@@ -183,7 +183,6 @@ impl Reconciler {
             start_at: row.order.start_at,
             budget: row.order.policy.budget.clone(),
             tail_ms: i64::from(row.order.policy.tail_s()) * 1_000,
-            has_window: row.order.trial.window.is_some(),
         }
     }
 

@@ -68,8 +68,6 @@ pub struct Rollout {
     pub budget: Option<Budget>,
     /// How long devices that were offline may catch up after the last wave.
     pub tail_ms: i64,
-    /// Devices wait for a time of the day or the week before they load the image.
-    pub has_window: bool,
 }
 
 /// Where a rollout is.

@@ -35,7 +35,6 @@ fn rollout(id: u64, is_rollback: bool, stage: Stage) -> Rollout {
         start_at: None,
         budget: None,
         tail_ms: 1,
-        has_window: false,
     }
 }
 

@@ -159,8 +159,8 @@ fn judge_working(
             (DeviceProgress::Offline, Why::OfflineTold)
         };
     }
-    // With the image on disk or before: it goes on by itself when the window opens.
-    if matches!(phase, Phase::Waiting | Phase::Staged) && rollout.has_window {
+    // Everything is on its disk: it goes on by itself when its maintenance window opens.
+    if phase == Phase::Staged {
         return (DeviceProgress::InProgress, Why::WaitsForWindow);
     }
     if quiet_ms > STUCK_MS + rollout.probation_ms {

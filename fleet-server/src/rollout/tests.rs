@@ -40,7 +40,6 @@ pub(super) fn rollout(waves: Vec<Wave>) -> Rollout {
         turn: THIS.0,
         budget: None,
         tail_ms: TAIL_MS,
-        has_window: false,
     }
 }
 

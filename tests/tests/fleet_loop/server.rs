@@ -187,7 +187,6 @@ impl Server {
             turn: id.0,
             budget: None,
             tail_ms: 604_800_000,
-            has_window: false,
         };
         self.rollouts.push(Ordered { rollout, version, trial, why: String::new() });
         id

@@ -99,7 +99,6 @@ fn rollout(waves: &[(f64, u32)], budget: Option<Budget>) -> Rollout {
         start_at: None,
         budget,
         tail_ms: 0,
-        has_window: false,
     }
 }
 

@@ -134,7 +134,7 @@ fn the_tail_is_as_long_as_somebody_asked_for() {
 
 #[test]
 fn a_device_that_waits_for_its_window_is_not_stuck() {
-    let mut rollout = Rollout { has_window: true, ..rollout(vec![wave(100.0, 0)]) };
+    let mut rollout = rollout(vec![wave(100.0, 0)]);
     let mut fleet = fleet(1);
     turn(&mut rollout, &mut fleet, NOW);
     let device = fleet.get_mut(&id(0)).unwrap();
@@ -143,7 +143,9 @@ fn a_device_that_waits_for_its_window_is_not_stuck() {
 
     let tomorrow = plan(&rollout, &fleet, NOW.plus(86_400_000));
     assert_eq!(position(&tomorrow, &id(0)).why, Why::WaitsForWindow);
-    rollout.has_window = false;
+
+    let device = fleet.get_mut(&id(0)).unwrap();
+    device.slot = Some(slot(Generation(2), Phase::Waiting, OLD, None));
     let stuck = plan(&rollout, &fleet, NOW.plus(86_400_000));
     assert_eq!(position(&stuck, &id(0)).progress, DeviceProgress::Silent);
 }
