@@ -23,7 +23,9 @@ pub fn wall() -> crate::clock::Wall {
 
 #[cfg(debug_assertions)]
 mod armed {
-    use std::path::PathBuf;
+    use std::fs::OpenOptions;
+    use std::io::{self, Write as _};
+    use std::path::{Path, PathBuf};
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,8 +41,8 @@ mod armed {
     static HANG: LazyLock<Option<u64>> =
         LazyLock::new(|| std::env::var("SEALIFT_DRILL_HANG").ok()?.parse().ok());
 
-    /// Where the number of points is written that were passed so far.
-    static COUNT: LazyLock<Option<PathBuf>> = LazyLock::new(|| variable("SEALIFT_DRILL_COUNT"));
+    /// Where a line is written for each point that was passed.
+    static POINTS: LazyLock<Option<PathBuf>> = LazyLock::new(|| variable("SEALIFT_DRILL_POINTS"));
 
     /// A file with the milliseconds by which the wall clock is ahead; it is looked at each time.
     static CLOCK: LazyLock<Option<PathBuf>> = LazyLock::new(|| variable("SEALIFT_DRILL_CLOCK"));
@@ -55,9 +57,9 @@ mod armed {
 
     pub(crate) fn pass(point: &'static str) {
         let passed = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Some(path) = &*COUNT {
-            // Whoever waits for the number sees that it is missing.
-            let _ = std::fs::write(path, passed.to_string());
+        if let Some(path) = &*POINTS {
+            // Whoever counts the lines sees that one is missing.
+            let _ = note(path, point);
         }
         if *LAST == Some(passed) {
             tracing::error!(point, passed, "ended by a test");
@@ -73,6 +75,11 @@ mod armed {
                 watch(point);
             }
         });
+    }
+
+    fn note(path: &Path, point: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        file.write_all(format!("{point}\n").as_bytes())
     }
 
     /// What tells the agent the time of day: the system's clock, or one that a test has set.

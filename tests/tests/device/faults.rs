@@ -124,12 +124,13 @@ impl Worker {
     }
 }
 
-/// Ends the worker of the newest image, and then the one that takes its place.
+/// Ends the worker of the newest image, and then the one that takes its place: each once it answers, as one that ends before that is a start that failed.
 async fn crash_twice(device: &Device, version: &str) -> anyhow::Result<()> {
     answers_with(device, version).await?;
     let mut before = None;
     for _ in 0..2 {
         let worker = newest_worker(device, before).await?;
+        answers_with(device, version).await?;
         kill_process(Pid::from_raw(worker.id).context("a process id is not 0")?, Signal::KILL)?;
         before = Some(worker);
     }
