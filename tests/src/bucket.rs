@@ -1,13 +1,13 @@
 //! An S3-compatible object store on loopback: the server of the Python package `moto`.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::{fs, time::Duration};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use crate::needs::variable;
-use crate::process::free_port;
+use crate::process::{Guest, free_port};
 use crate::wait::{Look, until};
 
 /// Python on a busy machine.
@@ -17,7 +17,7 @@ const BUCKET: &str = "fleet";
 
 /// A store with one empty bucket; it runs until it is dropped, and forgets everything then.
 pub struct Bucket {
-    child: Child,
+    _server: Guest,
     url: String,
     http: reqwest::Client,
 }
@@ -27,15 +27,11 @@ impl Bucket {
     pub async fn start(directory: &Path) -> anyhow::Result<Self> {
         let python = variable("SEALIFT_S3_PYTHON")?;
         let port = free_port()?;
-        let log = fs::File::create(directory.join("s3.log"))?;
-        let child = Command::new(&python)
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::from(log.try_clone()?))
-            .stderr(Stdio::from(log))
-            .spawn()
-            .with_context(|| format!("cannot start {python}"))?;
+        let mut command = Command::new(python);
+        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+        let server = Guest::start_with_log(&mut command, &directory.join("s3.log"))?;
         let url = format!("http://127.0.0.1:{port}");
-        let bucket = Self { child, url, http: reqwest::Client::new() };
+        let bucket = Self { _server: server, url, http: reqwest::Client::new() };
         let path = format!("{}/{BUCKET}", bucket.url);
         until("the object store has a bucket", START_LIMIT, || async {
             let status = bucket.http.put(&path).send().await?.status();
@@ -69,12 +65,5 @@ impl Bucket {
         let listed = self.http.get(url).send().await?.error_for_status()?.text().await?;
         let after_tag = listed.split("<Key>").skip(1);
         Ok(after_tag.filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned())).collect())
-    }
-}
-
-impl Drop for Bucket {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

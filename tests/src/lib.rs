@@ -5,6 +5,7 @@
 
 pub mod bucket;
 pub mod digits;
+pub mod disk;
 pub mod fleet;
 mod https;
 pub mod keys;

@@ -2,42 +2,33 @@
 //! for each device.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-use anyhow::Context as _;
+use std::process::Command;
 
 use crate::needs::variable;
-use crate::process::{free_port, write};
+use crate::process::{Guest, free_port, write};
+
+/// Whom the server's certificate names.
+const SERVER_NAME: &str = "fleet-server";
 
 /// A broker that runs until it is dropped.
 pub struct Mosquitto {
-    child: Child,
+    _broker: Guest,
     /// Where it listens on loopback.
     pub port: u16,
 }
 
-/// Certificates for a broker.
-pub struct Certificates<'a> {
-    /// Whom it believes.
-    pub ca: &'a Path,
-    /// Its own chain.
-    pub certificate: &'a Path,
-    /// Its own key.
-    pub key: &'a Path,
-}
-
 impl Mosquitto {
-    /// Starts a broker for these devices of the tenant `main`; the server's certificate names it `server`.
-    pub fn start(
-        directory: &Path,
-        port: u16,
-        certificates: &Certificates<'_>,
-        (server, devices): (&str, &[&str]),
-    ) -> anyhow::Result<Self> {
+    /// Starts a broker with the certificates of the server whose data is `server/` in `directory`, for these devices of the tenant `main`.
+    pub fn start(directory: &Path, devices: &[&str]) -> anyhow::Result<Self> {
+        Self::start_at(free_port()?, directory, devices)
+    }
+
+    /// The same, where another one was.
+    pub fn start_at(port: u16, directory: &Path, devices: &[&str]) -> anyhow::Result<Self> {
+        let keys = directory.join("server/keys");
         let acl = directory.join("mosquitto.acl");
-        write(&acl, &rights(server, devices)?)?;
+        write(&acl, &rights(devices)?)?;
         let config = directory.join("mosquitto.conf");
         write(
             &config,
@@ -45,32 +36,26 @@ impl Mosquitto {
                 "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n\
                  require_certificate true\nuse_identity_as_username true\nallow_anonymous false\n\
                  acl_file {}\npersistence false\nmax_packet_size 262144\nuser root\n",
-                certificates.ca.display(),
-                certificates.certificate.display(),
-                certificates.key.display(),
+                keys.join("ca.pem").display(),
+                keys.join("server.pem").display(),
+                keys.join("server-key.pem").display(),
                 acl.display(),
             ),
         )?;
-        let log = fs::File::create(directory.join("mosquitto.log"))?;
-        let program = variable("SEALIFT_MOSQUITTO")?;
-        let child = Command::new(&program)
-            .arg("-c")
-            .arg(&config)
-            .stdout(Stdio::from(log.try_clone()?))
-            .stderr(Stdio::from(log))
-            .spawn()
-            .with_context(|| format!("cannot start {program}"))?;
-        Ok(Self { child, port })
+        let mut command = Command::new(variable("SEALIFT_MOSQUITTO")?);
+        command.arg("-c").arg(&config);
+        let log = directory.join("mosquitto.log");
+        Ok(Self { _broker: Guest::start_with_log(&mut command, &log)?, port })
     }
 
-    /// A port that is free now.
-    pub fn port() -> anyhow::Result<u16> {
-        free_port()
+    /// What a server's configuration says of it.
+    pub fn section(&self) -> String {
+        format!("[mqtt.external]\nhost = \"localhost\"\nport = {}\n", self.port)
     }
 }
 
-fn rights(server: &str, devices: &[&str]) -> anyhow::Result<String> {
-    let mut text = format!("user {server}\ntopic readwrite sl/1/#\n");
+fn rights(devices: &[&str]) -> anyhow::Result<String> {
+    let mut text = format!("user {SERVER_NAME}\ntopic readwrite sl/1/#\n");
     for device in devices {
         writeln!(text, "user main:{device}")?;
         writeln!(text, "topic write sl/1/main/u/{device}/#")?;
@@ -78,11 +63,4 @@ fn rights(server: &str, devices: &[&str]) -> anyhow::Result<String> {
         writeln!(text, "topic read sl/1/main/b/all/#")?;
     }
     Ok(text)
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

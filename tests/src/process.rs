@@ -185,6 +185,32 @@ impl Drop for Process {
     }
 }
 
+/// A program that is not of the workspace; it is ended when this is dropped.
+pub struct Guest(Child);
+
+impl Guest {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let program = command.get_program().to_owned();
+        let child =
+            command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        Ok(Self(child))
+    }
+
+    /// Starts it; what it prints goes to a file.
+    pub fn start_with_log(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let log = File::create(log)?;
+        Self::start(command.stdout(log.try_clone()?).stderr(log))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn spawn(
     command: &[String],
     environment: &[(String, String)],

@@ -1,8 +1,8 @@
 //! Whom alerts are sent to in stories: a mail server, judges of webhooks, Debian's Alertmanager. All on loopback.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 
 use crate::needs::variable;
-use crate::process::{free_port, root, write};
+use crate::process::{Guest, free_port, root, write};
 use crate::wait::{Look, until};
 
 const SOON: Duration = Duration::from_mins(1);
@@ -21,7 +21,7 @@ pub const PASSWORD: &str = "seven herons at the sluice";
 
 /// A mail server with two doors, and a server for webhooks; they run until this is dropped.
 pub struct Receivers {
-    child: Child,
+    _server: Guest,
     log: PathBuf,
     /// The certificate that the mail server shows, which is its own authority.
     pub certificate: PathBuf,
@@ -44,17 +44,18 @@ impl Receivers {
         write(&certificate, &own.pem())?;
         write(&key, &pair.serialize_pem())?;
         let (log, secret) = (directory.join("received.jsonl"), directory.join("hook.secret"));
-        let child = Command::new(variable("SEALIFT_RECEIVERS_PYTHON")?)
+        let mut command = Command::new(variable("SEALIFT_RECEIVERS_PYTHON")?);
+        command
             .arg(root().join("tests/notify/receivers.py"))
             .args([&certificate, &key])
             .args([USER, PASSWORD])
             .arg(&secret)
-            .stdout(Stdio::from(fs::File::create(&log)?))
-            .stderr(Stdio::from(fs::File::create(directory.join("receivers.log"))?))
-            .spawn()
-            .context("cannot start the receivers")?;
+            .stdout(File::create(&log)?)
+            .stderr(File::create(directory.join("receivers.log"))?);
+        let server = Guest::start(&mut command)?;
         let (http, starttls, plain) = (0, 0, 0);
-        let mut receivers = Self { child, log, certificate, secret, http, starttls, plain };
+        let mut receivers =
+            Self { _server: server, log, certificate, secret, http, starttls, plain };
         let ready = receivers.wait("the receivers listen", |line| line["kind"] == "ready").await?;
         let port = |name: &str| ready[name].as_u64().and_then(|port| u16::try_from(port).ok());
         receivers.http = port("http").context("a port")?;
@@ -80,16 +81,9 @@ impl Receivers {
     }
 }
 
-impl Drop for Receivers {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Debian's Alertmanager, which sends to nobody.
 pub struct Alertmanager {
-    child: Child,
+    _server: Guest,
     /// Its root.
     pub url: String,
 }
@@ -100,17 +94,15 @@ impl Alertmanager {
         let config = directory.join("alertmanager.yml");
         write(&config, "route:\n  receiver: nobody\nreceivers:\n  - name: nobody\n")?;
         let port = free_port()?;
-        let log = fs::File::create(directory.join("alertmanager.log"))?;
-        let child = Command::new(variable("SEALIFT_ALERTMANAGER")?)
+        let mut command = Command::new(variable("SEALIFT_ALERTMANAGER")?);
+        command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", directory.join("alertmanager").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--cluster.listen-address=")
-            .stdout(Stdio::from(log.try_clone()?))
-            .stderr(Stdio::from(log))
-            .spawn()
-            .context("cannot start Alertmanager")?;
-        Ok(Self { child, url: format!("http://127.0.0.1:{port}") })
+            .arg("--cluster.listen-address=");
+        let log = directory.join("alertmanager.log");
+        let server = Guest::start_with_log(&mut command, &log)?;
+        Ok(Self { _server: server, url: format!("http://127.0.0.1:{port}") })
     }
 
     /// Waits until its active alerts of a name are as asked.
@@ -128,12 +120,5 @@ impl Alertmanager {
             Ok(if found { Look::Done(alerts) } else { Look::NotYet(format!("{alerts:?}")) })
         })
         .await
-    }
-}
-
-impl Drop for Alertmanager {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -7,13 +7,11 @@ use anyhow::ensure;
 use sealift_protocol::api::{DeviceProgress, DeviceState, DeviceView, RolloutState};
 use sealift_tests::bucket::Bucket;
 use sealift_tests::fleet::{Api, Device, DeviceOptions, Options, Server, Store};
-use sealift_tests::mosquitto::{Certificates, Mosquitto};
+use sealift_tests::mosquitto::Mosquitto;
 use sealift_tests::needs::{onnxruntime, variable};
 use sealift_tests::story::{SOON, TIMING, answers_with, begin, ended, roll_out};
 use sealift_tests::wait::{Look, until};
 
-/// The common name of the servers' certificate.
-const SERVER_NAME: &str = "fleet-server";
 /// Where their blobs lie.
 const PREFIX: &str = "sealift";
 
@@ -28,7 +26,6 @@ impl Shared {
     /// Makes the keys in `first`, gives `second` a copy, and starts what both use.
     async fn start(first: &Path, second: &Path) -> anyhow::Result<Self> {
         Server::init(first)?;
-        let keys = first.join("server/keys");
         for folder in ["server/keys", "offline-keys"] {
             fs::create_dir_all(second.join(folder))?;
             for file in fs::read_dir(first.join(folder))? {
@@ -36,14 +33,7 @@ impl Shared {
                 fs::copy(file.path(), second.join(folder).join(file.file_name()))?;
             }
         }
-        let certificates = Certificates {
-            ca: &keys.join("ca.pem"),
-            certificate: &keys.join("server.pem"),
-            key: &keys.join("server-key.pem"),
-        };
-        let devices = ["cam-1", "cam-2"];
-        let named = (SERVER_NAME, &devices[..]);
-        let broker = Mosquitto::start(first, Mosquitto::port()?, &certificates, named)?;
+        let broker = Mosquitto::start(first, &["cam-1", "cam-2"])?;
         let bucket = Bucket::start(first).await?;
         Ok(Self { bucket, broker, database: variable("SEALIFT_POSTGRES_URL")? })
     }
@@ -54,10 +44,7 @@ impl Shared {
         name: &str,
         token: Option<String>,
     ) -> anyhow::Result<Server> {
-        let port = self.broker.port;
-        let mqtt = format!(
-            "[mqtt.external]\nhost = \"localhost\"\nport = {port}\nclient_id = \"{name}\"\n"
-        );
+        let mqtt = format!("{}client_id = \"{name}\"\n", self.broker.section());
         let options = Options {
             store: Store::Postgres(self.database.clone()),
             mqtt: Some(mqtt),

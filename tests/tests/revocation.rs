@@ -8,7 +8,7 @@ use sealift_protocol::api::{AlertView, RolloutState, RolloutView, VersionState, 
 use sealift_protocol::id::RolloutId;
 use sealift_tests::digits::{MODEL, Rows, as_version, directory as model_directory};
 use sealift_tests::fleet::{Api, Device, DeviceOptions, Options, Server};
-use sealift_tests::mosquitto::{Certificates, Mosquitto};
+use sealift_tests::mosquitto::Mosquitto;
 use sealift_tests::needs::onnxruntime;
 use sealift_tests::story::{self, SOON, TIMING, answers_with, ended, security_event, serving};
 use sealift_tests::wait::{Look, until};
@@ -160,20 +160,10 @@ async fn revoked_images_leave_connected_devices_within_5_s_with_the_embedded_bro
 async fn revoked_images_leave_connected_devices_within_5_s_with_mosquitto() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     Server::init(directory.path())?;
-    let keys = directory.path().join("server/keys");
-    let certificates = Certificates {
-        ca: &keys.join("ca.pem"),
-        certificate: &keys.join("server.pem"),
-        key: &keys.join("server-key.pem"),
-    };
     let names = POLICIES.map(|(name, ..)| name);
-    let port = Mosquitto::port()?;
-    let broker = Mosquitto::start(directory.path(), port, &certificates, ("fleet-server", &names))?;
-    let options = Options {
-        mqtt: Some(format!("[mqtt.external]\nhost = \"localhost\"\nport = {}\n", broker.port)),
-        extra: TIMING.to_owned(),
-        ..Options::default()
-    };
+    let broker = Mosquitto::start(directory.path(), &names)?;
+    let options =
+        Options { mqtt: Some(broker.section()), extra: TIMING.to_owned(), ..Options::default() };
     let server = Server::start(directory.path(), &options).await?;
     let devices = fleet(&server, directory.path()).await?;
 

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -12,36 +10,16 @@ use sealift_protocol::api::{
 };
 use sealift_protocol::id::{DeviceId, RolloutId};
 use sealift_tests::digits::{MODEL, as_version, directory as model_directory};
+use sealift_tests::disk::SmallDisk;
 use sealift_tests::fleet::{Api, Device, DeviceOptions, Options, Server};
 use sealift_tests::story::{ROLLOUT_LIMIT, TIMING, ended};
 use sealift_tests::wait::{Look, until};
 
 /// Less than the reserve that every image must leave free.
-const DISK_MIB: usize = 40;
+const DISK_MIB: u32 = 40;
 
 /// An agent says every minute how much of its disk is free.
 const BEAT_LIMIT: Duration = Duration::from_mins(3);
-
-/// A small disk of its own: a file system in memory, which only root can mount.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(at)?;
-        let size = format!("size={DISK_MIB}m,mode=700");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status()?;
-        ensure!(mounted.success(), "cannot mount a disk at {}", at.display());
-        Ok(Self(at.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a process may hold a file for a moment longer.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
 
 fn pretending() -> DeviceOptions {
     DeviceOptions { labels: Vec::new(), onnxruntime: None, extra: String::new() }
@@ -80,9 +58,9 @@ async fn devices_that_are_foreseen_to_refuse_are_those_that_do() -> anyhow::Resu
     let directory = tempfile::tempdir()?;
     let options = Options { extra: TIMING.to_owned(), ..Options::default() };
     let server = Server::start(directory.path(), &options).await?;
-    let disk = SmallDisk::mount(&directory.path().join("disk"))?;
+    let disk = SmallDisk::mount(&directory.path().join("disk"), DISK_MIB)?;
     let roomy = Device::start(&server, directory.path(), "cam-1", &pretending()).await?;
-    let small = Device::start(&server, &disk.0, "cam-2", &pretending()).await?;
+    let small = Device::start(&server, disk.root(), "cam-2", &pretending()).await?;
     let api = server.api()?;
     for device in [&roomy, &small] {
         until("the device has said how much of its disk is free", BEAT_LIMIT, || async {

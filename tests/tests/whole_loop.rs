@@ -1,12 +1,9 @@
 //! The same loop on both set-ups: everything in one process, and an external broker with PostgreSQL.
 
 use sealift_tests::fleet::{Device, DeviceOptions, Options, Server, Store};
-use sealift_tests::mosquitto::{Certificates, Mosquitto};
+use sealift_tests::mosquitto::Mosquitto;
 use sealift_tests::needs::{onnxruntime, variable};
 use sealift_tests::story::{TIMING, whole_loop};
-
-/// The common name of the server's own certificate.
-const SERVER_NAME: &str = "fleet-server";
 
 fn device_options(site: &str) -> anyhow::Result<DeviceOptions> {
     Ok(DeviceOptions {
@@ -35,18 +32,10 @@ async fn the_loop_passes_with_the_embedded_broker_and_sqlite() -> anyhow::Result
 async fn the_loop_passes_with_mosquitto_and_postgresql() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     Server::init(directory.path())?;
-    let keys = directory.path().join("server/keys");
-    let certificates = Certificates {
-        ca: &keys.join("ca.pem"),
-        certificate: &keys.join("server.pem"),
-        key: &keys.join("server-key.pem"),
-    };
-    let port = Mosquitto::port()?;
-    let devices = ["cam-1", "cam-2"];
-    let broker = Mosquitto::start(directory.path(), port, &certificates, (SERVER_NAME, &devices))?;
+    let broker = Mosquitto::start(directory.path(), &["cam-1", "cam-2"])?;
     let options = Options {
         store: Store::Postgres(variable("SEALIFT_POSTGRES_URL")?),
-        mqtt: Some(format!("[mqtt.external]\nhost = \"localhost\"\nport = {}\n", broker.port)),
+        mqtt: Some(broker.section()),
         extra: TIMING.to_owned(),
         ..Options::default()
     };

@@ -6,14 +6,11 @@ use sealift_protocol::id::RolloutId;
 use sealift_protocol::report::{OutcomeKind, Phase};
 use sealift_tests::digits::{MODEL, directory as model_directory};
 use sealift_tests::fleet::{Device, Options, Server};
-use sealift_tests::mosquitto::{Certificates, Mosquitto};
+use sealift_tests::mosquitto::Mosquitto;
 use sealift_tests::story::{self, ROLLOUT_LIMIT, SOON, TIMING, answers_with};
 use sealift_tests::wait::{Look, until};
 
 use super::{ends_with, pretending, serving_1};
-
-/// The common name of the server's own certificate.
-const SERVER_NAME: &str = "fleet-server";
 
 fn begin(server: &Server, version: &str, lease_s: &str) -> anyhow::Result<RolloutId> {
     let version = format!("{MODEL}@{version}");
@@ -55,20 +52,9 @@ async fn a_trial_that_the_server_has_heard_of_is_countersigned_and_stays() -> an
 async fn a_trial_that_nobody_can_hear_of_turns_back_by_itself() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     Server::init(directory.path())?;
-    let keys = directory.path().join("server/keys");
-    let certificates = Certificates {
-        ca: &keys.join("ca.pem"),
-        certificate: &keys.join("server.pem"),
-        key: &keys.join("server-key.pem"),
-    };
-    let users = (SERVER_NAME, &["cam-1"][..]);
-    let broker = Mosquitto::start(directory.path(), Mosquitto::port()?, &certificates, users)?;
-    let port = broker.port;
-    let options = Options {
-        mqtt: Some(format!("[mqtt.external]\nhost = \"localhost\"\nport = {port}\n")),
-        extra: TIMING.to_owned(),
-        ..Options::default()
-    };
+    let broker = Mosquitto::start(directory.path(), &["cam-1"])?;
+    let options =
+        Options { mqtt: Some(broker.section()), extra: TIMING.to_owned(), ..Options::default() };
     let server = Server::start(directory.path(), &options).await?;
     let device = Device::start(&server, directory.path(), "cam-1", &pretending()).await?;
     server.publish(&model_directory("v1"), "1")?;
@@ -76,6 +62,7 @@ async fn a_trial_that_nobody_can_hear_of_turns_back_by_itself() -> anyhow::Resul
     story::roll_out(&server, "1").await?;
 
     // The directive comes over HTTPS; what the device says goes nowhere.
+    let port = broker.port;
     drop(broker);
     begin(&server, "2", "4")?;
     until("the device has turned back", ROLLOUT_LIMIT, || async {
@@ -86,7 +73,7 @@ async fn a_trial_that_nobody_can_hear_of_turns_back_by_itself() -> anyhow::Resul
     .await?;
     answers_with(&device, "1").await?;
 
-    let _broker = Mosquitto::start(directory.path(), port, &certificates, users)?;
+    let _broker = Mosquitto::start_at(port, directory.path(), &["cam-1"])?;
     let expected = (OutcomeKind::RolledBack, "trial.lease");
     ends_with((&server.api()?, &device), "2", expected).await?;
     Ok(())

@@ -1,13 +1,9 @@
 //! A disk that is full, at every step, and an agent that is killed at every step: the live model serves on, nothing half-written is used,
 //! and in the end the device runs what it was told.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use anyhow::{Context as _, ensure};
 use sealift_protocol::report::{OutcomeKind, Phase};
+use sealift_tests::disk::SmallDisk;
 use sealift_tests::origin::{Built, Conduct, DEVICE, Image};
 use sealift_tests::story::answers_with;
 
@@ -16,56 +12,12 @@ use super::Story;
 const MIB: usize = 1 << 20;
 
 /// Larger than the reserves that an image's admission leaves alone.
-const DISK_MIB: usize = 96;
-
-/// A small disk of its own: a file system in memory, which only root can mount.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(at)?;
-        let size = format!("size={DISK_MIB}m,mode=700");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status()?;
-        ensure!(mounted.success(), "cannot mount a disk at {}", at.display());
-        Ok(Self(at.to_owned()))
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.join("ballast")
-    }
-
-    /// Fills the disk to its last byte, as somebody else on the device would.
-    fn fill(&self) -> anyhow::Result<()> {
-        self.fill_but(0)
-    }
-
-    /// Leaves this many bytes.
-    fn fill_but(&self, bytes: usize) -> anyhow::Result<()> {
-        let mut file = File::create(self.ballast())?;
-        let block = vec![0; 64 << 10];
-        while file.write_all(&block).is_ok() {}
-        while file.write_all(&[0; 512]).is_ok() {}
-        let length = file.metadata()?.len().saturating_sub(u64::try_from(bytes)?);
-        Ok(file.set_len(length)?)
-    }
-
-    fn empty(&self) -> anyhow::Result<()> {
-        Ok(fs::remove_file(self.ballast())?)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a worker may hold a file for a moment longer.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
+const DISK_MIB: u32 = 96;
 
 /// A device on a small disk that serves version 1.
 async fn on_a_small_disk() -> anyhow::Result<(Story, SmallDisk)> {
     let directory = tempfile::tempdir()?;
-    let disk = SmallDisk::mount(&directory.path().join("disk"))?;
+    let disk = SmallDisk::mount(&directory.path().join("disk"), DISK_MIB)?;
     let story = Story::at(directory, |root| root.join("disk").join(DEVICE), "").await?;
     Ok((story, disk))
 }
