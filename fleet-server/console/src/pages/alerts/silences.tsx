@@ -4,7 +4,8 @@ import { useMutation, useQuery } from "@tanstack/react-query";
 import { endSilence } from "../../api/calls";
 import { queryClient, silencesQuery } from "../../api/queries";
 import { useLocale } from "../../i18n/language";
-import { Button, Panel, TableScroll } from "../../ui/basics";
+import { Button, Panel } from "../../ui/basics";
+import { Listing } from "../../ui/listing";
 import { ProblemNote } from "../../ui/loaded";
 
 export function Silences() {
@@ -21,34 +22,22 @@ export function Silences() {
   if (items.length === 0) return null;
   return (
     <Panel title={say("alerts.silences")}>
-      <TableScroll label={say("alerts.silences")}>
-        <table className="table">
-          <thead>
-            <tr>
-              <th scope="col">{say("alerts.silenceWhich")}</th>
-              <th scope="col">{say("alerts.silenceUntil")}</th>
-              <th scope="col" className="number">{say("alerts.silenceCovers")}</th>
-              <th scope="col">{say("alerts.silenceReason")}</th>
-              <td />
-            </tr>
-          </thead>
-          <tbody>
-            {items.map(({ id, matchers, until, covers, reason, created_by }) => (
-              <tr key={id}>
-                <th scope="row">{matchers.join(" ")}</th>
-                <td>{dateTime(until)}</td>
-                <td className="number">{number(covers)}</td>
-                <td>{created_by}: {reason}</td>
-                <td>
-                  <Button look="quiet" aria-label={say("alerts.silenceEndOf", { which: matchers.join(" ") })} onClick={() => end.mutate(id)}>
-                    {say("alerts.silenceEnd")}
-                  </Button>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </TableScroll>
+      <Listing
+        label={say("alerts.silences")}
+        items={items}
+        keyOf={({ id }) => id}
+        columns={[
+          { title: say("alerts.silenceWhich"), cell: ({ matchers }) => matchers.join(" ") },
+          { title: say("alerts.silenceUntil"), cell: ({ until }) => dateTime(until) },
+          { title: say("alerts.silenceCovers"), look: "number", cell: ({ covers }) => number(covers) },
+          { title: say("alerts.silenceReason"), cell: ({ created_by, reason }) => `${created_by}: ${reason}` },
+        ]}
+        actions={({ id, matchers }) => (
+          <Button look="quiet" aria-label={say("alerts.silenceEndOf", { which: matchers.join(" ") })} onClick={() => end.mutate(id)}>
+            {say("alerts.silenceEnd")}
+          </Button>
+        )}
+      />
       {end.isError && <ProblemNote error={end.error} />}
     </Panel>
   );

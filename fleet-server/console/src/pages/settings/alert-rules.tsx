@@ -5,7 +5,8 @@ import { changeAlertKind, removeAlertRule } from "../../api/calls";
 import { alertKindsQuery, alertRulesQuery, queryClient } from "../../api/queries";
 import type { KindView, RuleView } from "../../api/types";
 import { useLocale } from "../../i18n/language";
-import { Button, TableScroll } from "../../ui/basics";
+import { Button } from "../../ui/basics";
+import { Listing } from "../../ui/listing";
 import { Loaded, ProblemNote } from "../../ui/loaded";
 
 export function AlertRules() {
@@ -34,63 +35,41 @@ export function AlertRules() {
 function KindTable({ kinds, onTurn }: { kinds: KindView[]; onTurn: (kind: KindView) => void }) {
   const { say, number } = useLocale();
   return (
-    <TableScroll label={say("settings.alertKinds")}>
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">{say("settings.alertKind")}</th>
-            <th scope="col" className="number">{say("settings.alertHold")}</th>
-            <th scope="col">{say("settings.alertSeverity")}</th>
-            <td />
-          </tr>
-        </thead>
-        <tbody>
-          {kinds.map((kind) => (
-            <tr key={kind.kind}>
-              <th scope="row">{kind.kind} <span className="muted">{kind.meaning}</span></th>
-              <td className="number">{number(kind.change.hold_s ?? kind.hold_s)}</td>
-              <td>{kind.change.severity ?? say("settings.alertBuiltIn")}</td>
-              <td>
-                <Button look="quiet" aria-pressed={kind.change.is_off ?? false} onClick={() => onTurn(kind)}>
-                  {say(kind.change.is_off ? "settings.alertOn" : "settings.alertOff", { kind: kind.kind })}
-                </Button>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </TableScroll>
+    <Listing
+      label={say("settings.alertKinds")}
+      items={kinds}
+      keyOf={({ kind }) => kind}
+      columns={[
+        { title: say("settings.alertKind"), cell: ({ kind, meaning }) => <>{kind} <span className="muted">{meaning}</span></> },
+        { title: say("settings.alertHold"), look: "number", cell: ({ change, hold_s }) => number(change.hold_s ?? hold_s) },
+        { title: say("settings.alertSeverity"), cell: ({ change }) => change.severity ?? say("settings.alertBuiltIn") },
+      ]}
+      actions={(kind) => (
+        <Button look="quiet" aria-pressed={kind.change.is_off ?? false} onClick={() => onTurn(kind)}>
+          {say(kind.change.is_off ? "settings.alertOn" : "settings.alertOff", { kind: kind.kind })}
+        </Button>
+      )}
+    />
   );
 }
 
 function RuleTable({ rules, onRemove }: { rules: RuleView[]; onRemove: (name: string) => void }) {
   const { say, number } = useLocale();
   return (
-    <TableScroll label={say("settings.alertOwn")}>
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">{say("settings.alertOwn")}</th>
-            <th scope="col" className="number">{say("settings.alertHold")}</th>
-            <th scope="col">{say("settings.alertSeverity")}</th>
-            <td />
-          </tr>
-        </thead>
-        <tbody>
-          {rules.map(({ id, name, filter, hold_s, severity }) => (
-            <tr key={id}>
-              <th scope="row">{name} <code>{filter}</code></th>
-              <td className="number">{number(hold_s ?? 0)}</td>
-              <td>{severity}</td>
-              <td>
-                <Button look="quiet" aria-label={say("settings.channelRemove", { name })} onClick={() => onRemove(name)}>
-                  {say("settings.remove")}
-                </Button>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </TableScroll>
+    <Listing
+      label={say("settings.alertOwn")}
+      items={rules}
+      keyOf={({ id }) => id}
+      columns={[
+        { title: say("settings.alertOwn"), cell: ({ name, filter }) => <>{name} <code>{filter}</code></> },
+        { title: say("settings.alertHold"), look: "number", cell: ({ hold_s }) => number(hold_s ?? 0) },
+        { title: say("settings.alertSeverity"), cell: ({ severity }) => severity },
+      ]}
+      actions={({ name }) => (
+        <Button look="quiet" aria-label={say("settings.channelRemove", { name })} onClick={() => onRemove(name)}>
+          {say("settings.remove")}
+        </Button>
+      )}
+    />
   );
 }

@@ -5,8 +5,9 @@ import { resendDelivery } from "../../api/calls";
 import { channelsQuery, deliveriesQuery, queryClient } from "../../api/queries";
 import type { ChannelView, DeliveryView } from "../../api/types";
 import { useLocale } from "../../i18n/language";
-import { Age, Button, Empty, TableScroll } from "../../ui/basics";
-import { Loaded, ProblemNote } from "../../ui/loaded";
+import { Age, Button } from "../../ui/basics";
+import { Items, Listing } from "../../ui/listing";
+import { ProblemNote } from "../../ui/loaded";
 
 const STATES = {
   waiting: "settings.stateWaiting",
@@ -29,15 +30,9 @@ function Log({ channel }: { channel: ChannelView }) {
   return (
     <>
       <h3>{say("settings.channelLogOf", { name: channel.name })}</h3>
-      <Loaded query={log}>
-        {({ items }) =>
-          items.length === 0 ? (
-            <Empty icon="alerts">{say("settings.deliveriesNone")}</Empty>
-          ) : (
-            <LogTable label={channel.name} deliveries={items} onResend={(id) => resend.mutate(id)} />
-          )
-        }
-      </Loaded>
+      <Items query={log} icon="alerts" none={say("settings.deliveriesNone")}>
+        {(items) => <LogTable label={channel.name} deliveries={items} onResend={(id) => resend.mutate(id)} />}
+      </Items>
       {resend.isError && <ProblemNote error={resend.error} />}
     </>
   );
@@ -52,35 +47,26 @@ interface TableProps {
 function LogTable({ label, deliveries, onResend }: TableProps) {
   const { say, number } = useLocale();
   return (
-    <TableScroll label={say("settings.channelLogOf", { name: label })}>
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">{say("settings.deliveryWhat")}</th>
-            <th scope="col">{say("settings.deliveryState")}</th>
-            <th scope="col" className="number">{say("settings.deliveryTries")}</th>
-            <th scope="col">{say("settings.deliveryOutcome")}</th>
-            <td />
-          </tr>
-        </thead>
-        <tbody>
-          {deliveries.map(({ id, alert, verb, title, state, attempts, outcome, queued_at }) => (
-            <tr key={id}>
-              <th scope="row">{alert} {verb}: {title} <Age at={queued_at} /></th>
-              <td>{say(STATES[state])}</td>
-              <td className="number">{number(attempts)}</td>
-              <td className="break">{outcome}</td>
-              <td>
-                {state !== "waiting" && (
-                  <Button look="quiet" aria-label={say("settings.deliveryResendOf", { title })} onClick={() => onResend(id)}>
-                    {say("settings.deliveryResend")}
-                  </Button>
-                )}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </TableScroll>
+    <Listing
+      label={say("settings.channelLogOf", { name: label })}
+      items={deliveries}
+      keyOf={({ id }) => id}
+      columns={[
+        {
+          title: say("settings.deliveryWhat"),
+          cell: ({ alert, verb, title, queued_at }) => <>{alert} {verb}: {title} <Age at={queued_at} /></>,
+        },
+        { title: say("settings.deliveryState"), cell: ({ state }) => say(STATES[state]) },
+        { title: say("settings.deliveryTries"), look: "number", cell: ({ attempts }) => number(attempts) },
+        { title: say("settings.deliveryOutcome"), look: "break", cell: ({ outcome }) => outcome },
+      ]}
+      actions={({ id, title, state }) =>
+        state !== "waiting" && (
+          <Button look="quiet" aria-label={say("settings.deliveryResendOf", { title })} onClick={() => onResend(id)}>
+            {say("settings.deliveryResend")}
+          </Button>
+        )
+      }
+    />
   );
 }

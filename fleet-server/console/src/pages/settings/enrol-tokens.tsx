@@ -6,9 +6,10 @@ import { createEnrolToken, revokeEnrolToken } from "../../api/calls";
 import { enrolTokensQuery, queryClient } from "../../api/queries";
 import type { EnrolTokenView } from "../../api/types";
 import { useLocale } from "../../i18n/language";
-import { Age, Button, Empty, Labels, TableScroll } from "../../ui/basics";
+import { Age, Button, Labels } from "../../ui/basics";
 import { CopyLine } from "../../ui/copy";
-import { Loaded, ProblemNote } from "../../ui/loaded";
+import { Items, Listing } from "../../ui/listing";
+import { ProblemNote } from "../../ui/loaded";
 import { labelsOf } from "./labels";
 
 const readAgain = () => queryClient.invalidateQueries({ queryKey: enrolTokensQuery.queryKey });
@@ -19,15 +20,9 @@ export function EnrolTokens() {
   const revoke = useMutation({ mutationFn: revokeEnrolToken, onSuccess: readAgain });
   return (
     <div className="stack">
-      <Loaded query={tokens}>
-        {({ items }) =>
-          items.length === 0 ? (
-            <Empty icon="shield">{say("settings.tokensNone")}</Empty>
-          ) : (
-            <TokenTable tokens={items} onRevoke={(id) => revoke.mutate(id)} />
-          )
-        }
-      </Loaded>
+      <Items query={tokens} icon="shield" none={say("settings.tokensNone")}>
+        {(items) => <TokenTable tokens={items} onRevoke={(id) => revoke.mutate(id)} />}
+      </Items>
       {revoke.isError && <ProblemNote error={revoke.error} />}
       <NewToken />
     </div>
@@ -37,36 +32,23 @@ export function EnrolTokens() {
 function TokenTable({ tokens, onRevoke }: { tokens: EnrolTokenView[]; onRevoke: (id: string) => void }) {
   const { say, number } = useLocale();
   return (
-    <TableScroll label={say("settings.tokens")}>
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">{say("settings.tokenId")}</th>
-            <th scope="col" className="number">{say("settings.tokenUses")}</th>
-            <th scope="col">{say("settings.tokenLabels")}</th>
-            <th scope="col">{say("settings.tokenEnds")}</th>
-            <th scope="col">{say("settings.tokenBy")}</th>
-            <td />
-          </tr>
-        </thead>
-        <tbody>
-          {tokens.map((token) => (
-            <tr key={token.id}>
-              <th scope="row"><code>{token.id}</code></th>
-              <td className="number">{number(token.uses_left)}</td>
-              <td><Labels labels={token.labels} /></td>
-              <td><Age at={token.expires_at} /></td>
-              <td>{token.created_by}</td>
-              <td>
-                <Button look="quiet" aria-label={say("settings.revokeNamed", { id: token.id })} onClick={() => onRevoke(token.id)}>
-                  {say("settings.revoke")}
-                </Button>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </TableScroll>
+    <Listing
+      label={say("settings.tokens")}
+      items={tokens}
+      keyOf={({ id }) => id}
+      columns={[
+        { title: say("settings.tokenId"), cell: ({ id }) => <code>{id}</code> },
+        { title: say("settings.tokenUses"), look: "number", cell: ({ uses_left }) => number(uses_left) },
+        { title: say("settings.tokenLabels"), cell: ({ labels }) => <Labels labels={labels} /> },
+        { title: say("settings.tokenEnds"), cell: ({ expires_at }) => <Age at={expires_at} /> },
+        { title: say("settings.tokenBy"), cell: ({ created_by }) => created_by },
+      ]}
+      actions={({ id }) => (
+        <Button look="quiet" aria-label={say("settings.revokeNamed", { id })} onClick={() => onRevoke(id)}>
+          {say("settings.revoke")}
+        </Button>
+      )}
+    />
   );
 }
 

@@ -5,8 +5,9 @@ import { endSession } from "../../api/calls";
 import { queryClient, sessionsQuery } from "../../api/queries";
 import type { SessionEntry } from "../../api/types";
 import { useLocale } from "../../i18n/language";
-import { Age, Button, Empty, TableScroll } from "../../ui/basics";
-import { Loaded, ProblemNote } from "../../ui/loaded";
+import { Age, Button } from "../../ui/basics";
+import { Items, Listing } from "../../ui/listing";
+import { ProblemNote } from "../../ui/loaded";
 
 export function Sessions() {
   const { say } = useLocale();
@@ -17,15 +18,9 @@ export function Sessions() {
   });
   return (
     <div className="stack">
-      <Loaded query={sessions}>
-        {({ items }) =>
-          items.length === 0 ? (
-            <Empty icon="shield">{say("settings.sessionNone")}</Empty>
-          ) : (
-            <SessionTable sessions={items} onEnd={(id) => end.mutate(id)} />
-          )
-        }
-      </Loaded>
+      <Items query={sessions} icon="shield" none={say("settings.sessionNone")}>
+        {(items) => <SessionTable sessions={items} onEnd={(id) => end.mutate(id)} />}
+      </Items>
       {end.isError && <ProblemNote error={end.error} />}
     </div>
   );
@@ -34,33 +29,25 @@ export function Sessions() {
 function SessionTable({ sessions, onEnd }: { sessions: SessionEntry[]; onEnd: (id: string) => void }) {
   const { say } = useLocale();
   return (
-    <TableScroll label={say("settings.sessions")}>
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">{say("settings.sessionBrowser")}</th>
-            <th scope="col">{say("settings.sessionUsed")}</th>
-            <th scope="col">{say("settings.sessionEnds")}</th>
-            <td />
-          </tr>
-        </thead>
-        <tbody>
-          {sessions.map((session) => (
-            <tr key={session.id}>
-              <th scope="row">
-                {session.browser || session.id} {session.is_own && <span className="muted">({say("settings.sessionOwn")})</span>}
-              </th>
-              <td><Age at={session.used_at} /></td>
-              <td><Age at={session.expires_at} /></td>
-              <td>
-                <Button look="quiet" aria-label={say("settings.sessionEndNamed", { id: session.id })} onClick={() => onEnd(session.id)}>
-                  {say("settings.sessionEnd")}
-                </Button>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </TableScroll>
+    <Listing
+      label={say("settings.sessions")}
+      items={sessions}
+      keyOf={({ id }) => id}
+      columns={[
+        {
+          title: say("settings.sessionBrowser"),
+          cell: ({ browser, id, is_own }) => (
+            <>{browser || id} {is_own && <span className="muted">({say("settings.sessionOwn")})</span>}</>
+          ),
+        },
+        { title: say("settings.sessionUsed"), cell: ({ used_at }) => <Age at={used_at} /> },
+        { title: say("settings.sessionEnds"), cell: ({ expires_at }) => <Age at={expires_at} /> },
+      ]}
+      actions={({ id }) => (
+        <Button look="quiet" aria-label={say("settings.sessionEndNamed", { id })} onClick={() => onEnd(id)}>
+          {say("settings.sessionEnd")}
+        </Button>
+      )}
+    />
   );
 }
