@@ -26,6 +26,7 @@ use crate::clock;
 use crate::config::Approval;
 use crate::directive::Director;
 use crate::events::Hub;
+use crate::history::History;
 use crate::limits::{API_BODY_BYTES_MAX, API_REQUEST_MAX, API_REQUESTS_MAX};
 use crate::metrics::Metrics;
 use crate::reconcile::{Patience, Reconciler};
@@ -81,6 +82,8 @@ pub(crate) struct App {
     pub(crate) hub: Hub,
     /// Knows the verdicts.
     pub(crate) watch: Watch,
+    /// Knows what was seen before.
+    pub(crate) history: History,
     /// Sends alerts to channels.
     pub(crate) dispatch: Dispatch,
     /// Recognises operators.

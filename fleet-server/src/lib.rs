@@ -20,6 +20,7 @@ mod events;
 mod http;
 mod ingest;
 mod halt;
+mod history;
 mod inventory;
 mod limits;
 mod listen;

@@ -29,6 +29,7 @@ use crate::directive::Director;
 use crate::enrol::claims::Claims;
 use crate::enrol::{Enrolment, Places};
 use crate::events::Hub;
+use crate::history::History;
 use crate::http::device::DevicePort;
 use crate::http::models::Models;
 use crate::http::rates::Rates;
@@ -293,6 +294,7 @@ impl Server {
             courier,
             reconciler,
             watch,
+            history,
             dispatch,
             tasks,
             ..
@@ -303,6 +305,7 @@ impl Server {
         let pause = Duration::from_millis(config.timing.reconcile_ms);
         self.spawn("reconcile", reconciler.run(pause));
         self.spawn("watch", watch.run());
+        self.spawn("history", history.run());
         self.spawn("channels", dispatch.run());
         for (name, task) in tasks {
             self.spawn(name, async {
@@ -366,6 +369,7 @@ struct Parts {
     signals: Signals,
     hub: Hub,
     watch: Watch,
+    history: History,
     dispatch: Dispatch,
     auth: Arc<Auth>,
     tasks: [(&'static str, JoinHandle<()>); 2],
@@ -407,17 +411,8 @@ impl Parts {
             hub.clone(),
         )
         .with_images(registry.blobs().clone());
-        let watch = Watch::new(
-            tenant.clone(),
-            registry.blobs().clone(),
-            (signals.clone(), hub.clone()),
-            config.timing.patience(),
-            Outlook {
-                policy: config.drift,
-                labels: config.cohort_labels.clone(),
-                interval: Duration::from_secs(config.timing.drift_interval_s.into()),
-            },
-        );
+        let blobs = registry.blobs().clone();
+        let (watch, history) = onlookers(&config, &tenant, blobs, (signals.clone(), hub.clone()));
         let auth = Arc::new(authority_over_people(&config, &tenant, url)?);
         let inside = config.alerts.inside();
         let dispatch = Dispatch::new(tenant.clone(), auth.seal.clone(), inside, url);
@@ -440,6 +435,7 @@ impl Parts {
             signals,
             hub,
             watch,
+            history,
             dispatch,
             auth,
             tasks,
@@ -456,6 +452,7 @@ impl Parts {
             signals: self.signals.clone(),
             hub: self.hub.clone(),
             watch: self.watch.clone(),
+            history: self.history.clone(),
             dispatch: self.dispatch.clone(),
             metrics: self.metrics.clone(),
             auth: Arc::clone(&self.auth),
@@ -474,6 +471,22 @@ impl Parts {
             pid: std::process::id(),
         }
     }
+}
+
+/// Who looks at what models see: now, and long after.
+fn onlookers(
+    config: &Config,
+    tenant: &TenantStore,
+    blobs: Blobs,
+    told: (Signals, Hub),
+) -> (Watch, History) {
+    let labels = config.cohort_labels.clone();
+    let interval = Duration::from_secs(config.timing.drift_interval_s.into());
+    let outlook = Outlook { policy: config.drift, labels: labels.clone(), interval };
+    let patience = config.timing.patience();
+    let watch = Watch::new(tenant.clone(), blobs.clone(), told, patience, outlook);
+    let judging = (config.drift, labels);
+    (watch, History::new(tenant.clone(), blobs, judging, config.telemetry))
 }
 
 /// Who may come in, by the configuration.

@@ -47,6 +47,7 @@ pub(crate) mod rollouts;
 pub(crate) mod scope;
 pub(crate) mod sessions;
 pub(crate) mod silences;
+pub(crate) mod spans;
 pub(crate) mod spools;
 pub(crate) mod status;
 pub(crate) mod suspects;

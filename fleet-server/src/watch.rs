@@ -6,6 +6,7 @@
 //! Verdicts are a function of the stored windows: after a restart, or on another server, the same windows give the same verdicts, and
 //! no row is counted twice. Only alerts are written down.
 
+pub(crate) mod baselines;
 mod causes;
 pub(crate) mod health;
 mod histogram;
@@ -21,14 +22,14 @@ use std::time::Duration;
 
 use sealift_protocol::api::{DriftPoint, DriftView, HistogramView};
 use sealift_protocol::id::{ModelName, UnixMillis};
-use sealift_protocol::limits::BASELINE_BYTES_MAX;
-use sealift_protocol::profile::{Baseline, Mismatch};
+use sealift_protocol::profile::Mismatch;
 use tokio::time::sleep;
 
+use self::baselines::{BaselineError, Baselines};
 use self::causes::Causes;
 use self::health::Vitals;
 use self::memory::{Memory, Served};
-use crate::blobs::{BlobError, Blobs};
+use crate::blobs::Blobs;
 use crate::clock;
 use crate::drift::{Policy, Scope, Subject};
 use crate::events::Hub;
@@ -55,14 +56,8 @@ pub(crate) enum WatchError {
     #[error("the fleet cannot be watched")]
     Store(#[from] StoreError),
     /// A version's baseline cannot be read now.
-    #[error("the baseline of {model} cannot be read")]
-    Baseline {
-        /// The model.
-        model: ModelName,
-        /// Why.
-        #[source]
-        source: BlobError,
-    },
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
     /// Windows that were taken do not fit their baseline.
     #[error("windows cannot be judged")]
     Judge(#[from] Mismatch),
@@ -83,7 +78,7 @@ pub(crate) struct Outlook {
 #[derive(Clone)]
 pub(crate) struct Watch {
     store: TenantStore,
-    blobs: Blobs,
+    baselines: Baselines,
     signals: Signals,
     hub: Hub,
     patience: Patience,
@@ -108,7 +103,8 @@ impl Watch {
         let memory = Arc::new(Mutex::new(Memory::new(policy, round_ms)));
         let (causes, vitals) = (Arc::default(), Arc::default());
         let labels = labels.into();
-        Self { store, blobs, signals, hub, patience, labels, interval, memory, causes, vitals }
+        let baselines = Baselines::new(store.clone(), blobs);
+        Self { store, baselines, signals, hub, patience, labels, interval, memory, causes, vitals }
     }
 
     /// Looks in every interval, and whenever a window comes; never returns.
@@ -131,7 +127,9 @@ impl Watch {
     /// Takes what has come since the last turn, judges it, and opens and closes alerts.
     pub(crate) async fn turn(&self, now: UnixMillis) -> Result<(), WatchError> {
         let served = self.served().await?;
+        let forgotten = self.store.forgotten_devices().await?;
         self.memory().keep_only(&served);
+        self.memory().forget_unless(forgotten);
         loop {
             let taken = self.memory().cursor();
             let after = match taken {
@@ -161,12 +159,13 @@ impl Watch {
             };
             let is_known = self.memory().knows(&image);
             if !is_known {
-                let baseline = self.baseline(stored).await?;
+                let StoredWindow { window, .. } = stored;
+                let baseline = self.baselines.of(&window.model, &window.image).await?;
                 self.memory().learn(image, version, baseline);
             }
             if !scopes.contains_key(&stored.device) {
                 let labels = self.store.labels_of(&stored.device).await?;
-                scopes.insert(stored.device.clone(), self.scopes(&labels));
+                scopes.insert(stored.device.clone(), scopes_of(&labels, &self.labels));
             }
             let scopes = scopes.get(&stored.device).map(Vec::as_slice).unwrap_or_default();
             let mut memory = self.memory();
@@ -180,14 +179,6 @@ impl Watch {
         Ok(())
     }
 
-    fn scopes(&self, labels: &BTreeMap<String, String>) -> Vec<Scope> {
-        let cohort = |key: &String| {
-            let value = labels.get(key)?.clone();
-            Some(Scope::Cohort { key: key.clone(), value })
-        };
-        [Scope::Fleet].into_iter().chain(self.labels.iter().filter_map(cohort)).collect()
-    }
-
     /// What devices say they serve, and in which scopes.
     async fn served(&self) -> Result<Served, StoreError> {
         let mut served = Served::new();
@@ -197,28 +188,6 @@ impl Watch {
             scopes.extend(row.label.map(|(key, value)| Scope::Cohort { key, value }));
         }
         Ok(served)
-    }
-
-    /// The baseline of the version that a window is of. Without a valid one nothing is judged, and nothing else has to wait for it.
-    async fn baseline(&self, stored: &StoredWindow) -> Result<Option<Arc<Baseline>>, WatchError> {
-        let (model, version) = (&stored.window.model, &stored.window.image.version);
-        let row = self.store.version(model, version).await?;
-        let Some(digest) = row.and_then(|row| row.baseline) else { return Ok(None) };
-        let bytes = match self.blobs.read(digest, BASELINE_BYTES_MAX as u64).await {
-            Ok(bytes) => bytes,
-            Err(error @ (BlobError::Missing(_) | BlobError::TooLarge(_))) => {
-                tracing::warn!(%model, %version, %error, "no baseline; drift is not judged");
-                return Ok(None);
-            }
-            Err(source) => return Err(WatchError::Baseline { model: model.clone(), source }),
-        };
-        match Baseline::decode(&bytes) {
-            Ok(baseline) => Ok(Some(Arc::new(baseline))),
-            Err(error) => {
-                tracing::warn!(%model, %version, %error, "baseline not valid; drift is not judged");
-                Ok(None)
-            }
-        }
     }
 
     /// The newest verdict of each subject in each scope.
@@ -260,4 +229,13 @@ impl Watch {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The scopes in which a device with these labels is counted; cohorts by the values of `keys`.
+pub(crate) fn scopes_of(labels: &BTreeMap<String, String>, keys: &[String]) -> Vec<Scope> {
+    let cohort = |key: &String| {
+        let value = labels.get(key)?.clone();
+        Some(Scope::Cohort { key: key.clone(), value })
+    };
+    [Scope::Fleet].into_iter().chain(keys.iter().filter_map(cohort)).collect()
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use sealift_protocol::audit::AuditKey;
-use sealift_protocol::id::{DeviceId, ModelName, RolloutId, TenantId, Version};
+use sealift_protocol::id::{DeviceId, ModelName, RolloutId, TenantId, UnixMillis, Version};
 
 mod alert;
 mod enrol;
@@ -134,6 +134,17 @@ pub(crate) enum Device {
     Timeline {
         /// The device.
         device: DeviceId,
+    },
+    /// Deletes what the device has sent, and takes it out of all that was summed up; the device stays.
+    Forget {
+        /// The device.
+        device: DeviceId,
+        /// Why; kept in the audit log.
+        #[arg(long)]
+        reason: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Refuses the device from now on.
     Revoke {
@@ -366,6 +377,24 @@ pub(crate) enum Drift {
         scope: String,
         /// Such as `feature:p00`.
         subject: String,
+    },
+    /// Shows how one subject stood in each hour or day, long after its windows are gone.
+    History {
+        /// The model.
+        model: ModelName,
+        /// Such as `site=osaka`.
+        scope: String,
+        /// Such as `feature:p00`.
+        subject: String,
+        /// From when on: `2026-07-01T03:00:00Z`, or `30d ago`; 14 days if not given.
+        #[arg(long, value_parser = recall::moment)]
+        since: Option<UnixMillis>,
+        /// Until when; now if not given.
+        #[arg(long, value_parser = recall::moment)]
+        until: Option<UnixMillis>,
+        /// Hours, as long as they are kept, or days.
+        #[arg(long, value_parser = ["hour", "day"], default_value = "day")]
+        step: String,
     },
     /// Judges rows in a file as device and server would; needs no server.
     Replay(Replay),

@@ -31,11 +31,11 @@ pub use channel::{
     Mail, MailTls,
 };
 pub use device::{
-    DeviceRevoke, DeviceState, DeviceView, EnrolRequest, EnrolResponse, EnrolTokenCreated,
-    EnrolTokenNew, EnrolTokenView, HealthView, LabelsChange, RenewRequest, RenewResponse, SlotView,
-    TimelineEntry,
+    DeviceForget, DeviceForgotten, DeviceRevoke, DeviceState, DeviceView, EnrolRequest,
+    EnrolResponse, EnrolTokenCreated, EnrolTokenNew, EnrolTokenView, HealthView, LabelsChange,
+    RenewRequest, RenewResponse, SlotView, TimelineEntry,
 };
-pub use drift::{DriftPoint, DriftQuery, DriftState, DriftView, HistogramView};
+pub use drift::{DriftPoint, DriftQuery, DriftState, DriftView, HistogramView, HistoryPoint};
 pub use enrol::{
     ClaimAnswer, ClaimFile, ClaimRequest, EnrolClaimCreated, EnrolClaimNew, EnrolClaimView,
     EnrolDeny, EnrolRequestState, EnrolRequestView, EnrolSerial, EnrolSerialView,

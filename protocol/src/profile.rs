@@ -10,6 +10,7 @@ mod joint;
 mod latency;
 mod moments;
 pub mod pairs;
+mod part;
 mod profiler;
 mod wire;
 
@@ -64,6 +65,9 @@ pub enum Mismatch {
     /// Together they have more rows than sums can hold.
     #[error("profiles have more than {ROWS_MAX} rows together")]
     Rows,
+    /// Less was counted than was to be taken out.
+    #[error("profile does not hold what is to be taken out of it")]
+    Part,
 }
 
 /// What was counted of a numeric feature.

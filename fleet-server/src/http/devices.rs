@@ -3,7 +3,10 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use sealift_protocol::api::{DeviceRevoke, DeviceView, LabelsChange, Page, Problem, TimelineEntry};
+use sealift_protocol::api::{
+    DeviceForget, DeviceForgotten, DeviceRevoke, DeviceView, LabelsChange, Page, Problem,
+    TimelineEntry,
+};
 use sealift_protocol::id::DeviceId;
 use sealift_protocol::limits::{LABELS_MAX, REASON_CHARS_MAX};
 use serde::Deserialize;
@@ -19,6 +22,7 @@ use super::reach;
 use crate::audit::Deed;
 use crate::clock;
 use crate::filter::{self, Filter};
+use crate::history::Forgotten;
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -27,6 +31,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(timeline))
         .routes(routes!(change_labels))
         .routes(routes!(revoke))
+        .routes(routes!(forget))
 }
 
 /// Whom a list is about.
@@ -150,10 +155,7 @@ async fn revoke(
 ) -> Result<Json<DeviceView>, ApiError> {
     let id = device_id(&id)?;
     find(&app, &caller, &id).await?;
-    let reason = order.reason.trim();
-    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
-        return Err(ApiError::invalid("reason.invalid", "a reason has 1 to 400 characters"));
-    }
+    let reason = checked(&order.reason)?;
     let now = clock::now();
     let mut change = app.store.begin().await?;
     if !change.revoke_device(&id, reason, now).await? {
@@ -174,6 +176,48 @@ async fn revoke(
     app.hub.touch_device(id.clone());
     let device = app.store.device(&id, app.patience.presence(now)).await?;
     device.map(Json).ok_or_else(|| unknown(&id))
+}
+
+/// Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats. The device stays, and so does
+/// what the audit log says of it.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/forget", tag = "devices",
+    params(("id" = String, Path, description = "The device")), request_body = DeviceForget,
+    responses((status = 200, body = DeviceForgotten), (status = 404, body = Problem),
+        (status = 422, body = Problem)))]
+async fn forget(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Json(order): Json<DeviceForget>,
+) -> Result<Json<DeviceForgotten>, ApiError> {
+    let id = device_id(&id)?;
+    find(&app, &caller, &id).await?;
+    let reason = checked(&order.reason)?;
+    let now = clock::now();
+    let mut change = app.store.begin().await?;
+    let Forgotten { rows, spans } = app.history.forget(&mut change, &id).await?;
+    let deed = Deed {
+        actor: caller.name(),
+        action: "device.forget",
+        subject: id.as_str(),
+        reason: Some(reason),
+        detail: &format!("{} windows, {spans} spans, {} events", rows.windows, rows.events),
+    };
+    change.audit(&deed, now).await?;
+    change.commit().await?;
+    app.signals.profiles().notify_one();
+    app.hub.touch_device(id);
+    let spans = u64::try_from(spans).unwrap_or(u64::MAX);
+    Ok(Json(DeviceForgotten { windows: rows.windows, spans, events: rows.events }))
+}
+
+/// A reason without the space around it.
+fn checked(reason: &str) -> Result<&str, ApiError> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+        return Err(ApiError::invalid("reason.invalid", "a reason has 1 to 400 characters"));
+    }
+    Ok(reason)
 }
 
 /// A device that is there for the caller.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use sealift_protocol::api::{DriftPoint, DriftView, HistogramView, Page};
-use sealift_protocol::id::ModelName;
+use sealift_protocol::api::{DriftPoint, DriftView, HistogramView, HistoryPoint, Page, Problem};
+use sealift_protocol::id::{ModelName, UnixMillis};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,9 +18,15 @@ use super::page::PageQuery;
 use super::reach;
 use crate::clock;
 use crate::drift::{Scope, Subject};
+use crate::history::{Question, SPANS_MAX};
+use crate::store::spans::Length;
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(series)).routes(routes!(histogram))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(series))
+        .routes(routes!(history))
+        .routes(routes!(histogram))
 }
 
 /// Which verdicts.
@@ -139,6 +145,45 @@ async fn series(
     let (scope, subject) = query.parse()?;
     check(&app, &caller, &scope).await?;
     Ok(Json(app.watch.series(&query.model, &scope, &subject)))
+}
+
+/// From when to when, and how finely.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct SpanQuery {
+    /// Begin, ms since 1970; 14 days ago if not given.
+    #[serde(default)]
+    from: Option<UnixMillis>,
+    /// End, ms since 1970; now if not given.
+    #[serde(default)]
+    until: Option<UnixMillis>,
+    /// `hour` or `day`; days if not given. Hours become days when they are old.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    step: Option<Length>,
+}
+
+/// How a subject stood in each hour or day, oldest first, from sums that are kept long after the windows are gone.
+#[utoipa::path(get, path = "/api/v1/drift/history", tag = "drift", params(SubjectQuery, SpanQuery),
+    responses((status = 200, body = Vec<HistoryPoint>), (status = 422, body = Problem)))]
+async fn history(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<SubjectQuery>,
+    Query(SpanQuery { from, until, step }): Query<SpanQuery>,
+) -> Result<Json<Vec<HistoryPoint>>, ApiError> {
+    let (scope, subject) = query.parse()?;
+    check(&app, &caller, &scope).await?;
+    let until = until.unwrap_or_else(clock::now);
+    let from = from.unwrap_or_else(|| until.plus(-14 * Length::Day.ms()));
+    let length = step.unwrap_or(Length::Day);
+    let spans = until.since(from) / length.ms();
+    if !(0..=i64::from(SPANS_MAX)).contains(&spans) {
+        let detail = format!("from {from} until {until} is not between 0 and {SPANS_MAX} spans");
+        return Err(ApiError::invalid("drift.span", detail).help("ask for days, or for less"));
+    }
+    let asked = Question { model: query.model, scope, subject, length, from, until };
+    Ok(Json(app.history.look(&asked).await?))
 }
 
 /// Reference and current rows of a subject, on the reference's bins.

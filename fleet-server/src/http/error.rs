@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use crate::auth::{AuthError, PasswordError};
 use crate::filter::InvalidFilter;
+use crate::history::HistoryError;
 use crate::order::OrderError;
 use crate::reconcile::ReconcileError;
 use crate::store::StoreError;
@@ -110,6 +111,15 @@ impl From<StoreError> for ApiError {
             | StoreError::Query(_)
             | StoreError::Corrupt { .. }
             | StoreError::TooLarge(_)) => Self::internal(error),
+        }
+    }
+}
+
+impl From<HistoryError> for ApiError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Store(error) => error.into(),
+            error @ (HistoryError::Baseline(_) | HistoryError::Sum(_)) => Self::internal(error),
         }
     }
 }

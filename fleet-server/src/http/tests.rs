@@ -12,6 +12,7 @@ use crate::alert::deliver::Inside;
 use crate::auth::{self, Rules, Seal};
 use crate::blobs::Blobs;
 use crate::certificate::DeviceCertificate;
+use crate::config::Telemetry;
 use crate::drift::Policy;
 use crate::permission::{Entry, Permission};
 use crate::store::Store;
@@ -54,9 +55,12 @@ impl Port {
             signals.clone(),
             hub.clone(),
         );
+        let blobs = Blobs::open(None, folder.path()).await.unwrap();
+        let judging = (Policy::default(), Vec::new());
+        let history = History::new(store.clone(), blobs.clone(), judging, Telemetry::default());
         let watch = Watch::new(
             store.clone(),
-            Blobs::open(None, folder.path()).await.unwrap(),
+            blobs,
             (signals.clone(), hub.clone()),
             patience,
             Outlook {
@@ -78,6 +82,7 @@ impl Port {
             hub,
             metrics: Metrics::default(),
             watch,
+            history,
             auth: Arc::new(Auth::new(store.clone(), Rules::default(), seal, None)),
             rates: Rates::default(),
             approval: Approval::Never,

@@ -6,7 +6,8 @@ use super::{Change, StoreError};
 
 /// Timelines are kept for this long.
 pub(crate) const KEPT_MS: i64 = 30 * DAY_MS;
-/// Profile windows are kept for this long: verdicts look back for hours, and ten thousand devices send 15 million windows a day.
+/// Profile windows are kept for this long: verdicts look back for hours, and ten thousand devices send 15 million windows a day. Their
+/// sums are kept longer.
 pub(crate) const WINDOWS_KEPT_MS: i64 = 2 * DAY_MS;
 /// Alerts that are over are kept for this long.
 const ALERTS_KEPT_MS: i64 = 365 * DAY_MS;
@@ -24,7 +25,9 @@ impl Change {
         for (statement, moment) in [
             ("DELETE FROM timeline WHERE tenant = $1 AND at < $2", before(KEPT_MS)),
             (
-                "DELETE FROM profile_windows WHERE tenant = $1 AND received_at < $2",
+                // What is in no hour yet stays.
+                "DELETE FROM profile_windows WHERE tenant = $1 AND received_at < $2 AND number <=
+                 (SELECT value FROM counters WHERE tenant = $1 AND name = 'summed-windows')",
                 before(WINDOWS_KEPT_MS),
             ),
             ("DELETE FROM alerts WHERE tenant = $1 AND closed_at < $2", before(ALERTS_KEPT_MS)),

@@ -40,6 +40,8 @@ pub(super) struct Memory {
     round_ms: i64,
     round: i64,
     cursor: Option<u64>,
+    /// How often data of a device had been deleted when the first window was taken.
+    forgotten: u64,
     images: BTreeMap<Image, Watched>,
 }
 
@@ -55,7 +57,7 @@ struct Watched {
 impl Memory {
     /// A memory of nothing. What comes within `round_ms` is judged together.
     pub(super) const fn new(policy: Policy, round_ms: i64) -> Self {
-        Self { policy, round_ms, round: 0, cursor: None, images: BTreeMap::new() }
+        Self { policy, round_ms, round: 0, cursor: None, forgotten: 0, images: BTreeMap::new() }
     }
 
     /// The last window that was taken; none before the first turn.
@@ -76,6 +78,14 @@ impl Memory {
             watched.verdicts.retain(|verdict| scopes.contains(&verdict.scope));
             true
         });
+    }
+
+    /// Begins anew where data of a device was deleted since: it is in what was merged.
+    pub(super) fn forget_unless(&mut self, forgotten: u64) {
+        if self.forgotten != forgotten {
+            (self.forgotten, self.cursor) = (forgotten, None);
+            self.images.clear();
+        }
     }
 
     /// Whether windows of an image can be taken.

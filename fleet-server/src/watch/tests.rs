@@ -1,12 +1,14 @@
 //! The story of the digits at three sites, on a real store.
 
+mod history;
+
 use std::collections::BTreeMap;
 
 use sealift_protocol::api::{AlertState, AlertView, DriftState};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, Epoch, Generation, TenantId, Version};
 use sealift_protocol::image::IoContract;
-use sealift_protocol::profile::{BaselineBuilder, Column, Profiler, quadrant};
+use sealift_protocol::profile::{Baseline, BaselineBuilder, Column, Profiler, quadrant};
 use sealift_protocol::report::{ImageRef, Phase, SlotReport};
 use sealift_protocol::telemetry::{ProfileWindow, SpoolId};
 

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
-use sealift_protocol::api::{DeviceRevoke, DeviceView, LabelsChange, SlotView, TimelineEntry};
+use sealift_protocol::api::{
+    DeviceForget, DeviceForgotten, DeviceRevoke, DeviceView, LabelsChange, SlotView, TimelineEntry,
+};
 use sealift_protocol::id::DeviceId;
 use sealift_protocol::report::{Halted, Hold, Outcome};
 
 use super::labels;
 use crate::cli::Device;
 use crate::client::Client;
-use crate::output::{Output, note, or_dash, table, word};
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, confirm, note, or_dash, table, word};
 
 pub(crate) async fn run(client: &Client, output: Output, device: Device) -> anyhow::Result<()> {
     match device {
@@ -21,12 +24,27 @@ pub(crate) async fn run(client: &Client, output: Output, device: Device) -> anyh
         }
         Device::Label { device, changes } => label(client, output, &device, &changes).await,
         Device::Timeline { device } => timeline(client, output, &device).await,
+        Device::Forget { device, reason, yes } => {
+            if !yes && !confirm(&format!("delete all that {device} has sent?"))? {
+                return Err(Failure::new(Exit::Declined, "nothing was deleted")
+                    .help("--yes deletes without asking")
+                    .into());
+            }
+            let path = format!("devices/{device}/forget");
+            let gone: DeviceForgotten = client.post(&path, &DeviceForget { reason }).await?;
+            output.text(&gone, forgotten)
+        }
         Device::Revoke { device, reason } => {
             let path = format!("devices/{device}/revoke");
             let view: DeviceView = client.post(&path, &DeviceRevoke { reason }).await?;
             output.text(&view, text)
         }
     }
+}
+
+fn forgotten(gone: &DeviceForgotten) -> String {
+    let DeviceForgotten { windows, spans, events } = gone;
+    format!("deleted: {windows} windows, {spans} hours and days, {events} events\n")
 }
 
 async fn list(client: &Client, output: Output, filter: &str) -> anyhow::Result<()> {

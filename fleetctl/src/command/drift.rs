@@ -6,7 +6,8 @@ pub(crate) use replay::Replay;
 
 use std::cmp::Reverse;
 
-use sealift_protocol::api::{DriftState, DriftView, HistogramView};
+use sealift_protocol::api::{DriftState, DriftView, HistogramView, HistoryPoint};
+use sealift_protocol::id::UnixMillis;
 
 use crate::cli::Drift;
 use crate::client::Client;
@@ -32,6 +33,21 @@ pub(crate) async fn run(
                 [("model", model.as_str()), ("scope", scope.as_str()), ("subject", &subject)];
             let histogram: HistogramView = connect()?.get("drift/histogram", &query).await?;
             output.text(&histogram, text)
+        }
+        Drift::History { model, scope, subject, since, until, step } => {
+            let model = model.to_string();
+            let moment = |at: Option<UnixMillis>| at.map(|at| at.0.to_string());
+            let (since, until) = (moment(since), moment(until));
+            let mut query = vec![
+                ("model", model.as_str()),
+                ("scope", scope.as_str()),
+                ("subject", &subject),
+                ("step", &step),
+            ];
+            query.extend(since.as_deref().map(|since| ("from", since)));
+            query.extend(until.as_deref().map(|until| ("until", until)));
+            let points: Vec<HistoryPoint> = connect()?.get("drift/history", &query).await?;
+            history(output, &points)
         }
         Drift::Replay(replay) => replay::run(output.format(), &replay),
     }
@@ -64,6 +80,25 @@ fn list(output: Output, verdicts: Vec<DriftView>, all: bool) -> anyhow::Result<(
     output.rows(&verdicts, columns, rows)?;
     if verdicts.is_empty() {
         note(&format!("nothing drifts ({given} verdicts; --all shows them)"));
+    }
+    Ok(())
+}
+
+fn history(output: Output, points: &[HistoryPoint]) -> anyhow::Result<()> {
+    let largest = points.iter().map(|point| point.value).fold(f64::MIN_POSITIVE, f64::max);
+    let rows = points.iter().map(|point| {
+        [
+            point.from.to_string(),
+            point.version.to_string(),
+            point.rows.to_string(),
+            word(point.state),
+            format!("{:.3} / {:.3}", point.value, point.threshold),
+            bar(point.value / largest),
+        ]
+    });
+    output.rows(&points, ["FROM", "VERSION", "ROWS", "STATE", "VALUE / LIMIT", ""], rows)?;
+    if points.is_empty() {
+        note("nothing is known of that time; hours are kept for weeks, days for about a year");
     }
     Ok(())
 }

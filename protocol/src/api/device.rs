@@ -248,6 +248,26 @@ pub struct DeviceRevoke {
     pub reason: String,
 }
 
+/// `POST /devices/{id}/forget`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceForget {
+    /// Why; kept in the audit log.
+    pub reason: String,
+}
+
+/// What was deleted of a device's data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceForgotten {
+    /// Profile windows as they came.
+    pub windows: u64,
+    /// Hours and days, which were taken out of those of the fleet and the cohorts as well.
+    pub spans: u64,
+    /// Events of its timeline.
+    pub events: u64,
+}
+
 /// `GET /devices/{id}/timeline`: newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

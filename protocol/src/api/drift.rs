@@ -63,6 +63,32 @@ pub struct DriftPoint {
     pub state: DriftState,
 }
 
+/// `GET /drift/history`: an hour or a day of a subject, judged alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HistoryPoint {
+    /// Begin of the span.
+    pub from: UnixMillis,
+    /// End of the span.
+    pub until: UnixMillis,
+    /// The version that was asked.
+    pub version: Version,
+    /// Rows in the span.
+    pub rows: u64,
+    /// Requests that failed in it.
+    pub errors: u64,
+    /// The metric that says most, with its binning: `psi/refq10/eps1e-4`.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+    /// From which value on it counts.
+    pub threshold: f64,
+    /// The probability of such counts if nothing changed, corrected for everything that was looked at in the span.
+    pub p: f64,
+    /// Where a verdict on this span alone stands.
+    pub state: DriftState,
+}
+
 /// `GET /drift/histogram`: reference beside current, on the reference's bins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

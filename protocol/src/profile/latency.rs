@@ -32,7 +32,7 @@ const ENDS_US: [f64; BUCKETS] = {
 /// Counts of latencies. Merging is exact, and so is the number of values; quantiles are right to 1 %.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatencySketch {
-    counts: Vec<u64>,
+    pub(super) counts: Vec<u64>,
 }
 
 impl Default for LatencySketch {

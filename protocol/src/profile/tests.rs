@@ -50,6 +50,13 @@ fn profile_of(baseline: &Baseline, inferences: &[Inference]) -> Profile {
     profiler.close()
 }
 
+/// Its counts and sums.
+fn without_ranges(profile: &Profile) -> Profile {
+    let mut counts = profile.clone();
+    counts.numeric.iter_mut().for_each(|numeric| numeric.moments.range = None);
+    counts
+}
+
 fn merged(baseline: &Baseline, profiles: &[Profile]) -> Profile {
     let mut all = Profile::empty(baseline);
     for profile in profiles {
@@ -403,6 +410,23 @@ fn inferences() -> impl Strategy<Value = Vec<Inference>> {
     prop::collection::vec(inference, 0..60)
 }
 
+#[test]
+fn extremes_that_only_the_part_had_are_gone_with_it() {
+    let baseline = baseline();
+    let of = |width: f32| {
+        let row = [width, 1.0, 0.0, 1.0].map(Cell::Number).to_vec();
+        profile_of(&baseline, &[Inference { row, class: None, confidence: None, latency_us: None }])
+    };
+    let (low, middle, high) = (of(-1_000.0), of(0.5), of(2.0));
+    let mut all = merged(&baseline, &[low.clone(), middle, high]);
+    assert_eq!(all.numeric()[0].range(), Some((-1_000.0, 2.0)));
+
+    all.take_out(&low, &baseline).unwrap();
+
+    // The reference's smallest, and the largest as before: others had that.
+    assert_eq!(all.numeric()[0].range(), Some((-5.0, 2.0)));
+}
+
 proptest! {
     #[test]
     fn any_partition_in_any_order_merges_to_the_bytes_of_the_whole(
@@ -422,6 +446,35 @@ proptest! {
         let (left, right) = profiles.split_at(2);
         let grouped = [merged(&baseline, right), merged(&baseline, left)];
         prop_assert_eq!(merged(&baseline, &grouped).encode().unwrap(), whole);
+    }
+
+    #[test]
+    fn a_part_taken_out_leaves_what_the_others_have_counted(
+        others in inferences(),
+        part in inferences(),
+    ) {
+        let baseline = baseline();
+        let (others, part) = (profile_of(&baseline, &others), profile_of(&baseline, &part));
+        let mut all = merged(&baseline, &[others.clone(), part.clone()]);
+
+        all.take_out(&part, &baseline).unwrap();
+
+        let read = Profile::decode(&all.encode().unwrap()).unwrap();
+        prop_assert_eq!(&read, &all);
+        prop_assert_eq!(without_ranges(&all), without_ranges(&others));
+    }
+
+    #[test]
+    fn more_than_there_is_is_not_taken_out(some in inferences(), more in inferences()) {
+        prop_assume!(!more.is_empty());
+        let baseline = baseline();
+        let mut some = profile_of(&baseline, &some);
+        let all = merged(&baseline, &[some.clone(), profile_of(&baseline, &more)]);
+        let before = some.clone();
+
+        prop_assert_eq!(some.take_out(&all, &baseline), Err(Mismatch::Part));
+
+        prop_assert_eq!(some, before);
     }
 
     #[test]

@@ -109,6 +109,9 @@ export const listDrift = (model?: string) =>
 
 export const readDriftSeries = (of: DriftSubject) => answer(http.GET("/api/v1/drift/series", { params: { query: of } }));
 
+export const readDriftHistory = (of: DriftSubject, step: "hour" | "day") =>
+  answer(http.GET("/api/v1/drift/history", { params: { query: { ...of, step } } }));
+
 export const readHistogram = (of: DriftSubject) => answer(http.GET("/api/v1/drift/histogram", { params: { query: of } }));
 
 export const listAlerts = (state: string | undefined, match: string) =>

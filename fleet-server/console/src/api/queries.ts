@@ -1,7 +1,7 @@
 // What is read from the server and kept, by key. The stream of events writes to the same keys.
 
 import { QueryClient, infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
-import type { RolloutNew } from "./types";
+import type { DriftPoint, RolloutNew } from "./types";
 import * as calls from "./calls";
 import { ApiError } from "./client";
 
@@ -92,6 +92,18 @@ export const driftQuery = (model?: string) =>
 
 export const driftSeriesQuery = (of: calls.DriftSubject) =>
   queryOptions({ queryKey: ["drift", "series", of], queryFn: () => calls.readDriftSeries(of) });
+
+/** By hours or days, which change slowly: the stream says nothing of them. Of two versions in one span, the one that was asked more. */
+export const driftHistoryQuery = (of: calls.DriftSubject, step: "hour" | "day") =>
+  queryOptions({
+    queryKey: ["drift-history", of, step],
+    queryFn: async (): Promise<DriftPoint[]> => {
+      const spans = await calls.readDriftHistory(of, step);
+      const asked = [...spans].sort((left, right) => left.rows - right.rows);
+      return [...new Map(asked.map((span) => [span.until, { ...span, at: span.until }])).values()];
+    },
+    staleTime: 60_000,
+  });
 
 export const histogramQuery = (of: calls.DriftSubject) =>
   queryOptions({ queryKey: ["drift", "histogram", of], queryFn: () => calls.readHistogram(of) });

@@ -383,6 +383,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/{id}/forget": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats. The device stays, and so does
+         *     what the audit log says of it.
+         */
+        post: operations["post-devices-id-forget"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{id}/labels": {
         parameters: {
             query?: never;
@@ -463,6 +483,23 @@ export interface paths {
         };
         /** Reference and current rows of a subject, on the reference's bins. */
         get: operations["get-drift-histogram"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/drift/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How a subject stood in each hour or day, oldest first, from sums that are kept long after the windows are gone. */
+        get: operations["get-drift-history"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1631,6 +1668,29 @@ export interface components {
             /** @description Name for HTTP basic authentication. */
             username?: string | null;
         };
+        /** @description `POST /devices/{id}/forget`. */
+        DeviceForget: {
+            /** @description Why; kept in the audit log. */
+            reason: string;
+        };
+        /** @description What was deleted of a device's data. */
+        DeviceForgotten: {
+            /**
+             * Format: int64
+             * @description Events of its timeline.
+             */
+            events: number;
+            /**
+             * Format: int64
+             * @description Hours and days, which were taken out of those of the fleet and the cohorts as well.
+             */
+            spans: number;
+            /**
+             * Format: int64
+             * @description Profile windows as they came.
+             */
+            windows: number;
+        };
         /** @example cam-1 */
         DeviceId: string;
         /** @description `POST /session/oidc/device`: how to go on in a browser. */
@@ -2283,6 +2343,44 @@ export interface components {
             rows: number;
             /** @description The subject. */
             subject: string;
+        };
+        /** @description `GET /drift/history`: an hour or a day of a subject, judged alone. */
+        HistoryPoint: {
+            /**
+             * Format: int64
+             * @description Requests that failed in it.
+             */
+            errors: number;
+            /** @description Begin of the span. */
+            from: components["schemas"]["UnixMillis"];
+            /** @description The metric that says most, with its binning: `psi/refq10/eps1e-4`. */
+            metric: string;
+            /**
+             * Format: double
+             * @description The probability of such counts if nothing changed, corrected for everything that was looked at in the span.
+             */
+            p: number;
+            /**
+             * Format: int64
+             * @description Rows in the span.
+             */
+            rows: number;
+            /** @description Where a verdict on this span alone stands. */
+            state: components["schemas"]["DriftState"];
+            /**
+             * Format: double
+             * @description From which value on it counts.
+             */
+            threshold: number;
+            /** @description End of the span. */
+            until: components["schemas"]["UnixMillis"];
+            /**
+             * Format: double
+             * @description Its value.
+             */
+            value: number;
+            /** @description The version that was asked. */
+            version: components["schemas"]["Version"];
         };
         /** @description The word of a device's owner, said on the device itself. */
         Hold: {
@@ -4591,6 +4689,48 @@ export interface operations {
             };
         };
     };
+    "post-devices-id-forget": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The device */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeviceForget"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceForgotten"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "patch-devices-id-labels": {
         parameters: {
             query?: never;
@@ -4768,6 +4908,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["HistogramView"];
+                };
+            };
+        };
+    };
+    "get-drift-history": {
+        parameters: {
+            query: {
+                /** @description The model. */
+                model: components["schemas"]["ModelName"];
+                /** @description `fleet`, `site=osaka`, `device:cam-1`. */
+                scope: string;
+                /** @description `feature:p00`, `group:upper-left`, `prediction`, `confidence`. */
+                subject: string;
+                /** @description Begin, ms since 1970; 14 days ago if not given. */
+                from?: components["schemas"]["UnixMillis"];
+                /** @description End, ms since 1970; now if not given. */
+                until?: components["schemas"]["UnixMillis"];
+                /** @description `hour` or `day`; days if not given. Hours become days when they are old. */
+                step?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryPoint"][];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };

@@ -1,12 +1,14 @@
 // One verdict: why, the distributions that it compares, how it came to be, and the same elsewhere.
 
 import { useQuery } from "@tanstack/react-query";
-import { driftSeriesQuery, histogramQuery } from "../../api/queries";
+import { useState } from "react";
+import { driftHistoryQuery, driftSeriesQuery, histogramQuery } from "../../api/queries";
 import type { DriftView } from "../../api/types";
 import { Histogram } from "../../charts/histogram";
 import { Series } from "../../charts/series";
 import { useLocale } from "../../i18n/language";
 import { Age, Empty, Facts, Panel } from "../../ui/basics";
+import { ChooseInSight } from "../../ui/choose";
 import { Loaded } from "../../ui/loaded";
 import { DriftMark } from "../../ui/mark";
 import { VersionLink } from "../../ui/model-link";
@@ -25,7 +27,6 @@ export function DriftDetail({ verdict, verdicts, onChoose }: DriftDetailProps) {
   const { say } = useLocale();
   const { model, scope, subject } = verdict;
   const histogram = useQuery(histogramQuery({ model, scope, subject }));
-  const series = useQuery(driftSeriesQuery({ model, scope, subject }));
   const others = verdicts.filter((one) => one.subject === subject && one.scope !== scope);
   const order = scopesOf(others);
   const sites = others.sort((left, right) => order.indexOf(left.scope) - order.indexOf(right.scope)).slice(0, SITES_MAX);
@@ -40,15 +41,7 @@ export function DriftDetail({ verdict, verdicts, onChoose }: DriftDetailProps) {
           </section>
           <section aria-label={say("drift.series")}>
             <h3>{say("drift.series")}</h3>
-            <Loaded query={series}>
-              {(points) =>
-                points.length < 2 ? (
-                  <Empty icon="queued">{say("drift.fewWindows")}</Empty>
-                ) : (
-                  <Series points={points} threshold={verdict.threshold} />
-                )
-              }
-            </Loaded>
+            <OverTime verdict={verdict} />
           </section>
         </div>
         <VerdictFacts verdict={verdict} />
@@ -60,6 +53,38 @@ export function DriftDetail({ verdict, verdicts, onChoose }: DriftDetailProps) {
           </ul>
         </Panel>
       )}
+    </>
+  );
+}
+
+const SPANS = ["now", "hour", "day"] as const;
+type Span = (typeof SPANS)[number];
+
+/** How the value came to be: over the newest windows, or from what is kept for weeks and months. */
+function OverTime({ verdict }: { verdict: DriftView }) {
+  const { say } = useLocale();
+  const [span, setSpan] = useState<Span>("now");
+  const { model, scope, subject } = verdict;
+  const of = { model, scope, subject };
+  const newest = useQuery({ ...driftSeriesQuery(of), enabled: span === "now" });
+  const past = useQuery({ ...driftHistoryQuery(of, span === "hour" ? "hour" : "day"), enabled: span !== "now" });
+  return (
+    <>
+      <ChooseInSight
+        label={say("drift.span")}
+        options={SPANS.map((id) => ({ id, text: say(`drift.span.${id}`) }))}
+        chosen={span}
+        onChoose={(id) => setSpan(SPANS.find((one) => one === id) ?? "now")}
+      />
+      <Loaded query={span === "now" ? newest : past}>
+        {(found) =>
+          found.length < 2 ? (
+            <Empty icon="queued">{say("drift.fewWindows")}</Empty>
+          ) : (
+            <Series points={found} threshold={verdict.threshold} />
+          )
+        }
+      </Loaded>
     </>
   );
 }
