@@ -31,8 +31,6 @@ use crate::store::{Change, StoreError, TenantStore};
 use crate::watch::baselines::{BaselineError, Baselines};
 use crate::watch::scopes_of;
 
-/// How often windows are summed up.
-const PAUSE: Duration = Duration::from_secs(20);
 /// Windows are left alone for this long: on PostgreSQL, numbers are not in the order of commits.
 const SETTLED_MS: i64 = 15_000;
 /// Windows summed up in one go, so that the store is never held for long.
@@ -89,8 +87,8 @@ impl History {
         Self { store, baselines, labels: labels.into(), policy, kept }
     }
 
-    /// Sums up what has come, again and again; never returns.
-    pub(crate) async fn run(self) {
+    /// Sums up what has come, every `pause`; never returns.
+    pub(crate) async fn run(self, pause: Duration) {
         let mut known = Known::new();
         loop {
             match self.turn(&mut known, clock::now()).await {
@@ -103,7 +101,7 @@ impl History {
                     );
                 }
             }
-            sleep(PAUSE).await;
+            sleep(pause).await;
         }
     }
 

@@ -305,7 +305,8 @@ impl Server {
         let pause = Duration::from_millis(config.timing.reconcile_ms);
         self.spawn("reconcile", reconciler.run(pause));
         self.spawn("watch", watch.run());
-        self.spawn("history", history.run());
+        let pause = Duration::from_secs(config.timing.drift_interval_s.into());
+        self.spawn("history", history.run(pause));
         self.spawn("channels", dispatch.run());
         for (name, task) in tasks {
             self.spawn(name, async {
