@@ -1,6 +1,7 @@
 //! From an order to signed directives, and back.
 
 use sealift_protocol::api::{Action, RollbackRequest, RollbackTarget, RolloutState, WaveState};
+use sealift_protocol::directive::Behaviour;
 
 use super::*;
 use crate::filter::Filter;
