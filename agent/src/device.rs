@@ -30,13 +30,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::{DesiredSlot, VerifiedDirective};
+use sealift_protocol::directive::{DesiredSlot, Trial, VerifiedDirective};
 use sealift_protocol::halt::HaltList;
 use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
 use sealift_protocol::image::OnRevoked;
 use sealift_protocol::report::{Hold, ImageRef, Progress, Refusal, Report, SlotReport};
 use serde::{Deserialize, Serialize};
 
+use crate::behaviour::Misstep;
 pub(crate) use phase::{Fault, FaultKind};
 pub(crate) use retry::pause_ms;
 pub(crate) use slot::Slot;
@@ -61,6 +62,8 @@ pub(crate) enum Event {
     Crashed { model: ModelName, image: Digest, reason: String },
     /// Requests that a live image has answered since it is live, and how many of them failed by its fault.
     Counted { model: ModelName, image: Digest, requests: u64, errors: u64 },
+    /// A live image behaves worse than the image before.
+    Misbehaved { model: ModelName, image: Digest, misstep: Misstep },
     /// An image is on the deny list; its policy says what follows where it is live.
     Revoked { image: Digest, action: OnRevoked },
     /// The device's owner keeps what it serves, or does so no longer.
@@ -252,6 +255,11 @@ impl Device {
         self.slots.iter().filter_map(|(model, slot)| Some((model, slot.serving()?)))
     }
 
+    /// The rules by which a model's image is on trial, and the image that can be gone back to; none where either is not so.
+    pub(crate) fn trial(&self, model: &ModelName) -> Option<(&Trial, Digest)> {
+        self.slots.get(model)?.trial()
+    }
+
     /// When the first of its phases ends by itself.
     pub(crate) fn deadline(&self) -> Option<UnixMillis> {
         self.slots.values().filter_map(Slot::deadline).min()
@@ -314,6 +322,11 @@ impl Device {
             }
             Event::Revoked { image, action } => {
                 self.each(now, &mut effects, |slot, turn| slot.on_revoked(image, action, turn));
+            }
+            Event::Misbehaved { model, image, misstep } => {
+                self.one(&model, now, &mut effects, |slot, turn| {
+                    slot.on_misbehaved(image, &misstep, turn);
+                });
             }
             Event::Counted { model, image, requests, errors } => {
                 self.one(&model, now, &mut effects, |slot, turn| {

@@ -25,6 +25,7 @@ pub mod untrusted;
 pub mod watchdog;
 pub mod worker;
 
+mod behaviour;
 mod device;
 mod disk;
 mod download;

@@ -1,12 +1,15 @@
 //! What a live model sees and says: rows, predictions and latencies into a profile, window by window.
 //!
-//! One lock per image, held while the rows of one answer are counted: about 10 ns a value.
+//! One lock per image, held while the rows of one answer are counted: about 10 ns a value. What an image on trial is judged by is counted
+//! under the same lock, see [`crate::behaviour`]: a logarithm and a few sums an answer.
 
 mod rows;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sealift_protocol::digest::Digest;
+use sealift_protocol::directive::Trial;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::image::IoContract;
 use sealift_protocol::profile::{Baseline, LatencySketch, Profiler};
@@ -14,6 +17,7 @@ use sealift_protocol::report::ImageRef;
 use sealift_protocol::telemetry::ProfileWindow;
 use sealift_protocol::tensor::Tensor;
 
+use crate::behaviour::{Block, Habits, Judge, Misstep, Signed, hour_of};
 use rows::RowPlan;
 
 /// When a window ends: at so many rows, or at the next full `seconds` of the clock, whichever is first.
@@ -57,6 +61,29 @@ struct State {
     latency: LatencySketch,
     /// Room for one row, kept from request to request.
     row: Vec<f32>,
+    /// The last look at the clock that runs evenly.
+    steady: UnixMillis,
+    block: Block,
+    habits: Habits,
+    trial: Option<OnTrial>,
+}
+
+/// What an image on trial is judged by.
+#[derive(Debug)]
+struct OnTrial {
+    judge: Judge,
+    rules: Trial,
+    /// Other images of the device when the trial began.
+    others: Vec<Digest>,
+}
+
+/// How long an answer took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// From the request to the answer.
+    pub(crate) whole: Duration,
+    /// In the engine alone.
+    pub(crate) engine: Duration,
 }
 
 impl Observer {
@@ -78,20 +105,29 @@ impl Observer {
             errors: 0,
             latency: LatencySketch::default(),
             row: Vec::new(),
+            steady: now,
+            block: Block::new(hour_of(now), now),
+            habits: Habits::new(baseline.map(Signed::new).unwrap_or_default()),
+            trial: None,
         };
         Self { model, image, plan, state: Mutex::new(state) }
     }
 
     /// Counts an answer.
-    pub(crate) fn answered(&self, inputs: &[Tensor], outputs: &[Tensor], latency: Duration) {
-        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    pub(crate) fn answered(&self, inputs: &[Tensor], outputs: &[Tensor], taken: Taken) {
+        let latency_us = micros(taken.whole);
         let observed = self.plan.as_ref().map(|plan| plan.observe(inputs, outputs));
+        let bytes = inputs.iter().map(|tensor| tensor.bytes.len() as u64).sum();
         let mut state = self.state();
         state.requests += 1;
         state.latency.take(latency_us);
-        let State { profiler: Some(profiler), row, .. } = &mut *state else { return };
-        if let Some(observed) = observed.flatten() {
-            observed.count(profiler, row, latency_us);
+        let State { profiler, row, block, .. } = &mut *state;
+        if let (Some(profiler), Some(observed)) = (profiler, observed.flatten()) {
+            observed.count((profiler, block), row, latency_us);
+        }
+        block.answered(bytes, micros(taken.engine));
+        if block.is_full() {
+            state.end_block();
         }
     }
 
@@ -108,6 +144,55 @@ impl Observer {
         let state = self.state();
         let latency_p95_us = p95_us(&state.latency);
         Counters { requests: state.requests, errors: state.errors, latency_p95_us }
+    }
+
+    /// Looks at the clock that runs evenly: what is seen belongs to its hour.
+    pub(crate) fn tell_the_time(&self, steady: UnixMillis) {
+        let mut state = self.state();
+        state.steady = steady;
+        if state.block.is_of_another_hour(hour_of(steady)) {
+            state.end_block();
+        }
+    }
+
+    /// Whether it is judged already.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.state().trial.is_some()
+    }
+
+    /// Begins to judge the image, by the habits of the image before if they are known; `others` are the other images of the device.
+    pub(crate) fn try_out(&self, rules: Trial, others: Vec<Digest>, before: Option<Habits>) {
+        self.state().trial = Some(OnTrial { judge: Judge::new(before), rules, others });
+    }
+
+    /// What it does worse than these rules allow, if anything.
+    pub(crate) fn judge(&self, rules: &Trial, others: &[Digest]) -> Option<Misstep> {
+        let mut state = self.state();
+        let steady = state.steady;
+        let trial = state.trial.as_mut()?;
+        trial.rules = *rules;
+        if trial.others != others {
+            trial.judge.others_have_changed();
+        }
+        trial.judge.verdict(rules, steady)
+    }
+
+    /// It is not on trial any more.
+    pub(crate) fn is_settled(&self) {
+        self.state().trial = None;
+    }
+
+    /// What the image has shown so far, by the hour.
+    pub(crate) fn habits(&self) -> Habits {
+        self.state().habits.clone()
+    }
+
+    /// Goes on from what the image has shown before, unless it was signed otherwise.
+    pub(crate) fn recall(&self, habits: Habits) {
+        let mut state = self.state();
+        if habits.signed() == state.habits.signed() {
+            state.habits = habits;
+        }
     }
 
     /// Ends the window if it is due, or if `force` says so, and returns it unless it is empty.
@@ -147,6 +232,25 @@ impl Observer {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl State {
+    /// The block is complete, or its hour is over.
+    fn end_block(&mut self) {
+        let next = Block::new(hour_of(self.steady), self.steady);
+        let block = std::mem::replace(&mut self.block, next);
+        if !block.is_enough() {
+            return;
+        }
+        if let Some(OnTrial { judge, rules, .. }) = &mut self.trial {
+            judge.take(&block, self.habits.signed(), rules);
+        }
+        self.habits.take(&block);
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whether a multiple of `seconds` lies between the two times. A clock that steps back ends the window too.
@@ -210,7 +314,9 @@ mod tests {
         let label: Vec<u8> = classes.iter().flat_map(|class| class.to_le_bytes()).collect();
         let label = Tensor::new("label".to_owned(), Datatype::Int64, vec![rows], label).unwrap();
         let p = Tensor::fp32("p", &[rows, 2], &[0.25, 0.75].repeat(classes.len())).unwrap();
-        observer.answered(&[x], &[label, p], Duration::from_micros(500));
+        let engine = Duration::from_micros(300);
+        let taken = Taken { whole: Duration::from_micros(500), engine };
+        observer.answered(&[x], &[label, p], taken);
     }
 
     fn profile(window: &ProfileWindow) -> Profile {

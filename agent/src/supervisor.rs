@@ -3,6 +3,7 @@
 //! One task owns everything. Work that takes time runs in tasks of its own and answers through one bounded queue; when the supervisor
 //! goes, so do they.
 
+mod behaviour;
 mod halted;
 mod keeper;
 mod open;
@@ -57,6 +58,7 @@ use crate::trust::TrustError;
 use crate::verify::{Me, NotAccepted};
 use crate::watchdog::Watchdog;
 use crate::worker::Budget;
+use behaviour::Memory;
 use halted::Halts;
 use revoked::Denied;
 
@@ -276,6 +278,7 @@ struct Supervisor {
     workers: Workers,
     denied: Denied,
     halts: Halts,
+    memory: Memory,
     /// How far the trust metadata have been followed.
     trusted: Option<Trusted>,
 
@@ -517,7 +520,7 @@ impl Supervisor {
             let image = live.image().index;
             self.feed(Event::Counted { model, image, requests, errors })?;
         }
-        Ok(())
+        self.judge_behaviour()
     }
 
     /// Asks for directive and halts over HTTPS: the broker may have lost them.
@@ -563,6 +566,7 @@ impl Supervisor {
             let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
         }
         let kept = std::mem::take(&mut self.workers.kept).into_values().map(|kept| kept.live);
+        self.switchboard.all().iter().for_each(|live| self.memory.remember(live));
         for live in self.switchboard.all().into_iter().chain(kept) {
             self.switchboard.swap(&live.model().clone(), None);
             let _ = tokio::time::timeout(Duration::from_secs(3), live.retire()).await;

@@ -27,6 +27,7 @@ use sealift_protocol::image::{Golden, IoContract, Policy};
 use sealift_protocol::limits::{CONTRACT_BYTES_MAX, GOLDEN_BYTES_MAX, POLICY_BYTES_MAX};
 use sealift_protocol::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::engine::fake::Fake;
 use crate::engine::{Engine, EngineError};
@@ -193,6 +194,14 @@ pub enum InferError {
     Model(String),
 }
 
+/// An answer of the engine.
+#[derive(Debug)]
+pub(crate) struct Inferred {
+    pub(crate) outputs: Vec<Tensor>,
+    /// How long it took, without the wait for its turn.
+    pub(crate) engine: Duration,
+}
+
 /// A model that is loaded, self-tested and ready. Cheap to clone; when the last clone goes, the process is ended.
 #[derive(Debug, Clone)]
 pub struct Worker(Arc<Place>);
@@ -232,10 +241,18 @@ impl Worker {
 
     /// Asks the model. `inputs` keep the contract; the caller has checked it.
     pub async fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
+        self.timed(inputs).await.map(|inferred| inferred.outputs)
+    }
+
+    /// The same, with how long the engine itself took.
+    pub(crate) async fn timed(&self, inputs: &[Tensor]) -> Result<Inferred, InferError> {
         match &*self.0 {
             Place::Child(seat) => seat.infer(inputs, INFER_MAX).await,
             Place::Here { fake } => {
-                fake.lock().unwrap_or_else(PoisonError::into_inner).run(inputs).map_err(Into::into)
+                let mut fake = fake.lock().unwrap_or_else(PoisonError::into_inner);
+                let begin = Instant::now();
+                let outputs = fake.run(inputs)?;
+                Ok(Inferred { outputs, engine: begin.elapsed() })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What operators do with rollouts: order one, pause it, go on, give it up.
 
 use sealift_protocol::api::{Budget, ModelGates, RolloutNew, VersionState, WavePlan};
-use sealift_protocol::directive::Trial;
+use sealift_protocol::directive::{InvalidBehaviour, Trial};
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
 use crate::audit::Deed;
@@ -75,6 +75,9 @@ pub(crate) enum OrderError {
     /// The budget makes no sense.
     #[error("{0}")]
     Budget(&'static str),
+    /// What devices are to judge the image by makes no sense.
+    #[error(transparent)]
+    Behaviour(#[from] InvalidBehaviour),
     /// It begins too late.
     #[error("a rollout begins within 90 days")]
     Start,
@@ -358,6 +361,7 @@ pub(crate) fn required_reason(reason: &str) -> Result<(), OrderError> {
 }
 
 fn checked_policy(new: &RolloutNew) -> Result<Policy, OrderError> {
+    new.trial.behaviour.check()?;
     if let Some(budget) = &new.budget {
         check_budget(budget)?;
     }

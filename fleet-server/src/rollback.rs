@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealift_protocol::api::{
     ModelGates, RollbackRequest, RollbackResult, RollbackStep, RollbackTarget, WavePlan,
 };
-use sealift_protocol::directive::Trial;
+use sealift_protocol::directive::{Behaviour, Trial};
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
 use crate::filter::Filter;
@@ -220,10 +220,11 @@ impl Back {
                 gates: ModelGates::off(),
                 ..order::everybody()
             }],
-            // Nor is going back undone where the server is not heard for a while.
+            // Nor is going back undone where the server is not heard for a while, nor because an earlier version is slower.
             trial: Trial {
                 lease_s: 0,
                 window: None,
+                behaviour: Behaviour::OFF,
                 ..order::trial_of(&self.history.rollouts, &version)
             },
             version,

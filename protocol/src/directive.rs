@@ -13,11 +13,13 @@ use crate::limits::{DIRECTIVE_BYTES_MAX, REASON_CHARS_MAX, SLOTS_MAX};
 use crate::report::ImageRef;
 
 mod approval;
+mod behaviour;
 #[cfg(test)]
 mod tests;
 mod window;
 
 pub use approval::{Approval, ApprovalRefused, Cosignature};
+pub use behaviour::{Behaviour, InvalidBehaviour};
 pub use window::{InvalidWindow, MaintenanceWindow, Opening};
 
 /// The version of this format.
@@ -103,6 +105,9 @@ pub struct Trial {
     /// has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<MaintenanceWindow>,
+    /// How far it may be from what the image before has shown.
+    #[serde(skip_serializing_if = "Behaviour::is_unsaid")]
+    pub behaviour: Behaviour,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -120,6 +125,7 @@ impl Default for Trial {
             requests_min: 20,
             lease_s: 0,
             window: None,
+            behaviour: Behaviour::OFF,
         }
     }
 }

@@ -1,7 +1,11 @@
 //! A device through everything that can happen to it: real agents, killed, misled and neglected.
 
+#[path = "device/behaviour.rs"]
+mod behaviour;
 #[path = "device/clock.rs"]
 mod clock;
+#[path = "device/crash.rs"]
+mod crash;
 #[path = "device/faults.rs"]
 mod faults;
 #[path = "device/hang.rs"]
@@ -12,12 +16,15 @@ mod kill;
 mod lease;
 #[path = "device/owner.rs"]
 mod owner;
+#[path = "device/workers.rs"]
+mod workers;
 
 use std::path::Path;
 
 use sealift_protocol::report::{Outcome, OutcomeKind};
 use sealift_tests::digits::{MODEL, directory as model_directory};
 use sealift_tests::fleet::{Api, Device, DeviceOptions, Options, Server};
+use sealift_tests::needs::onnxruntime;
 use sealift_tests::story::{self, SOON, TIMING};
 use sealift_tests::wait::{Look, until};
 
@@ -39,6 +46,11 @@ async fn serving_1(
 /// An agent without an inference library, which asks for its directive every other second.
 fn pretending() -> DeviceOptions {
     DeviceOptions { labels: Vec::new(), onnxruntime: None, extra: String::new() }
+}
+
+/// The same with ONNX Runtime.
+fn inferring() -> anyhow::Result<DeviceOptions> {
+    Ok(DeviceOptions { onnxruntime: Some(onnxruntime()?), ..pretending() })
 }
 
 /// Waits until the device says how its attempt at a version ended.

@@ -2,12 +2,13 @@
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use sealift_protocol::directive::{MaintenanceWindow, Opening, Trial};
+use sealift_protocol::directive::{Behaviour, MaintenanceWindow, Opening, Trial};
 use sealift_protocol::report::{Outcome, OutcomeKind, Phase as Public};
 
 use super::slot::REVOKED;
 use super::tests::{PROBATION_S, World, directive, image, slot};
 use super::*;
+use crate::behaviour::{Kind, Misstep};
 
 /// Longer than a probation, shorter than a watch.
 const LEASE_S: u32 = 300;
@@ -55,6 +56,11 @@ enum Beat {
         which: u8,
         errors: u64,
     },
+    /// The image is said to do worse than the one before; whether a rule forbids it or not.
+    Misbehave {
+        which: u8,
+        kind: Kind,
+    },
     Wait {
         millis: i64,
     },
@@ -77,20 +83,27 @@ struct Terms {
     /// The hour at which a window of two hours opens.
     window: Option<u16>,
     is_leased: bool,
+    /// Whether how the image behaves is judged.
+    is_judged: bool,
 }
 
-const NO_TERMS: Terms = Terms { window: None, is_leased: false };
+const NO_TERMS: Terms = Terms { window: None, is_leased: false, is_judged: false };
+
+/// Slower than before is a fault where it is judged; other rules are off.
+const JUDGED: Behaviour = Behaviour { latency_rise_permille: 500, ..Behaviour::OFF };
 
 fn terms() -> impl Strategy<Value = Terms> {
     let window = prop_oneof![2 => Just(None), 1 => (0_u16..24).prop_map(Some)];
-    (window, prop::bool::weighted(0.3)).prop_map(|(window, is_leased)| Terms { window, is_leased })
+    let terms = (window, prop::bool::weighted(0.3), any::<bool>());
+    terms.prop_map(|(window, is_leased, is_judged)| Terms { window, is_leased, is_judged })
 }
 
 fn on_terms(slot: DesiredSlot, terms: Terms) -> DesiredSlot {
     let window =
         |hour| MaintenanceWindow::new(0b111_1111, hour * 60, (hour + 2) % 24 * 60).unwrap();
     let lease_s = if terms.is_leased { LEASE_S } else { 0 };
-    let trial = Trial { window: terms.window.map(window), lease_s, ..slot.trial };
+    let behaviour = if terms.is_judged { JUDGED } else { Behaviour::OFF };
+    let trial = Trial { window: terms.window.map(window), lease_s, behaviour, ..slot.trial };
     DesiredSlot { trial, ..slot }
 }
 
@@ -131,6 +144,8 @@ fn beats() -> impl Strategy<Value = Beat> {
         1 => (0_u8..2).prop_map(|which| Beat::NotServed { which }),
         1 => Just(Beat::Served),
         1 => (0_u8..2, 0_u64..60).prop_map(|(which, errors)| Beat::Count { which, errors }),
+        1 => (0_u8..2, prop_oneof![Just(Kind::Latency), Just(Kind::Confidence)])
+            .prop_map(|(which, kind)| Beat::Misbehave { which, kind }),
         4 => prop_oneof![0_i64..5_000, 0_i64..100_000, 0_i64..4_000_000, 0_i64..90_000_000]
             .prop_map(|millis| Beat::Wait { millis }),
         2 => Just(Beat::Prove),
@@ -198,6 +213,11 @@ impl Story {
             }),
             Beat::Count { which, errors } => self.about_live(&model(which), |model, image| {
                 Event::Counted { model, image, requests: 100, errors: *errors }
+            }),
+            Beat::Misbehave { which, kind } => self.about_live(&model(which), |model, image| {
+                let (before, now, requests, lasted_s) = (1_000, 9_000, 100, 300);
+                let misstep = Misstep { kind: *kind, before, now, requests, lasted_s };
+                Event::Misbehaved { model, image, misstep }
             }),
             Beat::Served => self.serve(),
             Beat::Wait { millis } => self.world.wait(*millis),
@@ -467,7 +487,7 @@ proptest! {
         for beat in &story {
             // Every other image comes with a window, and the clock moves as much as the image does.
             let tame = if let Beat::Directive { rise, versions, .. } = beat {
-                let terms = Terms { window: Some(9), is_leased: false };
+                let terms = Terms { window: Some(9), ..NO_TERMS };
                 Some(Beat::Directive { rise: rise + 1, versions: (versions.0.max(1), versions.1), terms })
             } else if let Beat::Crash { .. } | Beat::NotServed { .. } | Beat::Fail { .. } = beat {
                 Some(Beat::Clock(1, 3_600_000 * i64::try_from(played.world.journal.len()).unwrap()))
@@ -492,6 +512,45 @@ proptest! {
             let now = played.world.now.plus(local.ahead_ms);
             let is_open = matches!(window.at(now, &local.zone), Opening::Open { .. });
             prop_assert!(is_open || is_down, "{:?}", attempt);
+        }
+    }
+
+    /// What an image is said to do worse turns it back only on trial, by a rule that its directive has, to an image that was there before:
+    /// with a result that says so.
+    #[test]
+    fn an_image_that_misbehaves_goes_back_by_its_rules_alone(
+        story in prop::collection::vec(beats(), 0..150),
+    ) {
+        let mut played = Story::new();
+        for beat in &story {
+            let Beat::Misbehave { which, kind } = beat else {
+                played.play(beat);
+                continue;
+            };
+            let model = &models()[usize::from(*which)];
+            let before = played.world.device.slots.get(model).cloned();
+            played.world.power = None;
+            played.play(beat);
+            let Some(before) = before else { continue };
+            let after = &played.world.device.slots[model];
+            let rules = before.trial().map(|(rules, previous)| (rules.behaviour, previous));
+            let is_forbidden = rules.is_some_and(|(rules, _)| rules == JUDGED) && *kind == Kind::Latency;
+            if !is_forbidden {
+                prop_assert!(before.is_same_on_disk(after), "{:?}", before);
+                continue;
+            }
+            let phase::Phase::Reverting { to, fault, .. } = &after.phase else {
+                return Err(TestCaseError::fail(format!("{:?}", after.phase)));
+            };
+            prop_assert_eq!(fault.code.as_str(), "trial.latency");
+            prop_assert_eq!(to.as_ref().map(phase::Previous::index), rules.map(|(_, previous)| previous));
+            let was_kept = matches!(before.phase, phase::Phase::Trial { stage: phase::Stage::Watch, .. });
+            let image = before.serving().cloned();
+            played.world.answer(model, Answer::Reverted { providers: Vec::new() });
+            let outcome = played.world.device.slots[model].report(model).outcome.unwrap();
+            prop_assert_eq!((outcome.result, Some(outcome.image.clone())), (OutcomeKind::RolledBack, image));
+            // Late is what was kept in this very attempt.
+            prop_assert!(outcome.is_late() <= was_kept, "{:?}", outcome);
         }
     }
 }

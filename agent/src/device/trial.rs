@@ -10,6 +10,7 @@ use super::phase::{Fault, FaultKind, Lease, Live, Mandate, Phase, Previous, Stag
 use super::retry::pause_ms;
 use super::slot::{REVOKED, Slot};
 use super::{Answer, Providers, Task, Turn};
+use crate::behaviour::Misstep;
 use crate::limits::{BOOTS_MAX, REVERTING_MAX_MS, STARTS_FAILED_MAX};
 
 /// Pause before the worker of a live image is started again.
@@ -197,6 +198,26 @@ impl Slot {
             rules.errors_max_permille
         );
         let fault = Fault::new(FaultKind::Failed, "trial.errors", &reason);
+        let live = live.clone();
+        self.turn_back(live, fault, turn);
+    }
+
+    /// The rules of the trial and what can be gone back to.
+    pub(super) fn trial(&self) -> Option<(&Trial, Digest)> {
+        let Phase::Trial { live, rules, .. } = &self.phase else { return None };
+        Some((rules, live.previous.as_ref()?.index()))
+    }
+
+    /// An image on trial behaves worse than the image before. Where there is none before, a slow or unsure image is better than nothing.
+    pub(super) fn on_misbehaved(&mut self, image: Digest, misstep: &Misstep, turn: &mut Turn<'_>) {
+        let Phase::Trial { live, rules, .. } = &self.phase else { return };
+        // The rules may have changed since it was judged.
+        let limit = misstep.limit_permille(&rules.behaviour);
+        let Some(limit) = limit.filter(|_| live.image().index == image) else { return };
+        if live.previous.is_none() {
+            return;
+        }
+        let fault = Fault::new(FaultKind::Failed, misstep.code(), &misstep.reason(limit));
         let live = live.clone();
         self.turn_back(live, fault, turn);
     }

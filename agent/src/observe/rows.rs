@@ -4,6 +4,8 @@ use sealift_protocol::image::{IoContract, Role};
 use sealift_protocol::profile::{Baseline, Profiler};
 use sealift_protocol::tensor::{Datatype, Tensor};
 
+use crate::behaviour::Block;
+
 /// Which tensors of a contract are observed.
 #[derive(Debug)]
 pub(super) struct RowPlan {
@@ -88,7 +90,12 @@ impl RowPlan {
 
 impl Observed<'_> {
     /// Counts every row; the request's latency is counted once, with the first.
-    pub(super) fn count(&self, profiler: &mut Profiler, row: &mut Vec<f32>, latency_us: u64) {
+    pub(super) fn count(
+        &self,
+        (profiler, block): (&mut Profiler, &mut Block),
+        row: &mut Vec<f32>,
+        latency_us: u64,
+    ) {
         let rows = self.input.len().checked_div(self.columns).unwrap_or(0);
         for place in 0..rows {
             self.input.fill(row, place * self.columns, self.columns);
@@ -101,6 +108,7 @@ impl Observed<'_> {
                 }
                 None => likeliest,
             };
+            block.row(mean(row), class, confidence);
             profiler.observe(row, class, confidence, (place == 0).then_some(latency_us));
         }
     }
@@ -150,6 +158,14 @@ impl<'a> Numbers<'a> {
             }
         }
     }
+}
+
+/// Of the numbers among them; not a number if there is none.
+fn mean(row: &[f32]) -> f64 {
+    let numbers = row.iter().filter(|value| value.is_finite());
+    let (sum, count) =
+        numbers.fold((0.0, 0.0), |(sum, count), &value| (sum + f64::from(value), count + 1.0));
+    sum / count
 }
 
 fn find<'a>(tensors: &'a [Tensor], name: &str) -> Option<&'a Tensor> {

@@ -12,8 +12,8 @@ use sealift_protocol::tensor::Tensor;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use crate::observe::{Counters, Observer};
-use crate::worker::{InferError, Worker};
+use crate::observe::{Counters, Observer, Taken};
+use crate::worker::{InferError, Inferred, Worker};
 
 /// How long a retired image may go on answering what it had begun; a little more than one answer may take.
 const RETIRE_MAX: Duration = Duration::from_secs(35);
@@ -110,13 +110,16 @@ impl Live {
     pub async fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
         let _in_flight = InFlight::begin(&self.0);
         let begin = Instant::now();
-        let answer = self.0.worker.infer(inputs).await;
+        let answer = self.0.worker.timed(inputs).await;
         match &answer {
-            Ok(outputs) => self.0.observer.answered(inputs, outputs, begin.elapsed()),
+            Ok(Inferred { outputs, engine }) => {
+                let taken = Taken { whole: begin.elapsed(), engine: *engine };
+                self.0.observer.answered(inputs, outputs, taken);
+            }
             Err(InferError::Input(_)) => (), // the sender's fault
             Err(_) => self.0.observer.failed(),
         }
-        answer
+        answer.map(|inferred| inferred.outputs)
     }
 
     /// Lets requests in flight finish, up to a deadline, and stops the worker. For an image that was swapped out.
@@ -136,7 +139,7 @@ impl Live {
         self.0.worker.clone().stop().await;
     }
 
-    pub(super) fn observer(&self) -> Arc<Observer> {
+    pub(crate) fn observer(&self) -> Arc<Observer> {
         Arc::clone(&self.0.observer)
     }
 

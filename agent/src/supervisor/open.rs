@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::behaviour::Memory;
 use super::halted::Halts;
 use super::keeper;
 use super::revoked::Denied;
@@ -104,6 +105,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         session: None,
         denied,
         halts: Halts::new(Kept::read(&store)),
+        memory: Memory::new(&store, now),
         trusted,
         last_message: None,
         last_refusal: None,

@@ -106,6 +106,7 @@ impl Supervisor {
         let index = live.image().index;
         tracing::info!(%model, version = %live.image().version, %index, "image is live");
         self.watch(&live);
+        self.recall(&live);
         let is_other = |live: &Live| live.image().index != index;
         let replaced = self.switchboard.swap(model, Some(live)).filter(is_other);
         let was_dead = self.workers.dead.remove(model);
@@ -222,7 +223,8 @@ impl Supervisor {
             kept.remove();
         }
         let live = self.switchboard.live(&model);
-        if live.is_some_and(|live| live.image().index == image) {
+        if let Some(live) = live.filter(|live| live.image().index == image) {
+            self.memory.remember(&live);
             match self.workers.kept.get(&model) {
                 Some(kept) => drop(self.switchboard.swap(&model, Some(kept.live.clone()))),
                 None => drop(self.workers.dead.insert(model.clone())),
@@ -288,5 +290,6 @@ impl Supervisor {
         if let Err(error) = self.slots.prune(&keep) {
             tracing::warn!(%error, "unused images were not removed");
         }
+        self.memory.prune(&keep);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sealift_protocol::image::{Golden, IoContract};
+use sealift_protocol::tensor::Tensor;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
@@ -109,7 +110,9 @@ fn answer_some(
         let Some(Request { id, order }) = next else { return Ok(()) };
         match order {
             Order::Run(inputs) => {
-                let answer = answer(engine.run(&inputs));
+                let begin = Instant::now();
+                let outputs = engine.run(&inputs);
+                let answer = answer(outputs, begin.elapsed());
                 writer.lock().unwrap_or_else(PoisonError::into_inner).say(id, &answer)?;
             }
             Order::Stop => return Ok(()),
@@ -118,9 +121,12 @@ fn answer_some(
     }
 }
 
-fn answer(outputs: Result<Vec<sealift_protocol::tensor::Tensor>, EngineError>) -> Answer {
+fn answer(outputs: Result<Vec<Tensor>, EngineError>, taken: Duration) -> Answer {
     let (fault, reason) = match outputs {
-        Ok(outputs) => return Answer::Outputs(outputs),
+        Ok(outputs) => {
+            let engine_us = u32::try_from(taken.as_micros()).unwrap_or(u32::MAX);
+            return Answer::Outputs { outputs, engine_us };
+        }
         Err(EngineError::Input(reason)) => (Fault::Input, reason),
         Err(EngineError::Load(reason) | EngineError::Run(reason)) => (Fault::Run, reason),
     };

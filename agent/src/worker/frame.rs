@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  length u32 │ request number u64 │ 0 u8 │ CBOR            an order, or an answer, that comes once or seldom
-//!                                  │ 1 u8 │ tensors         inputs or outputs, as `sealift_protocol::tensor::wire` has them
+//!                                  │ 1 u8 │ tensors         inputs, as `sealift_protocol::tensor::wire` has them
+//!                                  │ 1 u8 │ µs u32 │ tensors  outputs, and how long the engine took
 //! ```
 
 use std::borrow::Cow;
@@ -87,7 +88,10 @@ pub(super) enum Answer {
     Loaded(Loaded),
     /// Never in CBOR.
     #[serde(skip)]
-    Outputs(Vec<Tensor>),
+    Outputs {
+        outputs: Vec<Tensor>,
+        engine_us: u32,
+    },
     Refused {
         fault: Fault,
         reason: String,
@@ -135,7 +139,7 @@ impl Request<'_> {
     /// The whole frame, so that it is one write.
     pub(super) fn frame(id: u64, order: &Order<'_>) -> Result<Vec<u8>, FrameError> {
         match order {
-            Order::Run(inputs) => frame_of_tensors(id, inputs),
+            Order::Run(inputs) => frame_of_tensors(begin(id, TENSORS), inputs),
             Order::Load(_) | Order::Stop => frame_of(id, order),
         }
     }
@@ -154,7 +158,11 @@ impl Reply {
     /// The whole frame, so that it is one write.
     pub(super) fn frame(id: u64, answer: &Answer) -> Result<Vec<u8>, FrameError> {
         match answer {
-            Answer::Outputs(outputs) => frame_of_tensors(id, outputs),
+            Answer::Outputs { outputs, engine_us } => {
+                let mut frame = begin(id, TENSORS);
+                frame.extend(engine_us.to_le_bytes());
+                frame_of_tensors(frame, outputs)
+            }
             Answer::Loaded(_) | Answer::Refused { .. } => frame_of(id, answer),
         }
     }
@@ -162,7 +170,7 @@ impl Reply {
     pub(super) fn read(body: &[u8]) -> Result<Self, FrameError> {
         let (id, kind, rest) = parts(body)?;
         let answer = match kind {
-            TENSORS => Answer::Outputs(tensors(rest)?),
+            TENSORS => outputs(rest)?,
             _ => control(kind, rest)?, // checked there
         };
         Ok(Self { id, answer })
@@ -175,8 +183,7 @@ fn frame_of<T: Serialize>(id: u64, value: &T) -> Result<Vec<u8>, FrameError> {
     finish(frame)
 }
 
-fn frame_of_tensors(id: u64, tensors: &[Tensor]) -> Result<Vec<u8>, FrameError> {
-    let mut frame = begin(id, TENSORS);
+fn frame_of_tensors(mut frame: Vec<u8>, tensors: &[Tensor]) -> Result<Vec<u8>, FrameError> {
     wire::write(tensors, &mut frame).map_err(form)?;
     finish(frame)
 }
@@ -199,9 +206,12 @@ fn finish(mut frame: Vec<u8>) -> Result<Vec<u8>, FrameError> {
     Ok(frame)
 }
 
+fn cut_off() -> FrameError {
+    FrameError::Form("it is cut off".to_owned())
+}
+
 /// Request number, kind, and the rest.
 fn parts(body: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
-    let cut_off = || FrameError::Form("it is cut off".to_owned());
     let (id, rest) = body.split_first_chunk().ok_or_else(cut_off)?;
     let (&kind, rest) = rest.split_first().ok_or_else(cut_off)?;
     Ok((u64::from_le_bytes(*id), kind, rest))
@@ -210,6 +220,11 @@ fn parts(body: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
 fn tensors(mut bytes: &[u8]) -> Result<Vec<Tensor>, FrameError> {
     let tensors = wire::read(&mut bytes).map_err(form)?;
     if bytes.is_empty() { Ok(tensors) } else { Err(form("bytes after the last tensor")) }
+}
+
+fn outputs(bytes: &[u8]) -> Result<Answer, FrameError> {
+    let (engine_us, rest) = bytes.split_first_chunk().ok_or_else(cut_off)?;
+    Ok(Answer::Outputs { outputs: tensors(rest)?, engine_us: u32::from_le_bytes(*engine_us) })
 }
 
 fn control<T: DeserializeOwned>(kind: u8, bytes: &[u8]) -> Result<T, FrameError> {
@@ -280,6 +295,16 @@ mod tests {
                 prop_assert_eq!(given.as_ref(), inputs.as_slice());
             }
             prop_assert!(!read(&mut stream, &mut body).unwrap());
+        }
+
+        #[test]
+        fn outputs_survive_the_wire_with_the_time_they_took(given in tensors(), took_us in any::<u32>()) {
+            let answer = Answer::Outputs { outputs: given.clone(), engine_us: took_us };
+            let frame = Reply::frame(3, &answer).unwrap();
+            let Answer::Outputs { outputs, engine_us } = Reply::read(&frame[HEADER_BYTES..]).unwrap().answer else {
+                panic!("another answer")
+            };
+            prop_assert_eq!((outputs, engine_us), (given, took_us));
         }
 
         #[test]

@@ -17,10 +17,10 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::InferError;
 use super::frame::{self, Answer, Fault, FrameError, Loaded, Order, Reply, Request};
 use super::outbox::Outbox;
 use super::process::Started;
+use super::{InferError, Inferred};
 
 /// Requests at one worker, for a single session, which does them one by one: enough that it never waits for the next. More wait in their
 /// callers, which have deadlines; one that is given up there never costs the worker anything.
@@ -117,7 +117,7 @@ impl Link {
         match self.call(order).await? {
             Answer::Loaded(loaded) => Ok(loaded),
             Answer::Refused { fault, reason } => Err(CallError::Fault { fault, reason }),
-            Answer::Outputs(_) => Err(self.broken("it answered a load with outputs")),
+            Answer::Outputs { .. } => Err(self.broken("it answered a load with outputs")),
         }
     }
 
@@ -126,7 +126,7 @@ impl Link {
         &self,
         inputs: &[Tensor],
         deadline: Duration,
-    ) -> Result<Vec<Tensor>, InferError> {
+    ) -> Result<Inferred, InferError> {
         let replies = self.shared.replies.load(Ordering::Relaxed);
         let order = Order::Run(Cow::Borrowed(inputs));
         let Ok(answer) = timeout(deadline, self.call(&order)).await else {
@@ -137,7 +137,9 @@ impl Link {
             return Err(InferError::Deadline);
         };
         let answer = answer.and_then(|answer| match answer {
-            Answer::Outputs(outputs) => Ok(outputs),
+            Answer::Outputs { outputs, engine_us } => {
+                Ok(Inferred { outputs, engine: Duration::from_micros(engine_us.into()) })
+            }
             Answer::Refused { fault, reason } => Err(CallError::Fault { fault, reason }),
             Answer::Loaded(_) => Err(self.broken("it answered a request with a load")),
         });

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::budget::{Budget, Lodger};
 use super::link::Link;
-use super::{InferError, WorkerError, WorkerSpec, process, start_first};
+use super::{InferError, Inferred, WorkerError, WorkerSpec, process, start_first};
 
 /// The longest load of a model that somebody waits for; its own policy may allow less.
 const WAKE_MAX: Duration = Duration::from_secs(30);
@@ -72,7 +72,7 @@ impl Seat {
         self: &Arc<Self>,
         inputs: &[Tensor],
         deadline: Duration,
-    ) -> Result<Vec<Tensor>, InferError> {
+    ) -> Result<Inferred, InferError> {
         loop {
             self.touch();
             let link = self.awake().await?;

@@ -5,6 +5,7 @@ use crate::rollout::action::{AtWork, BadDevices};
 
 mod approval;
 mod budget;
+mod late;
 mod laws;
 mod schedule;
 mod waves;

@@ -20,7 +20,7 @@ pub(crate) struct RolloutCreate {
         long,
         conflicts_with_all = ["version", "filter", "waves", "max_bad_share", "max_error_share",
             "no_comparison", "min_devices", "start_in", "budget", "window", "tail", "probation_s",
-            "watch_s", "lease_s"]
+            "watch_s", "lease_s", "latency_rise", "confidence_drop", "class_loss", "steady"]
     )]
     pub(crate) file: Option<PathBuf>,
     /// Only devices that match this filter.
@@ -66,9 +66,43 @@ pub(crate) struct RolloutCreate {
     /// Seconds within which the server must have heard of the trial, or the device turns back by itself; 0 for none.
     #[arg(long, default_value_t = 0)]
     pub(crate) lease_s: u32,
+    #[command(flatten)]
+    pub(crate) behaviour: BehaviourRules,
     /// Why; kept in the audit log.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
+}
+
+/// How far the new image may be from the one before, on the same device at the same hours; beyond, the device turns back by itself.
+#[derive(Debug, Args)]
+pub(crate) struct BehaviourRules {
+    /// By how much longer the engine may take: `25%`.
+    #[arg(long, value_parser = permille)]
+    pub(crate) latency_rise: Option<u16>,
+    /// By how many points of a hundred it may be less confident: `10%`.
+    #[arg(long, value_parser = permille)]
+    pub(crate) confidence_drop: Option<u16>,
+    /// How much of its predictions a class may lose: `60%`.
+    #[arg(long, value_parser = permille)]
+    pub(crate) class_loss: Option<u16>,
+    /// For how long it must be so: `30s`, `10m`; 5 minutes if not given.
+    #[arg(long)]
+    pub(crate) steady: Option<String>,
+}
+
+/// Reads `25%` and `2.5%`.
+fn permille(text: &str) -> Result<u16, String> {
+    let wrong = || format!("`{text}` is no share; write `25%`");
+    let (whole, tenths) = text
+        .strip_suffix('%')
+        .map(|number| number.split_once('.').unwrap_or((number, "0")))
+        .ok_or_else(wrong)?;
+    let (whole, tenths): (u16, u16) =
+        (whole.parse().map_err(|_| wrong())?, tenths.parse().map_err(|_| wrong())?);
+    if tenths > 9 {
+        return Err(wrong());
+    }
+    whole.checked_mul(10).and_then(|permille| permille.checked_add(tenths)).ok_or_else(wrong)
 }
 
 /// Reads `site=1` and `site=10%`.
@@ -85,6 +119,15 @@ fn budget(text: &str) -> Result<Budget, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_a_number_with_at_most_one_digit_behind_its_point() {
+        let read = ["25%", "2.5%", "0%", "150%"].map(|text| permille(text).unwrap());
+        assert_eq!(read, [250, 25, 0, 1_500]);
+        for text in ["25", "%", "-1%", "2.55%", "2.%", "9999%", "x%"] {
+            assert!(permille(text).unwrap_err().contains(text));
+        }
+    }
 
     #[test]
     fn a_budget_is_a_count_or_a_share() {

@@ -4,23 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::ensure;
 use sealift_protocol::api::RolloutState;
 use sealift_protocol::id::RolloutId;
 use sealift_protocol::report::{OutcomeKind, Phase};
 use sealift_tests::digits::{MODEL, as_version};
-use sealift_tests::fleet::{Api, Device, DeviceOptions, Server};
-use sealift_tests::needs::onnxruntime;
+use sealift_tests::fleet::{Api, Device, Server};
 use sealift_tests::process::write;
 use sealift_tests::story::{self, SOON, answers_with, ended};
 use sealift_tests::wait::{Look, until};
 
-use super::{ends_with, outcome_of, pretending, serving_1};
-
-fn inferring() -> anyhow::Result<DeviceOptions> {
-    Ok(DeviceOptions { onnxruntime: Some(onnxruntime()?), ..pretending() })
-}
+use super::workers::newest;
+use super::{ends_with, inferring, outcome_of, pretending, serving_1};
 
 /// Publishes a copy of version 2 under another version, with lines for its `model.toml`.
 fn publish(server: &Server, directory: &Path, version: &str, lines: &str) -> anyhow::Result<()> {
@@ -88,50 +83,14 @@ async fn an_image_that_is_wrong_slow_or_big_fails_its_self_test_before_any_reque
     Ok(())
 }
 
-/// The newest worker, once that is newer than `before`: it has the newest image. The one before is kept warm.
-async fn newest_worker(device: &Device, before: Option<Worker>) -> anyhow::Result<Worker> {
-    let agent = device.process.id();
-    until("a newer worker runs", SOON, || async {
-        let mut newest: Option<Worker> = None;
-        for task in fs::read_dir(format!("/proc/{agent}/task"))? {
-            let children = fs::read_to_string(task?.path().join("children"))?;
-            for child in children.split_whitespace() {
-                newest = newest.max(Some(Worker::read(child.parse()?)?));
-            }
-        }
-        Ok(match newest {
-            Some(worker) if newest > before => Look::Done(worker),
-            _ => Look::NotYet(format!("{newest:?}")),
-        })
-    })
-    .await
-}
-
-/// A process, younger ones last: ids are given again and say nothing of that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Worker {
-    started: u64,
-    id: i32,
-}
-
-impl Worker {
-    fn read(id: i32) -> anyhow::Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-        // The 22nd field; the second is a name in parentheses, which may hold anything.
-        let (_, fields) = stat.rsplit_once(')').context("no name")?;
-        let started = fields.split_whitespace().nth(19).context("no start time")?.parse()?;
-        Ok(Self { started, id })
-    }
-}
-
 /// Ends the worker of the newest image, and then the one that takes its place: each once it answers, as one that ends before that is a start that failed.
 async fn crash_twice(device: &Device, version: &str) -> anyhow::Result<()> {
     answers_with(device, version).await?;
     let mut before = None;
     for _ in 0..2 {
-        let worker = newest_worker(device, before).await?;
+        let worker = newest(device, before).await?;
         answers_with(device, version).await?;
-        kill_process(Pid::from_raw(worker.id).context("a process id is not 0")?, Signal::KILL)?;
+        worker.kill()?;
         before = Some(worker);
     }
     Ok(())

@@ -10,7 +10,7 @@ use sealift_fleet_server::rollout::{
 };
 use sealift_protocol::api::{Action, DeviceProgress, WavePlan};
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::{DesiredSlot, Directive, Trial};
+use sealift_protocol::directive::{Behaviour, DesiredSlot, Directive, Trial};
 use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version,
 };
@@ -28,6 +28,7 @@ pub(crate) const TRIAL: Trial = Trial {
     requests_min: 20,
     lease_s: 0,
     window: None,
+    behaviour: Behaviour::OFF,
 };
 
 /// Everything that survives the server's crash, since it is committed before it is acknowledged.

@@ -1,6 +1,7 @@
 //! From an order to signed directives, and back.
 
 use sealift_protocol::api::{Action, RollbackRequest, RollbackTarget, RolloutState, WaveState};
+use sealift_protocol::directive::Behaviour;
 
 use super::*;
 use crate::filter::Filter;
@@ -319,6 +320,10 @@ pub(super) async fn what_may_not_be_rolled_out_is_refused(ground: Ground) {
     let wave = |percent| sealift_protocol::api::WavePlan { percent, ..order::everybody() };
     let endless = RolloutNew { waves: vec![wave(Some(f64::NAN))], ..new("1", "") };
     assert!(matches!(create(endless).await, Err(OrderError::Waves(_))));
+    let behaviour = Behaviour { latency_rise_permille: 1, ..Behaviour::OFF };
+    let trial = Trial { behaviour, ..Trial::default() };
+    let nervous = RolloutNew { trial, ..new("1", "") };
+    assert!(matches!(create(nervous).await, Err(OrderError::Behaviour(_))));
     let many = RolloutNew { waves: vec![wave(None); 65], ..new("1", "") };
     assert!(matches!(create(many).await, Err(OrderError::Waves(_))));
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use sealift_protocol::api::{Budget, ModelGates, RolloutNew, WavePlan};
-use sealift_protocol::directive::Trial;
+use sealift_protocol::directive::{Behaviour, Trial};
 
-use crate::cli::RolloutCreate;
+use crate::cli::{BehaviourRules, RolloutCreate};
 use crate::trust;
 
 /// Longer files are no rollouts: one with 64 waves is 10 KB.
@@ -36,7 +36,8 @@ pub(super) fn new(create: RolloutCreate) -> anyhow::Result<RolloutNew> {
     let start_at = (start_in_ms > 0).then(|| trust::now().plus(start_in_ms));
     let tail_s = create.tail.as_deref().map(seconds).transpose()?;
     let RolloutCreate { probation_s, watch_s, lease_s, window, .. } = create;
-    let trial = Trial { probation_s, watch_s, lease_s, window, ..Trial::default() };
+    let behaviour = behaviour(&create.behaviour)?;
+    let trial = Trial { probation_s, watch_s, lease_s, window, behaviour, ..Trial::default() };
     Ok(RolloutNew {
         model,
         version,
@@ -49,6 +50,18 @@ pub(super) fn new(create: RolloutCreate) -> anyhow::Result<RolloutNew> {
         draft: create.draft,
         reason: create.reason,
     })
+}
+
+fn behaviour(rules: &BehaviourRules) -> anyhow::Result<Behaviour> {
+    let steady_s = rules.steady.as_deref().map(seconds).transpose()?;
+    let behaviour = Behaviour {
+        latency_rise_permille: rules.latency_rise.unwrap_or_default(),
+        confidence_drop_permille: rules.confidence_drop.unwrap_or_default(),
+        class_loss_permille: rules.class_loss.unwrap_or_default(),
+        steady_s: steady_s.unwrap_or(Behaviour::OFF.steady_s),
+    };
+    behaviour.check()?;
+    Ok(behaviour)
 }
 
 fn read(file: &Path) -> anyhow::Result<RolloutNew> {
@@ -81,6 +94,7 @@ fn full(new: &RolloutNew) -> RolloutNew {
     full.draft = true;
     full.budget = Some(Budget { label: String::new(), count: Some(1), percent: Some(1.0) });
     full.trial.lease_s = full.trial.lease_s.max(1);
+    full.trial.behaviour.latency_rise_permille = 1;
     if full.trial.window.is_none() {
         full.trial.window = sealift_protocol::directive::MaintenanceWindow::new(1, 0, 1).ok();
     }
@@ -170,7 +184,7 @@ filter: site:tokyo
 waves:
   - { name: lab, filter: 'rack:lab', soak_s: 600, min_devices: 2 }
   - { percent: 100, max_bad_share: 0.05, gates: { error_rise: null } }
-trial: { probation_s: 60, window: { days: 127, from_minute: 1320, to_minute: 360 } }
+trial: { probation_s: 60, window: { days: 127, from_minute: 1320, to_minute: 360 }, behaviour: { latency_rise_permille: 250 } }
 budget: { label: site, percent: 10 }
 tail_s: 86400
 reason: reads sevens better
@@ -184,6 +198,8 @@ reason: reads sevens better
         assert_eq!(new.waves[1].gates.error_rise, None);
         assert_eq!(new.trial.window.unwrap().to_string(), "22:00-06:00");
         assert_eq!(new.budget.unwrap().percent, Some(10.0));
+        let behaviour = Behaviour { latency_rise_permille: 250, ..Behaviour::OFF };
+        assert_eq!(new.trial.behaviour, behaviour);
         assert_eq!((new.tail_s, new.trial.probation_s, new.draft), (Some(86_400), 60, false));
     }
 
@@ -206,6 +222,7 @@ reason: reads sevens better
             ("soak_s", "soak"),
             ("error_rise", "eror_rise"),
             ("probation_s", "probation"),
+            ("latency_rise_permille", "latency_rise"),
         ] {
             let refused = parse(&FILE.replacen(right, wrong, 1)).unwrap_err().to_string();
             assert!(refused.contains(&format!("`{wrong}`")), "{refused}");
