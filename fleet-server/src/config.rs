@@ -12,8 +12,10 @@ use crate::alert::deliver::{Inside, Network};
 use crate::certificate;
 use crate::drift::Policy;
 pub use access::{Access, Approval, Approvals, Oidc};
+pub use retention::Retention;
 
 mod access;
+mod retention;
 
 use crate::reconcile::Patience;
 
@@ -70,6 +72,9 @@ pub struct Config {
     /// Times.
     #[serde(default)]
     pub timing: Timing,
+    /// For how long what was remembered for later rollouts is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// How drift is judged.
     #[serde(default)]
     pub drift: Policy,
@@ -352,6 +357,7 @@ impl Config {
             blobs: Location::default(),
             registry: RegistryRules::default(),
             timing: Timing::default(),
+            retention: Retention::default(),
             drift: Policy::default(),
             cohort_labels: cohort_labels(),
             alerts: Alerts::default(),
@@ -476,6 +482,7 @@ impl Config {
             );
         }
         self.access.check()?;
+        self.retention.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

@@ -406,7 +406,8 @@ impl Parts {
             signals.clone(),
             hub.clone(),
         )
-        .with_images(registry.blobs().clone());
+        .with_images(registry.blobs().clone())
+        .with_retention(config.retention);
         let watch = Watch::new(
             tenant.clone(),
             registry.blobs().clone(),

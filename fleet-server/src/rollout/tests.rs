@@ -6,6 +6,7 @@ use crate::rollout::action::{AtWork, BadDevices};
 mod approval;
 mod budget;
 mod laws;
+mod revert;
 mod schedule;
 mod waves;
 
@@ -40,6 +41,7 @@ pub(super) fn rollout(waves: Vec<Wave>) -> Rollout {
         turn: THIS.0,
         budget: None,
         tail_ms: TAIL_MS,
+        reverted_by: Vec::new(),
     }
 }
 

@@ -3091,6 +3091,9 @@ export interface components {
                 };
                 /** @description Why it was made. */
                 reason: string;
+                reversion?: components["schemas"]["ReversionView"] | null;
+                /** @description The rollbacks that took devices from it, oldest first. One that is neither `reverting` nor `reverted` was taken back in part. */
+                reverted_by?: components["schemas"]["RolloutId"][];
                 start_at?: components["schemas"]["UnixMillis"] | null;
                 /** @description Where it is. */
                 state: components["schemas"]["RolloutState"];
@@ -3317,6 +3320,39 @@ export interface components {
             /** @description Where the kind of problem is explained. */
             type: string;
         };
+        /** @description How far devices are on their way back from what a rollout brought; each of them is counted once. */
+        ReversionView: {
+            /**
+             * Format: int64
+             * @description Are told, or at work on it.
+             * @default 0
+             */
+            at_work: number;
+            /**
+             * Format: int64
+             * @description Have proved by their own reports that they serve what they were told instead.
+             * @default 0
+             */
+            back: number;
+            /**
+             * Format: int64
+             * @description Ended badly on the way back.
+             * @default 0
+             */
+            bad: number;
+            /**
+             * Format: int64
+             * @description Were taken back by no rollback, and serve what it brought.
+             * @default 0
+             */
+            kept: number;
+            /**
+             * Format: int64
+             * @description Are told, and offline; it is the first thing that they hear.
+             * @default 0
+             */
+            offline: number;
+        };
         /**
          * @description What is denied.
          * @enum {string}
@@ -3397,10 +3433,14 @@ export interface components {
             is_quarantine_scoped?: boolean;
             /** @description Versions that are quarantined by it. */
             quarantined: components["schemas"]["Version"][];
+            /** @description Rollouts all of whose devices are taken back: they are reverting, and those under way are among the `superseded` as well. */
+            reverting?: components["schemas"]["RolloutId"][];
+            /** @description Rollouts some of whose devices are taken back; others keep what they brought. */
+            reverting_in_part?: components["schemas"]["RolloutId"][];
             rollout?: components["schemas"]["RolloutId"] | null;
             /** @description The same by version, most devices first. */
             steps?: components["schemas"]["RollbackStep"][];
-            /** @description Rollouts that are superseded by it. */
+            /** @description Rollouts under way that end by it. */
             superseded: components["schemas"]["RolloutId"][];
             /** @description Devices that stay as they are although they were meant, and why; at most 1,000. */
             untouched?: components["schemas"]["RollbackUntouched"][];
@@ -3545,7 +3585,7 @@ export interface components {
          * @description Where a rollout is.
          * @enum {string}
          */
-        RolloutState: "draft" | "preflight" | "awaiting-approval" | "scheduled" | "running" | "paused" | "halted" | "completing" | "succeeded" | "aborted" | "superseded";
+        RolloutState: "draft" | "preflight" | "awaiting-approval" | "scheduled" | "running" | "paused" | "halted" | "completing" | "succeeded" | "aborted" | "superseded" | "reverting" | "reverted" | "unknown";
         /** @description `GET /rollouts`, `GET /rollouts/{id}`. */
         RolloutView: {
             /** @description What can be done now. */
@@ -3577,6 +3617,9 @@ export interface components {
             };
             /** @description Why it was made. */
             reason: string;
+            reversion?: components["schemas"]["ReversionView"] | null;
+            /** @description The rollbacks that took devices from it, oldest first. One that is neither `reverting` nor `reverted` was taken back in part. */
+            reverted_by?: components["schemas"]["RolloutId"][];
             start_at?: components["schemas"]["UnixMillis"] | null;
             /** @description Where it is. */
             state: components["schemas"]["RolloutState"];
