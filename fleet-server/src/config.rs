@@ -12,8 +12,10 @@ use crate::alert::deliver::{Inside, Network};
 use crate::certificate;
 use crate::drift::Policy;
 pub use access::{Access, Approval, Approvals, Oidc};
+pub use retention::Retention;
 
 mod access;
+mod retention;
 
 use crate::reconcile::Patience;
 
@@ -70,15 +72,15 @@ pub struct Config {
     /// Times.
     #[serde(default)]
     pub timing: Timing,
+    /// For how long what was remembered for later rollouts is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// How drift is judged.
     #[serde(default)]
     pub drift: Policy,
     /// Labels whose values are cohorts: drift is judged for each apart.
     #[serde(default = "cohort_labels")]
     pub cohort_labels: Vec<String>,
-    /// How long what models saw is kept.
-    #[serde(default)]
-    pub telemetry: Telemetry,
     /// Whom alerts may be sent to.
     #[serde(default)]
     pub alerts: Alerts,
@@ -187,24 +189,6 @@ pub struct Timing {
     pub directive_valid_s: u32,
     /// How often drift is judged.
     pub drift_interval_s: u32,
-}
-
-/// How long what models saw is kept.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Telemetry {
-    /// Days after which hours become days.
-    pub hours_days: u16,
-    /// Days after which days are thrown away.
-    pub days_days: u16,
-    /// MiB that hours and days may take in the database; beyond that the oldest go before their time.
-    pub history_mb: u32,
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self { hours_days: 14, days_days: 400, history_mb: 4_096 }
-    }
 }
 
 /// Whom alerts may be sent to.
@@ -373,9 +357,9 @@ impl Config {
             blobs: Location::default(),
             registry: RegistryRules::default(),
             timing: Timing::default(),
+            retention: Retention::default(),
             drift: Policy::default(),
             cohort_labels: cohort_labels(),
-            telemetry: Telemetry::default(),
             alerts: Alerts::default(),
             access: Access::default(),
             approval: Approvals::default(),
@@ -498,16 +482,9 @@ impl Config {
             );
         }
         self.access.check()?;
+        self.retention.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
-        }
-        let Telemetry { hours_days, days_days, history_mb } = self.telemetry;
-        if hours_days < 2 || days_days < hours_days || history_mb == 0 {
-            return rule(
-                "telemetry.hours_days is below 2 or above telemetry.days_days, or telemetry.history_mb is 0"
-                    .to_owned(),
-                "leave [telemetry] out for the defaults: 14 days of hours, 400 days, 4096 MiB",
-            );
         }
         if let Err(invalid) = self.drift.check() {
             return rule(invalid.to_string(), "leave [drift] out for the defaults");

@@ -49,10 +49,10 @@ impl fmt::Display for Halt {
 }
 
 impl Halt {
-    /// Whether a rollout waits: all do, but a way back that was ordered after the halt.
+    /// Whether a rollout waits: all do, but a way back that was ordered after the halt, and what is taken back: that tells nobody.
     pub(crate) fn stops(&self, rollout: &Rollout) -> bool {
         let is_way_out = rollout.is_rollback && rollout.id > self.newest;
-        !rollout.stage.is_over() && !is_way_out
+        !rollout.stage.is_over() && rollout.stage != Stage::Reverting && !is_way_out
     }
 
     /// The plan of a rollout that waits. Nobody is told, no wave moves, no gate judges; what devices say is read as ever, and a trial

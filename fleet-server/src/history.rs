@@ -23,7 +23,7 @@ pub(crate) use self::look::{Question, SPANS_MAX};
 use self::sum::{Misfit, Sum, Sums};
 use crate::blobs::Blobs;
 use crate::clock;
-use crate::config::Telemetry;
+use crate::config::Retention;
 use crate::drift::Policy;
 use crate::store::profiles::StoredWindow;
 use crate::store::spans::{DeletedRows, Length, SpanKey, StoredSpan};
@@ -37,7 +37,6 @@ const SETTLED_MS: i64 = 15_000;
 const BATCH: u32 = 500;
 /// Baselines that are kept at hand.
 const BASELINES_MAX: usize = 32;
-const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 /// Why history was not written or read.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +68,7 @@ pub(crate) struct History {
     baselines: Baselines,
     labels: Arc<[String]>,
     policy: Policy,
-    kept: Telemetry,
+    kept: Retention,
 }
 
 /// Baselines by image; none where an image has none.
@@ -81,7 +80,7 @@ impl History {
         store: TenantStore,
         blobs: Blobs,
         (policy, labels): (Policy, Vec<String>),
-        kept: Telemetry,
+        kept: Retention,
     ) -> Self {
         let baselines = Baselines::new(store.clone(), blobs);
         Self { store, baselines, labels: labels.into(), policy, kept }
@@ -112,7 +111,7 @@ impl History {
         now: UnixMillis,
     ) -> Result<(), HistoryError> {
         while self.sum_up(known, now.plus(-SETTLED_MS)).await? {}
-        while self.turn_into_days(now.plus(-i64::from(self.kept.hours_days) * DAY_MS)).await? {}
+        while self.turn_into_days(now.plus(-self.kept.hours_ms())).await? {}
         self.throw_away(now).await
     }
 
@@ -205,7 +204,7 @@ impl History {
         let sizes = self.store.span_bytes().await?;
         let limit = u64::from(self.kept.history_mb) << 20;
         let mut bytes: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
-        let past = now.plus(-i64::from(self.kept.days_days) * DAY_MS);
+        let past = now.plus(-self.kept.days_ms());
         let mut first_kept = None;
         for (from, size) in sizes {
             if bytes <= limit && from >= past {
@@ -215,7 +214,7 @@ impl History {
                 let limit_mb = self.kept.history_mb;
                 tracing::warn!(
                     limit_mb,
-                    "history is too large: its oldest spans go before their time; see telemetry.history_mb"
+                    "history is too large: its oldest spans go before their time; see retention.history_mb"
                 );
             }
             bytes -= size;

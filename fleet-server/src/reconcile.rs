@@ -11,19 +11,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealift_protocol::api::{DeviceProgress, EvidenceView, GateView};
+use sealift_protocol::api::{DeviceProgress, EvidenceView, GateView, ReversionView};
 use sealift_protocol::id::{DeviceId, RolloutId, UnixMillis};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::audit::Deed;
 use crate::blobs::Blobs;
 use crate::clock;
+use crate::config::Retention;
 use crate::directive::Director;
 use crate::events::Hub;
 use crate::filter::{Filter, InvalidFilter};
 use crate::halt;
 use crate::rollout::evidence::Observation;
-use crate::rollout::{self, Fleet, Plan, Rollout, Stage};
+use crate::rollout::{self, Fleet, Plan, Reversion, Rollout, Stage, WayBack};
 use crate::signals::Signals;
 use crate::store::halt::HaltRow;
 use crate::store::matching::Presence;
@@ -87,23 +88,30 @@ pub(crate) struct Reconciler {
     signals: Signals,
     hub: Hub,
     images: Option<Blobs>,
+    retention: Retention,
 }
 
 impl Reconciler {
     /// A reconciler of one tenant.
-    pub(crate) const fn new(
+    pub(crate) fn new(
         store: TenantStore,
         director: Arc<Director>,
         patience: Patience,
         signals: Signals,
         hub: Hub,
     ) -> Self {
-        Self { store, director, patience, signals, hub, images: None }
+        let retention = Retention::default();
+        Self { store, director, patience, signals, hub, images: None, retention }
     }
 
     /// With the images at hand, for what is foreseen of them.
     pub(crate) fn with_images(self, images: Blobs) -> Self {
         Self { images: Some(images), ..self }
+    }
+
+    /// With other times for which old rows are kept.
+    pub(crate) fn with_retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
     }
 
     /// Looks every `pause`, and whenever it is woken; never returns.
@@ -159,6 +167,7 @@ impl Reconciler {
     ) -> Result<Plan, ReconcileError> {
         let fleet = self.fleet(row, now).await?;
         let mut rollout = self.rollout(row);
+        rollout.reverted_by = self.ways_back(row).await?;
         compare(&mut rollout, row, self.store.observation(row.id).await?.as_ref());
         Ok(plan(&rollout, &fleet, &self.store.halt().await?, now))
     }
@@ -183,7 +192,21 @@ impl Reconciler {
             start_at: row.order.start_at,
             budget: row.order.policy.budget.clone(),
             tail_ms: i64::from(row.order.policy.tail_s()) * 1_000,
+            // Where they are is read only where it is asked for.
+            reverted_by: Vec::new(),
         }
+    }
+
+    /// The rollbacks that take a rollout back, as they are now.
+    async fn ways_back(&self, row: &RolloutRow) -> Result<Vec<WayBack>, ReconcileError> {
+        let mut ways = Vec::new();
+        if matches!(row.stage, Stage::Reverting | Stage::Reverted) {
+            for &id in &row.revert.by {
+                let way = self.store.rollout(id).await?;
+                ways.extend(way.map(|way| WayBack { id, stage: way.stage }));
+            }
+        }
+        Ok(ways)
     }
 
     async fn fleet(&self, row: &RolloutRow, now: UnixMillis) -> Result<Fleet, ReconcileError> {
@@ -201,6 +224,7 @@ impl Reconciler {
         let (looked, foreseen) = self.looked_over(row, now).await?;
         let fleet = self.fleet(row, now).await?;
         let mut rollout = self.rollout(&looked);
+        rollout.reverted_by = self.ways_back(row).await?;
         let known = self.store.observation(row.id).await?;
         let seen = self.observe(row, (&rollout, &fleet), known.clone(), now).await?;
         compare(&mut rollout, row, seen.as_ref().or(known.as_ref()));
@@ -292,7 +316,7 @@ impl Reconciler {
     async fn keep_house(&self) {
         let thrown = async {
             let mut change = self.store.begin().await?;
-            let gone = change.throw_away(clock::now()).await?;
+            let gone = change.throw_away(self.retention, clock::now()).await?;
             change.commit().await?;
             Ok::<_, StoreError>(gone)
         };
@@ -356,7 +380,13 @@ fn planned_row(row: &RolloutRow, plan: &Plan) -> RolloutRow {
         *progress.entry(position.progress).or_default() += 1;
     }
     next.progress = progress;
+    next.revert.reversion = plan.reversion.map(reversion_view);
     next
+}
+
+const fn reversion_view(reversion: Reversion) -> ReversionView {
+    let Reversion { back, at_work, offline, bad, kept } = reversion;
+    ReversionView { back, at_work, offline, bad, kept }
 }
 
 fn evidence_view(comparison: rollout::Comparison) -> EvidenceView {

@@ -1,10 +1,12 @@
 //! Going back: for each version that devices go back to a rollout, all of one decision; and what they leave, not offered to them again.
 //!
 //! Where all devices of a model are meant, what they leave is put into quarantine, and rollouts of it end. Where some are meant, those
-//! alone are not offered it any more, and rollouts of it go on without them.
+//! alone are not offered it any more, and rollouts of it go on without them. A rollout all of whose devices are taken back is reverting
+//! until they have proved it.
 
 mod decide;
 mod history;
+mod taken;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +29,7 @@ use crate::store::scope::Placed;
 use crate::store::{Change, StoreError, TenantStore};
 use decide::{Candidate, Decision, Rollable, Served};
 use history::History;
+use taken::Taken;
 
 /// Devices that stay as they are and are named one by one.
 const UNTOUCHED_MAX: usize = 1_000;
@@ -163,18 +166,28 @@ struct Way {
     devices: Vec<DeviceId>,
 }
 
+/// Another rollout of the model, and what becomes of it.
+struct Other {
+    row: RolloutRow,
+    taken: Taken,
+    /// All that it brought is taken back.
+    is_reverting: bool,
+    /// It was under way, and is not any more.
+    ends: bool,
+}
+
 impl Back {
     async fn go(&self) -> Result<RollbackResult, OrderError> {
         let mut ways = self.ways().await?;
-        let superseded = self.superseded().await?;
+        let others = self.others().await?;
         if !self.request.dry_run {
-            self.write(&mut ways, &superseded).await?;
+            self.write(&mut ways, &others).await?;
         }
         ways.sort_by_key(|way| Reverse(way.step.devices));
         let steps: Vec<_> = ways.into_iter().map(|way| way.step).collect();
         let most = steps.first().cloned();
         let most = most.ok_or_else(|| nothing(&self.request, None, &self.decision))?;
-        Ok(self.result(most, steps, &superseded))
+        Ok(self.result(most, steps, &others))
     }
 
     /// Whether some devices are meant and not all.
@@ -241,7 +254,7 @@ impl Back {
     async fn superseded(&self) -> Result<Vec<RolloutRow>, OrderError> {
         let mut rows = Vec::new();
         for row in self.store.live_rollouts().await? {
-            if row.order.model != self.request.model {
+            if row.order.model != self.request.model || row.stage == Stage::Reverting {
                 continue;
             }
             let theirs: Filter = row.order.filter.parse()?;
@@ -256,6 +269,25 @@ impl Back {
             }
         }
         Ok(rows)
+    }
+
+    /// What becomes of each rollout of the model from which devices are taken, or which ends.
+    async fn others(&self) -> Result<Vec<Other>, OrderError> {
+        let mut taken = taken::from_each(&self.decision.steps);
+        let followers = self.store.followers(&self.request.model).await?;
+        let mut others = Vec::new();
+        for row in self.superseded().await? {
+            let taken = taken.remove(&row.id).unwrap_or_default();
+            others.push(Other { is_reverting: taken.devices > 0, ends: true, row, taken });
+        }
+        for (id, taken) in taken {
+            // One that is not written here came from a database that was lost.
+            let Some(row) = self.store.rollout(id).await? else { continue };
+            let followers = followers.get(&id).copied().unwrap_or_default();
+            let is_reverting = taken::is_reverting(row.stage, false, taken.devices, followers);
+            others.push(Other { is_reverting, ends: false, row, taken });
+        }
+        Ok(others)
     }
 
     /// Whether all devices of a filter are meant. One that was never heard of the model counts as another where devices are named: what
@@ -284,11 +316,7 @@ impl Back {
     }
 
     /// All of it or nothing: whoever goes back to several versions must not end half way.
-    async fn write(
-        &self,
-        ways: &mut [Way],
-        mut superseded: &[RolloutRow],
-    ) -> Result<(), OrderError> {
+    async fn write(&self, ways: &mut [Way], others: &[Other]) -> Result<(), OrderError> {
         let asker = Asker { name: &self.by, now: self.now };
         let scope = if self.is_scoped() { self.scope().await? } else { Vec::new() };
         let mut change = self.store.begin().await?;
@@ -301,11 +329,34 @@ impl Back {
                 change.clear_penalties(way.order.digest).await?;
             }
             let id = order::write(&mut change, &way.order, Stage::Running, asker).await?;
-            begin::supersede(&mut change, superseded, (id, &self.by), self.now).await?;
             way.step.rollout = Some(id);
-            superseded = &[];
         }
+        self.end(&mut change, ways, others).await?;
         Ok(change.commit().await?)
+    }
+
+    /// Ends rollouts, or notes what takes them back.
+    async fn end(
+        &self,
+        change: &mut Change,
+        ways: &[Way],
+        others: &[Other],
+    ) -> Result<(), StoreError> {
+        for Other { row, taken, is_reverting, ends } in others {
+            let to = |way: &&Way| taken.to.contains(&way.step.version);
+            let by: Vec<_> = ways.iter().filter(to).filter_map(|way| way.step.rollout).collect();
+            if !by.is_empty() {
+                let because = (self.by.as_str(), self.request.reason.as_str());
+                let taken = (by.as_slice(), *is_reverting);
+                begin::take_back(change, row, taken, because, self.now).await?;
+            } else if let Some(first) = ways.iter().find_map(|way| way.step.rollout)
+                && *ends
+            {
+                let row = std::slice::from_ref(row);
+                begin::supersede(change, row, (first, &self.by), self.now).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What is left is not offered again: to nobody, or to nobody who was meant.
@@ -344,8 +395,11 @@ impl Back {
         &self,
         most: RollbackStep,
         steps: Vec<RollbackStep>,
-        superseded: &[RolloutRow],
+        others: &[Other],
     ) -> RollbackResult {
+        let of = |wanted: fn(&Other) -> bool| -> Vec<RolloutId> {
+            others.iter().filter(|other| wanted(other)).map(|other| other.row.id).collect()
+        };
         let sum = |of: fn(&RollbackStep) -> u64| steps.iter().map(of).sum();
         RollbackResult {
             rollout: most.rollout,
@@ -354,7 +408,9 @@ impl Back {
             is_quarantine_scoped: self.is_scoped(),
             devices: sum(|step| step.devices),
             without_download: sum(|step| step.without_download),
-            superseded: superseded.iter().map(|row| row.id).collect::<Vec<RolloutId>>(),
+            superseded: of(|other| other.ends),
+            reverting: of(|other| other.is_reverting),
+            reverting_in_part: of(|other| !other.is_reverting && !other.ends),
             untouched_devices: count(self.decision.untouched.len()),
             untouched: self.decision.untouched.iter().take(UNTOUCHED_MAX).cloned().collect(),
             steps,

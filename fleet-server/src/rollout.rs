@@ -7,7 +7,7 @@
 //!             gate fails                        all waves passed          nobody left
 //!  Running ───────────────▶ Halted     Running ─────────────────▶ Completing ────────▶ Succeeded
 //!     ▲ ▲────── resume, promote ─┘        │  wave: Pending ▶ Open ▶ Soaking ▶ Evaluating ▶ Passed | Failed
-//!     └── resume ── Paused ◀── pause ─────┘  Aborted, Superseded: from anywhere, for good
+//!     └── resume ── Paused ◀── pause ─────┘  Aborted, Superseded, Reverting ▶ Reverted: from anywhere, for good
 //! ```
 //!
 //! The order of devices is a hash of device and rollout, the same every time. A wave says how many devices in all may have been told
@@ -28,11 +28,13 @@ pub mod habits;
 mod judge;
 pub mod preflight;
 pub mod rehearsal;
+mod revert;
 mod wave;
 mod why;
 
 pub use evidence::Comparison;
 pub use gate::Gate;
+pub use revert::{Reversion, WayBack};
 use wave::since;
 use why::Ending;
 pub use why::{Halt, Why};
@@ -68,6 +70,8 @@ pub struct Rollout {
     pub budget: Option<Budget>,
     /// How long devices that were offline may catch up after the last wave.
     pub tail_ms: i64,
+    /// The rollbacks that take its devices back, oldest first.
+    pub reverted_by: Vec<WayBack>,
 }
 
 /// Where a rollout is.
@@ -98,13 +102,17 @@ pub enum Stage {
     Aborted,
     /// A newer rollout of the model took its devices.
     Superseded,
+    /// Rollbacks take its devices back.
+    Reverting,
+    /// They did.
+    Reverted,
 }
 
 impl Stage {
     /// Whether nothing more will come of it.
     pub const fn is_over(self) -> bool {
         match self {
-            Self::Succeeded | Self::Aborted | Self::Superseded => true,
+            Self::Succeeded | Self::Aborted | Self::Superseded | Self::Reverted => true,
             Self::Draft
             | Self::Preflight
             | Self::AwaitingApproval
@@ -112,11 +120,12 @@ impl Stage {
             | Self::Running
             | Self::Paused
             | Self::Halted
-            | Self::Completing { .. } => false,
+            | Self::Completing { .. }
+            | Self::Reverting => false,
         }
     }
 
-    /// Whether it goes on by itself, sooner or later, if nobody stops it.
+    /// Whether it tells devices by itself, sooner or later, if nobody stops it.
     pub const fn is_under_way(self) -> bool {
         match self {
             Self::Preflight
@@ -129,7 +138,9 @@ impl Stage {
             | Self::Halted
             | Self::Succeeded
             | Self::Aborted
-            | Self::Superseded => false,
+            | Self::Superseded
+            | Self::Reverting
+            | Self::Reverted => false,
         }
     }
 }
@@ -191,6 +202,8 @@ pub struct DeviceView {
     pub desired: Option<Desired>,
     /// That this rollout has told it.
     pub told: Option<Told>,
+    /// That the rollout of `desired` has; known of rollouts that are taken back.
+    pub told_now: Option<Told>,
     /// The newest directive that it has accepted.
     pub accepted: Generation,
     /// The newest directive that it has refused.
@@ -307,6 +320,8 @@ pub struct Plan {
     pub countersign: Vec<DeviceId>,
     /// Where each device is.
     pub devices: BTreeMap<DeviceId, Position>,
+    /// How far its devices are on their way back, where it is taken back.
+    pub reversion: Option<Reversion>,
     /// Why the rollout is where it is.
     pub why: String,
 }
@@ -343,6 +358,7 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
     let mut standings: Vec<_> = rollout.waves.iter().map(|wave| wave.standing).collect();
     let mut stage = rollout.stage;
     let mut tell = Vec::new();
+    let mut reversion = None;
     let why = match stage {
         Stage::AwaitingApproval | Stage::Scheduled | Stage::Running | Stage::Completing { .. } => {
             if let Some((number, halt)) = census.first_failed_gate(&standings) {
@@ -374,11 +390,22 @@ pub fn plan(rollout: &Rollout, fleet: &Fleet, now: UnixMillis) -> Plan {
         Stage::Paused => "paused by an operator".to_owned(),
         Stage::Aborted => "given up by an operator; devices stay on what they have".to_owned(),
         Stage::Superseded => "a newer rollout of the model took its devices".to_owned(),
+        Stage::Reverting | Stage::Reverted => {
+            let taken = Reversion::take(rollout, fleet, now);
+            if stage == Stage::Reverting {
+                stage = taken.stage(rollout);
+            }
+            reversion = Some(taken);
+            taken.why(rollout)
+        }
     };
     let waves = census.readings(&standings);
-    let devices = census.into_positions(&standings);
+    let mut devices = census.into_positions(&standings);
+    if reversion.is_some() {
+        revert::explain(rollout, fleet, &mut devices, now);
+    }
     let countersign = seen_on_trial(rollout, fleet);
-    Plan { stage, waves, tell, countersign, devices, why }
+    Plan { stage, waves, tell, countersign, devices, reversion, why }
 }
 
 /// Also of a rollout that was halted: whether devices are heard is another question than whether they do well.

@@ -411,7 +411,8 @@ impl Parts {
             signals.clone(),
             hub.clone(),
         )
-        .with_images(registry.blobs().clone());
+        .with_images(registry.blobs().clone())
+        .with_retention(config.retention);
         let blobs = registry.blobs().clone();
         let (watch, history) = onlookers(&config, &tenant, blobs, (signals.clone(), hub.clone()));
         let auth = Arc::new(authority_over_people(&config, &tenant, url)?);
@@ -487,7 +488,7 @@ fn onlookers(
     let patience = config.timing.patience();
     let watch = Watch::new(tenant.clone(), blobs.clone(), told, patience, outlook);
     let judging = (config.drift, labels);
-    (watch, History::new(tenant.clone(), blobs, judging, config.telemetry))
+    (watch, History::new(tenant.clone(), blobs, judging, config.retention))
 }
 
 /// Who may come in, by the configuration.

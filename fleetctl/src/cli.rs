@@ -8,6 +8,7 @@ use sealift_protocol::audit::AuditKey;
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId, TenantId, UnixMillis, Version};
 
 mod alert;
+mod apply;
 mod enrol;
 mod keys;
 mod people;
@@ -15,11 +16,12 @@ mod recall;
 mod rollout;
 
 pub(crate) use alert::{Alert, AlertTest, ChannelName, Notify, NotifyAdd, Rule};
+pub(crate) use apply::Apply;
 pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
 pub(crate) use recall::{Halt, Resume, Rollback, RollbackOf};
-pub(crate) use rollout::{BehaviourRules, RolloutCreate};
+pub(crate) use rollout::{BehaviourRules, RolloutAbort, RolloutCreate};
 
 use crate::command::drift::Replay;
 use crate::trust::publish::Holding;
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Halt(Halt),
     /// Let all rollouts go on that `halt --all` has stopped.
     Resume(Resume),
+    /// Make what a file says so: drafts of rollouts, rules and kinds of alerts, channels, silences. Starts and removes nothing.
+    Apply(Apply),
     /// Devices.
     #[command(subcommand)]
     Device(Device),
@@ -318,8 +322,8 @@ pub(crate) enum Rollout {
     Resume(RolloutAction),
     /// Begins the next wave now.
     Promote(RolloutAction),
-    /// Gives up; devices stay on what they have.
-    Abort(RolloutAction),
+    /// Gives up; devices that are done stay on what they have, or go back with `--revert`.
+    Abort(RolloutAbort),
     /// Offers it again to devices that failed.
     Retry(RolloutAction),
     /// Lets a rollout go on that waits for somebody else than its maker.

@@ -1,6 +1,7 @@
 //! One file per noun of the command line.
 
 pub(crate) mod alert;
+pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod device;
 pub(crate) mod drift;

@@ -52,6 +52,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rollback(rollback) => command::rollback::run(&connect()?, output, rollback).await,
         Command::Halt(halt) => command::halt::halt(&connect()?, output, halt).await,
         Command::Resume(resume) => command::halt::resume(&connect()?, output, resume).await,
+        Command::Apply(apply) => command::apply::run(&connect()?, output, apply).await,
         Command::Device(device) => command::device::run(&connect()?, output, device).await,
         Command::Enrol(enrol) => command::enrol::run(&connect()?, output, enrol).await,
         Command::Model(model) => command::model::run(connect, output, model).await,

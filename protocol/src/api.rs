@@ -62,5 +62,5 @@ pub use rollback::{
 };
 pub use rollout::{
     Action, AllowedAction, Budget, CosignNew, DeviceProgress, EvidenceView, GateView, ModelGates,
-    RolloutNew, RolloutState, RolloutView, WavePlan, WaveState, WaveView, WhyView,
+    ReversionView, RolloutNew, RolloutState, RolloutView, WavePlan, WaveState, WaveView, WhyView,
 };

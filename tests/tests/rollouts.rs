@@ -152,3 +152,76 @@ async fn a_draft_of_a_version_that_was_taken_back_does_not_begin() -> anyhow::Re
     ensure!(worst.severity == FindingSeverity::Error && again.why.starts_with("not begun"));
     Ok(())
 }
+
+/// One of each, all of which there is none of yet.
+const FLEET: &str = "\
+alert_kinds:
+  device-silent: { hold_s: 900 }
+alert_rules:
+  - { name: all-off, filter: 'state:offline', at_least: { percent: 50 }, severity: critical }
+channels:
+  - name: ops
+    least: warning
+    destination: { kind: webhook, url: 'https://ops.example/hook' }
+silences:
+  - { matchers: [site=lab], reason: it is being moved, until: 'UNTIL' }
+rollouts:
+  - model: MODEL
+    version: '1'
+    waves: [{ percent: 100, min_devices: 1 }]
+    trial: { probation_s: 1 }
+    reason: from a file
+";
+
+/// What was done with each thing of the file.
+fn actions(steps: &serde_json::Value) -> Vec<&str> {
+    let steps = steps.as_array().map(Vec::as_slice).unwrap_or_default();
+    steps.iter().filter_map(|step| step["action"].as_str()).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs programs"]
+async fn a_file_that_is_applied_twice_changes_nothing_the_second_time() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let options = Options { extra: TIMING.to_owned(), ..Options::default() };
+    let server = Server::start(directory.path(), &options).await?;
+    let _device = Device::start(&server, directory.path(), "cam-1", &pretending()).await?;
+    server.publish(&model_directory("v1"), "1")?;
+    let api = server.api()?;
+    let path = directory.path().join("fleet.yaml");
+    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(48);
+    let text = FLEET.replace("MODEL", MODEL).replace("UNTIL", &until.to_string());
+    fs::write(&path, &text)?;
+    let file = path.display().to_string();
+    let apply = |more: &[&str]| server.ctl_json(&[&["apply", "-f", &file], more].concat());
+
+    let dry = apply(&["--dry-run"])?;
+    ensure!(actions(&dry) == ["change", "create", "create", "create", "create"], "{dry}");
+    ensure!(api.list::<RolloutView>("rollouts").await?.is_empty(), "nothing was changed");
+    let first = apply(&["--yes"])?;
+    ensure!(actions(&first) == actions(&dry), "{first}");
+    let secret = first[2]["secret"].as_str();
+    ensure!(secret.is_some_and(|secret| secret.starts_with("whsec_")), "{first}");
+    let drafts: Vec<RolloutView> = api.list("rollouts").await?;
+    ensure!(drafts.len() == 1 && drafts[0].state == RolloutState::Draft, "{drafts:?}");
+
+    let second = apply(&["--yes"])?;
+    ensure!(actions(&second) == ["unchanged"; 5], "{second}");
+
+    let changed = text.replace("percent: 50", "percent: 60").replace("from a file", "again");
+    fs::write(&path, &changed)?;
+    let third = apply(&["--yes"])?;
+    let expected = ["unchanged", "change", "unchanged", "unchanged", "change"];
+    ensure!(actions(&third) == expected, "{third}");
+    let named = format!("{} {}", third[1]["changes"], third[4]["changes"]);
+    ensure!(named.contains("50 → 60") && named.contains("from a file → again"), "{named}");
+
+    server.ctl(&["rollout", "start", &drafts[0].id.to_string()])?;
+    ended(&api, drafts[0].id, RolloutState::Succeeded).await?;
+    ensure!(actions(&apply(&["--yes"])?) == ["unchanged"; 5], "what was started is not made again");
+
+    fs::write(&path, changed.replace("least: warning", "leats: warning"))?;
+    let (status, _, said) = server.ctl_to_end(&["apply", "-f", &file, "--yes"])?;
+    ensure!(!status.success() && said.contains("fleet.yaml:7: channels[0]"), "{said}");
+    Ok(())
+}

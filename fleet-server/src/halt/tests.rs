@@ -35,6 +35,7 @@ fn rollout(id: u64, is_rollback: bool, stage: Stage) -> Rollout {
         start_at: None,
         budget: None,
         tail_ms: 1,
+        reverted_by: Vec::new(),
     }
 }
 

@@ -43,7 +43,8 @@ async fn roll_back(
     }
     let result = rollback::roll_back(&app.store, &request, presence, asker).await?;
     let made = result.steps.iter().filter_map(|step| step.rollout.as_ref());
-    for id in made.chain(&result.superseded) {
+    let others = [&result.superseded, &result.reverting, &result.reverting_in_part];
+    for id in made.chain(others.into_iter().flatten()) {
         wake(&app, *id);
     }
     Ok(Json(result))

@@ -87,6 +87,8 @@ pub(super) fn view(row: RolloutRow) -> RolloutView {
         tail_until,
         tail_s,
         findings: row.findings,
+        reverted_by: row.revert.by,
+        reversion: row.revert.reversion,
         allowed_actions,
     }
 }

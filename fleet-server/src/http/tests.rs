@@ -12,7 +12,7 @@ use crate::alert::deliver::Inside;
 use crate::auth::{self, Rules, Seal};
 use crate::blobs::Blobs;
 use crate::certificate::DeviceCertificate;
-use crate::config::Telemetry;
+use crate::config::Retention;
 use crate::drift::Policy;
 use crate::permission::{Entry, Permission};
 use crate::store::Store;
@@ -57,7 +57,7 @@ impl Port {
         );
         let blobs = Blobs::open(None, folder.path()).await.unwrap();
         let judging = (Policy::default(), Vec::new());
-        let history = History::new(store.clone(), blobs.clone(), judging, Telemetry::default());
+        let history = History::new(store.clone(), blobs.clone(), judging, Retention::default());
         let watch = Watch::new(
             store.clone(),
             blobs,

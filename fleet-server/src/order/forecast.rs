@@ -9,7 +9,7 @@ use super::{Asker, OrderError, held_from};
 use crate::config::Approval;
 use crate::reconcile::Reconciler;
 use crate::rollout::{Position, Stage};
-use crate::store::rollouts::{Order, RolloutRow, WaveRow};
+use crate::store::rollouts::{Order, Revert, RolloutRow, WaveRow};
 
 /// Reasons that are told apart; devices with rarer ones are counted together.
 const REASONS_MAX: usize = 50;
@@ -49,6 +49,7 @@ fn imagined(id: RolloutId, order: &Order, asker: Asker<'_>) -> RolloutRow {
         approved_by: None,
         turn: id.0,
         findings: Vec::new(),
+        revert: Revert::default(),
     }
 }
 

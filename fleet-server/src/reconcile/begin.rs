@@ -8,8 +8,11 @@ use crate::audit::Deed;
 use crate::filter::Filter;
 use crate::rollout::{Stage, preflight};
 use crate::store::matching::Presence;
-use crate::store::rollouts::RolloutRow;
-use crate::store::{Change, StoreError, TenantStore};
+use crate::store::rollouts::{RolloutRow, stage_words};
+use crate::store::{Change, StoreError, TenantStore, word};
+
+/// Rollbacks that are remembered of one rollout: people go back from it in parts, a few at a time.
+const REVERTED_BY_MAX: usize = 100;
 
 impl Reconciler {
     /// A rollout that was started is looked over before anything else: then it goes on, or is a draft again. Returns also what is
@@ -55,7 +58,8 @@ pub(crate) async fn overlapping(
 ) -> Result<Vec<RolloutRow>, ReconcileError> {
     let mut found = Vec::new();
     for row in store.live_rollouts().await? {
-        if row.order.model != *model {
+        // What is taken back tells nobody: nobody takes its place.
+        if row.order.model != *model || row.stage == Stage::Reverting {
             continue;
         }
         let theirs = filter_of(&row)?;
@@ -83,6 +87,35 @@ pub(crate) async fn supersede(
         change.audit(&Deed { actor, action, subject, reason: None, detail }, now).await?;
     }
     Ok(())
+}
+
+/// Notes that rollbacks take devices from a rollout: all of them, or some, and others keep what it brought.
+pub(crate) async fn take_back(
+    change: &mut Change,
+    row: &RolloutRow,
+    (by, is_reverting): (&[RolloutId], bool),
+    (actor, reason): (&str, &str),
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let mut row = row.clone();
+    let rollbacks: Vec<_> = by.iter().map(ToString::to_string).collect();
+    let rollbacks = rollbacks.join(", ");
+    let (was, _) = stage_words(row.stage);
+    let was = word("state", &was)?;
+    row.revert.by.extend(by);
+    let beyond = row.revert.by.len().saturating_sub(REVERTED_BY_MAX);
+    row.revert.by.drain(..beyond);
+    let (action, detail) = if is_reverting {
+        row.stage = Stage::Reverting;
+        row.why = format!("taken back by {rollbacks}: {reason}");
+        ("rollout.reverting", format!("by {rollbacks}; it was {was}"))
+    } else {
+        ("rollout.reverted-in-part", format!("by {rollbacks}; others keep it"))
+    };
+    change.save_rollout(&row, now).await?;
+    let subject = row.id.to_string();
+    let reason = Some(reason);
+    change.audit(&Deed { actor, action, subject: &subject, reason, detail: &detail }, now).await
 }
 
 /// Whether a rollout takes devices from others from now on.

@@ -154,6 +154,7 @@ mod tests {
         Placed {
             device: DeviceId::parse(device).unwrap(),
             desired: Some(version(runs)),
+            rollout: None,
             serving: Some(version(runs)),
             previous: None,
             on_disk: BTreeSet::new(),

@@ -75,7 +75,8 @@ pub const fn refusal(action: Action, stage: Stage) -> Option<&'static str> {
         )
         | (Action::Retry, S::Running | S::Halted | S::Completing { .. }) => None,
         (Action::Approve | Action::Reject, _) => Some("nothing waits for approval"),
-        (_, S::Succeeded | S::Aborted | S::Superseded) => Some("the rollout is over"),
+        (_, S::Succeeded | S::Aborted | S::Superseded | S::Reverted) => Some("the rollout is over"),
+        (_, S::Reverting) => Some("it is taken back; the rollback that does it can be stopped"),
         (_, S::Draft) => Some("it is a draft; start it first"),
         (Action::Start, _) => Some("it was started already"),
         (Action::Pause, S::Paused) => Some("it is paused already"),

@@ -79,7 +79,7 @@ fn serves_in_peace(slot: &Slot, rollout: &Rollout) -> bool {
     slot.serving == Some(rollout.image) && matches!(slot.phase, Phase::Idle | Phase::Watch)
 }
 
-fn judge_told(
+pub(super) fn judge_told(
     rollout: &Rollout,
     device: &DeviceView,
     told: Told,

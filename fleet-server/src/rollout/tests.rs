@@ -7,6 +7,7 @@ mod approval;
 mod budget;
 mod late;
 mod laws;
+mod revert;
 mod schedule;
 mod waves;
 
@@ -41,6 +42,7 @@ pub(super) fn rollout(waves: Vec<Wave>) -> Rollout {
         turn: THIS.0,
         budget: None,
         tail_ms: TAIL_MS,
+        reverted_by: Vec::new(),
     }
 }
 

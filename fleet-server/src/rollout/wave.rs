@@ -217,7 +217,9 @@ impl<'a> Census<'a> {
             | Stage::Halted
             | Stage::Succeeded
             | Stage::Aborted
-            | Stage::Superseded => now,
+            | Stage::Superseded
+            | Stage::Reverting
+            | Stage::Reverted => now,
         };
         self.complete(since, now)
     }

@@ -74,6 +74,29 @@ pub enum Why {
     },
     /// A newer rollout has told it something else.
     TakenBy(RolloutId),
+    /// A rollback tells it next.
+    NotTakenBackYet,
+    /// No rollback took it back.
+    NotTakenBack,
+    /// A rollback has told it.
+    GoesBack {
+        /// Which.
+        by: RolloutId,
+        /// How far it is.
+        why: Box<Self>,
+    },
+    /// A rollback has told it, and it serves that.
+    IsBack {
+        /// Which.
+        by: RolloutId,
+    },
+    /// A rollback has told it, and it ended badly.
+    NotBack {
+        /// Which.
+        by: RolloutId,
+        /// How.
+        why: Box<Self>,
+    },
 }
 
 impl fmt::Display for Why {
@@ -116,6 +139,13 @@ impl fmt::Display for Why {
                 write!(f, "online, and still {} since {since}", phase_text(*phase))
             }
             Self::TakenBy(rollout) => write!(f, "rollout {rollout} has told it something newer"),
+            Self::NotTakenBackYet => f.write_str("it is told next to go back"),
+            Self::NotTakenBack => f.write_str("no rollback took it back; it stays on the image"),
+            Self::GoesBack { by, why } => write!(f, "rollback {by} takes it back: {why}"),
+            Self::IsBack { by } => {
+                write!(f, "rollback {by} took it back: it says that it serves the earlier image")
+            }
+            Self::NotBack { by, why } => write!(f, "rollback {by} did not get it back: {why}"),
         }
     }
 }

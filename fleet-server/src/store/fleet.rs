@@ -11,7 +11,20 @@ use super::rollouts::RolloutRow;
 use super::{StoreError, TenantStore, corrupt, parsed, unsigned};
 use crate::filter::Filter;
 use crate::limits::WAVES_MAX;
-use crate::rollout::{Desired, DeviceView, Failure, Fleet, Outcome, Refused, Served, Slot, Told};
+use crate::rollout::{
+    Desired, DeviceView, Failure, Fleet, Outcome, Refused, Served, Slot, Stage, Told,
+};
+
+/// What the rollout that a device should follow now has told it: asked for only where a rollout is taken back.
+const TOLD_BY_OWNER: (&str, &str) = (
+    "n.wave AS now_wave, n.generation AS now_generation, n.at AS now_at",
+    "LEFT JOIN told n ON n.tenant = d.tenant AND n.device = d.id AND n.rollout = w.rollout",
+);
+const NOT_ASKED: (&str, &str) = (
+    "CAST(NULL AS BIGINT) AS now_wave, CAST(NULL AS BIGINT) AS now_generation,
+     CAST(NULL AS BIGINT) AS now_at",
+    "",
+);
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -35,6 +48,9 @@ struct Row {
     told_requests: Option<i64>,
     told_errors: Option<i64>,
     excused: Option<i64>,
+    now_wave: Option<i64>,
+    now_generation: Option<i64>,
+    now_at: Option<i64>,
     penalty_code: Option<String>,
     penalty_reason: Option<String>,
     requests: Option<i64>,
@@ -73,6 +89,8 @@ impl TenantStore {
             None => "''".to_owned(),
         };
         let (offline_before, number) = (presence.offline_before(), rollout.id.0);
+        let is_taken_back = matches!(rollout.stage, Stage::Reverting | Stage::Reverted);
+        let (told_now, of_owner) = if is_taken_back { TOLD_BY_OWNER } else { NOT_ASKED };
         let text = format!(
             "SELECT d.id,
              CASE WHEN d.online = 0 OR COALESCE(d.seen_at, 0) < {offline_before}
@@ -81,12 +99,14 @@ impl TenantStore {
              d.refused_reason, w.digest AS desired_digest, w.rollout AS desired_rollout,
              o.turn AS desired_turn, {group} AS budget_group, s.body AS slot, s.reported_at, t.wave AS told_wave, t.generation AS told_generation,
              t.at AS told_at, t.requests AS told_requests, t.errors AS told_errors, t.excused,
+             {told_now},
              p.code AS penalty_code, p.reason AS penalty_reason, b.requests, b.errors
              FROM devices d
              LEFT JOIN desired w ON w.tenant = d.tenant AND w.device = d.id AND w.model = {model}
              LEFT JOIN rollouts o ON o.tenant = d.tenant AND o.number = w.rollout
              LEFT JOIN slots s ON s.tenant = d.tenant AND s.device = d.id AND s.model = {model}
              LEFT JOIN told t ON t.tenant = d.tenant AND t.device = d.id AND t.rollout = {number}
+             {of_owner}
              LEFT JOIN penalties p
              ON p.tenant = d.tenant AND p.device = d.id AND p.digest = {digest}
              LEFT JOIN beats b ON b.tenant = d.tenant AND b.device = d.id
@@ -134,6 +154,7 @@ fn device(row: Row) -> Result<(DeviceId, DeviceView), StoreError> {
         online_since: (row.online != 0).then_some(UnixMillis(row.online_since)),
         desired: desired(&row)?,
         told: told(&row)?,
+        told_now: told_now(&row)?,
         accepted: generation(row.reported_generation)?,
         refused: refused(&row)?,
         lease: leased.map(|report| report.generation),
@@ -172,6 +193,19 @@ fn told(row: &Row) -> Result<Option<Told>, StoreError> {
         at: UnixMillis(at),
         served: served(row.told_requests, row.told_errors)?,
         is_excused: row.excused.is_some_and(|excused| excused != 0),
+    }))
+}
+
+fn told_now(row: &Row) -> Result<Option<Told>, StoreError> {
+    let (Some(wave), Some(told), Some(at)) = (row.now_wave, row.now_generation, row.now_at) else {
+        return Ok(None);
+    };
+    Ok(Some(Told {
+        wave: usize::try_from(wave).map_err(|_| StoreError::TooLarge("wave"))?,
+        generation: generation(told)?,
+        at: UnixMillis(at),
+        served: Served::default(),
+        is_excused: false,
     }))
 }
 

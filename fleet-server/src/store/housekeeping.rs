@@ -3,6 +3,7 @@
 use sealift_protocol::id::UnixMillis;
 
 use super::{Change, StoreError};
+use crate::config::Retention;
 
 /// Timelines are kept for this long.
 pub(crate) const KEPT_MS: i64 = 30 * DAY_MS;
@@ -19,7 +20,11 @@ const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 impl Change {
     /// Throws away what is past its time; returns how many rows went.
-    pub(crate) async fn throw_away(&mut self, now: UnixMillis) -> Result<u64, StoreError> {
+    pub(crate) async fn throw_away(
+        &mut self,
+        retention: Retention,
+        now: UnixMillis,
+    ) -> Result<u64, StoreError> {
         let before = |kept_ms: i64| now.plus(-kept_ms).0;
         let mut gone = 0;
         for (statement, moment) in [
@@ -44,6 +49,16 @@ impl Change {
                 before(KEPT_MS),
             ),
             ("DELETE FROM silences WHERE tenant = $1 AND until_at < $2", before(ALERTS_KEPT_MS)),
+            (
+                "DELETE FROM forecasts WHERE tenant = $1 AND rollout IN (SELECT number
+                 FROM rollouts WHERE tenant = $1 AND finished_at < $2)",
+                before(retention.forecast_ms()),
+            ),
+            (
+                "DELETE FROM habits WHERE tenant = $1 AND device IN (SELECT id FROM devices
+                 WHERE tenant = $1 AND online = 0 AND COALESCE(seen_at, enrolled_at) < $2)",
+                before(retention.habits_ms()),
+            ),
             ("DELETE FROM login_codes WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM sessions WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM api_tokens WHERE tenant = $1 AND expires_at < $2", now.0),

@@ -26,6 +26,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (12, "rollouts", include_str!("../../migrations/0012_rollouts.sql")),
     (16, "channels", include_str!("../../migrations/0016_channels.sql")),
     (17, "rules", include_str!("../../migrations/0017_rules.sql")),
+    (19, "reverts", include_str!("../../migrations/0019_reverts.sql")),
     (22, "spans", include_str!("../../migrations/0022_spans.sql")),
 ];
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use sealift_protocol::api::{
-    Budget, Campaign, DeviceProgress, Finding, GateView, RolloutState, WavePlan, WaveState,
+    Budget, Campaign, DeviceProgress, Finding, GateView, ReversionView, RolloutState, WavePlan,
+    WaveState,
 };
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Trial};
@@ -49,6 +50,19 @@ pub(crate) struct RolloutRow {
     pub(crate) turn: u64,
     /// What was found when it was last looked over.
     pub(crate) findings: Vec<Finding>,
+    /// What takes it back, and how far that is.
+    pub(crate) revert: Revert,
+}
+
+/// What takes a rollout back, as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Revert {
+    /// The rollbacks that took devices from it, oldest first.
+    pub(crate) by: Vec<RolloutId>,
+    /// How far its devices are; none where others keep what it brought.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reversion: Option<ReversionView>,
 }
 
 /// What an operator has asked for.
@@ -216,6 +230,7 @@ struct Raw {
     turn: i64,
     policy: String,
     findings: String,
+    revert: String,
 }
 
 impl TenantStore {
@@ -401,16 +416,17 @@ impl Change {
         let held_from = row.held_from.and_then(|wave| i64::try_from(wave).ok());
         let approved_by = row.approved_by.clone();
         let findings = to_json("findings", &row.findings)?;
+        let revert = to_json("revert", &row.revert)?;
         let saved = self
             .run(
                 "UPDATE rollouts SET state = $4, since = $5, waves = $6, progress = $7, why = $8,
                  finished_at = $9, held_from = $10, approved_by = $11, findings = $12,
-                 revision = revision + 1
+                 revert = $13, revision = revision + 1
                  WHERE tenant = $1 AND number = $2 AND revision = $3",
                 |it| {
                     let it = it.bind(number).bind(revision).bind(state).bind(since.0).bind(waves);
                     let it = it.bind(progress).bind(why).bind(finished_at);
-                    it.bind(held_from).bind(approved_by).bind(findings)
+                    it.bind(held_from).bind(approved_by).bind(findings).bind(revert)
                 },
             )
             .await?;
@@ -478,11 +494,13 @@ pub(crate) const fn stage_words(stage: Stage) -> (RolloutState, UnixMillis) {
         Stage::Succeeded => (RolloutState::Succeeded, UnixMillis(0)),
         Stage::Aborted => (RolloutState::Aborted, UnixMillis(0)),
         Stage::Superseded => (RolloutState::Superseded, UnixMillis(0)),
+        Stage::Reverting => (RolloutState::Reverting, UnixMillis(0)),
+        Stage::Reverted => (RolloutState::Reverted, UnixMillis(0)),
     }
 }
 
-const fn stage(state: RolloutState, since: UnixMillis) -> Stage {
-    match state {
+fn stage(word: &str, since: UnixMillis) -> Result<Stage, StoreError> {
+    Ok(match from_word("state", word)? {
         RolloutState::Draft => Stage::Draft,
         RolloutState::Preflight => Stage::Preflight,
         RolloutState::AwaitingApproval => Stage::AwaitingApproval,
@@ -494,7 +512,11 @@ const fn stage(state: RolloutState, since: UnixMillis) -> Stage {
         RolloutState::Succeeded => Stage::Succeeded,
         RolloutState::Aborted => Stage::Aborted,
         RolloutState::Superseded => Stage::Superseded,
-    }
+        RolloutState::Reverting => Stage::Reverting,
+        RolloutState::Reverted => Stage::Reverted,
+        // Rule: of what a newer server has written nothing is guessed.
+        RolloutState::Unknown => return Err(corrupt("state", word)),
+    })
 }
 
 fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
@@ -516,7 +538,7 @@ fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
     Ok(RolloutRow {
         id: RolloutId(unsigned("rollout", raw.number)?),
         order,
-        stage: stage(from_word("state", &raw.state)?, UnixMillis(raw.since)),
+        stage: stage(&raw.state, UnixMillis(raw.since))?,
         waves,
         progress: from_json("progress", &raw.progress)?,
         why: raw.why,
@@ -529,6 +551,7 @@ fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
         approved_by: raw.approved_by,
         turn: unsigned("turn", raw.turn)?,
         findings: from_json("findings", &raw.findings)?,
+        revert: from_json("revert", &raw.revert)?,
     })
 }
 

@@ -1,13 +1,13 @@
 //! The devices that have to do with a model: what they should run of it, what they serve, what they still have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{DeviceId, ModelName, Version};
+use sealift_protocol::id::{DeviceId, ModelName, RolloutId, Version};
 use sqlx::AssertSqlSafe;
 
 use super::matching::Presence;
-use super::{Change, StoreError, TenantStore, parsed};
+use super::{Change, StoreError, TenantStore, parsed, unsigned};
 use crate::filter::Filter;
 
 /// A device that should run or serves some version of a model.
@@ -17,6 +17,8 @@ pub(crate) struct Placed {
     pub(crate) device: DeviceId,
     /// What it should run.
     pub(crate) desired: Option<Version>,
+    /// The rollout that says so.
+    pub(crate) rollout: Option<RolloutId>,
     /// What it serves.
     pub(crate) serving: Option<Version>,
     /// What it served before, and still has.
@@ -41,6 +43,7 @@ impl Placed {
 struct Row {
     id: String,
     desired: Option<String>,
+    rollout: Option<i64>,
     serving_version: Option<String>,
     serving_digest: Option<String>,
     previous_version: Option<String>,
@@ -58,7 +61,7 @@ impl TenantStore {
         let mut matching = self.matching(filter, presence).await?;
         let model = matching.parameter(&model.to_string());
         let text = format!(
-            "SELECT d.id, w.version AS desired, s.serving_version, s.serving_digest,
+            "SELECT d.id, w.version AS desired, w.rollout, s.serving_version, s.serving_digest,
              s.previous_version, s.previous_digest FROM devices d
              LEFT JOIN desired w ON w.tenant = d.tenant AND w.device = d.id AND w.model = {model}
              LEFT JOIN slots s ON s.tenant = d.tenant AND s.device = d.id AND s.model = {model}
@@ -69,6 +72,26 @@ impl TenantStore {
         let query = matching.bind_as(sqlx::query_as(AssertSqlSafe(text)));
         let rows: Vec<Row> = query.fetch_all(self.readers()).await?;
         rows.into_iter().map(placed).collect()
+    }
+
+    /// How many devices should run what each rollout of a model brings, because it said so; without revoked ones.
+    pub(crate) async fn followers(
+        &self,
+        model: &ModelName,
+    ) -> Result<BTreeMap<RolloutId, u64>, StoreError> {
+        let rows: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT w.rollout, COUNT(*) FROM desired w
+             JOIN devices d ON d.tenant = w.tenant AND d.id = w.device
+             WHERE w.tenant = $1 AND w.model = $2 AND d.revoked_at IS NULL GROUP BY w.rollout",
+        )
+        .bind(self.id().to_owned())
+        .bind(model.to_string())
+        .fetch_all(self.readers())
+        .await?;
+        let follower = |(rollout, count): (i64, i64)| {
+            Ok((RolloutId(unsigned("rollout", rollout)?), unsigned("count", count)?))
+        };
+        rows.into_iter().map(follower).collect()
     }
 }
 
@@ -88,6 +111,7 @@ fn placed(row: Row) -> Result<Placed, StoreError> {
     Ok(Placed {
         device: parsed("device", &row.id)?,
         desired: version(row.desired)?,
+        rollout: row.rollout.map(|it| unsigned("rollout", it)).transpose()?.map(RolloutId),
         serving: version(row.serving_version)?,
         previous: version(row.previous_version)?,
         on_disk: on_disk.collect::<Result<_, _>>()?,

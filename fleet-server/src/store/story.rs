@@ -82,7 +82,7 @@ stories! {
         every_term_of_a_filter_is_asked_of_the_database, pages_follow_each_other,
         a_login_code_works_once,
         a_new_token_takes_the_place_of_the_old_one, labels_are_set_and_removed,
-        old_rows_are_thrown_away;
+        old_rows_are_thrown_away, what_was_foreseen_and_remembered_goes_after_its_time;
     audit: edited_removed_and_cut_rows_are_named, a_row_hashed_anew_does_not_fit_the_checkpoint,
         rows_of_before_become_leaves, holes_among_rows_of_before_stay_visible,
         many_writers_do_not_fork_the_log, proofs_from_tiles_verify, rows_are_found_by_who_what_and_when,
@@ -97,6 +97,8 @@ stories! {
         a_rollout_that_is_over_is_halted_where_a_device_is_still_to_follow,
         devices_that_confirm_a_halt_are_counted, each_device_goes_back_to_what_it_itself_ran,
         some_devices_go_back_and_a_rollout_goes_on_without_them,
+        a_rollout_is_reverted_when_the_last_of_its_devices_is_taken_back,
+        what_is_taken_back_is_not_halted_superseded_or_paused,
         a_device_that_failed_the_image_to_go_back_to_is_said;
     recover: a_device_that_is_ahead_is_noticed_and_left_out_of_rollouts,
         a_device_that_is_ahead_is_adopted_above_everything,

@@ -94,7 +94,9 @@ async fn halt(
     let mut halted = Vec::new();
     for mut row in store.live_rollouts().await? {
         let name = (row.order.model.clone(), row.order.version.clone());
-        if row.stage == Stage::Halted || !versions.contains(&name) {
+        // What is taken back already tells nobody.
+        let is_still = matches!(row.stage, Stage::Halted | Stage::Reverting);
+        if is_still || !versions.contains(&name) {
             continue;
         }
         row.stage = Stage::Halted;

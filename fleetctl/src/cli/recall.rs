@@ -39,6 +39,28 @@ pub(crate) struct Rollback {
     pub(crate) timeout_s: u64,
 }
 
+impl Rollback {
+    /// Of a rollout that is given up: all its devices, to the version before.
+    pub(crate) const fn of_rollout(
+        rollout: RolloutId,
+        reason: String,
+        (dry_run, yes): (bool, bool),
+    ) -> Self {
+        Self {
+            of: Some(RollbackOf::Rollout(rollout)),
+            to: RollbackTarget::Previous,
+            to_time: None,
+            filter: String::new(),
+            device: Vec::new(),
+            reason,
+            dry_run,
+            yes,
+            wait: false,
+            timeout_s: 0,
+        }
+    }
+}
+
 /// What goes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RollbackOf {

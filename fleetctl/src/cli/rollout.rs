@@ -7,7 +7,7 @@ use sealift_protocol::api::Budget;
 use sealift_protocol::directive::MaintenanceWindow;
 use sealift_protocol::id::{ModelName, Version};
 
-use super::model_version;
+use super::{RolloutAction, model_version};
 
 #[derive(Debug, Args)]
 pub(crate) struct RolloutCreate {
@@ -103,6 +103,21 @@ fn permille(text: &str) -> Result<u16, String> {
         return Err(wrong());
     }
     whole.checked_mul(10).and_then(|permille| permille.checked_add(tenths)).ok_or_else(wrong)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutAbort {
+    #[command(flatten)]
+    pub(crate) action: RolloutAction,
+    /// Take back what it brought, everywhere it did: as `fleetctl rollback ROLLOUT`; needs a reason.
+    #[arg(long, requires = "reason")]
+    pub(crate) revert: bool,
+    /// Only say what going back would do.
+    #[arg(long, requires = "revert")]
+    pub(crate) dry_run: bool,
+    /// Do not ask before going back.
+    #[arg(short, long, requires = "revert")]
+    pub(crate) yes: bool,
 }
 
 /// Reads `site=1` and `site=10%`.

@@ -130,7 +130,7 @@ fn password(add: &NotifyAdd) -> anyhow::Result<Option<String>> {
 }
 
 /// A secret, without the line's end.
-fn read(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     if path == Path::new("-") {
         std::io::stdin().lock().take(SECRET_BYTES_MAX).read_to_string(&mut text)?;

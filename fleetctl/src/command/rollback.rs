@@ -7,7 +7,7 @@ use std::time::Duration;
 use sealift_protocol::api::{
     DeviceView, RollbackRequest, RollbackResult, RollbackStep, RollbackTarget, RolloutView,
 };
-use sealift_protocol::id::ModelName;
+use sealift_protocol::id::{ModelName, RolloutId};
 
 use super::rollout;
 use crate::cli::{Rollback, RollbackOf};
@@ -94,7 +94,12 @@ fn done(request: &RollbackRequest, result: &RollbackResult) -> String {
 
 fn text(request: &RollbackRequest, plan: &RollbackResult) -> String {
     let versions: Vec<_> = plan.quarantined.iter().map(ToString::to_string).collect();
-    let rollouts: Vec<_> = plan.superseded.iter().map(ToString::to_string).collect();
+    let names = |ids: &[RolloutId]| -> Vec<_> { ids.iter().map(ToString::to_string).collect() };
+    let (rollouts, reverting) = (names(&plan.superseded), names(&plan.reverting));
+    let in_part = match names(&plan.reverting_in_part) {
+        none if none.is_empty() => String::new(),
+        some => format!("\ntaken back in part: {}", some.join(", ")),
+    };
     let step = |step: &RollbackStep| {
         let RollbackStep { version, devices, without_download, penalised, .. } = step;
         let again = match penalised {
@@ -110,10 +115,11 @@ fn text(request: &RollbackRequest, plan: &RollbackResult) -> String {
     let steps: String = plan.steps.iter().map(step).collect();
     let whose = if plan.is_quarantine_scoped { " (for these devices)" } else { "" };
     format!(
-        "{steps}{}quarantined: {}{whose}\nstopped: {}",
+        "{steps}{}quarantined: {}{whose}\nstopped: {}\ntaken back: {}{in_part}",
         untouched(plan),
         or_nothing(&versions),
         or_nothing(&rollouts),
+        or_nothing(&reverting),
     )
 }
 

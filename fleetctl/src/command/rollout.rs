@@ -8,13 +8,13 @@ use sealift_protocol::api::{RolloutCourse, RolloutForecast, RolloutState, Rollou
 use sealift_protocol::id::RolloutId;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::cli::{Rollout, RolloutAction};
+use crate::cli::{Rollback, Rollout, RolloutAbort, RolloutAction};
 use crate::client::{Client, send};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, note, word};
 use crate::trust;
 
-mod order;
+pub(crate) mod order;
 mod text;
 
 pub(crate) async fn run(client: &Client, output: Output, rollout: Rollout) -> anyhow::Result<()> {
@@ -56,7 +56,14 @@ pub(crate) async fn run(client: &Client, output: Output, rollout: Rollout) -> an
         Rollout::Pause(action) => act(client, output, "pause", action).await,
         Rollout::Resume(action) => act(client, output, "resume", action).await,
         Rollout::Promote(action) => act(client, output, "promote", action).await,
-        Rollout::Abort(action) => act(client, output, "abort", action).await,
+        Rollout::Abort(RolloutAbort { action, revert: false, .. }) => {
+            act(client, output, "abort", action).await
+        }
+        // Going back is one thing, whoever asks for it.
+        Rollout::Abort(RolloutAbort { action, dry_run, yes, .. }) => {
+            let back = Rollback::of_rollout(action.rollout, action.reason, (dry_run, yes));
+            super::rollback::run(client, output, back).await
+        }
         Rollout::Retry(action) => act(client, output, "retry", action).await,
         Rollout::Cosign { rollout, key, tenant, root } => {
             let view = get(client, rollout).await?;
@@ -144,13 +151,17 @@ const fn is_under_way(state: RolloutState) -> bool {
         | RolloutState::AwaitingApproval
         | RolloutState::Scheduled
         | RolloutState::Running
-        | RolloutState::Paused => true,
+        | RolloutState::Paused
+        | RolloutState::Reverting => true,
         RolloutState::Draft
         | RolloutState::Halted
         | RolloutState::Completing
         | RolloutState::Succeeded
         | RolloutState::Aborted
-        | RolloutState::Superseded => false,
+        | RolloutState::Superseded
+        | RolloutState::Reverted
+        // Nobody knows what it would be waited for.
+        | RolloutState::Unknown => false,
     }
 }
 
@@ -166,7 +177,10 @@ pub(crate) fn ended(view: &RolloutView) -> anyhow::Result<()> {
         | RolloutState::Paused
         | RolloutState::Halted
         | RolloutState::Aborted
-        | RolloutState::Superseded => {
+        | RolloutState::Superseded
+        | RolloutState::Reverting
+        | RolloutState::Reverted
+        | RolloutState::Unknown => {
             let what = format!("rollout {} is {}: {}", view.id, word(view.state), view.why);
             let help = format!(
                 "`fleetctl rollout why {}` lists the devices; `fleetctl rollback {} --reason …` goes back",

@@ -55,8 +55,14 @@ pub struct RollbackResult {
     pub devices: u64,
     /// Of these, how many keep the earlier image on disk and need no download.
     pub without_download: u64,
-    /// Rollouts that are superseded by it.
+    /// Rollouts under way that end by it.
     pub superseded: Vec<RolloutId>,
+    /// Rollouts all of whose devices are taken back: they are reverting, and those under way are among the `superseded` as well.
+    #[serde(default)]
+    pub reverting: Vec<RolloutId>,
+    /// Rollouts some of whose devices are taken back; others keep what they brought.
+    #[serde(default)]
+    pub reverting_in_part: Vec<RolloutId>,
     /// The same by version, most devices first.
     #[serde(default)]
     pub steps: Vec<RollbackStep>,

@@ -185,6 +185,13 @@ pub enum RolloutState {
     Aborted,
     /// A newer rollout of the model took its devices.
     Superseded,
+    /// Rollbacks take back what it brought; it tells nobody any more.
+    Reverting,
+    /// What it brought was taken back, as far as devices have proved.
+    Reverted,
+    /// A word of a newer server, which this program does not know. No server says it.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Where a wave is.
@@ -326,12 +333,35 @@ pub struct RolloutView {
     /// What was found when it was last looked over, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// The rollbacks that took devices from it, oldest first. One that is neither `reverting` nor `reverted` was taken back in part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reverted_by: Vec<RolloutId>,
+    /// How far its devices are on their way back, once all of them are taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reversion: Option<ReversionView>,
     /// Its steps.
     pub waves: Vec<WaveView>,
     /// How many devices are where.
     pub progress: BTreeMap<DeviceProgress, u64>,
     /// What can be done now.
     pub allowed_actions: Vec<AllowedAction>,
+}
+
+/// How far devices are on their way back from what a rollout brought; each of them is counted once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ReversionView {
+    /// Have proved by their own reports that they serve what they were told instead.
+    pub back: u64,
+    /// Are told, or at work on it.
+    pub at_work: u64,
+    /// Are told, and offline; it is the first thing that they hear.
+    pub offline: u64,
+    /// Ended badly on the way back.
+    pub bad: u64,
+    /// Were taken back by no rollback, and serve what it brought.
+    pub kept: u64,
 }
 
 /// One step of a rollout, and how it does.
@@ -413,4 +443,27 @@ pub struct WhyView {
 pub struct CosignNew {
     /// An operator's COSE signature under the rollout's approval, in base64.
     pub cosignature: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_is_not_known_yet_does_not_hide_the_rest() {
+        let states: Vec<RolloutState> =
+            serde_json::from_str(r#"["reverting", "reverted", "rehearsing"]"#).unwrap();
+        assert_eq!(
+            states,
+            [RolloutState::Reverting, RolloutState::Reverted, RolloutState::Unknown]
+        );
+    }
+
+    #[test]
+    fn what_an_older_server_says_of_a_rollback_is_read() {
+        let said = r#"{"rollout":"r-5","version":"1","quarantined":["2"],"devices":3,
+            "without_download":2,"superseded":["r-3"]}"#;
+        let result: super::super::RollbackResult = serde_json::from_str(said).unwrap();
+        assert!(result.reverting.is_empty() && result.reverting_in_part.is_empty());
+    }
 }

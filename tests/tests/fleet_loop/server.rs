@@ -188,6 +188,7 @@ impl Server {
             turn: id.0,
             budget: None,
             tail_ms: 604_800_000,
+            reverted_by: Vec::new(),
         };
         self.rollouts.push(Ordered { rollout, version, trial, why: String::new() });
         id

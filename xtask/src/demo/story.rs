@@ -136,9 +136,12 @@ async fn succeeded(fleet: &Fleet, id: RolloutId) -> anyhow::Result<RolloutView> 
         let at = format!("{:?}: {} {:?}", rollout.state, rollout.why, rollout.progress);
         match rollout.state {
             RolloutState::Succeeded => Ok(Look::Done(Ok(rollout))),
-            RolloutState::Halted | RolloutState::Aborted | RolloutState::Superseded => {
-                Ok(Look::Done(Err(anyhow::anyhow!("{at}"))))
-            }
+            RolloutState::Halted
+            | RolloutState::Aborted
+            | RolloutState::Superseded
+            | RolloutState::Reverting
+            | RolloutState::Reverted
+            | RolloutState::Unknown => Ok(Look::Done(Err(anyhow::anyhow!("{at}")))),
             RolloutState::Draft
             | RolloutState::Preflight
             | RolloutState::AwaitingApproval

@@ -1541,6 +1541,36 @@ export interface components {
             until: components["schemas"]["UnixMillis"];
         };
         /**
+         * @description How far a new image may be from what the image before showed on the same device at the same hours. 0 is no limit. Nothing is judged
+         *     where the image before was not seen long enough, nor where there is none to go back to.
+         */
+        Behaviour: {
+            /**
+             * Format: int32
+             * @description How much of its share of the predictions a class may lose, in per mille; 200 to 1,000. Classes with less than 5 % are not looked at.
+             * @default 0
+             */
+            class_loss_permille: number;
+            /**
+             * Format: int32
+             * @description By how much less than before the image may be confident, in thousandths of 1; 20 to 1,000.
+             * @default 0
+             */
+            confidence_drop_permille: number;
+            /**
+             * Format: int32
+             * @description By how much longer than before the engine may take for inputs of the same size, in per mille; 50 to 9,000.
+             * @default 0
+             */
+            latency_rise_permille: number;
+            /**
+             * Format: int32
+             * @description Seconds for which it must be so; 1 to 86,400.
+             * @default 300
+             */
+            steady_s: number;
+        };
+        /**
          * @description How many devices with the same value of a label may be at work on a rollout at a time: told, and not done with it.
          *
          *     Devices without the label count as one group of their own.
@@ -3189,6 +3219,9 @@ export interface components {
                 };
                 /** @description Why it was made. */
                 reason: string;
+                reversion?: components["schemas"]["ReversionView"] | null;
+                /** @description The rollbacks that took devices from it, oldest first. One that is neither `reverting` nor `reverted` was taken back in part. */
+                reverted_by?: components["schemas"]["RolloutId"][];
                 start_at?: components["schemas"]["UnixMillis"] | null;
                 /** @description Where it is. */
                 state: components["schemas"]["RolloutState"];
@@ -3415,6 +3448,39 @@ export interface components {
             /** @description Where the kind of problem is explained. */
             type: string;
         };
+        /** @description How far devices are on their way back from what a rollout brought; each of them is counted once. */
+        ReversionView: {
+            /**
+             * Format: int64
+             * @description Are told, or at work on it.
+             * @default 0
+             */
+            at_work: number;
+            /**
+             * Format: int64
+             * @description Have proved by their own reports that they serve what they were told instead.
+             * @default 0
+             */
+            back: number;
+            /**
+             * Format: int64
+             * @description Ended badly on the way back.
+             * @default 0
+             */
+            bad: number;
+            /**
+             * Format: int64
+             * @description Were taken back by no rollback, and serve what it brought.
+             * @default 0
+             */
+            kept: number;
+            /**
+             * Format: int64
+             * @description Are told, and offline; it is the first thing that they hear.
+             * @default 0
+             */
+            offline: number;
+        };
         /**
          * @description What is denied.
          * @enum {string}
@@ -3495,10 +3561,14 @@ export interface components {
             is_quarantine_scoped?: boolean;
             /** @description Versions that are quarantined by it. */
             quarantined: components["schemas"]["Version"][];
+            /** @description Rollouts all of whose devices are taken back: they are reverting, and those under way are among the `superseded` as well. */
+            reverting?: components["schemas"]["RolloutId"][];
+            /** @description Rollouts some of whose devices are taken back; others keep what they brought. */
+            reverting_in_part?: components["schemas"]["RolloutId"][];
             rollout?: components["schemas"]["RolloutId"] | null;
             /** @description The same by version, most devices first. */
             steps?: components["schemas"]["RollbackStep"][];
-            /** @description Rollouts that are superseded by it. */
+            /** @description Rollouts under way that end by it. */
             superseded: components["schemas"]["RolloutId"][];
             /** @description Devices that stay as they are although they were meant, and why; at most 1,000. */
             untouched?: components["schemas"]["RollbackUntouched"][];
@@ -3643,7 +3713,7 @@ export interface components {
          * @description Where a rollout is.
          * @enum {string}
          */
-        RolloutState: "draft" | "preflight" | "awaiting-approval" | "scheduled" | "running" | "paused" | "halted" | "completing" | "succeeded" | "aborted" | "superseded";
+        RolloutState: "draft" | "preflight" | "awaiting-approval" | "scheduled" | "running" | "paused" | "halted" | "completing" | "succeeded" | "aborted" | "superseded" | "reverting" | "reverted" | "unknown";
         /** @description `GET /rollouts`, `GET /rollouts/{id}`. */
         RolloutView: {
             /** @description What can be done now. */
@@ -3675,6 +3745,9 @@ export interface components {
             };
             /** @description Why it was made. */
             reason: string;
+            reversion?: components["schemas"]["ReversionView"] | null;
+            /** @description The rollbacks that took devices from it, oldest first. One that is neither `reverting` nor `reverted` was taken back in part. */
+            reverted_by?: components["schemas"]["RolloutId"][];
             start_at?: components["schemas"]["UnixMillis"] | null;
             /** @description Where it is. */
             state: components["schemas"]["RolloutState"];
@@ -3927,6 +4000,16 @@ export interface components {
         };
         /** @description How a device judges a new image. A missing field takes the default. */
         Trial: {
+            /**
+             * @description How far it may be from what the image before has shown.
+             * @default {
+             *       "class_loss_permille": 0,
+             *       "confidence_drop_permille": 0,
+             *       "latency_rise_permille": 0,
+             *       "steady_s": 300
+             *     }
+             */
+            behaviour: components["schemas"]["Behaviour"];
             /**
              * Format: int32
              * @description Worker crashes that turn back.

@@ -94,6 +94,7 @@ function verdictIcon(state: RolloutState): IconName {
 function About({ rollout }: { rollout: RolloutView }) {
   const { say } = useLocale();
   const policy = usePolicy(rollout);
+  const reversion = useReversion(rollout);
   return (
     <Facts
       rows={[
@@ -103,11 +104,28 @@ function About({ rollout }: { rollout: RolloutView }) {
         [say("rollout.campaign"), rollout.campaign ? <code key="campaign">{rollout.campaign}</code> : "—"],
         ...(rollout.approved_by ? [[say("rollout.approvedBy"), rollout.approved_by] as [string, string]] : []),
         ...policy,
+        ...reversion,
         [say("rollout.created"), <Age key="created" at={rollout.created_at} />],
         [say("rollout.finished"), rollout.finished_at ? <Age key="finished" at={rollout.finished_at} /> : say("rollout.notFinished")],
       ]}
     />
   );
+}
+
+/** What took it back, and how far its devices are. */
+function useReversion({ reverted_by: by = [], reversion }: RolloutView): [string, React.ReactNode][] {
+  const { say } = useLocale();
+  if (by.length === 0) return [];
+  const links = by.map((id, index) => (
+    <span key={id}>{index > 0 && ", "}<Link to="/rollouts/$rollout" params={{ rollout: id }}>{id}</Link></span>
+  ));
+  if (!reversion) return [[say("rollout.revertedInPart"), links]];
+  const { back = 0, at_work: atWork = 0, offline = 0, bad = 0, kept = 0 } = reversion;
+  const total = back + atWork + offline + bad + kept;
+  return [
+    [say("rollout.revertedBy"), links],
+    [say("rollout.reversion"), say("rollout.reversionIs", { back, total, atWork, offline, bad, kept })],
+  ];
 }
 
 /** What was asked for besides; only what was. */

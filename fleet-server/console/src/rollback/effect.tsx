@@ -49,6 +49,10 @@ function EffectCounts({ effect }: { effect: RollbackResult }) {
             ? say("rollback.supersedes", { rollouts: effect.superseded.join(", ") })
             : say("rollback.supersedesNone")}
         </li>
+        {(effect.reverting ?? []).length > 0 && <li>{say("rollback.reverts", { rollouts: (effect.reverting ?? []).join(", ") })}</li>}
+        {(effect.reverting_in_part ?? []).length > 0 && (
+          <li>{say("rollback.revertsInPart", { rollouts: (effect.reverting_in_part ?? []).join(", ") })}</li>
+        )}
         {penalised > 0 && <li>{say("rollback.penalised", { count: penalised })}</li>}
       </ul>
       <Untouched effect={effect} />

@@ -42,6 +42,9 @@ const rollouts: Record<RolloutState, Look> = {
   succeeded: ["ok", "check"],
   aborted: ["idle", "close"],
   superseded: ["idle", "revoked"],
+  reverting: ["warn", "running"],
+  reverted: ["idle", "revoked"],
+  unknown: ["idle", "info"],
 };
 
 export function RolloutMark({ state }: { state: RolloutState }) {

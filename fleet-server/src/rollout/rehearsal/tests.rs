@@ -99,6 +99,7 @@ fn rollout(waves: &[(f64, u32)], budget: Option<Budget>) -> Rollout {
         start_at: None,
         budget,
         tail_ms: 0,
+        reverted_by: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::filter::Filter;
 use crate::halt;
 use crate::order::OrderError;
 use crate::rollback;
+use crate::rollout::Stage;
 use crate::store::halt::Confirmations;
 use crate::store::rollouts::stage_words;
 
@@ -227,6 +228,9 @@ pub(super) async fn some_devices_go_back_and_a_rollout_goes_on_without_them(grou
 
     assert_eq!((result.devices, result.is_quarantine_scoped), (1, true));
     assert!(result.superseded.is_empty(), "others go on: {result:?}");
+    assert_eq!((result.reverting.len(), result.reverting_in_part.as_slice()), (0, &[second][..]));
+    let row = ground.rollout(second).await;
+    assert_eq!((row.stage, row.revert.by.len()), (Stage::Running, 1), "taken back in part");
     ground.settle(&mut devices, OutcomeKind::Committed).await;
     for device in &devices {
         let expected = if device.id.as_str() == name { "1" } else { "2" };
@@ -261,4 +265,66 @@ pub(super) async fn a_device_that_failed_the_image_to_go_back_to_is_said(ground:
     assert_eq!(result.steps[0].penalised, 1);
     ground.settle(&mut devices, OutcomeKind::Committed).await;
     assert_eq!(state(&ground, result.rollout.unwrap()).await, RolloutState::Succeeded);
+}
+
+pub(super) async fn a_rollout_is_reverted_when_the_last_of_its_devices_is_taken_back(
+    ground: Ground,
+) {
+    let mut devices = on_version(&ground, 3, "1").await;
+    let second = ground.roll_out("2").await;
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    assert_eq!(state(&ground, second).await, RolloutState::Succeeded);
+    let to_one = |names: &[&str]| back(RollbackTarget::Version(version("1")), names);
+
+    let part = roll_back(&ground, &to_one(&["cam-1"])).await.unwrap();
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    assert_eq!(part.reverting_in_part, [second]);
+    assert_eq!(state(&ground, second).await, RolloutState::Succeeded, "two keep it");
+
+    let dry = RollbackRequest { dry_run: true, ..to_one(&["cam-2", "cam-3"]) };
+    assert_eq!(roll_back(&ground, &dry).await.unwrap().reverting, [second]);
+    assert_eq!(state(&ground, second).await, RolloutState::Succeeded, "nothing was changed");
+    let gone = codec::encode(&Conn { online: false, epoch: 1 }).unwrap();
+    ground.accept(&devices[2].id, Up::Conn, &gone, NOW).await.unwrap();
+    let rest = roll_back(&ground, &to_one(&["cam-2", "cam-3"])).await.unwrap();
+    assert_eq!(state(&ground, second).await, RolloutState::Reverting);
+    for _ in 0..3 {
+        ground.reconciler.turn(NOW).await.unwrap();
+        devices[1].follow(&ground, OutcomeKind::Committed).await;
+    }
+    let row = ground.rollout(second).await;
+    assert_eq!(row.revert.by, [part.rollout.unwrap(), rest.rollout.unwrap()]);
+    let reversion = row.revert.reversion.unwrap();
+    assert_eq!((reversion.back, reversion.offline), (2, 1), "{}", row.why);
+    assert_eq!((row.stage, row.finished_at), (Stage::Reverting, None));
+
+    let came = codec::encode(&Conn { online: true, epoch: 2 }).unwrap();
+    ground.accept(&devices[2].id, Up::Conn, &came, NOW).await.unwrap();
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+
+    let row = ground.rollout(second).await;
+    assert_eq!((row.stage, row.finished_at), (Stage::Reverted, Some(NOW)), "{}", row.why);
+    let plan = ground.reconciler.look(&row, NOW).await.unwrap();
+    let why = plan.devices[&devices[2].id].why.to_string();
+    assert!(why.contains("took it back"), "{why}");
+}
+
+pub(super) async fn what_is_taken_back_is_not_halted_superseded_or_paused(ground: Ground) {
+    let mut devices = on_version(&ground, 2, "1").await;
+    let second = ground.roll_out("2").await;
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    halt_all(&ground).await;
+    let way = roll_back(&ground, &back(RollbackTarget::Previous, &[])).await.unwrap();
+    assert_eq!(way.reverting, [second]);
+    let filter = Filter::default();
+    let presence = ground.presence(NOW);
+    let overlapping =
+        crate::reconcile::begin::overlapping(&ground.store, &digits(), &filter, presence).await;
+    let ids: Vec<_> = overlapping.unwrap().iter().map(|row| row.id).collect();
+    assert_eq!(ids, [way.rollout.unwrap()], "the way back alone");
+
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+
+    assert_eq!(state(&ground, second).await, RolloutState::Reverted, "under the halt");
+    assert_eq!(state(&ground, way.rollout.unwrap()).await, RolloutState::Succeeded);
 }

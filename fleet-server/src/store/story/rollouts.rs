@@ -98,7 +98,13 @@ pub(super) async fn a_bad_canary_halts_and_rollback_brings_everybody_home(ground
     ground.settle(&mut devices, OutcomeKind::Committed).await;
     let home = ground.rollout(result.rollout.unwrap()).await;
     assert_eq!((state(&home), home.order.is_rollback), (RolloutState::Succeeded, true));
-    assert_eq!(state(&ground.rollout(bad).await), RolloutState::Superseded);
+    let row = ground.rollout(bad).await;
+    assert_eq!((state(&row), &row.revert.by), (RolloutState::Reverted, &vec![home.id]));
+    assert_eq!(row.revert.reversion.unwrap().back, 1, "{}", row.why);
+    let deeds = ground.store.audit_log(&AuditFilter::default(), None, 100).await.unwrap();
+    let of_it = deeds.iter().filter(|deed| deed.subject == bad.to_string());
+    let told: Vec<_> = of_it.map(|deed| (deed.action.as_str(), deed.actor.as_str())).collect();
+    assert_eq!(told[..2], [("rollout.reverted", "server"), ("rollout.reverting", "ann")]);
     for device in &devices {
         assert_eq!(desired(&ground, device).await.as_deref(), Some("1"));
     }

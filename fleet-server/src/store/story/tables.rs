@@ -7,6 +7,8 @@ use sealift_protocol::report::OutcomeKind;
 
 use super::*;
 use crate::auth::{self, Auth, Rules, Seal, Visit};
+use crate::config::Retention;
+use crate::filter::Filter;
 use crate::store::housekeeping::KEPT_MS;
 
 pub(super) async fn tenants_do_not_see_each_other(ground: Ground) {
@@ -163,8 +165,48 @@ pub(super) async fn old_rows_are_thrown_away(ground: Ground) {
     let mut change = ground.store.begin().await.unwrap();
     change.note(&cam.id, &entry(NOW)).await.unwrap();
     change.note(&cam.id, &entry(NOW.plus(1))).await.unwrap();
-    assert_eq!(change.throw_away(NOW.plus(KEPT_MS + 1)).await.unwrap(), 1);
+    assert_eq!(change.throw_away(Retention::default(), NOW.plus(KEPT_MS + 1)).await.unwrap(), 1);
     change.commit().await.unwrap();
 
     assert_eq!(ground.store.timeline_length(&cam.id).await.unwrap(), 1);
+}
+
+pub(super) async fn what_was_foreseen_and_remembered_goes_after_its_time(ground: Ground) {
+    const DAY_MS: i64 = 24 * 3_600 * 1_000;
+    let retention = Retention { forecast_days: 10, habits_days: 20 };
+    let throw_away = async |days: i64| {
+        let mut change = ground.store.begin().await.unwrap();
+        let gone = change.throw_away(retention, NOW.plus(days * DAY_MS + 1)).await.unwrap();
+        change.commit().await.unwrap();
+        gone
+    };
+    let mut devices = ground.fleet(2).await;
+    ground.push("1").await;
+    let ended = ground.roll_out("1").await;
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    ground.push("2").await;
+    let halted = ground.roll_out("2").await;
+    ground.settle(&mut devices, OutcomeKind::RolledBack).await;
+    // One goes, and its habits are noted; the other stays, and so does what is known of it.
+    let gone = codec::encode(&Conn { online: false, epoch: 1 }).unwrap();
+    for device in &devices {
+        ground.accept(&device.id, Up::Conn, &gone, NOW.plus(3_600_000)).await.unwrap();
+    }
+    let back = codec::encode(&Conn { online: true, epoch: 2 }).unwrap();
+    ground.accept(&devices[1].id, Up::Conn, &back, NOW.plus(3_700_000)).await.unwrap();
+    let known = async || {
+        let of = (&digits(), image("1").index);
+        let known = ground.store.known(of, &Filter::default(), ground.presence(NOW)).await.unwrap();
+        known.values().map(|known| known.habits.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(throw_away(9).await, 0);
+    assert!(ground.store.course(ended).await.unwrap().forecast.is_some());
+
+    assert_eq!(throw_away(10).await, 1, "the forecast of the rollout that is over");
+    assert!(ground.store.course(ended).await.unwrap().forecast.is_none());
+    assert!(ground.store.course(halted).await.unwrap().forecast.is_some(), "it is not over");
+    assert_eq!(known().await, [true, true]);
+
+    assert_eq!(throw_away(21).await, 1, "the habits of the device that was not heard");
+    assert_eq!(known().await, [false, true]);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sealift_protocol::profile::Profile;
 
 use super::*;
-use crate::config::Telemetry;
+use crate::config::Retention;
 use crate::history::{Forgotten, History, HistoryError, Question};
 use crate::store::spans::{Length, SpanKey, StoredSpan};
 
@@ -17,7 +17,7 @@ const SETTLED_MS: i64 = 60 * SECOND_MS;
 const SITES: [&str; 3] = ["tokyo", "osaka", "nagoya"];
 
 impl Ground {
-    fn history(&self, kept: Telemetry) -> History {
+    fn history(&self, kept: Retention) -> History {
         let (policy, labels) = (Policy::default(), vec!["site".to_owned()]);
         History::new(self.store.clone(), self.blobs.clone(), (policy, labels), kept)
     }
@@ -33,7 +33,7 @@ impl Ground {
     }
 
     async fn sum_up(&self) {
-        self.history(Telemetry::default())
+        self.history(Retention::default())
             .turn(&mut BTreeMap::new(), self.now.plus(SETTLED_MS))
             .await
             .unwrap();
@@ -58,7 +58,7 @@ impl Ground {
 
     async fn forget(&self, camera: &str) -> Forgotten {
         let mut change = self.store.begin().await.unwrap();
-        let history = self.history(Telemetry::default());
+        let history = self.history(Retention::default());
         let forgotten = history.forget(&mut change, &device(camera)).await.unwrap();
         change.commit().await.unwrap();
         forgotten
@@ -113,7 +113,7 @@ async fn hours_are_the_sums_of_windows_to_the_bit_on_postgres() {
 async fn servers_that_sum_up_at_once_count_every_window_once() {
     let mut ground = Ground::of_three_sites().await;
     ground.hours(4, None).await;
-    let (one, other) = (ground.history(Telemetry::default()), ground.history(Telemetry::default()));
+    let (one, other) = (ground.history(Retention::default()), ground.history(Retention::default()));
     let until = ground.now.plus(SETTLED_MS);
     let (mut known, mut known_to_other) = (BTreeMap::new(), BTreeMap::new());
     let turns = tokio::join!(one.turn(&mut known, until), other.turn(&mut known_to_other, until));
@@ -151,7 +151,7 @@ async fn old_hours_become_days_and_old_days_go() {
     ground.hours(30, None).await;
     ground.sum_up().await;
     let hours = ground.spans("fleet", Length::Hour).await;
-    let history = ground.history(Telemetry::default());
+    let history = ground.history(Retention::default());
     let later = ground.now.plus(17 * DAY_MS);
 
     history.turn(&mut BTreeMap::new(), later).await.unwrap();
@@ -177,12 +177,13 @@ async fn what_is_too_much_goes_oldest_first() {
     let mut ground = Ground::of_three_sites().await;
     ground.hours(60, None).await;
     let newest = Length::Hour.floor(ground.now.plus(-HOUR_MS));
-    let history = ground.history(Telemetry { history_mb: 1, ..Telemetry::default() });
+    let history = ground.history(Retention { history_mb: 1, ..Retention::default() });
 
     history.turn(&mut BTreeMap::new(), ground.now.plus(SETTLED_MS)).await.unwrap();
 
     let sizes = ground.store.span_bytes().await.unwrap();
     let bytes: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
+    println!("{bytes} bytes in {} hours", sizes.len());
     assert!(bytes <= 1 << 20 && bytes > (1 << 20) * 9 / 10, "{bytes}");
     assert_eq!(sizes.last().unwrap().0, newest);
     assert!(sizes.len() < 60, "{} hours", sizes.len());
@@ -263,7 +264,7 @@ async fn looking_back_shows_the_site_and_the_day_on_which_it_drifted() {
     ground.hours(24, None).await;
     ground.hours(24, Some("osaka")).await;
     ground.sum_up().await;
-    let history = ground.history(Telemetry::default());
+    let history = ground.history(Retention::default());
     let asked = |scope: &str, length| Question {
         model: digits(),
         scope: Scope::parse(scope).unwrap(),

@@ -65,6 +65,11 @@ fn behaviour(rules: &BehaviourRules) -> anyhow::Result<Behaviour> {
 }
 
 fn read(file: &Path) -> anyhow::Result<RolloutNew> {
+    parse(&text(file)?).with_context(|| format!("`{}` is not a rollout", file.display()))
+}
+
+/// A file, or standard input.
+pub(crate) fn text(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     if file == Path::new("-") {
         std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text)?;
@@ -73,14 +78,17 @@ fn read(file: &Path) -> anyhow::Result<RolloutNew> {
         let opened = opened.with_context(|| format!("cannot read `{}`", file.display()))?;
         opened.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
     }
-    parse(&text).with_context(|| format!("`{}` is not a rollout", file.display()))
+    Ok(text)
+}
+
+fn parse(text: &str) -> anyhow::Result<RolloutNew> {
+    checked(&serde_norway::from_str(text)?)
 }
 
 /// Unknown words are errors: a gate with a typing error would otherwise not be there.
-fn parse(text: &str) -> anyhow::Result<RolloutNew> {
-    let given: serde_json::Value = serde_norway::from_str(text)?;
+pub(crate) fn checked(given: &serde_json::Value) -> anyhow::Result<RolloutNew> {
     let new: RolloutNew = serde_json::from_value(given.clone())?;
-    if let Some(word) = unknown(&given, &serde_json::to_value(full(&new))?) {
+    if let Some(word) = unknown(given, &serde_json::to_value(full(&new))?) {
         bail!("`{word}` is not a word of a rollout");
     }
     Ok(new)

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use sealift_protocol::api::{Finding, RolloutCourse, RolloutForecast, RolloutView, WaveView};
+use sealift_protocol::api::{
+    Finding, ReversionView, RolloutCourse, RolloutForecast, RolloutView, WaveView,
+};
 
 use super::progress;
 use crate::output::{or_dash, printable, table, word};
@@ -39,9 +41,25 @@ pub(super) fn rollout(rollout: &RolloutView) -> String {
     if let Some(until) = rollout.tail_until {
         let _ = writeln!(head, "tail     late devices catch up until {until}");
     }
+    reverted(&mut head, rollout);
     findings(&mut head, &rollout.findings);
     let columns = ["WAVE", "STATE", "DEVICES", "DONE", "BAD", "SOAKS UNTIL", "GATES"];
     format!("{head}\n{}", table(columns, rollout.waves.iter().map(wave)))
+}
+
+fn reverted(head: &mut String, rollout: &RolloutView) {
+    let by: Vec<_> = rollout.reverted_by.iter().map(ToString::to_string).collect();
+    if by.is_empty() {
+        return;
+    }
+    let by = by.join(", ");
+    let _ = match rollout.reversion {
+        Some(ReversionView { back, at_work, offline, bad, kept }) => writeln!(
+            head,
+            "reverted by {by}: {back} proved back, {at_work} at work, {offline} offline, {bad} ended badly, {kept} left on it",
+        ),
+        None => writeln!(head, "reverted in part by {by}; others keep it"),
+    };
 }
 
 fn wave(wave: &WaveView) -> [String; 7] {

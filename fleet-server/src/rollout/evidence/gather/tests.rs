@@ -36,6 +36,7 @@ fn rollout() -> Rollout {
         turn: 2,
         budget: None,
         tail_ms: 604_800_000,
+        reverted_by: Vec::new(),
         held_from: None,
     }
 }
