@@ -173,7 +173,7 @@ pub(super) async fn old_rows_are_thrown_away(ground: Ground) {
 
 pub(super) async fn what_was_foreseen_and_remembered_goes_after_its_time(ground: Ground) {
     const DAY_MS: i64 = 24 * 3_600 * 1_000;
-    let retention = Retention { forecast_days: 10, habits_days: 20 };
+    let retention = Retention { forecast_days: 10, habits_days: 20, ..Retention::default() };
     let throw_away = async |days: i64| {
         let mut change = ground.store.begin().await.unwrap();
         let gone = change.throw_away(retention, NOW.plus(days * DAY_MS + 1)).await.unwrap();
