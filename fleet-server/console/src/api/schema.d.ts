@@ -1504,6 +1504,36 @@ export interface components {
             until: components["schemas"]["UnixMillis"];
         };
         /**
+         * @description How far a new image may be from what the image before showed on the same device at the same hours. 0 is no limit. Nothing is judged
+         *     where the image before was not seen long enough, nor where there is none to go back to.
+         */
+        Behaviour: {
+            /**
+             * Format: int32
+             * @description How much of its share of the predictions a class may lose, in per mille; 200 to 1,000. Classes with less than 5 % are not looked at.
+             * @default 0
+             */
+            class_loss_permille: number;
+            /**
+             * Format: int32
+             * @description By how much less than before the image may be confident, in thousandths of 1; 20 to 1,000.
+             * @default 0
+             */
+            confidence_drop_permille: number;
+            /**
+             * Format: int32
+             * @description By how much longer than before the engine may take for inputs of the same size, in per mille; 50 to 9,000.
+             * @default 0
+             */
+            latency_rise_permille: number;
+            /**
+             * Format: int32
+             * @description Seconds for which it must be so; 1 to 86,400.
+             * @default 300
+             */
+            steady_s: number;
+        };
+        /**
          * @description How many devices with the same value of a label may be at work on a rollout at a time: told, and not done with it.
          *
          *     Devices without the label count as one group of their own.
@@ -3829,6 +3859,16 @@ export interface components {
         };
         /** @description How a device judges a new image. A missing field takes the default. */
         Trial: {
+            /**
+             * @description How far it may be from what the image before has shown.
+             * @default {
+             *       "class_loss_permille": 0,
+             *       "confidence_drop_permille": 0,
+             *       "latency_rise_permille": 0,
+             *       "steady_s": 300
+             *     }
+             */
+            behaviour: components["schemas"]["Behaviour"];
             /**
              * Format: int32
              * @description Worker crashes that turn back.
