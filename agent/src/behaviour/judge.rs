@@ -232,3 +232,121 @@ fn thousandths(share: f64) -> f64 {
 fn whole(figure: f64) -> u32 {
     figure.round() as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use sealift_protocol::directive::Behaviour;
+
+    use super::*;
+
+    const RULES: Behaviour = Behaviour {
+        latency_rise_permille: 250,
+        confidence_drop_permille: 100,
+        class_loss_permille: 600,
+        steady_s: 60,
+    };
+
+    fn rules() -> Trial {
+        Trial { behaviour: RULES, ..Trial::default() }
+    }
+
+    /// A block of the noon hour, in the given minute; a quarter of its rows are of class 1.
+    fn block(minute: i64, engine_us: u64, confidence: f32) -> Block {
+        let mut block = Block::new(12, UnixMillis(minute * 60_000));
+        for request in 0..32_u32 {
+            let wobble = f64::from((request + u32::try_from(minute).unwrap()) % 5);
+            block.row(100.0 + wobble, Some(usize::from(request % 4 == 0)), Some(confidence));
+            block.answered(1_024, engine_us + u64::from(request % 3) * 10);
+        }
+        block
+    }
+
+    fn habits() -> Habits {
+        let mut habits = Habits::new(Signed::default());
+        (0..40).for_each(|minute| habits.take(&block(minute, 10_000, 0.9)));
+        habits
+    }
+
+    /// What is said after so many minutes of such blocks.
+    fn said(
+        judge: &mut Judge,
+        minutes: std::ops::Range<i64>,
+        block: impl Fn(i64) -> Block,
+    ) -> Option<Misstep> {
+        minutes.into_iter().find_map(|minute| {
+            judge.take(&block(minute), &Signed::default(), &rules());
+            judge.verdict(&rules(), UnixMillis((minute + 1) * 60_000))
+        })
+    }
+
+    #[test]
+    fn half_as_slow_again_is_said_with_its_figures_and_a_tenth_is_not() {
+        let mut judge = Judge::new(Some(habits()));
+        assert_eq!(said(&mut judge, 0..200, |minute| block(minute, 11_000, 0.9)), None);
+
+        let misstep = said(&mut judge, 200..300, |minute| block(minute, 15_000, 0.9)).unwrap();
+
+        assert_eq!((misstep.kind, misstep.requests, misstep.lasted_s), (Kind::Latency, 256, 480));
+        assert!(
+            (9_900..10_100).contains(&misstep.before) && (14_900..15_100).contains(&misstep.now),
+            "{misstep:?}"
+        );
+    }
+
+    #[test]
+    fn it_must_last_as_long_as_the_rule_says() {
+        let mut judge = Judge::new(Some(habits()));
+        for number in 0..20 {
+            // Twenty blocks within a second each.
+            let slow = Block { begun: UnixMillis(number * 1_000), ..block(0, 20_000, 0.9) };
+            judge.take(&slow, &Signed::default(), &rules());
+        }
+        assert_eq!(judge.verdict(&rules(), UnixMillis(59_999)), None);
+        assert!(judge.verdict(&rules(), UnixMillis(60_000)).is_some());
+    }
+
+    #[test]
+    fn once_another_model_comes_or_goes_latency_says_nothing() {
+        let mut judge = Judge::new(Some(habits()));
+        assert_eq!(said(&mut judge, 0..7, |minute| block(minute, 15_000, 0.9)), None);
+        judge.others_have_changed();
+        assert_eq!(said(&mut judge, 7..100, |minute| block(minute, 15_000, 0.9)), None);
+        let unsure = said(&mut judge, 100..200, |minute| block(minute, 15_000, 0.7)).unwrap();
+        assert_eq!((unsure.kind, unsure.before, unsure.now), (Kind::Confidence, 900, 700));
+    }
+
+    #[test]
+    fn where_inputs_look_otherwise_or_the_hour_was_never_seen_nothing_is_said_of_answers() {
+        let mut judge = Judge::new(Some(habits()));
+        let dark = |minute| {
+            let mut block = block(minute, 10_000, 0.5);
+            (0..32).for_each(|_| block.row(10.0, Some(0), Some(0.5)));
+            block
+        };
+        assert_eq!(said(&mut judge, 0..200, dark), None);
+        let at_night = |minute| Block { hour: 0, ..block(minute, 30_000, 0.2) };
+        assert_eq!(said(&mut judge, 200..400, at_night), None);
+    }
+
+    #[test]
+    fn a_class_that_vanishes_is_named() {
+        let mut judge = Judge::new(Some(habits()));
+        let blind = |minute| {
+            let block = block(minute, 10_000, 0.9);
+            let mut classes = block.classes;
+            (classes[0], classes[1]) = (32, 0);
+            Block { classes, ..block }
+        };
+        let misstep = said(&mut judge, 0..100, blind).unwrap();
+        assert_eq!((misstep.kind, misstep.before, misstep.now), (Kind::Class(1), 250, 0));
+    }
+
+    #[test]
+    fn without_the_image_before_latency_is_compared_with_its_own_beginning_at_any_hour() {
+        let mut judge = Judge::new(None);
+        assert_eq!(said(&mut judge, 0..100, |minute| block(minute, 10_000, 0.9)), None);
+        let at_night = |minute| Block { hour: 0, ..block(minute, 15_000, 0.1) };
+        let misstep = said(&mut judge, 100..200, at_night).unwrap();
+        assert_eq!(misstep.kind, Kind::LatencyThanAtFirst);
+    }
+}

@@ -13,6 +13,7 @@ use sealift_protocol::report::{OutcomeKind, Phase as Public, SlotReport};
 
 use super::*;
 
+mod behaviour;
 mod ends;
 mod halt;
 mod lease;

@@ -123,3 +123,29 @@ impl Supervisor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::behaviour::Signed;
+
+    #[test]
+    fn what_was_written_is_recalled_until_the_image_is_gone_and_damage_is_as_nothing() {
+        let store = tempfile::tempdir().unwrap();
+        let memory = Memory::new(store.path(), UnixMillis(0));
+        let [kept, gone, damaged] = [b"kept", b"gone", b"harm"].map(|text| Digest::of(text));
+        fs::create_dir(store.path().join("habits")).unwrap();
+        let habits = Habits::new(Signed::default());
+        for image in [kept, gone] {
+            fs::write(memory.path(image), habits.encode().unwrap()).unwrap();
+        }
+        fs::write(memory.path(damaged), b"{}").unwrap();
+        fs::write(store.path().join("habits/x.cbor.new"), b"half").unwrap();
+
+        memory.prune(&BTreeSet::from([kept, damaged]));
+
+        assert_eq!(memory.recalled(kept), Some(habits));
+        assert_eq!((memory.recalled(gone), memory.recalled(damaged)), (None, None));
+        assert_eq!(fs::read_dir(store.path().join("habits")).unwrap().count(), 2);
+    }
+}

@@ -120,7 +120,7 @@ impl Supervisor {
             Severity::Info | Severity::Warning => Keep::WhileThereIsRoom,
             Severity::Critical | Severity::Security => Keep::Always,
         };
-        self.spool(Up::Event, keep, &alarm)
+        self.spool(Up::Event, keep, &alarm).map(drop)
     }
 
     /// Whoever can cause alarms must not be able to fill the spool with them.
@@ -135,28 +135,30 @@ impl Supervisor {
         may
     }
 
+    /// Says whether the message is kept; one that is too long for any broker counts as such.
     fn spool<T: Serialize>(
         &mut self,
         channel: Up,
         keep: Keep,
         body: &T,
-    ) -> Result<(), SupervisorError> {
+    ) -> Result<bool, SupervisorError> {
         let body = codec::encode(body).map_err(|error| SupervisorError::Part {
             part: "telemetry",
             reason: crate::verify::with_cause(&error),
         })?;
         if body.len() + ENVELOPE_BYTES > MESSAGE_BYTES_MAX {
             tracing::warn!(bytes = body.len(), channel = channel.as_str(), "message is too long");
-            return Ok(());
+            return Ok(true);
         }
-        if let Err(error) = self.spool.append(channel, keep, body) {
+        let kept = self.spool.append(channel, keep, body);
+        if let Err(error) = &kept {
             // A full disk must not stop a running model.
             tracing::error!(%error, "message is not kept");
         }
-        Ok(())
+        Ok(kept.is_ok())
     }
 
-    /// Spools the reported state, unless it is the one that was reported last.
+    /// Spools the reported state, unless it is the one that was reported last. One that could not be kept is said again later.
     pub(super) fn report(&mut self) -> Result<(), SupervisorError> {
         let trusted = self.trusted();
         let report = Report { trusted, ..self.device.report(self.clock.now()) };
@@ -164,9 +166,9 @@ impl Supervisor {
         if self.last_report.as_ref().is_some_and(is_same) {
             return Ok(());
         }
-        self.spool(Up::Report, Keep::Always, &report)?;
+        let is_kept = self.spool(Up::Report, Keep::Always, &report)?;
         self.write_status(&report);
-        self.last_report = Some(report);
+        self.last_report = Some(report).filter(|_| is_kept);
         Ok(())
     }
 
@@ -214,7 +216,7 @@ impl Supervisor {
             at: now,
             trusted: self.trusted(),
         };
-        self.spool(Up::Birth, Keep::Always, &birth)
+        self.spool(Up::Birth, Keep::Always, &birth).map(drop)
     }
 
     /// Takes a receipt. Where it stops short of a gap, the lowest message is sent again: it says that the gap stays.
@@ -256,7 +258,15 @@ impl Supervisor {
         }
         let under_way = self.sent.saturating_sub(self.spool.lowest().saturating_sub(1));
         let room = WINDOW.saturating_sub(under_way);
-        for message in self.spool.after(self.sent, usize::try_from(room).unwrap_or(0))? {
+        let messages = match self.spool.after(self.sent, usize::try_from(room).unwrap_or(0)) {
+            Ok(messages) => messages,
+            Err(error) => {
+                // They are sent when they are on disk, and a full disk must not stop a running model.
+                tracing::error!(%error, "messages are not sent");
+                return Ok(());
+            }
+        };
+        for message in messages {
             let Ok(payload) = codec::encode(&message.envelope) else { continue };
             if !session.publish(message.channel, payload) {
                 break;
@@ -272,6 +282,7 @@ impl Supervisor {
         if self.next_beat <= now {
             self.next_beat = now.plus(i64::from(self.setup.config.beat_s) * 1_000);
             self.beat();
+            self.is_report_due |= self.last_report.is_none();
         }
         let dropped = self.spool.dropped();
         // Offline, the word itself would be dropped, again and again.

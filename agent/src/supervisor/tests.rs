@@ -128,7 +128,7 @@ impl Agent {
             // A temporary file may have got its name meanwhile.
             drop(std::fs::copy(file.path(), copy.path().join(file.file_name())));
         }
-        let spool = Spool::open(copy.path(), SPOOL_BYTES_MAX, SpoolId(0)).unwrap();
+        let mut spool = Spool::open(copy.path(), SPOOL_BYTES_MAX, SpoolId(0)).unwrap();
         let messages = spool.after(0, 10_000).unwrap();
         let events = messages.iter().filter(|message| message.channel == Up::Event);
         let decoded = events.map(|message| &message.envelope.body);
@@ -450,7 +450,7 @@ async fn a_stopped_agent_keeps_everything_it_had_to_say() {
     let mut agent = Agent::serving_1(&mut fleet).await;
     agent.stop.cancel();
     agent.running.take().unwrap().await.unwrap().unwrap();
-    let spool = Spool::open(&agent.path().join("spool"), SPOOL_BYTES_MAX, SpoolId(0)).unwrap();
+    let mut spool = Spool::open(&agent.path().join("spool"), SPOOL_BYTES_MAX, SpoolId(0)).unwrap();
     let messages = spool.after(0, 1_000).unwrap();
     let last = messages.iter().rfind(|message| message.channel == Up::Report).unwrap();
     let report: Report =
