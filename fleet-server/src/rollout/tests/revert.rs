@@ -54,7 +54,9 @@ fn a_rollout_is_reverted_when_all_its_devices_have_proved_it() {
         format!("rollback r-3 takes it back: told at {NOW}; no answer yet")
     );
 
-    fleet.values_mut().for_each(|device| arrive(device, OutcomeKind::Committed));
+    for device in fleet.values_mut() {
+        arrive(device, OutcomeKind::Committed);
+    }
     let all = turn(&mut rollout, &mut fleet, NOW);
     assert_eq!((all.stage, counts(&all).back), (Stage::Reverted, 3));
     let why = "taken back by r-3: 3 of 3 devices have proved that they serve an earlier image";
@@ -98,7 +100,9 @@ fn offline_devices_are_waited_for_as_long_as_the_way_back_waits() {
 fn devices_that_do_not_come_back_are_named_and_waited_for_no_longer_than_the_way_back_lasts() {
     let (mut rollout, mut fleet) = taken_back(2);
     fleet.values_mut().for_each(send_back);
-    fleet.values_mut().for_each(|device| arrive(device, OutcomeKind::Failed));
+    for device in fleet.values_mut() {
+        arrive(device, OutcomeKind::Failed);
+    }
     rollout.reverted_by[0].stage = Stage::Halted;
     let waits = turn(&mut rollout, &mut fleet, NOW);
     assert_eq!((waits.stage, counts(&waits).bad), (Stage::Reverting, 2), "a person looks");

@@ -225,9 +225,8 @@ impl Source<'_> {
 
     fn key(&self, word: &str, lines: Range<usize>) -> Option<usize> {
         let key = format!("{word}:");
-        let has_it = |line: &str| {
-            line.split([' ', '{', ',', '"']).any(|part| part == key || part == word)
-        };
+        let has_it =
+            |line: &str| line.split([' ', '{', ',', '"']).any(|part| part == key || part == word);
         let found = self.lines().find(|&(number, line)| lines.contains(&number) && has_it(line));
         found.map(|(number, _)| number)
     }
