@@ -3,15 +3,17 @@
 //! It is for rehearsing whole fleets. What the machine asks for comes out as an [`Ask`]; whether and when that is done, the caller
 //! decides, and says so by [`Twin::done`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::VerifyingKey;
 use jiff::tz::TimeZone;
 use sealift_protocol::cose::KeyId;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{Audience, Directive};
-use sealift_protocol::id::{DeviceId, ModelName, TenantId, UnixMillis};
-use sealift_protocol::report::{Hold, ImageRef, Refusal, Report};
+use sealift_protocol::halt::{HaltList, Listener};
+use sealift_protocol::id::{DeviceId, Generation, ModelName, TenantId, UnixMillis};
+use sealift_protocol::image::OnRevoked;
+use sealift_protocol::report::{Hold, ImageRef, Refusal, Report, Trusted};
 
 use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Local, Task, Ticket};
 use crate::limits::BUILT_AT;
@@ -34,6 +36,10 @@ pub struct Twin {
     zone: TimeZone,
     /// When it started, by the world's time and by its own.
     started: (UnixMillis, UnixMillis),
+    /// The deny list as it has heard it; on disk.
+    denied: BTreeSet<Digest>,
+    /// The newest list of halted rollouts, and who signed it; on disk.
+    halts: Option<(HaltList, KeyId)>,
 }
 
 /// What the device wants of the world.
@@ -106,13 +112,17 @@ pub enum End {
     Fails,
 }
 
+/// Signed lists that rise, and who may sign them.
+type Directors = BTreeMap<KeyId, VerifyingKey>;
+
 impl Twin {
     /// A new device, which was never told anything.
     pub fn new(tenant: TenantId, id: DeviceId) -> Self {
         let (device, journal) = (Device::default(), Vec::new());
         let started = (UnixMillis::default(), UnixMillis::default());
-        let zone = TimeZone::UTC;
-        Self { tenant, id, device, journal, power: None, skew_ms: 0, zone, started }
+        let (power, skew_ms, zone) = (None, 0, TimeZone::UTC);
+        let (denied, halts) = (BTreeSet::new(), None);
+        Self { tenant, id, device, journal, power, skew_ms, zone, started, denied, halts }
     }
 
     /// Its name.
@@ -126,7 +136,45 @@ impl Twin {
         self.device = Device::restore(self.journal.clone());
         self.journal = self.device.entries();
         self.started = (at, self.reading(at).0);
-        self.feed(Event::Started, at)
+        let mut asks = match &self.halts {
+            Some((list, _)) => self.feed(Event::Halts(list.clone()), at),
+            None => Vec::new(),
+        };
+        asks.extend(self.feed(Event::Started, at));
+        asks.extend(self.enforce(at));
+        asks
+    }
+
+    /// It has followed trust metadata with this deny list.
+    pub fn denied(&mut self, images: &BTreeSet<Digest>, at: UnixMillis) -> Vec<Ask> {
+        self.denied.clone_from(images);
+        self.tick(at)
+    }
+
+    /// A signed list of halted rollouts arrives. It is verified as on a device; one that is not newer changes nothing.
+    pub fn halted(&mut self, message: &[u8], directors: &Directors, at: UnixMillis) -> Vec<Ask> {
+        let newest = self.halts.as_ref().map(|(list, signer)| (list.sequence, signer));
+        let listener = Listener { tenant: &self.tenant, newest };
+        let Ok(verified) = HaltList::verify(message, directors, listener) else {
+            return Vec::new();
+        };
+        let list = verified.get().clone();
+        self.halts = Some((list.clone(), verified.signer().clone()));
+        self.feed(Event::Halts(list), at)
+    }
+
+    /// Whether nothing that it has heard to be denied answers requests; but while it swaps, for a swap ends by itself.
+    pub fn obeys_deny_list(&self) -> bool {
+        let at_hand =
+            if self.denied.is_empty() { BTreeSet::new() } else { self.device.revocable() };
+        let is_denied =
+            |image: &ImageRef| self.denied.contains(&image.index) && at_hand.contains(&image.index);
+        !self.device.serving().any(|(_, image)| is_denied(image))
+    }
+
+    /// The newest directive that it has followed.
+    pub const fn generation(&self) -> Generation {
+        self.device.generation()
     }
 
     /// Its clock is set: wrong by so much from now on.
@@ -140,12 +188,7 @@ impl Twin {
     }
 
     /// A signed directive arrives. It is verified as on a device; one that is not newer changes nothing.
-    pub fn told(
-        &mut self,
-        message: &[u8],
-        directors: &BTreeMap<KeyId, VerifyingKey>,
-        at: UnixMillis,
-    ) -> Vec<Ask> {
+    pub fn told(&mut self, message: &[u8], directors: &Directors, at: UnixMillis) -> Vec<Ask> {
         let (now, is_trusted) = self.reading(at);
         let newest = self.device.generation();
         let audience = Audience { tenant: &self.tenant, device: &self.id, newest, now };
@@ -183,9 +226,22 @@ impl Twin {
         Local { zone: self.zone.clone(), ahead_ms, is_trusted }
     }
 
-    /// Time has passed.
+    /// Time has passed. The deny list is looked at with every tick, as the agent does.
     pub fn tick(&mut self, at: UnixMillis) -> Vec<Ask> {
-        self.feed(Event::Tick, at)
+        let mut asks = self.feed(Event::Tick, at);
+        asks.extend(self.enforce(at));
+        asks
+    }
+
+    /// Takes what is on the deny list out of use: first what is prepared or could be gone back to, then what is live.
+    fn enforce(&mut self, at: UnixMillis) -> Vec<Ask> {
+        let at_hand = self.device.revocable();
+        let revoked: Vec<_> = at_hand.intersection(&self.denied).copied().collect();
+        let is_live = |image: &Digest| self.device.serving().any(|(_, live)| live.index == *image);
+        let (live, others): (Vec<_>, Vec<_>) = revoked.into_iter().partition(is_live);
+        let images = others.into_iter().chain(live);
+        let action = OnRevoked::Fallback;
+        images.flat_map(|image| self.feed(Event::Revoked { image, action }, at)).collect()
     }
 
     /// What the device's owner has said.
@@ -195,7 +251,10 @@ impl Twin {
 
     /// Work has ended. What was given up meanwhile is passed over.
     pub fn done(&mut self, work: &Work, end: End, at: UnixMillis) -> Vec<Ask> {
+        let is_denied = work.image.as_ref().is_some_and(|image| self.denied.contains(&image.index));
+        let looks = matches!(work.kind, WorkKind::Check | WorkKind::Verify);
         let answer = match end {
+            End::Well if is_denied && looks => failed(FaultKind::Untrusted, "image.revoked"),
             End::Well => well(&work.task),
             End::OutOfReach { spread_permille } => {
                 failed(FaultKind::Unreachable { spread_permille }, "server.out-of-reach")
@@ -206,7 +265,10 @@ impl Twin {
             End::Fails => failed(FaultKind::Failed, "self-test.golden"),
         };
         let (model, ticket) = (work.model.clone(), work.ticket);
-        self.feed(Event::Answer { model, ticket, answer }, at)
+        let mut asks = self.feed(Event::Answer { model, ticket, answer }, at);
+        // What a swap in progress did not let happen happens after it.
+        asks.extend(self.enforce(at));
+        asks
     }
 
     /// The worker of a live image answers, or could not be started.
@@ -244,7 +306,9 @@ impl Twin {
 
     /// The whole truth about it.
     pub fn report(&self, at: UnixMillis) -> Report {
-        self.device.report(self.steady(at))
+        let halts = self.halts.as_ref();
+        let trusted = halts.map(|(list, _)| Trusted { halt: list.sequence, ..Trusted::default() });
+        Report { trusted, ..self.device.report(self.steady(at)) }
     }
 
     /// What answers requests.

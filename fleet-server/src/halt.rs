@@ -26,6 +26,9 @@ use crate::store::{Change, StoreError, TenantStore, corrupt};
 #[cfg(test)]
 mod tests;
 
+/// By how much the clocks of two servers differ at most.
+const CLOCKS_DIFFER_MS: i64 = 24 * 3_600 * 1_000;
+
 /// A halt of all rollouts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Halt {
@@ -137,6 +140,26 @@ pub(crate) async fn renew(
     sign(&mut change, director, sequence, (row.halt.as_ref(), row.campaigns), now).await?;
     change.commit().await?;
     Ok(true)
+}
+
+/// Signs the newest list again above one that devices obey and that this server does not know: it was restored from a backup. What no
+/// clock can have reached is not believed.
+pub(crate) async fn overtake(
+    store: &TenantStore,
+    director: &Director,
+    obeyed: u64,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let latest = u64::try_from(now.plus(CLOCKS_DIFFER_MS).0).unwrap_or(0);
+    if obeyed > latest {
+        tracing::warn!(obeyed, "a device claims a list of halts from the future: not believed");
+        return Ok(());
+    }
+    let mut change = store.begin().await?;
+    let sequence = change.lock_halt().await?;
+    let HaltRow { halt, campaigns, .. } = store.halt().await?;
+    sign(&mut change, director, sequence.max(obeyed), (halt.as_ref(), campaigns), now).await?;
+    change.commit().await
 }
 
 /// Signs the list after `sequence`. It is no lower than the time, so that a server that was restored from a backup is ahead of what its

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::audit::Deed;
 use crate::directive::Director;
+use crate::halt;
 use crate::rollout::Stage;
 use crate::store::recover::{Known, PLAUSIBLE_MAX};
 use crate::store::{StoreError, TenantStore};
@@ -121,6 +122,8 @@ pub(crate) struct Plan {
     pub(crate) root: Jump,
     /// Roles of which signed metadata were lost.
     pub(crate) lost_roles: Vec<Lost>,
+    /// The list of halted rollouts: devices may obey one that was signed in the lost time, and would wait for ever.
+    pub(crate) halts: Jump,
     /// The number of the newest rollout.
     pub(crate) rollout: Jump,
     /// Rollouts that were under way when the backup was made: they are paused, for somebody to look.
@@ -168,7 +171,8 @@ pub(crate) async fn look(
     }
     let live = store.live_rollouts().await?;
     let rollouts = live.iter().map(|row| (row.id, row.stage.is_under_way())).collect();
-    let (versions, lost_from) = (trust.versions().await?, store.last_deed().await?);
+    let (mut versions, lost_from) = (trust.versions().await?, store.last_deed().await?);
+    versions.halt = store.halt().await?.sequence;
     let here = Here { versions, rollouts, signed, lost_from };
     Ok(plan(&here, &devices, wishes))
 }
@@ -227,6 +231,7 @@ fn plan(here: &Here, devices: &[Known], wishes: Wishes) -> Plan {
         ),
         root: jump(here.versions.root, highest(|it| it.root), 0),
         lost_roles: lost_roles(&here.versions, &trusted),
+        halts: jump(here.versions.halt, highest(|it| it.halt), 0),
         rollout: jump(here_rollout, rollouts.map(|id| id.0).max().unwrap_or_default(), ROLLOUTS),
         paused: running.map(|(id, _)| *id).collect(),
         missing_images: missing
@@ -293,6 +298,9 @@ pub(crate) async fn apply(
             change.adopt(&device.device, slots.as_deref(), (above, director), now).await?;
         }
         change.commit().await?;
+    }
+    if plan.halts.seen > plan.halts.here {
+        halt::overtake(store, director, plan.halts.seen, now).await?;
     }
     let mut change = store.begin().await?;
     change.raise_generations(above, now).await?;

@@ -130,13 +130,25 @@ async fn a_draft_of_a_version_that_was_taken_back_does_not_begin() -> anyhow::Re
     let server = Server::start(directory.path(), &options).await?;
     let _device = Device::start(&server, directory.path(), "cam-1", &pretending()).await?;
     let api = server.api()?;
+    let mut brought = Vec::new();
     for version in ["1", "2"] {
         server.publish(&model_directory(&format!("v{version}")), version)?;
         let view = order(&server, version, &[])?;
         ended(&api, view.id, RolloutState::Succeeded).await?;
+        brought.push(view.id);
     }
     let draft = order(&server, "2", &["--draft"])?;
-    server.ctl(&["rollback", MODEL, "--reason", "reads 7 as 1", "--yes"])?;
+    let second = brought[1].to_string();
+    let abort = ["rollout", "abort", &second, "--revert", "--reason", "reads 7 as 1"];
+    let dry = server.ctl_json(&[&abort[..], &["--dry-run"]].concat())?;
+    ensure!(dry["reverting"] == serde_json::json!([second]), "{dry}");
+    server.ctl(&[&abort[..], &["--yes"]].concat())?;
+    let reverted = ended(&api, brought[1], RolloutState::Reverted).await?;
+    ensure!(reverted.reversion.is_some_and(|it| it.back == 1), "{reverted:?}");
+    let shown = server.ctl(&["rollout", "get", &second])?;
+    ensure!(shown.contains("reverted by") && shown.contains("1 proved back"), "{shown}");
+    let log = server.ctl(&["audit", "list"])?;
+    ensure!(log.contains("rollout.reverting") && log.contains("rollout.reverted"), "{log}");
 
     let id = draft.id.to_string();
     server.ctl(&["rollout", "start", &id])?;

@@ -5,6 +5,7 @@ mod count;
 mod groups;
 mod needs;
 mod report;
+mod worlds;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -28,6 +29,8 @@ const STEP_LIMIT: Duration = Duration::from_mins(20);
 const BEFORE: [&str; 6] =
     ["format", "lint", "console-types", "console-tests", "console-build", "console-size"];
 const AFTER: [&str; 2] = ["doc-tests", "digits"];
+/// The last one of a long run.
+const WORLDS: &str = "worlds";
 
 /// What is asked of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -35,18 +38,20 @@ pub(crate) struct Arguments {
     /// Count whatever was skipped as failed.
     #[arg(long)]
     require_all: bool,
-    /// Run the tests that take minutes, too.
+    /// Run the tests that take minutes, too, and at last `worlds`, which takes hours.
     #[arg(long)]
     long: bool,
-    /// Only these: format, lint, console-types, console-tests, console-build, console-size, doc-tests, digits,
-    /// a group of Rust tests, or part of a Rust test's name.
+    /// Only these: format, lint, console-types, console-tests, console-build, console-size, doc-tests, digits, worlds
+    /// (with --long), a group of Rust tests, or part of a Rust test's name.
     names: Vec<String>,
 }
 
 /// Runs what is asked and prints the account; whether all went well is the exit code.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let names = &arguments.names;
-    let is_check = |name: &&String| BEFORE.iter().chain(&AFTER).any(|check| check == name);
+    let is_check = |name: &&String| {
+        BEFORE.iter().chain(&AFTER).any(|check| check == name) || name.as_str() == WORLDS
+    };
     let of_rust: Vec<_> = names.iter().filter(|name| !is_check(name)).cloned().collect();
     let asked = |check: &&str| names.is_empty() || names.iter().any(|name| name == check);
     let mut session = Session::new(arguments.long)?;
@@ -58,6 +63,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     for check in AFTER.into_iter().filter(asked) {
         session.check(check)?;
+    }
+    if arguments.long && asked(&WORLDS) {
+        worlds::run(&session.logs, &mut session.report)?;
     }
     Ok(session.report.print(arguments.require_all))
 }
@@ -197,7 +205,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn outcome(&self, command: &mut Command) -> anyhow::Result<Outcome> {
-        match child::run(self.name, command, &self.log, STEP_LIMIT) {
+        self.outcome_within(command, STEP_LIMIT)
+    }
+
+    fn outcome_within(&self, command: &mut Command, limit: Duration) -> anyhow::Result<Outcome> {
+        match child::run(self.name, command, &self.log, limit) {
             Ok(status) => self.counted.outcome(status.success(), &self.log),
             Err(_) if child::is_interrupted() => bail!("interrupted"),
             // Not started, or ended at its limit: a failure of this step, and the next one still runs.

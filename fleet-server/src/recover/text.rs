@@ -33,6 +33,11 @@ impl Plan {
         line(&jump("timestamp", self.timestamp));
         line(&jump("snapshot", self.snapshot));
         line(&jump("rollouts", self.rollout));
+        if self.halts.seen > self.halts.here {
+            line(
+                "halts        devices obey a list that was lost; what is halted here is signed anew",
+            );
+        }
         if let Some(audit) = &self.audit {
             let (kept, here) = (audit.kept_rows, audit.rows);
             line(&match audit.lost_from_row {

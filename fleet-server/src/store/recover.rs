@@ -94,12 +94,15 @@ struct Row {
     trusted: Option<String>,
 }
 
-/// Whether a device that is waited for has reported something else than it was to run before it was waited for.
-const RETURNED: &str = "(d.awaited_since IS NOT NULL AND EXISTS (SELECT 1 FROM slots s
+/// Whether a device that is waited for has followed a directive that this store never signed, or has reported something else than it was
+/// to run before it was waited for. Of the first it may still be on the way to what nobody here knows of.
+const RETURNED: &str = "(d.awaited_since IS NOT NULL AND ((d.reported_generation <= d.generation AND d.reported_generation > COALESCE(
+    (SELECT g.generation FROM directives g WHERE g.tenant = d.tenant AND g.device = d.id), 0))
+    OR EXISTS (SELECT 1 FROM slots s
     LEFT JOIN desired w ON w.tenant = s.tenant AND w.device = s.device AND w.model = s.model
     WHERE s.tenant = d.tenant AND s.device = d.id AND s.serving_digest IS NOT NULL
     AND s.reported_at > d.awaited_since
-    AND (w.digest IS NULL OR (w.digest <> s.serving_digest AND w.since <= d.awaited_since))))";
+    AND (w.digest IS NULL OR (w.digest <> s.serving_digest AND w.since <= d.awaited_since)))))";
 
 impl TenantStore {
     /// What devices say that the store does not know, beside the trust metadata that it has. Implausible words do not count.
@@ -295,7 +298,9 @@ impl Change {
         let id = device.to_string();
         self.run(
             "UPDATE devices SET awaited_since = NULL
-             WHERE tenant = $1 AND id = $2 AND awaited_since IS NOT NULL AND NOT EXISTS
+             WHERE tenant = $1 AND id = $2 AND awaited_since IS NOT NULL
+             AND reported_generation <= COALESCE((SELECT g.generation FROM directives g
+              WHERE g.tenant = $1 AND g.device = $2), 0) AND NOT EXISTS
              (SELECT 1 FROM slots s LEFT JOIN desired w
               ON w.tenant = s.tenant AND w.device = s.device AND w.model = s.model
               WHERE s.tenant = $1 AND s.device = $2 AND s.serving_digest IS NOT NULL

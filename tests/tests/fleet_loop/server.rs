@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use sealift_fleet_server::rollout::action::{self, AtWork, BadDevices};
 use sealift_fleet_server::rollout::{
     self, Desired, DeviceView, Failure, Fleet, Outcome, Plan, Refused, Rollout, Served, Slot,
-    Stage, Standing, Told, Wave,
+    Stage, Standing, Told, Wave, WayBack,
 };
 use sealift_protocol::api::{Action, DeviceProgress, WavePlan};
 use sealift_protocol::digest::Digest;
@@ -14,7 +14,9 @@ use sealift_protocol::directive::{Behaviour, DesiredSlot, Directive, Trial};
 use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version,
 };
-use sealift_protocol::report::{Hold, OutcomeKind, Report};
+use sealift_protocol::report::{Halted as HaltedAt, Hold, OutcomeKind, Report};
+
+use super::recall::{Halted, campaign};
 
 /// Longer than any story.
 const DIRECTIVE_VALID_MS: i64 = 30 * 24 * 3_600 * 1_000;
@@ -31,33 +33,47 @@ pub(crate) const TRIAL: Trial = Trial {
     behaviour: Behaviour::OFF,
 };
 
-/// Everything that survives the server's crash, since it is committed before it is acknowledged.
+/// Everything that survives the server's crash, since it is committed before it is acknowledged; and what a backup has.
+#[derive(Clone)]
 pub(crate) struct Server {
-    key: SigningKey,
-    tenant: TenantId,
+    pub(super) key: SigningKey,
+    pub(super) tenant: TenantId,
     model: ModelName,
     pub(crate) rollouts: Vec<Ordered>,
     pub(crate) devices: BTreeMap<DeviceId, Known>,
-    quarantined: BTreeSet<Digest>,
+    pub(super) quarantined: BTreeSet<Digest>,
+    /// The deny list of images.
+    pub(crate) denied: BTreeSet<Digest>,
+    pub(crate) halted: Halted,
+    /// How many rollouts were numbered.
+    pub(super) rollout_numbers: u64,
 }
 
 /// A rollout and what it brings.
+#[derive(Clone)]
 pub(crate) struct Ordered {
     pub(crate) rollout: Rollout,
-    pub(crate) version: u8,
     trial: Trial,
     why: String,
 }
 
 /// What the server knows of a device.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Known {
     /// The connection that counts: older ones are ignored.
     epoch: u64,
-    online_since: Option<UnixMillis>,
+    pub(super) online_since: Option<UnixMillis>,
     /// The newest report that was taken.
     sequence: u64,
+    /// Counts its directives; jumps when the server has lost count.
     pub(crate) generation: Generation,
+    /// That of its newest directive.
+    pub(crate) signed: Generation,
+    pub(crate) is_revoked: bool,
+    /// The server was recovered, and has not heard from it since.
+    pub(super) awaited_since: Option<UnixMillis>,
+    /// When it was last told something.
+    told_at: UnixMillis,
     pub(crate) desired: Option<Desired>,
     pub(crate) directive: Option<Vec<u8>>,
     /// What it was told before, newest last.
@@ -69,6 +85,9 @@ pub(crate) struct Known {
     lease: Option<Generation>,
     /// What its owner has said.
     held: Option<Hold>,
+    /// That it waits because everything is stopped, and the newest list of that kind that it obeys.
+    halt: Option<HaltedAt>,
+    pub(super) obeys: u64,
     told: BTreeMap<RolloutId, Told>,
     penalties: BTreeMap<Digest, Failure>,
     /// Every end that was reported, by the directive that asked for it.
@@ -89,6 +108,9 @@ impl Server {
             rollouts: Vec::new(),
             devices,
             quarantined: BTreeSet::new(),
+            denied: BTreeSet::new(),
+            halted: Halted::default(),
+            rollout_numbers: 0,
         }
     }
 
@@ -105,6 +127,9 @@ impl Server {
         now: UnixMillis,
     ) {
         let known = self.devices.get_mut(id).unwrap();
+        if known.is_revoked {
+            return;
+        }
         if epoch < known.epoch || (epoch == known.epoch && is_online) {
             return; // of an older connection, or a second time
         }
@@ -121,7 +146,7 @@ impl Server {
         now: UnixMillis,
     ) {
         let known = self.devices.get_mut(id).unwrap();
-        if sequence <= known.sequence {
+        if known.is_revoked || sequence <= known.sequence {
             return;
         }
         known.sequence = sequence;
@@ -132,6 +157,8 @@ impl Server {
         });
         let slot = report.slots.iter().find(|slot| slot.model == self.model);
         known.held = slot.and_then(|slot| slot.held.clone());
+        known.halt = slot.and_then(|slot| slot.halted.clone());
+        known.obeys = report.trusted.as_ref().map_or(0, |trusted| trusted.halt);
         known.lease = slot.filter(|slot| slot.lease_until.is_some()).map(|slot| slot.generation);
         known.slot = slot.map(|slot| Slot {
             generation: slot.generation,
@@ -145,6 +172,9 @@ impl Server {
             }),
             reported_at: now,
         });
+        if !known.has_returned() {
+            known.awaited_since = None;
+        }
         let Some(outcome) = known.slot.as_ref().and_then(|slot| slot.outcome.clone()) else {
             return;
         };
@@ -157,9 +187,11 @@ impl Server {
         known.ends.insert(outcome.generation, outcome);
     }
 
-    /// Orders a version for everybody; what is under way is superseded.
-    pub(crate) fn order(&mut self, version: u8, waves: &[(f64, u32)], trial: Trial) -> RolloutId {
-        self.write(version, waves, trial, false)
+    /// Orders a version for everybody, if it may be rolled out; what is under way is superseded.
+    pub(crate) fn order(&mut self, version: u8, waves: &[(f64, u32)], trial: Trial) {
+        if !self.quarantined.contains(&image(version)) {
+            self.write(version, waves, trial, false);
+        }
     }
 
     fn write(
@@ -169,12 +201,14 @@ impl Server {
         trial: Trial,
         is_rollback: bool,
     ) -> RolloutId {
+        self.rollout_numbers += 1;
+        let id = RolloutId(self.rollout_numbers);
         for earlier in &mut self.rollouts {
-            if !earlier.rollout.stage.is_over() {
+            let stage = earlier.rollout.stage;
+            if !stage.is_over() && stage != Stage::Reverting {
                 earlier.rollout.stage = Stage::Superseded;
             }
         }
-        let id = RolloutId(u64::try_from(self.rollouts.len()).unwrap() + 1);
         let rollout = Rollout {
             id,
             image: image(version),
@@ -190,17 +224,26 @@ impl Server {
             tail_ms: 604_800_000,
             reverted_by: Vec::new(),
         };
-        self.rollouts.push(Ordered { rollout, version, trial, why: String::new() });
+        self.rollouts.push(Ordered { rollout, trial, why: String::new() });
         id
     }
 
-    /// Puts `bad` in quarantine, and goes back to `version`.
-    pub(crate) fn roll_back(&mut self, bad: u8, version: u8, trial: Trial) -> RolloutId {
+    /// Puts `bad` in quarantine, and goes back to `version`, if that may be rolled out. What brought it is taken back.
+    pub(crate) fn roll_back(&mut self, bad: u8, version: u8, trial: Trial) {
+        if self.quarantined.contains(&image(version)) {
+            return;
+        }
         self.quarantined.insert(image(bad));
         for known in self.devices.values_mut() {
             known.penalties.remove(&image(version));
         }
-        self.write(version, &[(100.0, 0)], trial, true)
+        let taken: BTreeSet<_> =
+            self.devices.values().filter_map(|known| known.follows(bad)).collect();
+        let way = self.write(version, &[(100.0, 0)], trial, true);
+        for ordered in self.rollouts.iter_mut().filter(|it| taken.contains(&it.rollout.id)) {
+            ordered.rollout.stage = Stage::Reverting;
+            ordered.rollout.reverted_by.push(WayBack { id: way, stage: Stage::Running });
+        }
     }
 
     /// What an operator does with the newest rollout, if it can be done now.
@@ -208,6 +251,10 @@ impl Server {
         let Some(index) = self.rollouts.len().checked_sub(1) else { return };
         let fleet = self.fleet(index);
         let rollout = &mut self.rollouts[index].rollout;
+        let goes_on = matches!(action, Action::Resume | Action::Promote | Action::Retry);
+        if goes_on && self.quarantined.contains(&rollout.image) {
+            return;
+        }
         let plan = rollout::plan(rollout, &fleet, now);
         let Ok(effect) = action::apply(action, rollout, now) else { return };
         rollout.stage = effect.stage;
@@ -260,12 +307,27 @@ impl Server {
             if self.rollouts[index].rollout.stage.is_over() {
                 continue;
             }
-            let plan = rollout::plan(&self.rollouts[index].rollout, &self.fleet(index), now);
+            let plan = self.plan(index, now);
             told.extend(plan.tell.iter().map(|(device, _)| device.clone()));
             told.extend(plan.countersign.iter().cloned());
             self.carry_out(index, plan, now);
         }
         told
+    }
+
+    /// While all rollouts are stopped, what would go on is planned as if it were paused.
+    fn plan(&mut self, index: usize, now: UnixMillis) -> Plan {
+        let ways: BTreeMap<_, _> =
+            self.rollouts.iter().map(|it| (it.rollout.id, it.rollout.stage)).collect();
+        for way in &mut self.rollouts[index].rollout.reverted_by {
+            way.stage = ways.get(&way.id).copied().unwrap_or(way.stage);
+        }
+        let (rollout, fleet) = (&self.rollouts[index].rollout, self.fleet(index));
+        if !self.halted.stops(rollout) {
+            return rollout::plan(rollout, &fleet, now);
+        }
+        let paused = Rollout { stage: Stage::Paused, ..rollout.clone() };
+        Plan { stage: rollout.stage, ..rollout::plan(&paused, &fleet, now) }
     }
 
     fn carry_out(&mut self, index: usize, plan: Plan, now: UnixMillis) {
@@ -287,7 +349,7 @@ impl Server {
         }
     }
 
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         device: &DeviceId,
         rollout: RolloutId,
@@ -308,22 +370,37 @@ impl Server {
         now: UnixMillis,
     ) -> Generation {
         let confirmed = self.devices.get_mut(device).unwrap().lease.take();
-        let by = self.rollouts.iter().find(|ordered| ordered.rollout.id == rollout).unwrap();
-        let version = Version::parse(&by.version.to_string()).unwrap();
+        // What is adopted after a restore is of no rollout; nor is what a lost one has told.
+        let by = self.rollouts.iter().find(|ordered| ordered.rollout.id == rollout);
+        let number = (1..=u8::MAX).find(|&version| self::image(version) == image).unwrap();
+        let version = Version::parse(&number.to_string()).unwrap();
         let slot = DesiredSlot {
             epoch: Epoch(1),
-            trial: by.trial,
-            rollout: Some(rollout),
+            trial: by.map_or(TRIAL, |by| by.trial),
+            rollout: by.map(|_| rollout),
+            campaign: by.map(|_| campaign(rollout)),
             confirmed,
             ..DesiredSlot::new(self.model.clone(), version, image)
         };
         let known = self.devices.get_mut(device).unwrap();
-        known.generation = known.generation.next();
         known.desired = Some(Desired { rollout, turn: rollout.0, image });
         known.history.push((rollout, image));
+        self.sign(device, vec![slot], now)
+    }
+
+    /// It should run nothing.
+    pub(super) fn tell_nothing(&mut self, device: &DeviceId, now: UnixMillis) {
+        self.devices.get_mut(device).unwrap().desired = None;
+        self.sign(device, Vec::new(), now);
+    }
+
+    fn sign(&mut self, device: &DeviceId, slots: Vec<DesiredSlot>, now: UnixMillis) -> Generation {
+        let known = self.devices.get_mut(device).unwrap();
+        known.generation = known.generation.next();
+        (known.signed, known.told_at) = (known.generation, now);
         let (whom, window) =
             ((self.tenant.clone(), device.clone()), (now, now.plus(DIRECTIVE_VALID_MS)));
-        let directive = Directive::new(whom, known.generation, window, vec![slot]);
+        let directive = Directive::new(whom, known.generation, window, slots);
         known.directive = Some(directive.sign(&self.key).unwrap());
         known.generation
     }
@@ -335,9 +412,10 @@ impl Server {
             let is_bad = |image: &Digest| self.quarantined.contains(image);
             let serves = known.slot.as_ref().and_then(|slot| slot.serving);
             let should = known.desired.as_ref().map(|desired| desired.image);
-            known.told.contains_key(&rollout.id)
+            let is_concerned = known.told.contains_key(&rollout.id)
                 || !rollout.is_rollback
-                || serves.iter().chain(&should).any(is_bad)
+                || serves.iter().chain(&should).any(is_bad);
+            is_concerned && !known.is_revoked && known.accepted <= known.generation
         };
         let concerned = self.devices.iter().filter(|(_, known)| is_concerned(known));
         concerned.map(|(id, known)| (id.clone(), known.view(rollout))).collect()
@@ -356,11 +434,35 @@ impl Server {
 }
 
 impl Known {
+    /// Whether it has followed more than is known here, or came back with something else.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.accepted > self.generation || self.has_returned()
+    }
+
+    /// It was waited for since a recovery, and has followed what is not known here, or runs something else than it was to run before.
+    fn has_returned(&self) -> bool {
+        let Some(since) = self.awaited_since else { return false };
+        if self.accepted > self.signed {
+            return true;
+        }
+        let heard = self.slot.as_ref().filter(|slot| slot.reported_at > since);
+        let Some(slot) = heard else { return false };
+        let should = self.desired.as_ref().map(|desired| desired.image);
+        slot.serving.is_some() && slot.serving != should && self.told_at <= since
+    }
+
+    /// The rollout that says that it should run a version.
+    fn follows(&self, version: u8) -> Option<RolloutId> {
+        let desired = self.desired.as_ref().filter(|desired| desired.image == image(version))?;
+        (!self.is_revoked).then_some(desired.rollout)
+    }
+
     fn view(&self, rollout: &Rollout) -> DeviceView {
         DeviceView {
             online_since: self.online_since,
             desired: self.desired.clone(),
             told: self.told.get(&rollout.id).copied(),
+            told_now: self.desired.as_ref().and_then(|it| self.told.get(&it.rollout).copied()),
             accepted: self.accepted,
             refused: self.refused.clone(),
             slot: self.slot.clone(),
@@ -368,6 +470,7 @@ impl Known {
             served: Served::default(),
             lease: self.lease,
             held: self.held.clone(),
+            halted: self.halt.clone(),
             ..DeviceView::default()
         }
     }

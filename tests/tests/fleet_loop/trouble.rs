@@ -74,6 +74,10 @@ impl World {
             let after = self.dice.i64(SECOND..5 * MINUTE);
             return self.incident(number, after, Incident::LinkUp);
         }
+        // Its certificate is refused, now and for ever.
+        if self.server.is_revoked(self.devices[number].twin.id()) {
+            return;
+        }
         let device = &mut self.devices[number];
         device.is_linked = true;
         device.epoch += 1;

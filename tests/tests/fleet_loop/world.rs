@@ -1,7 +1,7 @@
 //! Network, disks, clocks and people, all of them functions of a seed; and the queue of what happens next.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use ed25519_dalek::VerifyingKey;
 use fastrand::Rng;
@@ -16,6 +16,8 @@ use sealift_protocol::report::{Hold, Report};
 use super::server::{Server, TRIAL, image};
 use super::weather::Weather;
 
+#[path = "restore.rs"]
+mod restore;
 #[path = "trouble.rs"]
 mod trouble;
 
@@ -67,6 +69,10 @@ enum Incident {
     Serve(Digest),
     Crash,
     Released,
+    /// It follows trust metadata with this deny list.
+    Denied(BTreeSet<Digest>),
+    /// A signed list of halted rollouts.
+    Halts(Vec<u8>),
 }
 
 /// What people do.
@@ -80,6 +86,16 @@ pub(crate) enum Deed {
         to: u8,
     },
     Act(Action),
+    /// Everything is stopped, and goes on.
+    HaltAll,
+    ResumeAll,
+    /// Put on the deny list.
+    RevokeImage(u8),
+    RevokeDevice(usize),
+    /// A copy of the server is made; it takes the server's place; it is brought ahead of the devices.
+    BackUp,
+    Restore,
+    Recover,
 }
 
 /// An event, ordered by time; of the same moment, by when it was thought of.
@@ -121,6 +137,10 @@ pub(crate) struct Device {
     tick_at: Option<UnixMillis>,
     /// In a file on the device.
     hold: Option<Hold>,
+    /// The newest directive that it had ever followed.
+    newest: Generation,
+    /// When it made its newest report.
+    told_at: UnixMillis,
 }
 
 /// How a version fails on a device.
@@ -133,6 +153,7 @@ enum Sickness {
 pub(crate) struct World {
     pub(crate) now: UnixMillis,
     pub(crate) server: Server,
+    backup: Option<Server>,
     pub(crate) devices: Vec<Device>,
     dice: Rng,
     weather: Weather,
@@ -174,10 +195,13 @@ impl World {
             sick: None,
             tick_at: None,
             hold: None,
+            newest: Generation::default(),
+            told_at: BEGIN,
         });
         let mut world = Self {
             now: BEGIN,
             server,
+            backup: None,
             devices: devices.collect(),
             dice,
             weather,
@@ -227,6 +251,7 @@ impl World {
     pub(crate) fn make_peace(&mut self) {
         self.weather = Weather::CALM;
         self.is_server_up = true;
+        self.operate(Deed::ResumeAll);
         for number in 0..self.devices.len() {
             self.devices[number].twin.set_clock(0);
             self.look(number);
@@ -312,9 +337,15 @@ impl World {
             Happening::Poll(number, newest) => {
                 let id = self.devices[number].twin.id();
                 let known = &self.server.devices[id];
+                if known.is_revoked {
+                    return;
+                }
                 let newer = known.directive.clone().filter(|_| known.generation > newest);
                 if let Some(directive) = newer.filter(|_| self.is_server_up) {
                     self.down(number, &Incident::Directive(directive));
+                }
+                if self.is_server_up {
+                    self.send_lists(number);
                 }
             }
         }
@@ -342,6 +373,20 @@ impl World {
                 self.server.roll_back(bad, to, TRIAL);
             }
             Deed::Act(action) => self.server.act(action, self.now),
+            Deed::HaltAll | Deed::ResumeAll | Deed::RevokeImage(_) => self.recall(deed),
+            Deed::RevokeDevice(number) => {
+                let id = self.devices[number].twin.id().clone();
+                self.server.revoke_device(&id);
+                self.link_down(number);
+            }
+            Deed::BackUp => self.backup = Some(self.server.clone()),
+            Deed::Restore => self.restore(),
+            Deed::Recover => {
+                for device in self.server.recover(self.now) {
+                    self.push_directive(&device);
+                }
+                self.recall(deed);
+            }
         }
     }
 
@@ -360,6 +405,7 @@ impl World {
             }
             Incident::Poll => {
                 self.poll(number);
+                self.report_anew(number);
                 let spread = self.dice.i64(-POLL / 2..POLL / 2);
                 self.incident(number, POLL + spread, Incident::Poll);
             }
@@ -378,6 +424,14 @@ impl World {
                 self.answer(number, asks);
             }
             Incident::Released => self.obey_owner(number),
+            Incident::Denied(images) => {
+                let asks = self.devices[number].twin.denied(&images, self.now);
+                self.answer(number, asks);
+            }
+            Incident::Halts(list) => {
+                let asks = self.devices[number].twin.halted(&list, &self.directors, self.now);
+                self.answer(number, asks);
+            }
             Incident::Serve(image) => self.serve(number, image),
             Incident::Crash => {
                 let twin = &mut self.devices[number].twin;
@@ -395,6 +449,7 @@ impl World {
         if self.devices[number].twin.is_dark() {
             return self.power_off(number);
         }
+        self.devices[number].is_lawful();
         for ask in asks {
             match ask {
                 Ask::Work(work) => {
@@ -407,12 +462,7 @@ impl World {
                     let span = after_ms + self.dice.i64(100..5 * SECOND);
                     self.incident(number, span, Incident::Serve(image.index));
                 }
-                Ask::Report => {
-                    let device = &mut self.devices[number];
-                    device.sequence += 1;
-                    device.unacknowledged = Some((device.sequence, device.twin.report(self.now)));
-                    self.send_report(number);
-                }
+                Ask::Report => self.report(number),
             }
         }
         let device = &mut self.devices[number];

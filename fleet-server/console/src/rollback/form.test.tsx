@@ -8,7 +8,7 @@ import { queryClient } from "../api/queries";
 import type { ModelView, RollbackRequest, RollbackResult } from "../api/types";
 import { RollbackForm } from "./form";
 
-const effect: RollbackResult = { version: "1", quarantined: ["2"], devices: 3, without_download: 2, superseded: [] };
+const effect: RollbackResult = { version: "1", quarantined: ["2"], devices: 3, without_download: 2, superseded: [], reverting: ["r-12"], reverting_in_part: ["r-11"] };
 const requests: RollbackRequest[] = [];
 let server: Server;
 
@@ -46,6 +46,8 @@ describe("the form for a rollback", () => {
     show();
 
     expect(await screen.findByText("devices go back to version 1")).toBeTruthy();
+    expect(screen.getByText("Takes r-12 back")).toBeTruthy();
+    expect(screen.getByText("Takes r-11 back in part; other devices keep it")).toBeTruthy();
     expect(screen.getByRole<HTMLInputElement>("radio", { name: /Previous healthy version/ }).checked).toBe(true);
     expect(requests).toMatchObject([{ to: "previous", dry_run: true }]);
   });

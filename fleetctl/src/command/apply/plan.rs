@@ -278,3 +278,79 @@ fn of_view(view: &RolloutView) -> RolloutNew {
         reason: view.reason.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
+
+    fn wanted(reason: &str) -> Entry<RolloutNew> {
+        let value = json!({ "model": "vision/digits", "version": "7", "reason": reason });
+        Entry { line: Some(3), value: serde_json::from_value(value).unwrap() }
+    }
+
+    fn rollout(id: &str, state: &str, reason: &str) -> RolloutView {
+        let wave = json!({ "plan": { "name": "all", "percent": 100.0 }, "state": "pending", "devices": 0,
+            "succeeded": 0, "bad": 0, "opened_at": null, "soak_until": null, "gates": [] });
+        let finished_at = matches!(state, "succeeded" | "reverted").then_some(5);
+        let value = json!({ "id": id, "model": "vision/digits", "version": "7", "filter": "",
+            "state": state, "is_rollback": false, "reason": reason, "why": "", "created_by": "ann",
+            "created_at": 1, "finished_at": finished_at, "tail_s": TAIL_S, "waves": [wave],
+            "progress": {}, "allowed_actions": [] });
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn decided(rollouts: Vec<RolloutView>, reason: &str) -> (Verb, Option<String>, Vec<String>) {
+        let present = Present { rollouts, ..Present::default() };
+        let step = draft(&wanted(reason), &present, NOW).unwrap();
+        let acts = matches!(step.action, Verb::Create | Verb::Change);
+        assert_eq!(step.deed.is_some(), acts, "{step:?}");
+        (step.action, step.id, step.changes)
+    }
+
+    #[test]
+    fn a_draft_is_made_once_and_changed_where_it_differs() {
+        assert_eq!(decided(Vec::new(), "a").0, Verb::Create);
+        assert_eq!(decided(vec![rollout("r-1", "draft", "a")], "a").0, Verb::Unchanged);
+
+        let (verb, id, changes) = decided(vec![rollout("r-1", "draft", "a")], "b");
+
+        assert_eq!((verb, id.as_deref()), (Verb::Change, Some("r-1")));
+        assert_eq!(changes, ["reason: a → b"]);
+    }
+
+    #[test]
+    fn what_was_started_is_not_changed_and_not_made_again() {
+        let (verb, _, why) = decided(vec![rollout("r-1", "running", "a")], "b");
+        assert_eq!(
+            (verb, why.concat().as_str()),
+            (Verb::Keep, "it is running, and what was started is not changed")
+        );
+        let (verb, _, why) = decided(vec![rollout("r-1", "succeeded", "a")], "a");
+        assert_eq!((verb, why.concat().as_str()), (Verb::Unchanged, "it is succeeded"));
+        assert_eq!(decided(vec![rollout("r-1", "reverted", "a")], "again").0, Verb::Create);
+    }
+
+    #[test]
+    fn a_silence_is_not_prolonged_by_applying_it_again() {
+        let entry = |until: i64| Entry {
+            line: None,
+            value: Silence {
+                matchers: vec!["site=lab".to_owned(), "kind=drift".to_owned()],
+                reason: "moved".to_owned(),
+                until: NOW.plus(until),
+            },
+        };
+        let view = json!({ "id": 4, "matchers": ["kind=drift", "site=lab"], "reason": "moved",
+            "created_by": "ann", "created_at": 1, "until": NOW.plus(60_500).0, "covers": 0 });
+        let silences = vec![serde_json::from_value(view).unwrap()];
+        let present = Present { silences, ..Present::default() };
+
+        let verbs = [60_000, 120_000, 0].map(|until| silence(&entry(until), &present, NOW).action);
+
+        assert_eq!(verbs, [Verb::Unchanged, Verb::Change, Verb::Keep]);
+    }
+}

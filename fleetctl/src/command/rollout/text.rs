@@ -182,3 +182,29 @@ fn duration(seconds: u64) -> String {
         _ => format!("{} days", seconds / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(more: &str) -> String {
+        let view = format!(
+            r#"{{"id":"r-2","model":"vision/digits","version":"2","filter":"","state":"reverting",
+            "is_rollback":false,"reason":"better","why":"taken back by r-3","created_by":"ann",
+            "created_at":1,"finished_at":null,"waves":[],"progress":{{"superseded":3}},
+            "allowed_actions":[]{more}}}"#
+        );
+        rollout(&serde_json::from_str(&view).unwrap())
+    }
+
+    #[test]
+    fn what_takes_a_rollout_back_is_shown_with_what_was_proved() {
+        let all = shown(r#","reverted_by":["r-3"],"reversion":{"back":2,"at_work":0,"offline":1}"#);
+        let line =
+            "reverted by r-3: 2 proved back, 0 at work, 1 offline, 0 ended badly, 0 left on it";
+        assert!(all.contains(line), "{all}");
+        let part = shown(r#","reverted_by":["r-3","r-4"]"#);
+        assert!(part.contains("reverted in part by r-3, r-4; others keep it"), "{part}");
+        assert!(!shown("").contains("reverted by"));
+    }
+}

@@ -10,7 +10,7 @@ import { RolloutMark } from "../../ui/mark";
 import { RolloutLink } from "../../ui/model-link";
 import { ProgressBar } from "../../ui/progress-counts";
 
-const unfinished: RolloutState[] = ["running", "paused", "halted", "completing"];
+const unfinished: RolloutState[] = ["running", "paused", "halted", "completing", "reverting"];
 
 export function RunningRollouts() {
   const { say } = useLocale();
