@@ -2,6 +2,7 @@
 
 use sealift_protocol::id::UnixMillis;
 
+use super::requests::REQUESTS_KEPT_MS;
 use super::{Change, StoreError};
 
 /// Timelines are kept for this long.
@@ -11,7 +12,7 @@ pub(crate) const WINDOWS_KEPT_MS: i64 = 2 * DAY_MS;
 /// Alerts that are over are kept for this long.
 const ALERTS_KEPT_MS: i64 = 365 * DAY_MS;
 /// Requests to be enrolled are forgotten after this time; a device that still waits asks again.
-const REQUESTS_KEPT_MS: i64 = 90 * DAY_MS;
+const ENROL_REQUESTS_KEPT_MS: i64 = 90 * DAY_MS;
 /// Issued certificates are kept this long beyond their end, in which they may still be renewed.
 const CERTIFICATES_KEPT_MS: i64 = 60 * DAY_MS;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
@@ -34,13 +35,14 @@ impl Change {
             ),
             (
                 "DELETE FROM enrol_requests WHERE tenant = $1 AND asked_at < $2",
-                before(REQUESTS_KEPT_MS),
+                before(ENROL_REQUESTS_KEPT_MS),
             ),
             (
                 "DELETE FROM deliveries WHERE tenant = $1 AND state <> 'waiting' AND due_at < $2",
                 before(KEPT_MS),
             ),
             ("DELETE FROM silences WHERE tenant = $1 AND until_at < $2", before(ALERTS_KEPT_MS)),
+            ("DELETE FROM requests WHERE tenant = $1 AND asked_at < $2", before(REQUESTS_KEPT_MS)),
             ("DELETE FROM login_codes WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM sessions WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM api_tokens WHERE tenant = $1 AND expires_at < $2", now.0),

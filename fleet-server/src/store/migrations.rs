@@ -26,6 +26,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (12, "rollouts", include_str!("../../migrations/0012_rollouts.sql")),
     (16, "channels", include_str!("../../migrations/0016_channels.sql")),
     (17, "rules", include_str!("../../migrations/0017_rules.sql")),
+    (21, "requests", include_str!("../../migrations/0021_requests.sql")),
 ];
 
 #[derive(Debug)]
