@@ -47,7 +47,7 @@ const AT_ONCE: u32 = 20;
 const OPERATORS_MAX: usize = 1_000;
 
 /// A device answers within 18 seconds, or says that it cannot.
-const WAIT_MAX: Duration = Duration::from_secs(22);
+const WAIT_MAX: Duration = Duration::from_secs(19);
 
 /// The answer may have come to another server on the same database.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
