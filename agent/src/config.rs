@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use sealift_protocol::id::ModelName;
+use sealift_protocol::request::Ask;
 use serde::Deserialize;
 
 use crate::disk;
@@ -50,8 +51,42 @@ pub struct Config {
     /// Where the device stands, for maintenance windows: a name such as `Asia/Tokyo`; the system's own zone, if there is none. Where
     /// the system has none either, it is UTC.
     pub time_zone: Option<String>,
+    /// What the fleet's operators may ask this device from afar.
+    pub remote_requests: RemoteRequests,
     /// How and when layers are fetched.
     pub download: DownloadConfig,
+}
+
+/// What a device answers to those who ask it from afar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RemoteRequests {
+    /// Everything: also the tail of the agent's log, which may tell what its users do, and when.
+    All,
+    /// What cannot tell anything of its users: diagnoses, and test inferences on inputs that come with the question.
+    #[default]
+    Diagnose,
+    /// Nothing.
+    None,
+}
+
+impl RemoteRequests {
+    /// Whether a question may be answered.
+    pub(crate) const fn lets(self, ask: &Ask) -> bool {
+        match (self, ask) {
+            (Self::All, _) | (Self::Diagnose, Ask::Diagnose | Ask::Infer(_)) => true,
+            (Self::Diagnose, Ask::Logs(_)) | (Self::None, _) => false,
+        }
+    }
+
+    /// As it is written in `agent.toml`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Diagnose => "diagnose",
+            Self::None => "none",
+        }
+    }
 }
 
 /// The engines there are.
@@ -102,6 +137,7 @@ impl Default for Config {
             will_delay_s: 30,
             require_cosign: false,
             time_zone: None,
+            remote_requests: RemoteRequests::default(),
             download: DownloadConfig::default(),
         }
     }
@@ -172,6 +208,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use sealift_protocol::request::{LogLevel, Logs};
+
     use super::*;
 
     fn read(text: &str) -> Result<Config, String> {
@@ -217,6 +255,20 @@ mod tests {
         let config = read("time_zone = \"Asia/Tokyo\"").unwrap();
         assert_eq!(config.zone().iana_name(), Some("Asia/Tokyo"));
         assert!(read("time_zone = \"Nowhere/At all\"").unwrap_err().contains("Asia/Tokyo"));
+    }
+
+    #[test]
+    fn a_log_tail_takes_the_owners_word_and_none_means_none() {
+        let logs = || Ask::Logs(Logs { lines: 1, since: None, level: LogLevel::Info });
+        let lets = |text: &str| {
+            let remote = read(text).unwrap().remote_requests;
+            (remote.lets(&Ask::Diagnose), remote.lets(&logs()))
+        };
+        assert_eq!(lets(""), (true, false));
+        assert_eq!(lets("remote_requests = \"all\""), (true, true));
+        assert_eq!(lets("remote_requests = \"diagnose\""), (true, false));
+        assert_eq!(lets("remote_requests = \"none\""), (false, false));
+        assert!(read("remote_requests = \"some\"").is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod config;
 pub mod drill;
 pub mod enrol;
 pub mod hold;
+pub mod logs;
 pub mod observe;
 pub mod serve;
 pub mod simulate;
@@ -26,6 +27,7 @@ pub mod watchdog;
 pub mod worker;
 
 mod behaviour;
+mod asked;
 mod device;
 mod disk;
 mod download;

@@ -11,6 +11,7 @@ use sealift_agent::claim::{self, Claim};
 use sealift_agent::config::Config;
 use sealift_agent::drill;
 use sealift_agent::enrol::{self, Enrolment};
+use sealift_agent::logs::Logs;
 use sealift_agent::simulate::Simulation;
 use sealift_agent::supervisor::{self, Setup};
 use sealift_agent::watchdog::Watchdog;
@@ -18,7 +19,9 @@ use sealift_agent::{hold, status, tuf, worker};
 use sealift_protocol::id::DeviceId;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Threads that poll tasks: one for the supervisor, one for requests beside it. A device has few cores.
 const THREADS: usize = 2;
@@ -148,14 +151,8 @@ fn main() -> ExitCode {
     if matches!(command, Command::Worker) {
         return worker::child::main();
     }
-    let filter = EnvFilter::try_from_env("SEALIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
-        .init();
-    match execute(command) {
+    let logs = write_logs();
+    match execute(command, logs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if even this cannot be written.
@@ -165,7 +162,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> anyhow::Result<()> {
+/// Lines go to standard error, and the newest are kept for whoever asks for them from afar.
+fn write_logs() -> Logs {
+    let filter = EnvFilter::try_from_env("SEALIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let is_terminal = std::io::stderr().is_terminal();
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(is_terminal).with_writer(std::io::stderr);
+    let logs = Logs::default();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(logs.layer()).init();
+    logs
+}
+
+fn execute(command: Command, logs: Logs) -> anyhow::Result<()> {
     // Only an earlier provider could be in the way, and there is none.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match command {
@@ -180,8 +188,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 if claim::is_pending(&store) {
                     Watchdog::beside(watchdog.as_ref(), claim::wait(&store, stop.clone())).await?;
                 }
-                let setup =
-                    Setup { store, config, is_simulated: false, wall: drill::wall(), watchdog };
+                let wall = drill::wall();
+                let setup = Setup { store, config, is_simulated: false, wall, watchdog, logs };
                 Ok(supervisor::run(setup, stop).await?)
             })
         }

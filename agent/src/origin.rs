@@ -153,6 +153,17 @@ impl Origin {
         .await
     }
 
+    /// Puts bytes to where they belong.
+    pub(crate) async fn put(&self, path: &str, bytes: Vec<u8>) -> Result<(), OriginError> {
+        let request = self.client().put(format!("{}{path}", self.base));
+        let request = request.header(CONTENT_TYPE, "application/cbor").body(bytes);
+        in_time(path, async {
+            let response = request.send().await?;
+            if response.status().is_success() { Ok(()) } else { Err(refusal(response, path).await) }
+        })
+        .await
+    }
+
     /// Begins to fetch a part of a blob. The answer says whether it starts there or at the beginning.
     pub(crate) async fn blob(&self, part: &Part<'_>) -> Result<Blob, OriginError> {
         let Part { path, range, size, etag } = part;

@@ -11,6 +11,7 @@ mod infer;
 mod listen;
 mod live;
 mod metrics;
+mod probe;
 mod refusal;
 mod request;
 mod response;
@@ -25,6 +26,7 @@ mod unix;
 
 pub use listen::{listen, router};
 pub use live::{Live, LiveImage};
+pub(crate) use probe::{Probe, probe};
 pub use switchboard::Switchboard;
 pub use thread::ServeThread;
 

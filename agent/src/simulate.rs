@@ -12,6 +12,7 @@ use crate::config::{Config, EngineName};
 use crate::disk;
 use crate::enrol::{self, EnrolError, Enrolment};
 use crate::identity::Identity;
+use crate::logs::Logs;
 use crate::supervisor::{self, Setup, SupervisorError};
 use crate::verify::spread_permille;
 
@@ -116,7 +117,14 @@ impl Simulation {
             enrolled.map_err(|source| SimulateError::Enrol { device: device.clone(), source })?;
         }
         let config = Config { engine: EngineName::Fake, ..self.config };
-        let setup = Setup { store, config, is_simulated: true, wall: system_time, watchdog: None };
+        let setup = Setup {
+            store,
+            config,
+            is_simulated: true,
+            wall: system_time,
+            watchdog: None,
+            logs: Logs::default(),
+        };
         let ran = supervisor::run(setup, stop).await;
         ran.map_err(|source| SimulateError::Agent { device, source })
     }

@@ -8,6 +8,7 @@ mod halted;
 mod keeper;
 mod open;
 mod renew;
+mod requests;
 mod rest;
 mod revoked;
 mod swap;
@@ -31,6 +32,7 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::report::{ImageRef, Report, Trusted};
+use sealift_protocol::request::DiagnosisTrouble;
 use sealift_protocol::telemetry::Severity;
 use sealift_protocol::topic::{Broadcast, Down, Topic};
 use tokio::sync::{mpsc, watch};
@@ -49,6 +51,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError};
 use crate::limits::IN_FLIGHT_MAX;
 use crate::link::{LinkEvent, Session};
+use crate::logs::Logs;
 use crate::origin::{Origin, OriginError};
 use crate::renewal::{RenewError, Schedule};
 use crate::serve::{Live, ServeThread, Switchboard};
@@ -60,6 +63,7 @@ use crate::watchdog::Watchdog;
 use crate::worker::Budget;
 use behaviour::Memory;
 use halted::Halts;
+use requests::Requests;
 use revoked::Denied;
 
 /// Answers and messages that wait for the supervisor; whoever has more waits.
@@ -84,6 +88,8 @@ pub struct Setup {
     pub wall: Wall,
     /// Who restarts an agent that hangs; none if nobody does.
     pub watchdog: Option<Watchdog>,
+    /// What the agent has logged lately.
+    pub logs: Logs,
 }
 
 /// Why an agent does not run, or stopped.
@@ -148,13 +154,15 @@ enum Input {
     Message(Vec<u8>),
     /// A signed list of halted rollouts, by whatever way it came.
     Halt(Vec<u8>),
-    /// The same once more, after the metadata were followed, or could not be.
-    HaltAgain {
-        message: Vec<u8>,
+    /// A message of a key that was not known, once more, after the metadata were followed, or could not be.
+    Again {
+        message: keeper::Unsigned,
         followed: Result<(), Fault>,
     },
-    /// The keys of directors have changed.
-    Directors(BTreeMap<KeyId, VerifyingKey>),
+    /// The keys of directors have changed, or when the first of the metadata expires.
+    Directors(BTreeMap<KeyId, VerifyingKey>, UnixMillis),
+    /// A request that was worked on beside the supervisor.
+    Worked(Box<requests::Worked>),
     Accepted(VerifiedDirective),
     NotAccepted {
         message: Digest,
@@ -279,6 +287,7 @@ struct Supervisor {
     denied: Denied,
     halts: Halts,
     memory: Memory,
+    requests: Requests,
     /// How far the trust metadata have been followed.
     trusted: Option<Trusted>,
 
@@ -286,6 +295,8 @@ struct Supervisor {
     last_refusal: Option<(Digest, String)>,
     /// Codes and images that people were told of since the agent started, so that they are told once.
     told: BTreeSet<(String, Digest)>,
+    /// What people were told of since the agent started, the newest last.
+    troubles: VecDeque<DiagnosisTrouble>,
     last_report: Option<Report>,
     is_report_due: bool,
     is_birth_due: bool,
@@ -396,10 +407,9 @@ impl Supervisor {
         match input {
             Input::Message(message) => self.on_message(message),
             Input::Halt(message) => return self.on_halt(message),
-            Input::HaltAgain { message, followed } => {
-                return self.on_halt_again(&message, followed);
-            }
-            Input::Directors(directors) => self.halts.trust(directors),
+            Input::Again { message, followed } => return self.on_again(message, followed),
+            Input::Directors(directors, until) => self.halts.trust(directors, until),
+            Input::Worked(worked) => return self.deliver(*worked),
             Input::Accepted(directive) => {
                 let generation = directive.get().generation;
                 tracing::info!(%generation, "directive accepted");
@@ -444,7 +454,8 @@ impl Supervisor {
                     self.next_poll = self.clock.steady().plus(spread_ms);
                 }
                 Topic::Broadcast(_, Broadcast::Halt) => self.on_halt(payload.to_vec())?,
-                Topic::Down(_, _, Down::Request) | Topic::Up(..) => {}
+                Topic::Down(_, _, Down::Request) => self.on_request(payload.to_vec())?,
+                Topic::Up(..) => {}
             },
         }
         Ok(())

@@ -10,6 +10,7 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Directive};
 use sealift_protocol::halt::HaltList;
 use sealift_protocol::id::{DeviceId, Generation, TenantId, UnixMillis};
+use sealift_protocol::request::{Ask, Nonce, Request};
 use sealift_protocol::tuf::key::{Key, KeyId, SigningKey as RoleKey};
 
 use crate::trust::keys::{self, KeyError};
@@ -92,6 +93,18 @@ impl Director {
         let whom = (self.tenant.clone(), device.clone());
         let window = (now, now.plus(self.valid_ms));
         Ok((Directive::new(whom, generation, window, slots).sign(&key)?, id))
+    }
+
+    /// Signs what `device` is asked within a window.
+    pub(crate) fn sign_request(
+        &self,
+        device: &DeviceId,
+        (nonce, ask): (Nonce, Ask),
+        window: (UnixMillis, UnixMillis),
+        by: &str,
+    ) -> Result<Vec<u8>, CodecError> {
+        let whom = (self.tenant.clone(), device.clone());
+        Request::new(whom, nonce, window, by, ask).sign(&self.present().key)
     }
 
     /// Signs which rollouts no device of the tenant goes on with, and says with which key.

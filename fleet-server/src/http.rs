@@ -54,6 +54,7 @@ pub(crate) mod models;
 pub(crate) mod openapi;
 mod operators;
 mod page;
+pub(crate) mod questions;
 pub(crate) mod rates;
 mod reach;
 pub(crate) mod registry;

@@ -17,8 +17,8 @@ mod apply;
 mod message;
 
 use apply::Touched;
-pub(crate) use message::InvalidMessage;
 use message::Message;
+pub(crate) use message::{InvalidMessage, plain};
 
 /// Messages that wait for a commit. Beyond it the broker waits, and with it the devices.
 const QUEUE_MAX: usize = 4_096;

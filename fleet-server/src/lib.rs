@@ -27,6 +27,7 @@ mod listen;
 mod metrics;
 mod order;
 mod permission;
+mod question;
 mod reach;
 mod reconcile;
 mod recover;

@@ -6,6 +6,7 @@
 //! Own              x       x       x         x        x           x         own session, own tokens
 //! Audit                    x                                      x         whole fleet only
 //! Operate                          x                                        roll out, roll back, label, acknowledge
+//! Ask                              x                              x         test inference, diagnosis, log tail of a device
 //! Halt                             x                              x         stop all rollouts, let them go on; whole fleet only
 //! Enrol                            x                              x         tokens with which devices enrol
 //! Publish                                    x                              push images, signed metadata
@@ -33,6 +34,8 @@ pub(crate) enum Permission {
     Audit,
     /// Roll out, roll back, label, acknowledge.
     Operate,
+    /// Ask a device: a test inference, a diagnosis, the tail of its log.
+    Ask,
     /// Stop all rollouts at once, and let them go on.
     Halt,
     /// Let devices in.
@@ -84,6 +87,9 @@ pub(crate) const ROUTES: &[(&str, &str, Permission)] = &[
     ("PATCH", "/api/v1/devices/{id}/labels", P::Operate),
     ("POST", "/api/v1/devices/{id}/revoke", P::Revoke),
     ("POST", "/api/v1/devices/{id}/forget", P::Revoke),
+    ("POST", "/api/v1/devices/{id}/infer", P::Ask),
+    ("POST", "/api/v1/devices/{id}/logs", P::Ask),
+    ("POST", "/api/v1/devices/{id}/diagnose", P::Ask),
     ("GET", "/api/v1/enrol-tokens", P::Read),
     ("POST", "/api/v1/enrol-tokens", P::Enrol),
     ("DELETE", "/api/v1/enrol-tokens/{id}", P::Enrol),
@@ -192,7 +198,7 @@ impl Permission {
             }
             P::Audit => &[R::Auditor, R::SecurityAdmin],
             P::Operate => &[R::Operator],
-            P::Halt | P::Enrol => &[R::Operator, R::SecurityAdmin],
+            P::Ask | P::Halt | P::Enrol => &[R::Operator, R::SecurityAdmin],
             P::Publish => &[R::Publisher],
             P::Withdraw => &[R::Publisher, R::SecurityAdmin],
             P::Approve => &[R::Approver],
@@ -210,7 +216,14 @@ impl Permission {
     pub(crate) const fn takes_whole_fleet(self) -> bool {
         match self {
             P::Audit | P::Halt | P::Publish | P::Withdraw | P::Access | P::Configure => true,
-            P::Open | P::Own | P::Read | P::Operate | P::Enrol | P::Approve | P::Revoke => false,
+            P::Open
+            | P::Own
+            | P::Read
+            | P::Operate
+            | P::Ask
+            | P::Enrol
+            | P::Approve
+            | P::Revoke => false,
         }
     }
 
@@ -223,6 +236,7 @@ impl Permission {
             | P::Read
             | P::Audit
             | P::Operate
+            | P::Ask
             | P::Halt
             | P::Enrol
             | P::Publish
@@ -239,7 +253,7 @@ impl Permission {
             P::Open | P::Own | P::Read => "this needs a role",
             P::Audit => "this needs the role auditor, security-admin or admin",
             P::Operate => "this needs the role operator or admin",
-            P::Halt | P::Enrol => "this needs the role operator, security-admin or admin",
+            P::Ask | P::Halt | P::Enrol => "this needs the role operator, security-admin or admin",
             P::Publish => "this needs the role publisher or admin",
             P::Withdraw => "this needs the role publisher, security-admin or admin",
             P::Approve => "this needs the role approver or admin",
@@ -299,6 +313,7 @@ mod tests {
             P::Own,
             P::Audit,
             P::Operate,
+            P::Ask,
             P::Halt,
             P::Enrol,
             P::Publish,
@@ -317,7 +332,7 @@ mod tests {
             assert!(permission.is_of(Role::Admin));
             rows += 1;
         }
-        assert_eq!(rows, 12);
+        assert_eq!(rows, 13);
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::events::Hub;
 use crate::history::History;
 use crate::http::device::DevicePort;
 use crate::http::models::Models;
+use crate::http::questions::Devices;
 use crate::http::rates::Rates;
 use crate::http::registry::Registry;
 use crate::http::trust::Roles;
@@ -39,6 +40,7 @@ use crate::http::{self, App};
 use crate::ingest::Ingest;
 use crate::listen::{self, Until};
 use crate::metrics::Metrics;
+use crate::question::Questions;
 use crate::reconcile::Reconciler;
 use crate::registry::sweep::Sweeper;
 use crate::renewal::Renewal;
@@ -270,6 +272,7 @@ impl Server {
         };
         let device_router = http::device::router(DevicePort {
             store: parts.tenant.clone(),
+            signals: parts.signals.clone(),
             enrolment: Arc::clone(&parts.enrolment),
             claims: Arc::clone(&parts.claims),
             renewal: parts.renewal.clone(),
@@ -566,7 +569,15 @@ fn edge(parts: &Parts) -> OpenApiRouter {
     };
     let files = http::registry::router(parts.registry.clone())
         .merge(http::trust::metadata_router(Arc::clone(&parts.trust)));
+    let questions = Questions::new(
+        parts.tenant.clone(),
+        parts.broker.clone(),
+        Arc::clone(&parts.director),
+        parts.signals.clone(),
+    );
+    let devices = Devices { questions, patience: parts.config.timing.patience() };
     http::models::router(models)
+        .merge(http::questions::router(devices))
         .merge(http::enrol::router(Arc::clone(&parts.enrolment)))
         .merge(http::claims::router(Arc::clone(&parts.claims)))
         .merge(http::trust::router(roles))

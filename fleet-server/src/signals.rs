@@ -19,14 +19,15 @@ struct Inner {
     rollouts: Notify,
     directives: Notify,
     profiles: Notify,
+    answers: Notify,
     revoked: broadcast::Sender<DeviceId>,
 }
 
 impl Default for Signals {
     fn default() -> Self {
-        let (rollouts, directives, profiles) = Default::default();
+        let (rollouts, directives, profiles, answers) = Default::default();
         let revoked = broadcast::Sender::new(REVOKED_MAX);
-        Self { inner: Arc::new(Inner { rollouts, directives, profiles, revoked }) }
+        Self { inner: Arc::new(Inner { rollouts, directives, profiles, answers, revoked }) }
     }
 }
 
@@ -44,6 +45,11 @@ impl Signals {
     /// A profile window was stored.
     pub(crate) fn profiles(&self) -> &Notify {
         &self.inner.profiles
+    }
+
+    /// A device has answered a request; all who wait for one look.
+    pub(crate) fn answers(&self) -> &Notify {
+        &self.inner.answers
     }
 
     /// A device was revoked: its connection must end.

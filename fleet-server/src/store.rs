@@ -41,6 +41,7 @@ pub(crate) mod recover;
 pub(crate) mod registry;
 pub(crate) mod reports;
 pub(crate) mod repositories;
+pub(crate) mod requests;
 pub(crate) mod revocations;
 pub(crate) mod rollback;
 pub(crate) mod rollouts;

@@ -9,6 +9,7 @@ use sealift_protocol::id::{DeviceId, ModelName, RolloutId, TenantId, UnixMillis,
 
 mod alert;
 mod apply;
+mod ask;
 mod enrol;
 mod keys;
 mod people;
@@ -17,6 +18,7 @@ mod rollout;
 
 pub(crate) use alert::{Alert, AlertTest, ChannelName, Notify, NotifyAdd, Rule};
 pub(crate) use apply::Apply;
+pub(crate) use ask::{Infer, LineLevel};
 pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
@@ -68,6 +70,8 @@ pub(crate) enum Command {
     /// Devices.
     #[command(subcommand)]
     Device(Device),
+    /// Asks a model on a device, as an application there would; it counts for no profile and no error rate.
+    Infer(Infer),
     /// Tokens with which devices enrol.
     #[command(subcommand)]
     Enrol(Enrol),
@@ -149,6 +153,25 @@ pub(crate) enum Device {
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,
+    },
+    /// The newest lines of the agent's log, oldest first; its owner must let others read it.
+    Logs {
+        /// The device.
+        device: DeviceId,
+        /// How many lines.
+        #[arg(short = 'n', long, default_value_t = 200)]
+        lines: u32,
+        /// Only what was written after this, by the device's clock, such as `2026-11-21T09:00:00Z`.
+        #[arg(long)]
+        since: Option<Timestamp>,
+        /// Only lines that are at least this bad.
+        #[arg(long, value_enum, default_value_t)]
+        level: LineLevel,
+    },
+    /// How the device does, from the inside.
+    Diagnose {
+        /// The device.
+        device: DeviceId,
     },
     /// Refuses the device from now on.
     Revoke {

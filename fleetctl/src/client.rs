@@ -149,6 +149,11 @@ impl Client {
     }
 }
 
+/// A path of the API with a query, for whoever makes the request.
+pub(crate) fn api_path(path: &str, query: &[(&str, &str)]) -> String {
+    with_query(&api(path), query)
+}
+
 fn api(path: &str) -> String {
     format!("/api/v1/{path}")
 }
@@ -196,6 +201,7 @@ fn refused(status: StatusCode, body: &[u8]) -> Failure {
     let exit = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Auth,
         StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Exit::Conflict,
+        StatusCode::GATEWAY_TIMEOUT => Exit::TimedOut,
         _ => Exit::Failed,
     };
     if let Ok(problem) = serde_json::from_slice::<Problem>(body) {

@@ -7,6 +7,7 @@ pub(crate) mod device;
 pub(crate) mod drift;
 pub(crate) mod enrol;
 pub(crate) mod halt;
+pub(crate) mod infer;
 pub(crate) mod key;
 pub(crate) mod login;
 pub(crate) mod model;

@@ -13,6 +13,7 @@ mod forecast;
 mod halt;
 mod model;
 mod operate;
+mod request;
 mod revocation;
 mod operator;
 mod rollback;
@@ -56,6 +57,7 @@ pub use operator::{
     OperatorNew, OperatorSaved, OperatorView, PasswordLogin, Role, SessionEntry, SessionNew,
     SessionView, StepUp, TokenCreated, TokenNew, TokenView,
 };
+pub use request::{InferView, LogsNew};
 pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
 pub use rollback::{
     RollbackRequest, RollbackResult, RollbackStep, RollbackTarget, RollbackUntouched,

@@ -14,6 +14,7 @@ pub mod tuf;
 pub mod token;
 pub mod directive;
 pub mod halt;
+pub mod request;
 pub mod report;
 pub mod telemetry;
 pub mod profile;

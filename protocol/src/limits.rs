@@ -38,6 +38,30 @@ pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
 /// A heartbeat, so that a fleet on metered links costs 160 bytes a minute and device.
 pub const BEAT_BYTES_MAX: usize = 160;
 
+/// A signed request to a device, in one MQTT message: an input of 40 KB, and what is asked.
+pub const REQUEST_BYTES_MAX: usize = 64 << 10;
+
+/// An input that travels in the request itself; a longer one is fetched over HTTPS. Brokers keep messages in memory for each device.
+pub const INPUT_HERE_BYTES_MAX: usize = 40 << 10;
+
+/// The input of a test inference: a batch of 13 images of 224 x 224 in FP32, or a photograph.
+pub const INPUT_BYTES_MAX: usize = 8 << 20;
+
+/// An answer that travels over MQTT; a longer one goes up over HTTPS.
+pub const ANSWER_HERE_BYTES_MAX: usize = 64 << 10;
+
+/// An answer to a request: outputs of a test inference, or [`LOG_LINES_MAX`] of the longest lines.
+pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Milliseconds between the signing of a request and its end. Nobody waits that long; clocks may differ by as much.
+pub const REQUEST_LIFE_MS_MAX: i64 = 5 * 60_000;
+
+/// Lines of a log tail.
+pub const LOG_LINES_MAX: u32 = 1_000;
+
+/// Characters of a line in a log tail; more is cut by the device.
+pub const LOG_LINE_CHARS_MAX: usize = 500;
+
 /// Slots (models) on one device.
 pub const SLOTS_MAX: usize = 32;
 

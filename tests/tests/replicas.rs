@@ -111,6 +111,12 @@ async fn two_servers_are_one_fleet() -> anyhow::Result<()> {
     let told = two.api()?.rollout(rollout).await?;
     ensure!(told == one.api()?.rollout(rollout).await?, "the servers disagree on {rollout}");
     ensure!(told.progress.get(&DeviceProgress::Succeeded) == Some(&2), "{:?}", told.progress);
+    // Whichever of them is asked, and whichever hears the answer.
+    for server in [&one, &two, &one, &two] {
+        for cam in ["cam-1", "cam-2"] {
+            ensure!(server.ctl(&["device", "diagnose", cam])?.contains("may be asked diagnose"));
+        }
+    }
     one.ctl(&["audit", "verify"])?;
     Ok(())
 }

@@ -139,6 +139,13 @@ impl InferRequest {
         Ok(Self { id: None, inputs, outputs: Vec::new(), is_binary: false, timeout_us: 0 })
     }
 
+    /// The same request, with every output in JSON.
+    pub(super) fn answered_in_json(mut self) -> Self {
+        self.is_binary = false;
+        self.outputs.iter_mut().for_each(|output| output.is_binary = None);
+        self
+    }
+
     /// Parses a body whose first `header_bytes` are JSON; all of it if there is no such header.
     pub(super) fn parse(body: &[u8], header_bytes: Option<usize>) -> Result<Self, InvalidRequest> {
         let header_bytes = header_bytes.unwrap_or(body.len());

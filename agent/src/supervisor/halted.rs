@@ -9,10 +9,11 @@ use ed25519_dalek::VerifyingKey;
 use sealift_protocol::cose::{CoseError, KeyId};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::halt::{HaltList, HaltRefused, Listener, VerifiedHaltList};
+use sealift_protocol::id::UnixMillis;
 use sealift_protocol::limits::HALT_BYTES_MAX;
 use sealift_protocol::telemetry::Severity;
 
-use super::keeper::Question;
+use super::keeper::{Question, Unsigned};
 use super::{Input, Supervisor, SupervisorError};
 use crate::device::{Event, Fault, FaultKind};
 use crate::halt::Kept;
@@ -23,6 +24,8 @@ use crate::origin::Origin;
 pub(super) struct Halts {
     kept: Option<Kept>,
     directors: BTreeMap<KeyId, VerifyingKey>,
+    /// When the first of the metadata expires that say so.
+    earliest_expiry: UnixMillis,
     /// Whether a list waits for the metadata. One at a time: junk must not keep the keeper busy.
     is_asked: bool,
     refused: Option<(Digest, &'static str)>,
@@ -38,8 +41,18 @@ impl Halts {
         self.kept.as_ref().map_or(0, |kept| kept.list.sequence)
     }
 
-    pub(super) fn trust(&mut self, directors: BTreeMap<KeyId, VerifyingKey>) {
-        self.directors = directors;
+    pub(super) fn trust(&mut self, directors: BTreeMap<KeyId, VerifyingKey>, until: UnixMillis) {
+        (self.directors, self.earliest_expiry) = (directors, until);
+    }
+
+    /// The keys that may sign, as far as the metadata were followed.
+    pub(super) const fn directors(&self) -> &BTreeMap<KeyId, VerifyingKey> {
+        &self.directors
+    }
+
+    /// When the first of the metadata expires that were followed.
+    pub(super) const fn earliest_expiry(&self) -> UnixMillis {
+        self.earliest_expiry
     }
 }
 
@@ -58,7 +71,8 @@ impl Supervisor {
             Ok(verified) => self.obey_halt(&verified),
             Err(HaltRefused::Cose(CoseError::UnknownKey(_))) => {
                 if !self.halts.is_asked {
-                    self.halts.is_asked = self.keeper.try_send(Question::Halt { message }).is_ok();
+                    let question = Question::Directors(Unsigned::Halt(message));
+                    self.halts.is_asked = self.keeper.try_send(question).is_ok();
                 }
                 Ok(())
             }

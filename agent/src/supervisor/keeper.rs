@@ -30,12 +30,21 @@ const QUESTION_MAX: Duration = Duration::from_millis(CHECKING_MAX_MS.unsigned_ab
 pub(super) enum Question {
     /// May the device follow this message?
     Directive { message: Vec<u8>, newest: Generation },
-    /// Whose lists of halted rollouts count? This one is of a key that was not known.
-    Halt { message: Vec<u8> },
+    /// Who may sign? This message is of a key that was not known.
+    Directors(Unsigned),
     /// Is anything new on the deny list?
     DenyList,
     /// May the device prepare this image?
     Image { desired: Box<DesiredSlot>, floor: Epoch, ticket: Ticket },
+}
+
+/// A message of a key that was not known.
+#[derive(Debug, Clone)]
+pub(super) enum Unsigned {
+    /// A list of halted rollouts.
+    Halt(Vec<u8>),
+    /// A request.
+    Request(Vec<u8>),
 }
 
 pub(super) struct Keeper {
@@ -65,10 +74,11 @@ impl Keeper {
                 let followed =
                     (versions != trusted).then(|| Input::Trusted(Box::new(versions.clone())));
                 trusted = versions;
-                let keys =
-                    self.trust.present_directors().filter(|keys| directors != Some(keys.clone()));
+                let until = self.trust.earliest_expiry();
+                let keys = self.trust.present_directors().map(|keys| (keys, until));
+                let keys = keys.filter(|keys| directors.as_ref() != Some(keys));
                 directors = keys.clone().or(directors);
-                let keys = keys.map(Input::Directors);
+                let keys = keys.map(|(keys, until)| Input::Directors(keys, until));
                 for input in news.into_iter().chain(followed).chain(keys).chain([answer]) {
                     if self.inputs.send(input).await.is_err() {
                         return;
@@ -88,8 +98,8 @@ impl Keeper {
                 Input::NotAccepted { message: Digest::of(message), why }
             }
             Question::DenyList => Input::Refreshed(Err(too_late())),
-            Question::Halt { message } => {
-                Input::HaltAgain { message: message.clone(), followed: Err(too_late()) }
+            Question::Directors(message) => {
+                Input::Again { message: message.clone(), followed: Err(too_late()) }
             }
             Question::Image { desired, ticket, .. } => {
                 let (model, answer) = (desired.model.clone(), Answer::Failed(too_late()));
@@ -120,10 +130,10 @@ impl Keeper {
                 let refreshed = self.trust.refresh_now(now).await;
                 Input::Refreshed(refreshed.map_err(|error| error.fault(verify::spread_permille())))
             }
-            Question::Halt { message } => {
+            Question::Directors(message) => {
                 let followed = self.trust.refresh(now).await;
                 let followed = followed.map_err(|error| error.fault(verify::spread_permille()));
-                Input::HaltAgain { message, followed }
+                Input::Again { message, followed }
             }
             Question::Image { desired, floor, ticket } => {
                 let place = (&self.me, &self.slots, &self.origin);

@@ -1,6 +1,6 @@
 //! How an agent begins: its store, its identity, its way to the server, its endpoints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +13,11 @@ use tokio::task::JoinHandle;
 use super::behaviour::Memory;
 use super::halted::Halts;
 use super::keeper;
+use super::requests::Requests;
 use super::revoked::Denied;
 use super::telemetry::ALARMS_MAX;
 use super::{Channels, INPUTS_MAX, Input, Setup, Supervisor, SupervisorError, Workers};
+use crate::asked::Taken;
 use crate::clock::Clock;
 use crate::device::{Device, Entry};
 use crate::disk::{self, Reserve, Secrecy};
@@ -77,7 +79,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let (tls, tls_of_link) = watch::channel(tls);
     let link = open_link(&setup, &identity, tls_of_link, clock.clone())?;
     let downloads = Downloads::new(&setup.config, &origin, slots.clone(), clock.clone());
-    let now = clock.steady();
+    let (now, asked) = (clock.steady(), Taken::read(&store, clock.now()));
     let supervisor = Supervisor {
         workers: Workers::new(setup.config.budget()),
         zone: setup.config.zone(),
@@ -106,10 +108,12 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         denied,
         halts: Halts::new(Kept::read(&store)),
         memory: Memory::new(&store, now),
+        requests: Requests::new(asked),
         trusted,
         last_message: None,
         last_refusal: None,
         told: BTreeSet::new(),
+        troubles: VecDeque::new(),
         last_report: None,
         is_report_due: false,
         is_birth_due: false,

@@ -5,6 +5,7 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::limits::{MESSAGE_BYTES_MAX, REASON_CHARS_MAX};
 use sealift_protocol::report::{ImageRef, Refusal, Report, Trusted};
+use sealift_protocol::request::DiagnosisTrouble;
 use sealift_protocol::telemetry::{Ack, Beat, Birth, Event as Alarm, Severity};
 use sealift_protocol::topic::Up;
 use serde::Serialize;
@@ -20,6 +21,9 @@ use crate::verify::NotAccepted;
 
 /// Alarms in an hour. A device on which all goes wrong at once has about ten to give.
 pub(super) const ALARMS_MAX: u32 = 60;
+
+/// What a diagnosis tells of before.
+const TROUBLES_MAX: usize = 20;
 
 /// Without a receipt for this long, everything is sent again.
 const RESEND_AFTER_MS: i64 = 30_000;
@@ -100,6 +104,7 @@ impl Supervisor {
         severity: Severity,
         about: Option<(ModelName, ImageRef)>,
     ) -> Result<(), SupervisorError> {
+        self.remember(fault);
         if !self.may_alarm() {
             tracing::warn!(
                 code = fault.code,
@@ -123,6 +128,14 @@ impl Supervisor {
         self.spool(Up::Event, keep, &alarm).map(drop)
     }
 
+    fn remember(&mut self, fault: &Fault) {
+        let (code, reason) = (fault.code.clone(), fault.reason.clone());
+        self.troubles.push_back(DiagnosisTrouble { at: self.clock.now(), code, reason });
+        if self.troubles.len() > TROUBLES_MAX {
+            self.troubles.pop_front();
+        }
+    }
+
     /// Whoever can cause alarms must not be able to fill the spool with them.
     fn may_alarm(&mut self) -> bool {
         const HOUR_MS: i64 = 60 * 60_000;
@@ -136,7 +149,7 @@ impl Supervisor {
     }
 
     /// Says whether the message is kept; one that is too long for any broker counts as such.
-    fn spool<T: Serialize>(
+    pub(super) fn spool<T: Serialize>(
         &mut self,
         channel: Up,
         keep: Keep,
@@ -172,7 +185,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn trusted(&self) -> Option<Trusted> {
+    pub(super) fn trusted(&self) -> Option<Trusted> {
         let halt = self.halts.sequence();
         self.trusted.clone().map(|trusted| Trusted { halt, ..trusted })
     }

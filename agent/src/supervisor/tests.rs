@@ -2,6 +2,7 @@
 
 mod crash;
 mod fleet;
+mod requests;
 mod revocation;
 mod time;
 
@@ -78,6 +79,7 @@ impl Agent {
             is_simulated: false,
             wall: self.wall,
             watchdog: None,
+            logs: Logs::default(),
         };
         self.stop = CancellationToken::new();
         self.running = Some(tokio::spawn(run(setup, self.stop.clone())));
@@ -93,6 +95,20 @@ impl Agent {
 
     fn path(&self) -> PathBuf {
         self.store.path().to_owned()
+    }
+
+    /// The agent on this store, open, doing nothing by itself.
+    fn opened_with(&self, config: Config) -> Supervisor {
+        let setup = Setup {
+            store: self.path(),
+            config,
+            is_simulated: true,
+            wall: system_time,
+            watchdog: None,
+            logs: Logs::default(),
+        };
+        let (supervisor, _) = open::open(setup).unwrap();
+        supervisor
     }
 
     fn report(&self) -> Option<Report> {
@@ -439,6 +455,7 @@ async fn two_agents_do_not_share_a_store() {
         is_simulated: true,
         wall: system_time,
         watchdog: None,
+        logs: Logs::default(),
     };
     let second = run(setup, CancellationToken::new()).await;
     assert!(matches!(second, Err(SupervisorError::InUse(_))));
@@ -462,15 +479,7 @@ async fn a_stopped_agent_keeps_everything_it_had_to_say() {
 /// An agent that is open and does nothing by itself.
 async fn opened(fleet: &Fleet) -> (Supervisor, Agent) {
     let agent = Agent::enrolled(fleet).await;
-    let setup = Setup {
-        store: agent.path(),
-        config: Config::default(),
-        is_simulated: true,
-        wall: system_time,
-        watchdog: None,
-    };
-    let (supervisor, _) = open::open(setup).unwrap();
-    (supervisor, agent)
+    (agent.opened_with(Config::default()), agent)
 }
 
 #[tokio::test]

@@ -24,8 +24,11 @@ use crate::enrol::Enrolment;
 use crate::enrol::claims::Claims;
 use crate::listen::Peer;
 use crate::renewal::{Refused, Renewal};
+use crate::signals::Signals;
 use crate::store::TenantStore;
 use crate::trust::Trust;
+
+mod asked;
 
 /// A request to enrol holds a token and a certificate request.
 const ENROL_BODY_BYTES_MAX: usize = 64 << 10;
@@ -34,6 +37,8 @@ const ENROL_BODY_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct DevicePort {
     /// The tenant's devices.
     pub(crate) store: TenantStore,
+    /// Wakes whoever waits for an answer.
+    pub(crate) signals: Signals,
     /// Lets devices in.
     pub(crate) enrolment: Arc<Enrolment>,
     /// Lets batches of devices in.
@@ -71,11 +76,12 @@ impl From<Refused> for ApiError {
 
 /// All routes of the port.
 pub(crate) fn router(port: DevicePort) -> Router {
-    let DevicePort { store, enrolment, claims, renewal, trust, registry } = port;
+    let DevicePort { store, signals, enrolment, claims, renewal, trust, registry } = port;
     let devices = Router::new()
         .route("/directive", get(directive))
         .route("/halt", get(halt))
-        .with_state(store)
+        .with_state(store.clone())
+        .merge(asked::router(store, signals))
         .merge(trust::metadata_router(trust))
         .merge(registry::device_router(registry))
         .layer(from_fn_with_state(renewal.clone(), admit));

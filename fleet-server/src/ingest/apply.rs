@@ -25,6 +25,7 @@ pub(super) struct Touched {
     devices: BTreeSet<DeviceId>,
     has_account: bool,
     has_profile: bool,
+    has_answer: bool,
 }
 
 impl Touched {
@@ -34,6 +35,9 @@ impl Touched {
         }
         if self.has_profile {
             signals.profiles().notify_one();
+        }
+        if self.has_answer {
+            signals.answers().notify_waiters();
         }
         for device in self.devices {
             hub.touch_device(device);
@@ -119,6 +123,11 @@ async fn apply_body(
                 audit_event(change, device, event, now).await?;
             }
             change.note(device, &event_entry(event, now)).await?;
+        }
+        Body::Answer { nonce, bytes } => {
+            let answer = (*nonce, bytes.clone());
+            // One that nobody has asked for, or that comes too late, is nobody's.
+            touched.has_answer |= change.set_answer(device, answer, now).await?;
         }
         Body::Refused { channel, why } => {
             let entry = TimelineEntry {

@@ -4,6 +4,7 @@ use sealift_protocol::codec::{self, CodecError};
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::limits::{BEAT_BYTES_MAX, MESSAGE_BYTES_MAX, REASON_CHARS_MAX, SLOTS_MAX};
 use sealift_protocol::report::{Refusal, Report, SlotReport, Trusted};
+use sealift_protocol::request::{Answer, InvalidAnswer, Nonce};
 use sealift_protocol::telemetry::{
     Beat, Birth, Conn, Envelope, Event, ProfileWindow, Severity, SpoolId,
 };
@@ -39,6 +40,9 @@ pub(crate) enum InvalidMessage {
     /// Decoded, but a field is out of its bounds.
     #[error("{0}")]
     Bounds(&'static str),
+    /// Not an answer to a request.
+    #[error(transparent)]
+    Answer(#[from] InvalidAnswer),
 }
 
 /// What a device sent.
@@ -63,6 +67,11 @@ pub(super) enum Body {
     Report(Box<Report>),
     Profile(Box<ProfileWindow>),
     Event(Event),
+    /// Of a request, as it came.
+    Answer {
+        nonce: Nonce,
+        bytes: Vec<u8>,
+    },
     /// Numbered and well wrapped, but what is in it makes no sense. It is noted and acknowledged: it would come again for ever.
     Refused {
         channel: Up,
@@ -111,7 +120,7 @@ impl Body {
             Up::Report => report(body).map(Box::new).map(Self::Report),
             Up::Profile => profile(body, now).map(Box::new).map(Self::Profile),
             Up::Event => event(body).map(Self::Event),
-            Up::Result => Err(InvalidMessage::Bounds("an answer to a request that nobody made")),
+            Up::Result => answer(body),
             Up::Conn | Up::Beat => Err(InvalidMessage::Bounds("a message that is not spooled")),
         }
     }
@@ -217,6 +226,11 @@ fn profile(body: &[u8], now: UnixMillis) -> Result<ProfileWindow, InvalidMessage
     Ok(window)
 }
 
+fn answer(body: &[u8]) -> Result<Body, InvalidMessage> {
+    let Answer { nonce, .. } = Answer::decode(body)?;
+    Ok(Body::Answer { nonce, bytes: body.to_vec() })
+}
+
 fn event(body: &[u8]) -> Result<Event, InvalidMessage> {
     let mut event: Event = decode("event", body, MESSAGE_BYTES_MAX)?;
     clock(event.at)?;
@@ -226,6 +240,6 @@ fn event(body: &[u8]) -> Result<Event, InvalidMessage> {
 }
 
 /// A text that people will read, cut to `chars_max` and without control characters: those could forge lines in a terminal or a log.
-fn plain(text: &str, chars_max: usize) -> String {
+pub(crate) fn plain(text: &str, chars_max: usize) -> String {
     text.chars().filter(|character| !character.is_control()).take(chars_max).collect()
 }

@@ -2,6 +2,7 @@
 
 use sealift_protocol::id::UnixMillis;
 
+use super::requests::REQUESTS_KEPT_MS;
 use super::{Change, StoreError};
 use crate::config::Retention;
 
@@ -13,7 +14,7 @@ pub(crate) const WINDOWS_KEPT_MS: i64 = 2 * DAY_MS;
 /// Alerts that are over are kept for this long.
 const ALERTS_KEPT_MS: i64 = 365 * DAY_MS;
 /// Requests to be enrolled are forgotten after this time; a device that still waits asks again.
-const REQUESTS_KEPT_MS: i64 = 90 * DAY_MS;
+const ENROL_REQUESTS_KEPT_MS: i64 = 90 * DAY_MS;
 /// Issued certificates are kept this long beyond their end, in which they may still be renewed.
 const CERTIFICATES_KEPT_MS: i64 = 60 * DAY_MS;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
@@ -42,7 +43,7 @@ impl Change {
             ),
             (
                 "DELETE FROM enrol_requests WHERE tenant = $1 AND asked_at < $2",
-                before(REQUESTS_KEPT_MS),
+                before(ENROL_REQUESTS_KEPT_MS),
             ),
             (
                 "DELETE FROM deliveries WHERE tenant = $1 AND state <> 'waiting' AND due_at < $2",
@@ -59,6 +60,7 @@ impl Change {
                  WHERE tenant = $1 AND online = 0 AND COALESCE(seen_at, enrolled_at) < $2)",
                 before(retention.habits_ms()),
             ),
+            ("DELETE FROM requests WHERE tenant = $1 AND asked_at < $2", before(REQUESTS_KEPT_MS)),
             ("DELETE FROM login_codes WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM sessions WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM api_tokens WHERE tenant = $1 AND expires_at < $2", now.0),

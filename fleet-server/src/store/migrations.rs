@@ -27,6 +27,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (16, "channels", include_str!("../../migrations/0016_channels.sql")),
     (17, "rules", include_str!("../../migrations/0017_rules.sql")),
     (19, "reverts", include_str!("../../migrations/0019_reverts.sql")),
+    (21, "requests", include_str!("../../migrations/0021_requests.sql")),
     (22, "spans", include_str!("../../migrations/0022_spans.sql")),
 ];
 

@@ -277,17 +277,18 @@ impl Change {
         Ok(())
     }
 
-    /// Deletes what a device has sent: windows, events, heartbeats, and what was learnt of its habits.
+    /// Deletes what a device has sent: windows, events, heartbeats, answers, and what was learnt of its habits.
     pub(crate) async fn delete_sent(
         &mut self,
         device: &DeviceId,
     ) -> Result<DeletedRows, StoreError> {
-        let mut gone = [0; 4];
+        let mut gone = [0; 5];
         for (rows, statement) in gone.iter_mut().zip([
             "DELETE FROM profile_windows WHERE tenant = $1 AND device = $2",
             "DELETE FROM timeline WHERE tenant = $1 AND device = $2",
             "DELETE FROM beats WHERE tenant = $1 AND device = $2",
             "DELETE FROM habits WHERE tenant = $1 AND device = $2",
+            "DELETE FROM requests WHERE tenant = $1 AND device = $2",
         ]) {
             *rows = self.run(statement, |it| it.bind(device.to_string())).await?;
         }

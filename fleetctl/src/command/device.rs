@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::bail;
 use sealift_protocol::api::{
-    DeviceForget, DeviceForgotten, DeviceRevoke, DeviceView, LabelsChange, SlotView, TimelineEntry,
+    DeviceForget, DeviceForgotten, DeviceRevoke, DeviceView, LabelsChange, LogsNew, SlotView,
+    TimelineEntry,
 };
-use sealift_protocol::id::DeviceId;
+use sealift_protocol::id::{DeviceId, UnixMillis};
 use sealift_protocol::report::{Halted, Hold, Outcome};
+
+mod ask;
 
 use super::labels;
 use crate::cli::Device;
@@ -34,6 +37,12 @@ pub(crate) async fn run(client: &Client, output: Output, device: Device) -> anyh
             let gone: DeviceForgotten = client.post(&path, &DeviceForget { reason }).await?;
             output.text(&gone, forgotten)
         }
+        Device::Logs { device, lines, since, level } => {
+            let since = since.map(|since| UnixMillis(since.as_millisecond()));
+            let wanted = LogsNew { lines: Some(lines), since, level: Some(level.into()) };
+            ask::logs(client, output, &device, &wanted).await
+        }
+        Device::Diagnose { device } => ask::diagnose(client, output, &device).await,
         Device::Revoke { device, reason } => {
             let path = format!("devices/{device}/revoke");
             let view: DeviceView = client.post(&path, &DeviceRevoke { reason }).await?;

@@ -2,7 +2,7 @@
 
 import { answer, answerAs, http, takeCsrfToken } from "./client";
 import type { components } from "./schema";
-import type { Action, ChannelNew, DeviceView, EnrolTokenNew, KindChange, ModelView, Page, RollbackRequest, RolloutNew, SessionView, SilenceNew, VersionView } from "./types";
+import type { Action, ChannelNew, DeviceView, EnrolTokenNew, InferView, KindChange, ModelView, Page, RollbackRequest, RolloutNew, SessionView, SilenceNew, VersionView } from "./types";
 
 /** Entries of lists that are shown whole; the server allows 1,000. */
 const LIST_MAX = 200;
@@ -60,6 +60,12 @@ export const readTimeline = (id: string) =>
 
 export const changeLabels = (id: string, labels: Record<string, string | null>) =>
   answer(http.PATCH("/api/v1/devices/{id}/labels", { params: { path: { id } }, body: { labels } }));
+
+/** `body` is a request of the Open Inference Protocol v2. */
+export const askModel = (id: string, model: string, body: object) =>
+  answerAs<InferView>(
+    http.POST("/api/v1/devices/{id}/infer", { params: { path: { id }, query: { model } }, body: body as Record<string, never> }),
+  );
 
 export const listModels = () => answerAs<Page<ModelView>>(http.GET("/api/v1/models"));
 

@@ -26,6 +26,9 @@ export type HealthView = Schemas["HealthView"];
 export type Outcome = Schemas["Outcome"];
 export type TimelineEntry = Schemas["TimelineEntry"];
 
+/** What the model has answered is its own: the schema leaves it open. */
+export type InferView = Omit<Schemas["InferView"], "answer"> & { answer: unknown };
+
 export type VersionState = Schemas["VersionState"];
 /** The schema leaves the contract open: it is the image's own file. */
 export type VersionView = Omit<Schemas["VersionView"], "contract"> & { contract?: IoContract | null };

@@ -14,6 +14,7 @@ import { Timeline } from "../ui/timeline";
 import { Health } from "./device/health";
 import { Identity } from "./device/identity";
 import { Slots } from "./device/slots";
+import { TryIt } from "./device/try";
 import "../styles/devices.css";
 
 const route = getRouteApi("/shell/devices/$device");
@@ -70,6 +71,9 @@ function Sections({ read, readAt }: { read: DeviceView; readAt: number }) {
           <Identity device={device} />
         </Panel>
       </div>
+      <Panel title={say("try.title")}>
+        <TryIt device={device} />
+      </Panel>
       <Panel title={say("device.timeline")}>
         <Loaded query={timeline}>{({ items }) => <Timeline entries={items} />}</Loaded>
       </Panel>
