@@ -41,6 +41,7 @@ mod messages;
 mod recall;
 mod recover;
 mod registry;
+mod requests;
 mod rollouts;
 mod scale;
 mod tables;
@@ -111,6 +112,8 @@ stories! {
         manifests_of_an_older_server_are_read_before_anything_goes,
         what_a_signed_or_deployed_version_needs_stays, contents_of_a_signed_version_stay,
         a_signed_version_is_not_taken_off_the_list;
+    requests: a_request_is_answered_once_and_by_the_device_that_was_asked,
+        what_was_asked_by_one_name_is_found_until_it_is_forgotten;
     gates: canaries_that_fail_more_than_others_halt_while_they_are_watched,
         a_rehearsal_says_whom_a_rollout_would_tell_and_changes_nothing;
     rollouts: a_rollout_reaches_its_devices_with_signed_directives,
