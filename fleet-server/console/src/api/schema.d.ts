@@ -383,6 +383,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/{id}/diagnose": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Asks a device how it does, from the inside. */
+        post: operations["post-devices-id-diagnose"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{id}/forget": {
         parameters: {
             query?: never;
@@ -397,6 +414,26 @@ export interface paths {
          *     what the audit log says of it.
          */
         post: operations["post-devices-id-forget"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{id}/infer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Asks a model on a device, as an application there would: a body of the Open Inference Protocol v2, in JSON or with binary data after
+         *     it (`Inference-Header-Content-Length`), or an image. It counts for no profile, no error rate and no latency.
+         */
+        post: operations["post-devices-id-infer"];
         delete?: never;
         options?: never;
         head?: never;
@@ -418,6 +455,23 @@ export interface paths {
         head?: never;
         /** Sets and removes labels. */
         patch: operations["patch-devices-id-labels"];
+        trace?: never;
+    };
+    "/api/v1/devices/{id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Reads the newest lines of the agent's log, oldest first. Its owner must let others do that. */
+        post: operations["post-devices-id-logs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v1/devices/{id}/revoke": {
@@ -1808,6 +1862,111 @@ export interface components {
             /** @description How it does. */
             state: components["schemas"]["DeviceState"];
         };
+        /** @description How a device does, from the inside: what its reports and heartbeats say, and what they leave out. */
+        Diagnosis: {
+            /** @description Version of the agent. */
+            agent: string;
+            /**
+             * Format: int32
+             * @description Days until its certificate expires.
+             */
+            certificate_days: number;
+            /** @description What its clocks show. */
+            clock: components["schemas"]["DiagnosisClock"];
+            /** @description Keys of directors that it believes. */
+            directors: string[];
+            /**
+             * Format: int32
+             * @description Free disk below the agent's store, in MiB.
+             */
+            disk_free_mb: number;
+            /**
+             * Format: int64
+             * @description Messages that were dropped for lack of room since the agent started.
+             */
+            dropped: number;
+            /** @description Where applications on the device reach the models. */
+            endpoint?: string | null;
+            /** @description Hardware and system. */
+            facts: components["schemas"]["Facts"];
+            /** @description The newest directive that it has accepted. */
+            generation: components["schemas"]["Generation"];
+            /**
+             * Format: int32
+             * @description Free memory in MiB.
+             */
+            memory_free_mb: number;
+            /** @description What is served now. */
+            models: components["schemas"]["DiagnosisModel"][];
+            /** @description What its owner lets others ask: `all`, `diagnose`. */
+            remote_requests: string;
+            /**
+             * Format: int32
+             * @description Starts of a worker since the agent started that were not the first.
+             */
+            restarts: number;
+            /** @description One entry per model, as it reports them. */
+            slots: Record<string, never>[];
+            /**
+             * Format: int64
+             * @description Messages that wait for the server's receipt.
+             */
+            spooled: number;
+            /** @description What it has told people about since it started, newest last. */
+            troubles: components["schemas"]["DiagnosisTrouble"][];
+            /** @description The trust metadata that it has verified. */
+            trusted: Record<string, never>;
+            /**
+             * Format: int64
+             * @description Seconds since it started.
+             */
+            uptime_s: number;
+        };
+        /** @description What a device's clocks show. */
+        DiagnosisClock: {
+            /** @description Whether the wall clock can be right. */
+            is_trusted: boolean;
+            /** @description The time of day that it believes in. */
+            now: components["schemas"]["UnixMillis"];
+            /** @description Its time zone. */
+            zone: string;
+        };
+        /** @description A model that a device serves. */
+        DiagnosisModel: {
+            /**
+             * Format: int64
+             * @description Of these, the ones that failed by our fault.
+             */
+            errors: number;
+            /**
+             * Format: int32
+             * @description 95 % of the answers took at most this many microseconds.
+             */
+            latency_p95_us: number;
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /** @description Execution providers that really run the graph, with their count of nodes. */
+            providers: [
+                string,
+                number
+            ][];
+            /**
+             * Format: int64
+             * @description Requests of applications since it went live.
+             */
+            requests: number;
+            /** @description The version. */
+            version: components["schemas"]["Version"];
+        };
+        /** @description Something that a device has told people about. */
+        DiagnosisTrouble: {
+            /** @description When, by the device's clock. */
+            at: components["schemas"]["UnixMillis"];
+            /** @description The stable code. */
+            code: string;
+            /** @description What happened. */
+            reason: string;
+        };
         /** @example sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 */
         Digest: string;
         /** @description `GET /drift/series`: one window of a subject. */
@@ -2426,6 +2585,27 @@ export interface components {
             /** @description The version, for people. */
             version: components["schemas"]["Version"];
         };
+        /** @description The answer to `POST /devices/{id}/infer`. */
+        InferView: {
+            /** @description What an application on the device would have got, byte for byte: JSON of the Open Inference Protocol v2. */
+            answer: Record<string, never>;
+            /** @description Digest of the image that answered. */
+            digest: components["schemas"]["Digest"];
+            /**
+             * Format: int64
+             * @description Microseconds that the model took, as the device says.
+             */
+            latency_us: number;
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /**
+             * Format: int64
+             * @description Milliseconds from the question to the answer, at the server.
+             */
+            took_ms: number;
+            /** @description The version that answered. */
+            version: components["schemas"]["Version"];
+        };
         /** @description What an operator has changed about a kind of alert; what is not given is as built in. */
         KindChange: {
             /**
@@ -2464,6 +2644,32 @@ export interface components {
             };
         };
         /**
+         * @description How bad a line of a log is.
+         * @enum {string}
+         */
+        LogLevel: "info" | "warn" | "error";
+        /** @description A line of a log. */
+        LogLine: {
+            /** @description When, by the device's clock. */
+            at: components["schemas"]["UnixMillis"];
+            /** @description How bad it is. */
+            level: components["schemas"]["LogLevel"];
+            /** @description The part of the agent that wrote it. */
+            target: string;
+            /** @description The message and its facts. */
+            text: string;
+        };
+        /** @description Lines of a log, newest last. */
+        LogTail: {
+            /**
+             * Format: int64
+             * @description Lines that the device had written since it started, and has forgotten for lack of room.
+             */
+            forgotten?: number;
+            /** @description The lines. */
+            lines: components["schemas"]["LogLine"][];
+        };
+        /**
          * @description How somebody came in.
          * @enum {string}
          */
@@ -2481,6 +2687,16 @@ export interface components {
             oidc?: string | null;
             /** @description Whether there are local accounts. */
             password: boolean;
+        };
+        /** @description `POST /devices/{id}/logs`. */
+        LogsNew: {
+            level?: components["schemas"]["LogLevel"] | null;
+            /**
+             * Format: int32
+             * @description The newest so many lines; 200 if not given, at most 1,000.
+             */
+            lines?: number | null;
+            since?: components["schemas"]["UnixMillis"] | null;
         };
         /** @description How mails are sent. */
         Mail: {
@@ -4772,6 +4988,68 @@ export interface operations {
             };
         };
     };
+    "post-devices-id-diagnose": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The device */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Diagnosis"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "post-devices-id-forget": {
         parameters: {
             query?: never;
@@ -4814,6 +5092,81 @@ export interface operations {
             };
         };
     };
+    "post-devices-id-infer": {
+        parameters: {
+            query: {
+                /** @description `team/name`. */
+                model: string;
+                /** @description Only this version; whichever is served if not given. */
+                version?: string;
+            };
+            header?: {
+                /** @description Asked twice by one name, the device is asked once */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                /** @description The device */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The body of a request to the model */
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferView"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "patch-devices-id-labels": {
         parameters: {
             query?: never;
@@ -4847,6 +5200,72 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-devices-id-logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The device */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LogsNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogTail"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            504: {
                 headers: {
                     [name: string]: unknown;
                 };
