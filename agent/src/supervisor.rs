@@ -518,7 +518,8 @@ impl Supervisor {
             self.share_memory();
             self.report()?;
         }
-        self.pump()
+        self.pump();
+        Ok(())
     }
 
     /// Feeds the device what the live images have answered so far.

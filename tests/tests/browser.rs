@@ -59,6 +59,7 @@ async fn an_operator_finds_every_page_and_goes_back_by_keyboard() -> anyhow::Res
         .env("SEALIFT_CHROMIUM", variable("SEALIFT_CHROMIUM")?)
         .env("SEALIFT_E2E_ROLLBACK", "1")
         .env("SEALIFT_E2E_HOSTILE", HOSTILE)
+        .env("SEALIFT_E2E_DEVICE", "cam-1")
         .stdin(Stdio::null())
         .output()
         .await

@@ -25,7 +25,7 @@ use sealift_protocol::request::{Ask, Diagnosis, LogTail, Nonce, Request};
 use sealift_protocol::topic::{Down, Topic};
 use sealift_tests::digits::{MODEL, Rows, directory as model_directory};
 use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
-use sealift_tests::mosquitto::{Certificates, Mosquitto};
+use sealift_tests::mosquitto::Mosquitto;
 use sealift_tests::needs::onnxruntime;
 use sealift_tests::process::write;
 use sealift_tests::story::{SOON, TIMING, roll_out};
@@ -299,19 +299,13 @@ fn forged(
 async fn overheard(directory: &Path) -> anyhow::Result<(Mosquitto, Server, Device, Eve)> {
     Server::init(directory)?;
     let keys = directory.join("server/keys");
-    let (ca, certificate, key) =
-        (keys.join("ca.pem"), keys.join("server.pem"), keys.join("server-key.pem"));
-    let certificates = Certificates { ca: &ca, certificate: &certificate, key: &key };
-    let named = ("fleet-server", &["cam-1"][..]);
-    let broker = Mosquitto::start(directory, Mosquitto::port()?, &certificates, named)?;
-    let port = broker.port;
-    let mqtt =
-        format!("[mqtt.external]\nhost = \"localhost\"\nport = {port}\nclient_id = \"one\"\n");
+    let broker = Mosquitto::start(directory, &["cam-1"])?;
+    let mqtt = format!("{}client_id = \"one\"\n", broker.section());
     let options = Options { mqtt: Some(mqtt), extra: TIMING.to_owned(), ..Options::default() };
     let server = Server::start(directory, &options).await?;
     let options = DeviceOptions { labels: Vec::new(), onnxruntime: None, extra: String::new() };
     let device = Device::start(&server, directory, "cam-1", &options).await?;
-    let eve = Eve::listen(port, &keys).await?;
+    let eve = Eve::listen(broker.port, &keys).await?;
     until("the device is online", SOON, || async {
         let state = server.api()?.device(&device.id).await?.state;
         let is_online = state == DeviceState::Online;

@@ -259,8 +259,8 @@ impl Supervisor {
     }
 
     /// Sends what the server does not have, as far as it may be under way at once.
-    pub(super) fn pump(&mut self) -> Result<(), SupervisorError> {
-        let Some(session) = &self.session else { return Ok(()) };
+    pub(super) fn pump(&mut self) {
+        let Some(session) = &self.session else { return };
         let now = self.clock.steady();
         let acknowledged = self.spool.acknowledged();
         let is_waiting = self.sent > acknowledged && self.spool.len() > 0;
@@ -276,7 +276,7 @@ impl Supervisor {
             Err(error) => {
                 // They are sent when they are on disk, and a full disk must not stop a running model.
                 tracing::error!(%error, "messages are not sent");
-                return Ok(());
+                return;
             }
         };
         for message in messages {
@@ -286,7 +286,6 @@ impl Supervisor {
             }
             self.sent = message.sequence;
         }
-        Ok(())
     }
 
     /// Ends windows that are due, and says how the device does.
@@ -313,7 +312,8 @@ impl Supervisor {
     pub(super) fn last_words(&mut self) -> Result<(), SupervisorError> {
         self.keep_windows(true)?;
         self.spool.sync()?;
-        self.pump()
+        self.pump();
+        Ok(())
     }
 
     fn keep_windows(&mut self, force: bool) -> Result<(), SupervisorError> {

@@ -145,6 +145,31 @@ describe("the filter", () => {
   });
 });
 
+describe("a device", () => {
+  it.runIf(process.env.SEALIFT_E2E_DEVICE)("answers a question that somebody tries on its page", async () => {
+    await open(session, `/devices/${process.env.SEALIFT_E2E_DEVICE}`, "light", "en");
+    const card = page.getByRole("region", { name: "Try it" });
+    await card.getByRole("textbox").fill("{");
+    await card.getByText("This is not an object of JSON.").waitFor();
+
+    await card.getByRole("textbox").fill(exampleQuestion);
+    await card.getByRole("button", { name: "Ask the model" }).click();
+    await card.getByText(/ms on the device/).waitFor();
+    await card.getByRole("cell", { name: /^0\.\d{4}$/ }).first().waitFor();
+    expect(await violationsOf(page)).toEqual([]);
+
+    await card.getByRole("textbox").fill('{"inputs": []}');
+    await card.getByRole("button", { name: "Ask the model" }).click();
+    await card.getByText("infer.input").waitFor();
+    forgetRefusals();
+  });
+});
+
+/** A blank picture of a digit. */
+const exampleQuestion = JSON.stringify({
+  inputs: [{ name: "pixels", datatype: "FP32", shape: [1, 64], data: new Array(64).fill(0) }],
+});
+
 describe("the palette", () => {
   it("leads to a device by a few letters of its name", async () => {
     await open(session, "/", "light", "en");

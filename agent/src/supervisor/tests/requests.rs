@@ -45,13 +45,13 @@ fn logs() -> Ask {
     Ask::Logs(Wanted { lines: 10, since: None, level: LogLevel::Info })
 }
 
-fn answers(supervisor: &Supervisor) -> Vec<Answer> {
+fn answers(supervisor: &mut Supervisor) -> Vec<Answer> {
     let messages = supervisor.spool.after(0, 1_000).unwrap();
     let results = messages.iter().filter(|message| message.channel == Up::Result);
     results.map(|message| Answer::decode(&message.envelope.body).unwrap()).collect()
 }
 
-fn events(supervisor: &Supervisor) -> Vec<(String, Severity)> {
+fn events(supervisor: &mut Supervisor) -> Vec<(String, Severity)> {
     let messages = supervisor.spool.after(0, 1_000).unwrap();
     let events = messages.iter().filter(|message| message.channel == Up::Event);
     let events = events
@@ -74,19 +74,19 @@ async fn a_diagnosis_is_given_once_also_after_a_restart_and_stands_on_the_timeli
     supervisor.on_request(message.clone()).unwrap();
     supervisor.on_request(message.clone()).unwrap();
 
-    let given = answers(&supervisor);
+    let given = answers(&mut supervisor);
     let Said::Diagnosed(diagnosis) = &given[0].outcome else { panic!("{given:?}") };
     assert_eq!((given.len(), given[0].nonce), (1, Nonce::new([1; 16])));
     assert_eq!(diagnosis.remote_requests, "diagnose");
     assert_eq!(diagnosis.directors.len(), 1);
     assert!(diagnosis.clock.is_trusted && diagnosis.facts.processors > 0, "{diagnosis:?}");
-    assert_eq!(events(&supervisor), [("request.answered".to_owned(), Severity::Info)]);
+    assert_eq!(events(&mut supervisor), [("request.answered".to_owned(), Severity::Info)]);
 
     drop(supervisor);
     let mut supervisor = agent.opened_with(Config::default());
     believe(&mut supervisor);
     supervisor.on_request(message).unwrap();
-    assert_eq!(answers(&supervisor).len(), 1, "the one of before, in the spool");
+    assert_eq!(answers(&mut supervisor).len(), 1, "the one of before, in the spool");
 }
 
 #[tokio::test]
@@ -98,15 +98,15 @@ async fn what_its_owner_forbids_is_refused_and_the_asker_is_told_how_to_allow_it
     ] {
         let (mut supervisor, _agent) = asked(remote).await;
         supervisor.on_request(signed(&request(1, ask))).unwrap();
-        let given = answers(&supervisor);
+        let given = answers(&mut supervisor);
         assert_eq!(code(&given[0]), (403, "request.forbidden"));
         let Said::Refused(refused) = &given[0].outcome else { panic!("{given:?}") };
         assert!(refused.reason.contains(needed), "{}", refused.reason);
-        assert_eq!(events(&supervisor)[0].0, "request.forbidden");
+        assert_eq!(events(&mut supervisor)[0].0, "request.forbidden");
     }
     let (mut supervisor, _agent) = asked(RemoteRequests::All).await;
     supervisor.on_request(signed(&request(1, logs()))).unwrap();
-    assert_eq!(code(&answers(&supervisor)[0]), (200, "ok"));
+    assert_eq!(code(&answers(&mut supervisor)[0]), (200, "ok"));
 }
 
 #[tokio::test]
@@ -127,13 +127,13 @@ async fn whoever_is_not_believed_is_not_answered_and_people_are_told_once() {
         (vec![0xd2; 100_000], "request.too-large"),
         (b"diagnose".to_vec(), "cose.form"),
     ] {
-        let before = events(&supervisor).len();
+        let before = events(&mut supervisor).len();
         supervisor.on_request(message.clone()).unwrap();
         supervisor.on_request(message).unwrap();
-        let told = events(&supervisor).split_off(before);
+        let told = events(&mut supervisor).split_off(before);
         assert_eq!(told, [(code.to_owned(), Severity::Security)]);
     }
-    assert_eq!(answers(&supervisor), []);
+    assert_eq!(answers(&mut supervisor), []);
 }
 
 #[tokio::test]
@@ -145,8 +145,8 @@ async fn a_key_that_is_revoked_asks_nothing_any_more() {
     let followed = Unsigned::Request(signed(&request(2, Ask::Diagnose)));
     supervisor.on_again(followed, Ok(())).unwrap();
 
-    assert_eq!(answers(&supervisor), []);
-    assert_eq!(events(&supervisor), [("cose.key".to_owned(), Severity::Security)]);
+    assert_eq!(answers(&mut supervisor), []);
+    assert_eq!(events(&mut supervisor), [("cose.key".to_owned(), Severity::Security)]);
 }
 
 #[tokio::test]
@@ -156,8 +156,8 @@ async fn what_is_over_is_refused_with_the_time_it_is_here() {
         (request.issued_at, request.expires_at) = (now().plus(-120_000), now().plus(-1));
     });
     supervisor.on_request(over).unwrap();
-    assert_eq!(code(&answers(&supervisor)[0]), (409, "request.window"));
-    assert_eq!(events(&supervisor), [("request.window".to_owned(), Severity::Security)]);
+    assert_eq!(code(&answers(&mut supervisor)[0]), (409, "request.window"));
+    assert_eq!(events(&mut supervisor), [("request.window".to_owned(), Severity::Security)]);
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_device_that_is_asked_too_much_says_so() {
     for nonce in 0..=30 {
         supervisor.on_request(signed(&request(nonce, Ask::Diagnose))).unwrap();
     }
-    let given = answers(&supervisor);
+    let given = answers(&mut supervisor);
     let codes: Vec<_> = given.iter().map(code).collect();
     assert_eq!(codes.len(), 31);
     assert!(codes[..30].iter().all(|code| *code == (200, "ok")), "{codes:?}");
