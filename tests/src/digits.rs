@@ -1,5 +1,7 @@
 //! The handwritten digits: held-out rows as traffic, and the same rows drifted.
 
+pub mod moody;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -83,6 +85,13 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The same rows with their first pixel lit, as it never is in the data.
+    #[must_use]
+    pub fn marked(mut self) -> Self {
+        self.pixels.iter_mut().for_each(|row| row[0] = 1.0);
+        self
+    }
+
     /// The request of the Open Inference Protocol v2.
     pub fn request(&self) -> Value {
         let data: Vec<f32> = self.pixels.iter().flatten().copied().collect();

@@ -1,5 +1,7 @@
 //! A device through everything that can happen to it: real agents, killed, misled and neglected.
 
+#[path = "device/behaviour.rs"]
+mod behaviour;
 #[path = "device/clock.rs"]
 mod clock;
 #[path = "device/crash.rs"]
