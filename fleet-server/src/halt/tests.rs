@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 
+use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 use sealift_protocol::api::{ModelGates, WavePlan};
-use sealift_protocol::id::DeviceId;
+use sealift_protocol::id::{DeviceId, TenantId};
 
 use super::*;
 use crate::rollout::{DeviceView, Standing, Wave};
+use crate::store::Store;
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 
@@ -111,4 +113,25 @@ proptest! {
         prop_assert_eq!(plan.stage, stage);
         prop_assert_eq!(plan.waves[0].standing, standing);
     }
+}
+
+/// A server that was restored from a backup of before the halt: its devices obey a list that it does not know.
+#[tokio::test]
+async fn a_lost_list_is_overtaken_and_one_from_the_future_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("fleet.db").display());
+    let tenant = TenantId::parse("main").unwrap();
+    let store = Store::open(&url).await.unwrap().tenant(&tenant);
+    let director = Director::new(SigningKey::from_bytes(&[7; 32]), tenant, 86_400);
+    let obeyed = u64::try_from(NOW.0).unwrap() + 5;
+
+    overtake(&store, &director, obeyed, NOW).await.unwrap();
+
+    let row = store.halt().await.unwrap();
+    assert_eq!((row.sequence, row.halt, row.campaigns.len()), (obeyed + 1, None, 0));
+    assert!(store.signed_halt().await.unwrap().is_some_and(|body| !body.is_empty()));
+
+    let claimed = u64::try_from(NOW.0 + CLOCKS_DIFFER_MS).unwrap() + 1;
+    overtake(&store, &director, claimed, NOW).await.unwrap();
+    assert_eq!(store.halt().await.unwrap().sequence, obeyed + 1);
 }
