@@ -1,9 +1,11 @@
 //! Many devices in one process: real supervisors, each with a store and an identity of its own, and made-up models.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealift_protocol::id::{DeviceId, InvalidName};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +20,9 @@ use crate::verify::spread_permille;
 
 /// Devices begin within this time each, so that they do not all come at once: twenty-five a second.
 const BEGIN_MS_EACH: u64 = 40;
+
+/// Enrolments of one process at a time. The server has few of one address under way at once, and turns others away.
+const ENROLLING_MAX: usize = 40;
 
 /// Devices in one process; each takes a connection, a few tasks and a directory.
 const COUNT_MAX: u32 = 5_000;
@@ -84,9 +89,10 @@ impl Simulation {
             return Err(SimulateError::Count);
         }
         let mut devices = JoinSet::new();
+        let enrolling = Arc::new(Semaphore::new(ENROLLING_MAX));
         for number in 1..=self.count {
             let device = DeviceId::parse(&format!("{}-{number}", self.prefix))?;
-            devices.spawn(self.clone().device(device, stop.clone()));
+            devices.spawn(self.clone().device(device, Arc::clone(&enrolling), stop.clone()));
         }
         while let Some(ended) = devices.join_next().await {
             match ended {
@@ -98,7 +104,12 @@ impl Simulation {
         Ok(())
     }
 
-    async fn device(self, device: DeviceId, stop: CancellationToken) -> Result<(), SimulateError> {
+    async fn device(
+        self,
+        device: DeviceId,
+        enrolling: Arc<Semaphore>,
+        stop: CancellationToken,
+    ) -> Result<(), SimulateError> {
         let span_ms = BEGIN_MS_EACH * u64::from(self.count);
         let pause = Duration::from_millis(span_ms * u64::from(spread_permille()) / 1_000);
         tokio::select! {
@@ -109,6 +120,8 @@ impl Simulation {
         disk::private_dir(&store)
             .map_err(|source| SimulateError::Store { path: store.clone(), source })?;
         if Identity::load(&store).is_err() {
+            // Nobody closes it, so that there is a turn for each.
+            let _turn = enrolling.acquire().await;
             let Self { url, token, .. } = self.clone();
             let is_replacement = false;
             let enrolment =

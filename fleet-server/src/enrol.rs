@@ -71,7 +71,7 @@ pub(crate) enum EnrolError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// Too many refusals.
-    #[error("too many refused enrolments from {0}")]
+    #[error("too many enrolments from {0} at once, or too many refused")]
     TooMany(IpAddr),
     /// A token with impossible terms.
     #[error("{0}")]

@@ -44,7 +44,7 @@ pub(crate) enum ClaimError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// Too many refusals.
-    #[error("too many refused enrolments from {0}")]
+    #[error("too many enrolments from {0} at once, or too many refused")]
     TooMany(IpAddr),
     /// Terms that make no sense.
     #[error("{0}")]
