@@ -37,6 +37,23 @@ pub struct Wire {
     sequence: u64,
 }
 
+/// The next packet of a kind that a broker sends.
+pub async fn next(
+    events: &mut EventLoop,
+    is_wanted: impl Fn(&Packet) -> bool,
+) -> anyhow::Result<Packet> {
+    let wait = async {
+        loop {
+            if let Event::Incoming(packet) = events.poll().await?
+                && is_wanted(&packet)
+            {
+                return anyhow::Ok(packet);
+            }
+        }
+    };
+    timeout(PATIENCE, wait).await.context("the broker says nothing")?
+}
+
 impl Wire {
     /// Enrols a device with a fresh token, and connects with its certificate.
     pub async fn open(server: &Server, directory: &Path, id: &str) -> anyhow::Result<Self> {
@@ -59,16 +76,7 @@ impl Wire {
     }
 
     async fn next(&mut self, is_wanted: impl Fn(&Packet) -> bool) -> anyhow::Result<Packet> {
-        let wait = async {
-            loop {
-                if let Event::Incoming(packet) = self.events.poll().await?
-                    && is_wanted(&packet)
-                {
-                    return anyhow::Ok(packet);
-                }
-            }
-        };
-        timeout(PATIENCE, wait).await.context("no answer")?
+        next(&mut self.events, is_wanted).await
     }
 
     /// Sends bytes on one of the device's own channels, and waits for what the broker says of them.

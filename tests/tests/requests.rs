@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, ensure};
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
-use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, EventLoop, MqttOptions};
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -30,14 +30,11 @@ use sealift_tests::needs::onnxruntime;
 use sealift_tests::process::write;
 use sealift_tests::story::{SOON, TIMING, roll_out};
 use sealift_tests::wait::{Look, until};
+use sealift_tests::wire;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 /// Rows of a question that is too long for a message, and so is its answer.
 const MANY_ROWS: usize = 1_500;
-
-/// No message on loopback takes this long.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn device(
     server: &Server,
@@ -246,16 +243,7 @@ impl Eve {
     }
 
     async fn next(&mut self, is_wanted: impl Fn(&Packet) -> bool) -> anyhow::Result<Packet> {
-        let wait = async {
-            loop {
-                if let Event::Incoming(packet) = self.events.poll().await?
-                    && is_wanted(&packet)
-                {
-                    return anyhow::Ok(packet);
-                }
-            }
-        };
-        timeout(PATIENCE, wait).await.context("the broker says nothing")?
+        wire::next(&mut self.events, is_wanted).await
     }
 
     /// What the server has asked.
