@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
-use sealift_protocol::tensor::Tensor;
+use sealift_protocol::tensor::{Tensor, wire};
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::frame::{self, Answer, Fault, FrameError, Loaded, Order, Reply, Request};
 use super::outbox::Outbox;
 use super::process::Started;
+use super::shared::{Area, Lent, Place, Shared as Memory};
 use super::{InferError, Inferred};
 
 /// Requests at one worker, for a single session, which does them one by one: enough that it never waits for the next. More wait in their
@@ -59,6 +60,8 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct Shared {
     started: Started,
+    /// For large tensors; none where the system has none, and all goes through the socket.
+    memory: Option<Memory>,
     desk: Mutex<Desk>,
     /// A request left the desk.
     left: Notify,
@@ -72,7 +75,17 @@ struct Shared {
 struct Desk {
     last_id: u64,
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
+    /// Places of the memory, until the worker has answered: also of those whose asker waits no more, as it may still write there.
+    held: BTreeMap<u64, Held>,
+    lent: Lent,
     is_closed: bool,
+}
+
+/// A place that is lent, and how much of it the inputs take.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    place: Place,
+    input_bytes: usize,
 }
 
 /// A place at the desk; given back when the answer is there or nobody wants it any more.
@@ -82,14 +95,16 @@ struct Ticket<'a> {
 }
 
 impl Link {
-    /// Begins to read and write `socket`, whose other end `started` holds.
+    /// Begins to read and write `socket`, whose other end `started` holds, and `memory` as well.
     pub(super) fn new(
         socket: UnixStream,
+        memory: Option<Memory>,
         started: Started,
         ended: watch::Receiver<Option<String>>,
     ) -> Self {
         let shared = Arc::new(Shared {
             started,
+            memory,
             desk: Mutex::default(),
             left: Notify::new(),
             replies: AtomicU64::new(0),
@@ -171,7 +186,7 @@ impl Link {
             tracing::warn!(worker = self.process_id(), "requests in flight were given up");
         }
         let end = async {
-            if let Ok(frame) = Request::frame(0, &Order::Stop) {
+            if let Ok(frame) = Request::frame(0, &Order::Stop, None) {
                 // An error means that the child is gone already.
                 let _gone = self.outbox.send(frame);
             }
@@ -189,7 +204,7 @@ impl Link {
         let Some(ticket) = self.shared.take_ticket(answered) else {
             return Err(self.gone().await);
         };
-        let frame = Request::frame(ticket.id, order).map_err(|error| not_sent(&error))?;
+        let frame = self.shared.frame(ticket.id, order).map_err(|error| not_sent(&error))?;
         if self.outbox.send(frame).is_err() {
             return Err(self.gone().await);
         }
@@ -249,7 +264,37 @@ impl Shared {
         Some(Ticket { shared: self, id })
     }
 
+    /// The frame of an order, with a place for what is large.
+    fn frame(&self, id: u64, order: &Order<'_>) -> Result<Vec<u8>, FrameError> {
+        let (Order::Run(inputs), Some(memory)) = (order, &self.memory) else {
+            return Request::frame(id, order, None);
+        };
+        let place = self.desk().lend(id, wire::length(inputs));
+        let frame = Request::frame(id, order, place.zip(Some(memory)));
+        frame.inspect_err(|_| self.take_back(id, 0))
+    }
+
+    /// A copy of what the worker has left at the place of request `id`; none if it was given none.
+    fn fetch(&self, id: u64, bytes: usize) -> Option<Vec<u8>> {
+        let place = self.desk().held.get(&id)?.place;
+        let copy = self.memory.as_ref()?.copy(place, Area::Outputs, bytes);
+        self.take_back(id, bytes);
+        copy
+    }
+
+    /// Ends the loan of a place, now that the worker is done with it.
+    fn take_back(&self, id: u64, output_bytes: usize) {
+        let mut desk = self.desk();
+        let Some(Held { place, input_bytes }) = desk.held.remove(&id) else { return };
+        if let Some(memory) = &self.memory {
+            memory.tidy(place, Area::Inputs, input_bytes);
+            memory.tidy(place, Area::Outputs, output_bytes);
+        }
+        desk.lent.take_back(place);
+    }
+
     fn deliver(&self, reply: Reply) {
+        self.take_back(reply.id, 0);
         self.replies.fetch_add(1, Ordering::Relaxed);
         let waiting = self.desk().waiting.remove(&reply.id);
         if let Some(waiting) = waiting {
@@ -281,6 +326,14 @@ impl Shared {
     }
 }
 
+impl Desk {
+    fn lend(&mut self, id: u64, input_bytes: usize) -> Option<Place> {
+        let place = self.lent.lend()?;
+        self.held.insert(id, Held { place, input_bytes });
+        Some(place)
+    }
+}
+
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.shared.desk().waiting.remove(&self.id);
@@ -303,12 +356,13 @@ async fn read_replies(
     let mut socket = BufReader::with_capacity(READ_BUFFER_BYTES, socket);
     let mut body = Vec::new();
     let error = loop {
-        match read_reply(&mut socket, &mut body).await {
-            Ok(reply) => match shared.upgrade() {
-                Some(shared) => shared.deliver(reply),
-                None => return,
-            },
-            Err(error) => break error,
+        if let Err(error) = read_body(&mut socket, &mut body).await {
+            break error;
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        match Reply::read(&body, |id, bytes| shared.fetch(id, bytes)) {
+            Ok(reply) => shared.deliver(reply),
+            Err(error) => break io::Error::new(io::ErrorKind::InvalidData, error),
         }
     };
     let Some(shared) = shared.upgrade() else { return };
@@ -328,19 +382,13 @@ async fn end_of(mut ended: watch::Receiver<Option<String>>) -> String {
     reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "unknown".to_owned())
 }
 
-async fn read_reply(
-    socket: &mut BufReader<OwnedReadHalf>,
-    body: &mut Vec<u8>,
-) -> io::Result<Reply> {
+async fn read_body(socket: &mut BufReader<OwnedReadHalf>, body: &mut Vec<u8>) -> io::Result<()> {
     let mut header = [0; frame::HEADER_BYTES];
     socket.read_exact(&mut header).await?;
     let length = frame::body_length(header)?;
     body.clear();
     let given = (&mut *socket).take(length as u64).read_to_end(body).await?;
-    if given < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Reply::read(body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    if given == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 #[cfg(test)]
