@@ -11,6 +11,7 @@ mod budget;
 pub mod child;
 mod frame;
 mod link;
+mod loans;
 mod outbox;
 mod process;
 mod sandbox;

@@ -18,9 +18,10 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::frame::{self, Answer, Fault, FrameError, Loaded, Order, Reply, Request};
+use super::loans::Loans;
 use super::outbox::Outbox;
 use super::process::Started;
-use super::shared::{Area, Lent, Place, Shared as Memory};
+use super::shared::{Area, Shared as Memory};
 use super::{InferError, Inferred};
 
 /// Requests at one worker, for a single session, which does them one by one: enough that it never waits for the next. More wait in their
@@ -39,6 +40,9 @@ const END_MAX: Duration = Duration::from_secs(5);
 /// Bytes that are read from the socket at once; larger bodies pass the buffer by.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
+/// How long memory that a large request took is kept for the next one.
+const TIDY_AFTER: Duration = Duration::from_secs(10);
+
 /// Why a request was not done.
 #[derive(Debug)]
 pub(super) enum CallError {
@@ -51,7 +55,7 @@ pub(super) enum CallError {
 #[derive(Debug)]
 pub(super) struct Link {
     outbox: Arc<Outbox>,
-    flushing: AbortHandle,
+    tasks: [AbortHandle; 2],
     calls: Semaphore,
     ended: watch::Receiver<Option<String>>,
     shared: Arc<Shared>,
@@ -62,6 +66,10 @@ struct Shared {
     started: Started,
     /// For large tensors; none where the system has none, and all goes through the socket.
     memory: Option<Memory>,
+    /// Who has which place of it.
+    loans: Mutex<Loans>,
+    /// The memory holds more than it keeps.
+    overfull: Arc<Notify>,
     desk: Mutex<Desk>,
     /// A request left the desk.
     left: Notify,
@@ -75,17 +83,7 @@ struct Shared {
 struct Desk {
     last_id: u64,
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
-    /// Places of the memory, until the worker has answered: also of those whose asker waits no more, as it may still write there.
-    held: BTreeMap<u64, Held>,
-    lent: Lent,
     is_closed: bool,
-}
-
-/// A place that is lent, and how much of it the inputs take.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    place: Place,
-    input_bytes: usize,
 }
 
 /// A place at the desk; given back when the answer is there or nobody wants it any more.
@@ -105,6 +103,8 @@ impl Link {
         let shared = Arc::new(Shared {
             started,
             memory,
+            loans: Mutex::default(),
+            overfull: Arc::default(),
             desk: Mutex::default(),
             left: Notify::new(),
             replies: AtomicU64::new(0),
@@ -114,8 +114,10 @@ impl Link {
         let outbox = Arc::new(Outbox::new(writer));
         let flushing = tokio::spawn(flush(Arc::clone(&outbox))).abort_handle();
         tokio::spawn(read_replies(reader, Arc::downgrade(&shared), ended.clone()));
+        let tidying = tidy(Arc::clone(&shared.overfull), Arc::downgrade(&shared));
+        let tidying = tokio::spawn(tidying).abort_handle();
         let calls = Semaphore::new(CALLS_MAX);
-        Self { outbox, flushing, calls, ended, shared }
+        Self { outbox, tasks: [flushing, tidying], calls, ended, shared }
     }
 
     pub(super) fn process_id(&self) -> u32 {
@@ -237,7 +239,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.shared.kill();
-        self.flushing.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -269,32 +271,44 @@ impl Shared {
         let (Order::Run(inputs), Some(memory)) = (order, &self.memory) else {
             return Request::frame(id, order, None);
         };
-        let place = self.desk().lend(id, wire::length(inputs));
-        let frame = Request::frame(id, order, place.zip(Some(memory)));
-        frame.inspect_err(|_| self.take_back(id, 0))
+        let Some(place) = self.loans().lend(id) else { return Request::frame(id, order, None) };
+        let frame = Request::frame(id, order, Some((place, memory)));
+        match &frame {
+            Ok(_) => self.note(self.loans().used(place, Area::Inputs, wire::length(inputs))),
+            Err(_) => self.loans().take_back(id), // never sent
+        }
+        frame
     }
 
     /// A copy of what the worker has left at the place of request `id`; none if it was given none.
     fn fetch(&self, id: u64, bytes: usize) -> Option<Vec<u8>> {
-        let place = self.desk().held.get(&id)?.place;
-        let copy = self.memory.as_ref()?.copy(place, Area::Outputs, bytes);
-        self.take_back(id, bytes);
-        copy
+        let place = self.loans().place(id)?;
+        let copy = self.memory.as_ref()?.copy(place, Area::Outputs, bytes)?;
+        self.note(self.loans().used(place, Area::Outputs, bytes));
+        Some(copy)
     }
 
-    /// Ends the loan of a place, now that the worker is done with it.
-    fn take_back(&self, id: u64, output_bytes: usize) {
-        let mut desk = self.desk();
-        let Some(Held { place, input_bytes }) = desk.held.remove(&id) else { return };
-        if let Some(memory) = &self.memory {
-            memory.tidy(place, Area::Inputs, input_bytes);
-            memory.tidy(place, Area::Outputs, output_bytes);
+    fn note(&self, is_overfull: bool) {
+        if is_overfull {
+            self.overfull.notify_one();
         }
-        desk.lent.take_back(place);
+    }
+
+    /// Gives back what no request needs now.
+    fn tidy(&self) {
+        let mut loans = self.loans();
+        let Some(memory) = &self.memory else { return };
+        // Under the lock, so that nobody is lent a place meanwhile.
+        loans.overfull().into_iter().for_each(|(place, area)| memory.tidy(place, area));
+        self.note(loans.is_overfull());
+    }
+
+    fn loans(&self) -> MutexGuard<'_, Loans> {
+        self.loans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn deliver(&self, reply: Reply) {
-        self.take_back(reply.id, 0);
+        self.loans().take_back(reply.id);
         self.replies.fetch_add(1, Ordering::Relaxed);
         let waiting = self.desk().waiting.remove(&reply.id);
         if let Some(waiting) = waiting {
@@ -326,14 +340,6 @@ impl Shared {
     }
 }
 
-impl Desk {
-    fn lend(&mut self, id: u64, input_bytes: usize) -> Option<Place> {
-        let place = self.lent.lend()?;
-        self.held.insert(id, Held { place, input_bytes });
-        Some(place)
-    }
-}
-
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.shared.desk().waiting.remove(&self.id);
@@ -345,6 +351,16 @@ impl Drop for Ticket<'_> {
 async fn flush(outbox: Arc<Outbox>) {
     if let Err(error) = outbox.flush().await {
         tracing::debug!(%error, "worker does not read");
+    }
+}
+
+/// Gives memory back some time after a large request: others may follow, and to take it anew costs as much as the copy.
+async fn tidy(overfull: Arc<Notify>, shared: Weak<Shared>) {
+    loop {
+        overfull.notified().await;
+        tokio::time::sleep(TIDY_AFTER).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.tidy();
     }
 }
 

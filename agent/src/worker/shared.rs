@@ -24,7 +24,7 @@ use rustix::net::{
 };
 
 /// Places of one worker: more than it is asked at once, unless it has several sessions; those without one use the socket.
-const PLACES: u8 = 8;
+pub(super) const PLACES: u8 = 8;
 
 /// Inputs, or outputs, of one place: as much as one request may hold. Larger outputs use the socket.
 pub(super) const AREA_BYTES: usize = 32 << 20;
@@ -32,8 +32,8 @@ pub(super) const AREA_BYTES: usize = 32 << 20;
 /// Less than this is quicker through the socket, which must be used anyway to wake the other end.
 pub(super) const SHARED_BYTES_MIN: usize = 32 << 10;
 
-/// What a place keeps of memory from request to request.
-const KEPT_BYTES: usize = 4 << 20;
+/// What an area keeps of memory for good; more is given back when it is not needed any more.
+pub(super) const KEPT_BYTES: usize = 4 << 20;
 
 /// Nobody can change them or the file's length: neither of the two, nor whoever gets hold of one.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
@@ -43,11 +43,11 @@ const WITH: u8 = b'+';
 const WITHOUT: u8 = b'-';
 
 /// Where a request's tensors lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place(u8);
 
 /// Which of its two areas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Area {
     Inputs,
     Outputs,
@@ -70,26 +70,13 @@ impl Place {
         }
     }
 
+    pub(super) const fn index(self) -> u8 {
+        self.0
+    }
+
     fn offset(self, area: Area) -> usize {
         let first = usize::from(self.0) * 2;
         (first + usize::from(area == Area::Outputs)) * AREA_BYTES
-    }
-}
-
-/// Which places are lent. The first ones are lent first, so that few of them ever take memory.
-#[derive(Debug, Default)]
-pub(super) struct Lent(u8);
-
-impl Lent {
-    pub(super) fn lend(&mut self) -> Option<Place> {
-        let free = self.0.trailing_ones();
-        let place = u8::try_from(free).ok().filter(|&free| free < PLACES)?;
-        self.0 |= 1 << place;
-        Some(Place(place))
-    }
-
-    pub(super) fn take_back(&mut self, place: Place) {
-        self.0 &= !(1 << place.0);
     }
 }
 
@@ -168,11 +155,8 @@ impl Shared {
         Some(read(bytes))
     }
 
-    /// Gives memory of an area back to the system, if it was used for more than it may keep.
-    pub(super) fn tidy(&self, place: Place, area: Area, used_bytes: usize) {
-        if used_bytes <= KEPT_BYTES {
-            return;
-        }
+    /// Gives what an area holds beyond [`KEPT_BYTES`] back to the system. Nobody uses it meanwhile.
+    pub(super) fn tidy(&self, place: Place, area: Area) {
         let (offset, length) = (place.offset(area) + KEPT_BYTES, AREA_BYTES - KEPT_BYTES);
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         if let Err(error) = fallocate(&self.file, flags, offset as u64, length as u64) {
@@ -237,9 +221,8 @@ pub(super) fn receive(socket: &UnixStream) -> io::Result<Option<Shared>> {
     if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let file = message.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
-        _ => None,
+    let file = message.drain().find_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(mut files) = message { files.next() } else { None }
     });
     match (said, file) {
         ([WITH], Some(file)) => Shared::open(file).map(Some),
@@ -268,8 +251,7 @@ mod tests {
     #[test]
     fn what_one_process_writes_the_other_reads_at_its_place_alone() {
         let (supervisor, worker) = both();
-        let mut lent = Lent::default();
-        let (first, second) = (lent.lend().unwrap(), lent.lend().unwrap());
+        let (first, second) = (Place(0), Place(1));
         supervisor.writer(first, Area::Inputs).write_all(b"first").unwrap();
         supervisor.writer(second, Area::Inputs).write_all(b"second").unwrap();
         worker.writer(first, Area::Outputs).write_all(b"answer").unwrap();
@@ -311,28 +293,23 @@ mod tests {
     #[test]
     fn memory_that_large_tensors_took_is_given_back() {
         let (supervisor, worker) = both();
-        let place = Lent::default().lend().unwrap();
+        let place = Place(3);
         worker.writer(place, Area::Outputs).write_all(&vec![1; AREA_BYTES]).unwrap();
-        let full = held_blocks(&supervisor);
-
-        supervisor.tidy(place, Area::Outputs, KEPT_BYTES);
-        assert_eq!(held_blocks(&supervisor), full, "what may be kept is kept");
-        supervisor.tidy(place, Area::Outputs, AREA_BYTES);
-
         let kept_blocks = i64::try_from(KEPT_BYTES / 512).unwrap();
-        assert!(held_blocks(&supervisor) <= kept_blocks, "{}", held_blocks(&supervisor));
+        assert!(held_blocks(&supervisor) > kept_blocks);
+
+        supervisor.tidy(place, Area::Outputs);
+
+        assert_eq!(held_blocks(&supervisor), kept_blocks);
+        let answer = supervisor.copy(place, Area::Outputs, AREA_BYTES).unwrap();
+        assert!(answer[..KEPT_BYTES].iter().all(|&byte| byte == 1));
     }
 
     #[test]
-    fn places_are_lent_once_and_the_first_ones_first() {
-        let mut lent = Lent::default();
-        let all: Vec<_> = std::iter::from_fn(|| lent.lend()).collect();
-        assert_eq!(all, (0..PLACES).map(Place).collect::<Vec<_>>());
-        lent.take_back(Place(5));
-        lent.take_back(Place(2));
-        assert_eq!((lent.lend(), lent.lend(), lent.lend()), (Some(Place(2)), Some(Place(5)), None));
-        for place in all {
-            assert_eq!(Place::of_number(Place::number(Some(place))), Ok(Some(place)));
+    fn a_place_is_what_its_number_says() {
+        for number in 0..PLACES {
+            let place = Place::of_number(number).unwrap();
+            assert_eq!((place, Place::number(place)), (Some(Place(number)), number));
         }
         assert_eq!(Place::of_number(Place::number(None)), Ok(None));
         assert_eq!(Place::of_number(PLACES), Err(PLACES));
