@@ -3,7 +3,7 @@
 //! ```text
 //!  newer directive                                                     pointer swap
 //! IDLE ─> CHECKING ─> DOWNLOADING ─> VERIFYING ─> STAGED ─> WARMING ─> ACTIVATING ─> PROBATION ─> WATCH ─> IDLE
-//!   ^        │  ^         │              │       window      │            │            │           │
+//!   ^        │  ^         │              │       window      │  └ SHADOWING ┘          │           │
 //!   │        v  └ WAITING <┘ out of reach, no room, not as signed         │            │           │
 //!   └── failed, rejected, not applicable: live image untouched ┘          └─────── REVERTING ──────┘
 //!                                                                                      │  ^
@@ -18,6 +18,7 @@ mod fault;
 mod halt;
 mod phase;
 mod retry;
+mod shadow;
 mod slot;
 mod staged;
 mod trial;
@@ -30,11 +31,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::{DesiredSlot, Trial, VerifiedDirective};
+use sealift_protocol::directive::{DesiredSlot, Shadow, Trial, VerifiedDirective};
 use sealift_protocol::halt::HaltList;
 use sealift_protocol::id::{Epoch, Generation, ModelName, UnixMillis};
 use sealift_protocol::image::OnRevoked;
-use sealift_protocol::report::{Hold, ImageRef, Progress, Refusal, Report, SlotReport};
+use sealift_protocol::report::{
+    Hold, ImageRef, Progress, Refusal, Report, ShadowCounts, SlotReport,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::behaviour::Misstep;
@@ -86,13 +89,22 @@ pub(crate) struct Ticket(pub(crate) u64);
 /// How a task ended, or how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Checked { epoch: Epoch, total_bytes: u64 },
+    Checked {
+        epoch: Epoch,
+        total_bytes: u64,
+    },
     Progress(Progress),
     Downloaded,
     Verified,
     Warmed,
-    Activated { providers: Providers },
-    Reverted { providers: Providers },
+    /// What was counted since the shadow began.
+    Compared(ShadowCounts),
+    Activated {
+        providers: Providers,
+    },
+    Reverted {
+        providers: Providers,
+    },
     Retired,
     Failed(Fault),
 }
@@ -125,6 +137,8 @@ pub(crate) enum Task {
     Verify { image: ImageRef },
     /// A worker that has loaded the image and passed its golden tests.
     Warm { image: ImageRef },
+    /// The warm worker beside the live one, on its inputs, until the task is given up.
+    Shadow { image: ImageRef, rules: Shadow },
     /// The pointer, then the warm worker in the place of the live one.
     Activate { image: ImageRef, previous: Option<ImageRef> },
     /// The pointer, then a worker of the image to go back to; without one, nothing is served.
@@ -258,6 +272,11 @@ impl Device {
     /// The rules by which a model's image is on trial, and the image that can be gone back to; none where either is not so.
     pub(crate) fn trial(&self, model: &ModelName) -> Option<(&Trial, Digest)> {
         self.slots.get(model)?.trial()
+    }
+
+    /// By which rules a model's next image is compared with the live one now, and until when.
+    pub(crate) fn shadow(&self, model: &ModelName) -> Option<(&Shadow, UnixMillis)> {
+        self.slots.get(model)?.shadow_rules()
     }
 
     /// When the first of its phases ends by itself.

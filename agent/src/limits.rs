@@ -11,6 +11,9 @@ pub(crate) const VERIFYING_MAX_MS: i64 = 10 * 60_000;
 /// Loading and golden tests; the image's own policy may be stricter.
 pub(crate) const WARMING_MAX_MS: i64 = 2 * 60_000;
 
+/// How an image compares is told the device, and with it the server, this often.
+pub(crate) const SHADOW_TOLD_MS: i64 = 10_000;
+
 /// Two renames and a swap in memory.
 pub(crate) const ACTIVATING_MAX_MS: i64 = 30_000;
 

@@ -3,6 +3,7 @@
 //! Every protocol is a thin codec onto [`Live::infer`], so that profiles and metrics see every request.
 
 mod body;
+mod challenger;
 mod elements;
 mod endpoint;
 mod grpc;
@@ -25,6 +26,7 @@ mod testing;
 mod tests;
 mod unix;
 
+pub(crate) use challenger::Challenger;
 pub use listen::{Doors, listen, router};
 pub use live::{Live, LiveImage};
 pub(crate) use probe::{Probe, probe};

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use sealift_protocol::report::{ImageRef, Report};
+use sealift_protocol::report::{ImageRef, Report, ShadowCounts};
 use serde::{Deserialize, Serialize};
 
 use crate::disk;
@@ -95,6 +95,11 @@ impl Status {
             }
             if slot.next.is_some() {
                 let _ = writeln!(text, "  next {}", version(&slot.next));
+            }
+            if let Some(shadow) = &slot.shadow {
+                let (new, live) = (&shadow.image.version, &shadow.live.version);
+                let ShadowCounts { rows, agreed, .. } = shadow.counts;
+                let _ = writeln!(text, "  {new} beside {live}: agrees on {agreed} of {rows} rows");
             }
             if let Some(outcome) = &slot.outcome {
                 let (version, result) = (&outcome.image.version, outcome.result);

@@ -11,6 +11,7 @@ mod renew;
 mod requests;
 mod rest;
 mod revoked;
+mod shadow;
 mod swap;
 mod telemetry;
 #[cfg(test)]
@@ -221,13 +222,6 @@ enum Purpose {
     Serve(Digest),
 }
 
-/// A model's worker that was swapped out and is still warm.
-#[derive(Debug)]
-struct Kept {
-    live: Live,
-    until: UnixMillis,
-}
-
 /// Workers, and tasks about them, by model.
 #[derive(Debug, Default)]
 struct Workers {
@@ -239,8 +233,10 @@ struct Workers {
     watchers: BTreeMap<(ModelName, Digest), AbortHandle>,
     /// Ready, and not live yet.
     warm: BTreeMap<ModelName, Live>,
+    /// Beside what is live.
+    shadows: BTreeMap<ModelName, shadow::Beside>,
     /// Swapped out, and still warm.
-    kept: BTreeMap<ModelName, Kept>,
+    kept: BTreeMap<ModelName, swap::Kept>,
     /// Live images whose worker has ended.
     dead: BTreeSet<ModelName>,
     /// What all of them may hold; none for no limit.
@@ -478,8 +474,9 @@ impl Supervisor {
     fn on_tick(&mut self) -> Result<(), SupervisorError> {
         self.tell_the_time()?;
         self.obey_owner()?;
-        self.feed(Event::Tick)?;
         let now = self.clock.steady();
+        self.tell_shadows(now)?;
+        self.feed(Event::Tick)?;
         self.retire_kept(now);
         self.doubt_the_clock()?;
         self.judge()?;

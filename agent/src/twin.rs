@@ -13,7 +13,7 @@ use sealift_protocol::directive::{Audience, Directive};
 use sealift_protocol::halt::{HaltList, Listener};
 use sealift_protocol::id::{DeviceId, Generation, ModelName, TenantId, UnixMillis};
 use sealift_protocol::image::OnRevoked;
-use sealift_protocol::report::{Hold, ImageRef, Refusal, Report, Trusted};
+use sealift_protocol::report::{Hold, ImageRef, Refusal, Report, ShadowCounts, Trusted};
 
 use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Local, Task, Ticket};
 use crate::limits::BUILT_AT;
@@ -84,6 +84,8 @@ pub enum WorkKind {
     Verify,
     /// Loading, golden tests.
     Warm,
+    /// Beside the live image.
+    Shadow,
     /// The pointer to the new image.
     Activate,
     /// The pointer back.
@@ -110,6 +112,8 @@ pub enum End {
     DoesNotFit,
     /// It does not load, or its golden tests fail.
     Fails,
+    /// The image is not like the live one.
+    Differs,
 }
 
 /// Signed lists that rise, and who may sign them.
@@ -263,6 +267,7 @@ impl Twin {
             End::NoRoom => failed(FaultKind::NoRoom, "disk.full"),
             End::DoesNotFit => failed(FaultKind::NotApplicable, "image.no-variant"),
             End::Fails => failed(FaultKind::Failed, "self-test.golden"),
+            End::Differs => Answer::Compared(UNLIKE),
         };
         let (model, ticket) = (work.model.clone(), work.ticket);
         let mut asks = self.feed(Event::Answer { model, ticket, answer }, at);
@@ -363,11 +368,31 @@ impl Work {
             Task::Download { image, .. } => (WorkKind::Download, Some(image.clone())),
             Task::Verify { image } => (WorkKind::Verify, Some(image.clone())),
             Task::Warm { image } => (WorkKind::Warm, Some(image.clone())),
+            Task::Shadow { image, .. } => (WorkKind::Shadow, Some(image.clone())),
             Task::Activate { image, .. } => (WorkKind::Activate, Some(image.clone())),
             Task::Revert { to } => (WorkKind::Revert, to.clone()),
             Task::Retire => (WorkKind::Retire, None),
         };
         Self { model, kind, image, task, ticket }
+    }
+}
+
+/// So many rows that every share is shown by them.
+const ROWS: u64 = 1 << 40;
+const ALIKE: ShadowCounts = compared(ROWS);
+const UNLIKE: ShadowCounts = compared(0);
+
+const fn compared(agreed: u64) -> ShadowCounts {
+    ShadowCounts {
+        rows: ROWS,
+        agreed,
+        requests: ROWS,
+        failed: 0,
+        skipped: 0,
+        live_us: ROWS,
+        shadow_us: ROWS,
+        answered: 0,
+        returned: 0,
     }
 }
 
@@ -381,6 +406,7 @@ fn well(task: &Task) -> Answer {
         Task::Download { .. } => Answer::Downloaded,
         Task::Verify { .. } => Answer::Verified,
         Task::Warm { .. } => Answer::Warmed,
+        Task::Shadow { .. } => Answer::Compared(ALIKE),
         Task::Activate { .. } => Answer::Activated { providers },
         Task::Revert { .. } => Answer::Reverted { providers },
         Task::Retire => Answer::Retired,

@@ -275,6 +275,11 @@ impl Worker {
         }
     }
 
+    /// What the process has computed so far, in all its threads; none for a fake, and where it cannot be read.
+    pub(crate) fn processor_time(&self) -> Option<Duration> {
+        process::processor_time(self.process_id()?)
+    }
+
     /// Takes no more requests, waits for those in flight up to a deadline, and ends the process.
     pub async fn stop(self) {
         if let Place::Child(seat) = &*self.0 {

@@ -11,6 +11,8 @@
     reason = "a measurement: small counts, and a clock that says how long it took"
 )]
 
+#[path = "gates/shadow.rs"]
+mod shadow;
 #[path = "gates/simulation.rs"]
 mod simulation;
 
@@ -43,15 +45,20 @@ fn main() -> ExitCode {
         ("confidence -5 points", Harm { confidence: 0.05, ..none }, LOOKS),
         ("10% errors after an hour", Harm { errors: 0.10, from: 60, ..none }, LOOKS),
     ] {
-        let courses = run_all(harm, looks);
-        let by = |stop: fn(&Course) -> Option<Stop>| summary(&courses, stop, harm.from);
-        let gates = by(|course| course.halted.map(|(stop, _)| stop));
-        let (threshold, peeking) = (by(|course| course.by_threshold), by(|it| it.by_peeking));
-        println!("{name:<34} {gates:>22} {threshold:>22} {peeking:>22}");
-        let halted = courses.iter().filter(|course| course.halted.is_some()).count();
-        let share = halted as f64 / RUNS as f64;
+        let courses = run_all(|seed| roll_out(seed, harm, looks));
+        let share = tell(name, &courses, harm.from);
         let is_harmless = harm.errors + harm.latency + harm.confidence == 0.0;
         is_good &= if is_harmless { share <= RISK } else { share >= 0.95 };
+    }
+    for (name, disagreement) in [
+        ("0.5% disagree, 1% may", 0.005),
+        ("1% disagree, as may be", shadow::LIMIT),
+        ("2% disagree, 1% may", 0.02),
+        ("5% disagree, 1% may", 0.05),
+    ] {
+        let courses = run_all(|seed| shadow::roll_out(seed, disagreement, LOOKS));
+        let share = tell(name, &courses, 0);
+        is_good &= if disagreement <= shadow::LIMIT { share <= RISK } else { share >= 0.95 };
     }
     println!(
         "halted %, median looks and requests of canaries from the harm on; {:.1?}",
@@ -60,13 +67,24 @@ fn main() -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Prints how rollouts of a kind went; returns the share of those that the gates halted.
+fn tell(name: &str, courses: &[Course], from: usize) -> f64 {
+    let by = |stop: fn(&Course) -> Option<Stop>| summary(courses, stop, from);
+    let gates = by(|course| course.halted.map(|(stop, _)| stop));
+    let (threshold, peeking) = (by(|course| course.by_threshold), by(|it| it.by_peeking));
+    println!("{name:<34} {gates:>22} {threshold:>22} {peeking:>22}");
+    let halted = courses.iter().filter(|course| course.halted.is_some()).count();
+    halted as f64 / courses.len() as f64
+}
+
 /// All rollouts of a kind, on all processors.
-fn run_all(harm: Harm, looks: usize) -> Vec<Course> {
+fn run_all(roll_out: impl Fn(u64) -> Course + Sync) -> Vec<Course> {
+    let roll_out = &roll_out;
     let threads = thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
     thread::scope(|scope| {
         let run = |first: u64| {
             let seeds = (first..RUNS).step_by(threads as usize);
-            scope.spawn(move || seeds.map(|seed| roll_out(seed, harm, looks)).collect::<Vec<_>>())
+            scope.spawn(move || seeds.map(roll_out).collect::<Vec<_>>())
         };
         let running: Vec<_> = (0..threads).map(run).collect();
         running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()

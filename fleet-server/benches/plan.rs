@@ -60,6 +60,7 @@ fn rollout() -> Rollout {
         waves: [1.0, 50.0, 100.0].into_iter().map(wave).collect(),
         stage: Stage::Running,
         probation_ms: 600_000,
+        shadow_ms: 0,
         silent_after_ms: 300_000,
         is_rollback: false,
         start_at: None,
@@ -78,6 +79,7 @@ fn fleet(devices: usize) -> Fleet {
             phase: Phase::Idle,
             serving: Some(OLD),
             outcome: None,
+            shadow: None,
             reported_at: NOW,
         };
         let view = DeviceView {
@@ -111,6 +113,7 @@ fn carry_out(rollout: &mut Rollout, fleet: &mut Fleet, plan: &Plan) {
             phase: Phase::Idle,
             serving: Some(NEW),
             outcome: Some(Outcome { generation, image: NEW, kind, failure }),
+            shadow: None,
             reported_at: NOW,
         });
     }

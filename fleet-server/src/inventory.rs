@@ -22,6 +22,7 @@ pub(crate) const fn empty_slot(model: ModelName) -> SlotView {
         providers: Vec::new(),
         held: None,
         halted: None,
+        shadow: None,
     }
 }
 
@@ -36,6 +37,7 @@ pub(crate) fn reported_slot(report: SlotReport) -> SlotView {
         providers: report.providers,
         held: report.held,
         halted: report.halted,
+        shadow: report.shadow,
         ..empty_slot(report.model)
     }
 }

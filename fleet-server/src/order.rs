@@ -1,7 +1,7 @@
 //! What operators do with rollouts: order one, pause it, go on, give it up.
 
 use sealift_protocol::api::{Budget, ModelGates, RolloutNew, VersionState, WavePlan};
-use sealift_protocol::directive::{InvalidBehaviour, Trial};
+use sealift_protocol::directive::{InvalidBehaviour, InvalidShadow, Trial};
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
 use crate::audit::Deed;
@@ -78,6 +78,9 @@ pub(crate) enum OrderError {
     /// What devices are to judge the image by makes no sense.
     #[error(transparent)]
     Behaviour(#[from] InvalidBehaviour),
+    /// How devices are to compare the image makes no sense.
+    #[error(transparent)]
+    Shadow(#[from] InvalidShadow),
     /// It begins too late.
     #[error("a rollout begins within 90 days")]
     Start,
@@ -362,6 +365,7 @@ pub(crate) fn required_reason(reason: &str) -> Result<(), OrderError> {
 
 fn checked_policy(new: &RolloutNew) -> Result<Policy, OrderError> {
     new.trial.behaviour.check()?;
+    new.trial.shadow.check()?;
     if let Some(budget) = &new.budget {
         check_budget(budget)?;
     }
@@ -415,7 +419,13 @@ fn checked_waves(waves: &[WavePlan]) -> Result<Vec<WavePlan>, OrderError> {
 }
 
 fn are_sound(gates: &ModelGates) -> bool {
-    let shares = [gates.error_rise, gates.confidence_fall, gates.class_shift, gates.input_rise];
+    let shares = [
+        gates.error_rise,
+        gates.confidence_fall,
+        gates.class_shift,
+        gates.input_rise,
+        gates.disagreement,
+    ];
     let is_share = |share: &f64| (0.0..=1.0).contains(share);
     shares.iter().flatten().all(is_share)
         && gates.latency_rise.is_none_or(|rise| (0.0..=10.0).contains(&rise))

@@ -186,6 +186,7 @@ impl Reconciler {
             waves: row.waves.iter().map(wave).collect(),
             stage: row.stage,
             probation_ms: i64::from(row.order.trial.probation_s) * 1_000,
+            shadow_ms: i64::from(row.order.trial.shadow.span_s) * 1_000,
             silent_after_ms: self.patience.silent_after_ms,
             is_rollback: row.order.is_rollback,
             held_from: row.held_from,

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealift_protocol::api::{
     ModelGates, RollbackRequest, RollbackResult, RollbackStep, RollbackTarget, WavePlan,
 };
-use sealift_protocol::directive::{Behaviour, Trial};
+use sealift_protocol::directive::{Behaviour, Shadow, Trial};
 use sealift_protocol::id::{DeviceId, ModelName, RolloutId, UnixMillis, Version};
 
 use crate::filter::Filter;
@@ -238,6 +238,7 @@ impl Back {
                 lease_s: 0,
                 window: None,
                 behaviour: Behaviour::OFF,
+                shadow: Shadow::OFF,
                 ..order::trial_of(&self.history.rollouts, &version)
             },
             version,

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use sealift_protocol::api::{Budget, DeviceProgress, WavePlan};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, Generation, RolloutId, UnixMillis};
-use sealift_protocol::report::{Halted, Hold, OutcomeKind, Phase};
+use sealift_protocol::report::{Halted, Hold, OutcomeKind, Phase, Shadowed};
 
 pub mod action;
 mod budget;
@@ -58,6 +58,8 @@ pub struct Rollout {
     pub stage: Stage,
     /// How long a device tries an image before it keeps it.
     pub probation_ms: i64,
+    /// For how long it compares the image with the live one before that, at most.
+    pub shadow_ms: i64,
     /// How long a device may say nothing.
     pub silent_after_ms: i64,
     /// Going back reaches offline devices too: what waits for them when they return must not be the bad version.
@@ -281,6 +283,8 @@ pub struct Slot {
     pub serving: Option<Digest>,
     /// How the last attempt ended.
     pub outcome: Option<Outcome>,
+    /// How the last image compares that was tried beside the live one.
+    pub shadow: Option<Shadowed>,
     /// When it said so, by the server's clock.
     pub reported_at: UnixMillis,
 }

@@ -9,6 +9,8 @@
     reason = "a simulation: small counts"
 )]
 
+#[path = "../benches/gates/shadow.rs"]
+mod shadow;
 #[path = "../benches/gates/simulation.rs"]
 mod simulation;
 
@@ -49,4 +51,13 @@ fn errors_are_found_soon_by_the_gate_for_errors() {
 fn slower_answers_are_found_by_the_gate_for_latency() {
     let found = halts(Harm { latency: 0.3, ..Harm::default() });
     assert_eq!(found, vec![Metric::Latency; 12]);
+}
+
+#[test]
+fn an_image_that_disagrees_more_than_allowed_is_found_and_one_that_does_not_is_left_alone() {
+    let halted = |share: f64| {
+        let courses = (0..RUNS).map(|seed| shadow::roll_out(seed, share, LOOKS));
+        courses.filter(|course| course.halted.is_some()).count()
+    };
+    assert_eq!((halted(shadow::LIMIT), halted(0.04)), (0, 12));
 }

@@ -23,7 +23,7 @@ pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
 pub(crate) use recall::{Halt, Resume, Rollback, RollbackOf};
-pub(crate) use rollout::{BehaviourRules, RolloutAbort, RolloutCreate};
+pub(crate) use rollout::{BehaviourRules, RolloutAbort, RolloutCreate, ShadowRules};
 
 use crate::command::drift::Replay;
 use crate::trust::publish::Holding;

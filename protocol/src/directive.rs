@@ -14,12 +14,14 @@ use crate::report::ImageRef;
 
 mod approval;
 mod behaviour;
+mod shadow;
 #[cfg(test)]
 mod tests;
 mod window;
 
 pub use approval::{Approval, ApprovalRefused, Cosignature};
 pub use behaviour::{Behaviour, InvalidBehaviour};
+pub use shadow::{InvalidShadow, Likeness, Quiet, Shadow};
 pub use window::{InvalidWindow, MaintenanceWindow, Opening};
 
 /// The version of this format.
@@ -108,6 +110,9 @@ pub struct Trial {
     /// How far it may be from what the image before has shown.
     #[serde(skip_serializing_if = "Behaviour::is_unsaid")]
     pub behaviour: Behaviour,
+    /// How it is tried beside the live image before it is made live. What goes back is not.
+    #[serde(skip_serializing_if = "Shadow::is_unsaid")]
+    pub shadow: Shadow,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -126,6 +131,7 @@ impl Default for Trial {
             lease_s: 0,
             window: None,
             behaviour: Behaviour::OFF,
+            shadow: Shadow::OFF,
         }
     }
 }

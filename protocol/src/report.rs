@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::id::{Generation, ModelName, RolloutId, UnixMillis, Version};
 
+mod shadow;
+
+pub use shadow::{ShadowCounts, Shadowed};
+
 /// Reported state of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -95,6 +99,9 @@ pub struct SlotReport {
     /// The fleet's operators have stopped the rollout that the device would go on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halted: Option<Halted>,
+    /// How the last image compares that was tried beside the live one; in [`Phase::Shadowing`] the counts still rise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadowed>,
 }
 
 /// The code of a wait for a maintenance window: the device is as little to blame for it as one that is offline.

@@ -115,6 +115,7 @@ fn slot() -> SlotReport {
         held: None,
         wait: None,
         halted: None,
+        shadow: None,
     }
 }
 

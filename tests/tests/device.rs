@@ -16,6 +16,8 @@ mod kill;
 mod lease;
 #[path = "device/owner.rs"]
 mod owner;
+#[path = "device/shadow.rs"]
+mod shadow;
 #[path = "device/workers.rs"]
 mod workers;
 

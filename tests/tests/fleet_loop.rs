@@ -21,7 +21,7 @@ use std::time::Instant;
 use fastrand::Rng;
 use sealift_fleet_server::rollout::Stage;
 use sealift_protocol::api::Action;
-use sealift_protocol::directive::{MaintenanceWindow, Trial};
+use sealift_protocol::directive::{MaintenanceWindow, Shadow, Trial};
 use sealift_protocol::id::RolloutId;
 use sealift_protocol::report::{OutcomeKind, Phase};
 
@@ -95,13 +95,16 @@ fn get_ahead(world: &mut World) {
     assert!(!world.server.is_behind(), "devices are ahead of the server for ever");
 }
 
-/// A third of what is ordered may disturb devices in a window alone, and a third stays only when the server has seen it.
+/// A third of what is ordered may disturb devices in a window alone, a third stays only when the server has seen it, and a third is
+/// compared with the live image first.
 fn terms(people: &mut Rng) -> Trial {
+    const SHADOW: Shadow = Shadow { span_s: 1_200, agreement_permille: 980, ..Shadow::OFF };
     let hour = people.u16(0..24);
     let window = MaintenanceWindow::new(0b111_1111, hour * 60, (hour + 2) % 24 * 60).unwrap();
     Trial {
         window: (people.u32(0..3) == 0).then_some(window),
         lease_s: if people.u32(0..3) == 0 { 900 } else { 0 },
+        shadow: if hour % 3 == 0 { SHADOW } else { Shadow::OFF },
         ..TRIAL
     }
 }

@@ -18,13 +18,15 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What decides from values alone: files, and directories with everything in them.
-const PURE: [&str; 21] = [
+const PURE: [&str; 23] = [
     "protocol/src",
     "agent/src/device.rs",
     "agent/src/device",
     "agent/src/behaviour.rs",
     "agent/src/behaviour",
     "agent/src/download/order.rs",
+    "agent/src/serve/challenger/agreement.rs",
+    "agent/src/serve/challenger/allowance.rs",
     "agent/src/download/pace.rs",
     "fleet-server/src/rollout.rs",
     "fleet-server/src/rollout",

@@ -49,7 +49,8 @@ impl Slot {
             FaultKind::Corrupt
             | FaultKind::Untrusted
             | FaultKind::NotApplicable
-            | FaultKind::Failed => return self.give_up(&attempt, live, fault, turn),
+            | FaultKind::Failed
+            | FaultKind::Unlike => return self.give_up(&attempt, live, fault, turn),
         };
         let step = Step::Waiting { until: turn.until(pause_ms), why: Some(fault) };
         self.phase = Phase::Preparing { attempt, live, step };
@@ -78,13 +79,16 @@ impl Slot {
         &mut self,
         attempt: Attempt,
         live: Option<Live>,
-        step: &Step,
+        step: Step,
         turn: &mut Turn<'_>,
     ) {
         let kind = FaultKind::Unreachable { spread_permille: 1_000 };
         let fault = match step {
             Step::Waiting { .. } | Step::Halted => return self.check(attempt, live, turn),
-            Step::Staged(staged) => return self.look_again(attempt, live, staged, turn),
+            Step::Staged(staged) => return self.look_again(attempt, live, &staged, turn),
+            Step::Shadowing(shadowing) => {
+                return self.on_shadow_over((attempt, live), shadowing, turn);
+            }
             Step::Checking { .. } => Fault::new(kind, "check.timeout", "checks took too long"),
             Step::Downloading { .. } => {
                 let fault = Fault::new(kind, "download.stalled", "no byte came for an hour");

@@ -2,13 +2,15 @@
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use sealift_protocol::directive::{Behaviour, MaintenanceWindow, Opening, Trial};
+use sealift_protocol::directive::{Behaviour, MaintenanceWindow, Opening, Quiet, Shadow, Trial};
 use sealift_protocol::report::{Outcome, OutcomeKind, Phase as Public};
 
 use super::slot::REVOKED;
-use super::tests::{PROBATION_S, World, directive, image, slot};
+use super::tests::{PROBATION_S, World, compared, directive, image, slot};
 use super::*;
 use crate::behaviour::{Kind, Misstep};
+
+mod shadow;
 
 /// Longer than a probation, shorter than a watch.
 const LEASE_S: u32 = 300;
@@ -61,6 +63,12 @@ enum Beat {
         which: u8,
         kind: Kind,
     },
+    /// Beside the live image so many rows were compared, and on so many both agree.
+    Compare {
+        which: u8,
+        rows: u64,
+        agreed: u64,
+    },
     Wait {
         millis: i64,
     },
@@ -85,17 +93,30 @@ struct Terms {
     is_leased: bool,
     /// Whether how the image behaves is judged.
     is_judged: bool,
+    /// Whether it is compared first, and what follows where little was seen.
+    shadow: Option<Quiet>,
 }
 
-const NO_TERMS: Terms = Terms { window: None, is_leased: false, is_judged: false };
+const NO_TERMS: Terms = Terms { window: None, is_leased: false, is_judged: false, shadow: None };
+
+/// Compared for longer than a window is open, at times.
+const COMPARED: Shadow =
+    Shadow { span_s: 7_000, agreement_permille: 950, rows_min: 200, ..Shadow::OFF };
 
 /// Slower than before is a fault where it is judged; other rules are off.
 const JUDGED: Behaviour = Behaviour { latency_rise_permille: 500, ..Behaviour::OFF };
 
 fn terms() -> impl Strategy<Value = Terms> {
     let window = prop_oneof![2 => Just(None), 1 => (0_u16..24).prop_map(Some)];
-    let terms = (window, prop::bool::weighted(0.3), any::<bool>());
-    terms.prop_map(|(window, is_leased, is_judged)| Terms { window, is_leased, is_judged })
+    let shadow =
+        prop_oneof![2 => Just(None), 1 => Just(Some(Quiet::Pass)), 1 => Just(Some(Quiet::Fail))];
+    let terms = (window, prop::bool::weighted(0.3), any::<bool>(), shadow);
+    terms.prop_map(|(window, is_leased, is_judged, shadow)| Terms {
+        window,
+        is_leased,
+        is_judged,
+        shadow,
+    })
 }
 
 fn on_terms(slot: DesiredSlot, terms: Terms) -> DesiredSlot {
@@ -103,7 +124,9 @@ fn on_terms(slot: DesiredSlot, terms: Terms) -> DesiredSlot {
         |hour| MaintenanceWindow::new(0b111_1111, hour * 60, (hour + 2) % 24 * 60).unwrap();
     let lease_s = if terms.is_leased { LEASE_S } else { 0 };
     let behaviour = if terms.is_judged { JUDGED } else { Behaviour::OFF };
-    let trial = Trial { window: terms.window.map(window), lease_s, behaviour, ..slot.trial };
+    let shadow = terms.shadow.map_or(Shadow::OFF, |quiet| Shadow { quiet, ..COMPARED });
+    let window = terms.window.map(window);
+    let trial = Trial { window, lease_s, behaviour, shadow, ..slot.trial };
     DesiredSlot { trial, ..slot }
 }
 
@@ -146,6 +169,9 @@ fn beats() -> impl Strategy<Value = Beat> {
         1 => (0_u8..2, 0_u64..60).prop_map(|(which, errors)| Beat::Count { which, errors }),
         1 => (0_u8..2, prop_oneof![Just(Kind::Latency), Just(Kind::Confidence)])
             .prop_map(|(which, kind)| Beat::Misbehave { which, kind }),
+        3 => (0_u8..2, 0_u64..1_000, 0_u64..100).prop_map(|(which, agreed, differed)| {
+            Beat::Compare { which, rows: agreed + differed, agreed }
+        }),
         4 => prop_oneof![0_i64..5_000, 0_i64..100_000, 0_i64..4_000_000, 0_i64..90_000_000]
             .prop_map(|millis| Beat::Wait { millis }),
         2 => Just(Beat::Prove),
@@ -219,6 +245,9 @@ impl Story {
                 let misstep = Misstep { kind: *kind, before, now, requests, lasted_s };
                 Event::Misbehaved { model, image, misstep }
             }),
+            Beat::Compare { which, rows, agreed } => {
+                self.world.answer(&model(which), Answer::Compared(compared(*rows, *agreed)));
+            }
             Beat::Served => self.serve(),
             Beat::Wait { millis } => self.world.wait(*millis),
             Beat::Prove => {

@@ -7,6 +7,7 @@ use sealift_protocol::limits::REASON_CHARS_MAX;
 use sealift_protocol::report::{ImageRef, OutcomeKind, Progress};
 use serde::{Deserialize, Serialize};
 
+use super::shadow::Shadowing;
 use super::staged::Staged;
 
 /// Which directive asked for which image.
@@ -117,12 +118,24 @@ pub(crate) struct Attempt {
     pub(crate) looks: u16,
     /// Starts of the agent while the image was loaded or made live; it may be what stops the agent.
     pub(crate) boots: u8,
+    /// When it was found to be like the live image, if it was compared: once is enough.
+    #[serde(default)]
+    pub(crate) alike_at: Option<UnixMillis>,
 }
 
 impl Attempt {
     pub(crate) fn new(generation: Generation, desired: DesiredSlot) -> Self {
         let epoch = Epoch::default();
-        Self { generation, desired, epoch, tries: 0, corrupt: 0, looks: 0, boots: 0 }
+        Self {
+            generation,
+            desired,
+            epoch,
+            tries: 0,
+            corrupt: 0,
+            looks: 0,
+            boots: 0,
+            alike_at: None,
+        }
     }
 
     pub(crate) fn image(&self) -> ImageRef {
@@ -177,6 +190,8 @@ pub(crate) enum Step {
     Warming {
         until: UnixMillis,
     },
+    /// Loaded, and beside the live image.
+    Shadowing(Shadowing),
     /// The rollout is halted: nothing runs, what is on disk stays, and it is begun with its checks once it goes on.
     Halted,
 }
@@ -221,6 +236,8 @@ pub(crate) enum FaultKind {
     NotApplicable,
     /// It does not run as it should.
     Failed,
+    /// It is not enough like the live image: final until the generation changes, and nobody's attack.
+    Unlike,
 }
 
 impl Fault {
@@ -237,7 +254,7 @@ impl Fault {
     /// How an attempt ends that this fault ends.
     pub(crate) const fn outcome(&self) -> OutcomeKind {
         match self.kind {
-            FaultKind::Untrusted | FaultKind::NoRoom => OutcomeKind::Rejected,
+            FaultKind::Untrusted | FaultKind::NoRoom | FaultKind::Unlike => OutcomeKind::Rejected,
             FaultKind::NotApplicable => OutcomeKind::NotApplicable,
             FaultKind::Unreachable { .. }
             | FaultKind::Later { .. }

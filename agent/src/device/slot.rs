@@ -3,17 +3,17 @@
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::DesiredSlot;
 use sealift_protocol::id::{Epoch, Generation, UnixMillis};
-use sealift_protocol::report::{ImageRef, Outcome, OutcomeKind, Progress};
+use sealift_protocol::report::{ImageRef, Outcome, OutcomeKind, Progress, ShadowCounts, Shadowed};
 use serde::{Deserialize, Serialize};
 
 use super::phase::{
     Attempt, Fault, FaultKind, Lease, Live, Mandate, Phase, Previous, Stage, Standing, Step,
 };
+use super::shadow::Shadowing;
 use super::staged::Staged;
 use super::{Answer, Providers, Task, Ticket, Turn};
 use crate::limits::{
-    ACTIVATING_MAX_MS, BOOTS_MAX, CHECKING_MAX_MS, REVERTING_MAX_MS, STALLED_AFTER_MS,
-    VERIFYING_MAX_MS,
+    BOOTS_MAX, CHECKING_MAX_MS, REVERTING_MAX_MS, STALLED_AFTER_MS, VERIFYING_MAX_MS,
 };
 
 /// The code of everything that follows from the deny list.
@@ -34,6 +34,9 @@ pub(crate) struct Slot {
     /// The highest security epoch of an image that was kept. In one record with the decision to keep it: a crash cannot part them.
     #[serde(default)]
     pub(super) kept_epoch: Epoch,
+    /// How the last image compared that was tried beside the live one.
+    #[serde(default)]
+    pub(super) shadowed: Option<Shadowed>,
     #[serde(skip)]
     pub(super) ticket: TicketSource,
 }
@@ -64,6 +67,7 @@ impl Default for Slot {
             outcome: None,
             providers: Providers::default(),
             kept_epoch: Epoch::default(),
+            shadowed: None,
             ticket: TicketSource::default(),
         }
     }
@@ -132,6 +136,7 @@ impl Slot {
         if self.carry_on_as(&wanted, turn) {
             return;
         }
+        self.shadowed.take_if(|shadowed| shadowed.image != wanted.image());
         let was_safe_mode = matches!(self.phase, Phase::SafeMode { .. });
         match self.leave(turn) {
             Some(live) if *live.image() == wanted.image() && !was_safe_mode => {
@@ -148,8 +153,15 @@ impl Slot {
                 attempt.generation = wanted.generation;
                 attempt.desired = wanted.desired.clone();
                 // Whoever says it again wants it looked at again.
-                if let Step::Waiting { until, .. } = step {
-                    *until = turn.now;
+                match step {
+                    Step::Waiting { until, .. } => *until = turn.now,
+                    Step::Shadowing(shadowing) => shadowing.last_for(&wanted.desired.trial.shadow),
+                    Step::Checking { .. }
+                    | Step::Downloading { .. }
+                    | Step::Verifying { .. }
+                    | Step::Staged(_)
+                    | Step::Warming { .. }
+                    | Step::Halted => (),
                 }
                 true
             }
@@ -237,7 +249,7 @@ impl Slot {
         }
         match self.take_phase() {
             Phase::Preparing { mut attempt, live, step } => {
-                let may_be_the_cause = matches!(step, Step::Warming { .. });
+                let may_be_the_cause = matches!(step, Step::Warming { .. } | Step::Shadowing(_));
                 attempt.boots += u8::from(may_be_the_cause);
                 attempt.looks += u16::from(matches!(step, Step::Staged(_)));
                 self.check_after_boot(attempt, live, turn);
@@ -338,12 +350,10 @@ impl Slot {
                 return self.on_complete(attempt, live, turn);
             }
             (Step::Warming { .. }, Answer::Warmed) => {
-                let previous = live.as_ref().and_then(|live| live.fallback_from(&image));
-                let previous = previous.map(|previous| previous.image());
-                turn.start(self.ticket.next(), Task::Activate { image, previous });
-                let until = turn.until(ACTIVATING_MAX_MS);
-                self.phase = Phase::Activating { attempt, live, until };
-                return;
+                return self.on_warm(attempt, live, turn);
+            }
+            (Step::Shadowing(shadowing), Answer::Compared(counts)) => {
+                return self.on_compared((attempt, live), shadowing, counts, turn);
             }
             (_, Answer::Failed(fault)) => return self.on_fault(attempt, live, fault, turn),
             (step, _) => step, // an answer to another step cannot have this ticket
@@ -358,7 +368,7 @@ impl Slot {
             return;
         }
         match self.take_phase() {
-            Phase::Preparing { attempt, live, step } => self.on_late(attempt, live, &step, turn),
+            Phase::Preparing { attempt, live, step } => self.on_late(attempt, live, step, turn),
             Phase::Activating { attempt, live, .. } => {
                 let fault = Fault::new(FaultKind::Failed, "activate.timeout", "the swap hung");
                 let to = live.map(|live| live.as_previous());
@@ -405,6 +415,7 @@ impl Slot {
             Phase::Preparing { step, .. } => match step {
                 Step::Waiting { until, .. }
                 | Step::Staged(Staged { until, .. })
+                | Step::Shadowing(Shadowing { until, .. })
                 | Step::Checking { until }
                 | Step::Verifying { until }
                 | Step::Warming { until } => Some(*until),
@@ -430,16 +441,19 @@ impl Slot {
         is_done && self.desired.is_none() && self.phase == Phase::Idle { live: None }
     }
 
-    /// Whether the journal need not know of the change: progress is found again on disk.
+    /// Whether the journal need not know of the change: progress is found again on disk, and a shadow begins anew with the agent.
     pub(super) fn is_same_on_disk(&self, other: &Self) -> bool {
         let durable = |slot: &Self| {
             let mut slot = slot.clone();
             slot.ticket = TicketSource::default();
-            if let Phase::Preparing { step: Step::Downloading { progress, stalled_at }, .. } =
-                &mut slot.phase
-            {
-                progress.done_bytes = 0;
-                *stalled_at = UnixMillis::default();
+            if let Phase::Preparing { step, .. } = &mut slot.phase {
+                if let Step::Downloading { progress, stalled_at } = step {
+                    progress.done_bytes = 0;
+                    *stalled_at = UnixMillis::default();
+                }
+                if let Step::Shadowing(shadowing) = step {
+                    shadowing.shadowed.counts = ShadowCounts::default();
+                }
             }
             slot
         };

@@ -106,7 +106,7 @@ impl Slot {
 ///
 /// A device that answers nobody has nothing that could be disturbed. A window comes back within a week; by a clock that cannot be right
 /// it may not, and then the image waits for about a day of running, whatever the clock shows.
-fn waits(
+pub(super) fn waits(
     attempt: &Attempt,
     live: Option<&Live>,
     look_at: UnixMillis,

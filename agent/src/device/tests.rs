@@ -20,6 +20,7 @@ mod lease;
 mod owner;
 mod revocation;
 mod room;
+mod shadow;
 mod window;
 
 pub(super) const PROBATION_S: u32 = 60;
@@ -115,10 +116,11 @@ impl World {
         }
     }
 
-    /// Answers the model's newest task.
+    /// Answers the model's newest task. What is beside the live image goes on.
     pub(super) fn answer(&mut self, model: &ModelName, answer: Answer) {
         let Some((ticket, _)) = self.tasks.get(model).cloned() else { return };
-        if !matches!(answer, Answer::Progress(_)) {
+        let goes_on = matches!(answer, Answer::Progress(_) | Answer::Compared(_));
+        if !goes_on {
             self.tasks.remove(model);
         }
         self.feed(Event::Answer { model: model.clone(), ticket, answer });
@@ -133,11 +135,19 @@ impl World {
             Task::Download { .. } => Answer::Downloaded,
             Task::Verify { .. } => Answer::Verified,
             Task::Warm { .. } => Answer::Warmed,
+            Task::Shadow { .. } => Answer::Compared(compared(1_000_000, 1_000_000)),
             Task::Activate { .. } => Answer::Activated { providers },
             Task::Revert { .. } => Answer::Reverted { providers },
             Task::Retire => Answer::Retired,
         };
-        self.answer(model, answer);
+        if matches!(answer, Answer::Compared(_)) {
+            // Where nothing follows from so much, nothing will before its end.
+            let shadow = self.tasks.remove(model);
+            let ticket = shadow.map(|(ticket, _)| ticket).unwrap();
+            self.feed(Event::Answer { model: model.clone(), ticket, answer });
+        } else {
+            self.answer(model, answer);
+        }
         true
     }
 
@@ -222,6 +232,11 @@ impl World {
         let (image, reason) = (image(version).index, "signal 11".to_owned());
         self.feed(Event::Crashed { model: model(), image, reason });
     }
+}
+
+/// So many rows were compared, and on so many both agree.
+pub(super) fn compared(rows: u64, agreed: u64) -> ShadowCounts {
+    ShadowCounts { rows, agreed, requests: rows, ..ShadowCounts::default() }
 }
 
 fn unreachable() -> Answer {

@@ -6,7 +6,9 @@ use sealift_protocol::id::Generation;
 use sealift_protocol::image::OnRevoked;
 use sealift_protocol::report::OutcomeKind;
 
-use super::phase::{Fault, FaultKind, Lease, Live, Mandate, Phase, Previous, Stage, Standing};
+use super::phase::{
+    Fault, FaultKind, Lease, Live, Mandate, Phase, Previous, Stage, Standing, Step,
+};
 use super::retry::pause_ms;
 use super::slot::{REVOKED, Slot};
 use super::{Answer, Providers, Task, Turn};
@@ -127,6 +129,11 @@ impl Slot {
             Phase::Idle { live: Some(live) } if failed >= STARTS_FAILED_MAX => {
                 self.turn_back_or_wait(live, fault, turn);
             }
+            Phase::Preparing { attempt, live, step: Step::Shadowing(shadowing) }
+                if failed >= STARTS_FAILED_MAX =>
+            {
+                self.on_shadow_over((attempt, live), shadowing, turn);
+            }
             // Its own clock says when to try again.
             phase @ Phase::SafeMode { .. } => self.phase = phase,
             phase @ (Phase::Idle { .. }
@@ -152,6 +159,9 @@ impl Slot {
 
     /// The worker of a live image ended by itself.
     pub(super) fn on_crashed(&mut self, image: Digest, reason: &str, turn: &mut Turn<'_>) {
+        if self.has_lost_shadow(image, reason, turn) {
+            return;
+        }
         let Some(live) = self.live_mut(image) else { return };
         let image = live.image().clone();
         let fault = Fault::new(FaultKind::Failed, "worker.crashed", reason);

@@ -25,6 +25,7 @@ impl Slot {
             held: None,
             wait: self.wait(),
             halted: None,
+            shadow: self.compared().cloned(),
         }
     }
 
@@ -41,6 +42,7 @@ impl Slot {
             | Step::Downloading { .. }
             | Step::Verifying { .. }
             | Step::Warming { .. }
+            | Step::Shadowing(_)
             | Step::Halted => None,
         }
     }
@@ -72,6 +74,7 @@ impl Slot {
                     Step::Verifying { .. } => (Public::Verifying, None),
                     Step::Staged(_) => (Public::Staged, None),
                     Step::Warming { .. } => (Public::Warming, None),
+                    Step::Shadowing(_) => (Public::Shadowing, None),
                 };
                 (phase, Some(attempt.image()), progress)
             }

@@ -7,10 +7,11 @@ use sealift_protocol::tensor::Tensor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use super::challenger::Split;
 use super::live::Live;
 use super::refusal::Refusal;
 use super::switchboard::Switchboard;
-use crate::worker::InferError;
+use crate::worker::{InferError, Inferred};
 
 /// One request's body: a batch of 50 images of 224 x 224 in FP32.
 pub(super) const BODY_BYTES_MAX: usize = 32 << 20;
@@ -29,6 +30,15 @@ pub(super) const REQUEST_MAX: Duration = Duration::from_secs(75);
 pub(super) struct Endpoint {
     pub(super) board: Switchboard,
     parts: Arc<Semaphore>,
+}
+
+/// A request whose form has been read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) inputs: &'a [Tensor],
+    /// After it, if there is one, nobody wants the answer any more.
+    pub(super) deadline: Option<Duration>,
+    pub(super) split: Split<'a>,
 }
 
 /// What a request may take of the device while it is held.
@@ -88,16 +98,16 @@ impl Endpoint {
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// Checks the inputs, asks the model and counts the answer. After `deadline`, if there is one, nobody wants it any more.
+    /// Checks the inputs, asks the model and counts the answer. Returns which image has answered, too.
     pub(super) async fn ask(
         &self,
         live: Live,
-        inputs: &[Tensor],
-        deadline: Option<Duration>,
+        asked: Asked<'_>,
     ) -> Result<(Live, Vec<Tensor>), Refusal> {
+        let Asked { inputs, deadline, split } = asked;
         live.contract().check_inputs(inputs)?;
         let begin = Instant::now();
-        let asked = ask_twice(&self.board, live, inputs);
+        let asked = ask_either(&self.board, live, (inputs, split));
         let answer = match deadline {
             None => asked.await,
             Some(deadline) => {
@@ -117,20 +127,40 @@ impl Endpoint {
     }
 }
 
+/// A request that falls to an image beside the live one is answered by that. What it does not answer, and all others, the live one does,
+/// and the other is shown what was answered.
+async fn ask_either(
+    board: &Switchboard,
+    live: Live,
+    (inputs, split): (&[Tensor], Split<'_>),
+) -> Result<(Live, Vec<Tensor>), Refusal> {
+    let challenger = board.challenger(live.model());
+    if let Some(asked) = challenger.as_ref().filter(|asked| asked.is_asked(&live, &split))
+        && let Some(outputs) = asked.answer(inputs).await
+    {
+        return Ok((asked.live().clone(), outputs));
+    }
+    let (live, answer) = ask_twice(board, live, inputs).await?;
+    if let Some(challenger) = challenger {
+        challenger.offer(&live, inputs, &answer);
+    }
+    Ok((live, answer.outputs))
+}
+
 /// A request whose worker dies is tried once on what replaces it, so that a crash is no outage. Never more often: the request may be
 /// what kills workers.
 async fn ask_twice(
     board: &Switchboard,
     live: Live,
     inputs: &[Tensor],
-) -> Result<(Live, Vec<Tensor>), Refusal> {
-    let gone = match live.infer(inputs).await {
-        Ok(outputs) => return Ok((live, outputs)),
+) -> Result<(Live, Inferred), Refusal> {
+    let gone = match live.timed(inputs).await {
+        Ok(answer) => return Ok((live, answer)),
         Err(InferError::WorkerGone { reason }) => InferError::WorkerGone { reason },
         Err(error) => return Err(error.into()),
     };
     let live = board.replacement(&live).await.ok_or(gone)?;
     live.contract().check_inputs(inputs)?;
-    let outputs = live.infer(inputs).await?;
-    Ok((live, outputs))
+    let answer = live.timed(inputs).await?;
+    Ok((live, answer))
 }

@@ -23,11 +23,12 @@ use http_body_util::{BodyExt, Full};
 use sealift_protocol::tensor::{Datatype, InvalidTensor, Tensor};
 use tokio::time::timeout;
 
-use super::body;
-use super::endpoint::{Endpoint, REQUEST_MAX};
+use super::challenger::Split;
+use super::endpoint::{Asked, Endpoint, REQUEST_MAX};
 use super::live::Live;
 use super::refusal::Refusal;
 use super::response::NoResponse;
+use super::{body, infer as http_infer};
 use message::{InferCall, Named};
 use wire::Malformed;
 
@@ -100,7 +101,7 @@ async fn call(
     }
     let deadline = headers.get("grpc-timeout").and_then(|value| duration(value.to_str().ok()?));
     let limit = deadline.map_or(REQUEST_MAX, |deadline| deadline.min(REQUEST_MAX));
-    let answered = timeout(limit, answer(&endpoint, &method, body)).await;
+    let answered = timeout(limit, answer(&endpoint, &method, (&headers, body))).await;
     match answered.unwrap_or(Err(Refusal::TooLate(limit))) {
         Ok(message) => succeed(message),
         Err(refusal) => refuse(&refusal),
@@ -108,13 +109,17 @@ async fn call(
 }
 
 /// The message that answers a call.
-async fn answer(endpoint: &Endpoint, method: &str, body: Body) -> Result<Vec<u8>, Refusal> {
+async fn answer(
+    endpoint: &Endpoint,
+    method: &str,
+    (metadata, body): (&HeaderMap, Body),
+) -> Result<Vec<u8>, Refusal> {
     let _admitted = endpoint.admit(body::length(&body))?;
     let body = body::read(body).await?;
     let message = unframe(&body)?;
     let all = || endpoint.board.all();
     Ok(match method {
-        "ModelInfer" => infer(endpoint, InferCall::read(message)?).await?,
+        "ModelInfer" => infer(endpoint, InferCall::read(message)?, metadata).await?,
         "ServerLive" => message::flag(true),
         "ServerReady" => message::flag(!all().is_empty()),
         "ModelReady" => message::flag(find(endpoint, &Named::read(message)?).is_ok()),
@@ -130,13 +135,23 @@ fn find(endpoint: &Endpoint, named: &Named) -> Result<Live, Refusal> {
     endpoint.find(&named.name, Some(&named.version))
 }
 
-async fn infer(endpoint: &Endpoint, call: InferCall) -> Result<Vec<u8>, Refusal> {
+async fn infer(
+    endpoint: &Endpoint,
+    call: InferCall,
+    metadata: &HeaderMap,
+) -> Result<Vec<u8>, Refusal> {
     let live = find(endpoint, &call.model)?;
     let unknown = call.outputs.iter().find(|name| !has_output(&live, name));
     if let Some(name) = unknown {
         return Err(NoResponse::unknown_output(&live, name).into());
     }
-    let (live, outputs) = endpoint.ask(live, &call.inputs, call.timeout).await?;
+    let split = match &call.key {
+        _ if !call.model.version.is_empty() => Split::Never,
+        Some(key) => Split::Key(key.as_bytes()),
+        None => http_infer::split_by(metadata),
+    };
+    let asked = Asked { inputs: &call.inputs, deadline: call.timeout, split };
+    let (live, outputs) = endpoint.ask(live, asked).await?;
     let wanted = |tensor: &&Tensor| call.outputs.is_empty() || call.outputs.contains(&tensor.name);
     let outputs: Vec<_> = outputs.iter().filter(wanted).collect();
     Ok(message::outputs(&live, &call.id, &outputs))

@@ -118,7 +118,8 @@ async fn infer(
     body: Body,
 ) -> Result<Response, Refusal> {
     let path = ModelPath::parse(&path).filter(|path| path.wish == Wish::Infer);
-    let live = path.ok_or(Refusal::UnknownPath)?.find(&endpoint)?;
+    let path = path.ok_or(Refusal::UnknownPath)?;
+    let live = (path.find(&endpoint)?, path.version.is_some());
     let _admitted = endpoint.admit(body::length(&body))?;
     let answer = infer::answer(&endpoint, live, &headers, body);
     let answer = timeout(REQUEST_MAX, answer).await;

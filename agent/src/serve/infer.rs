@@ -7,7 +7,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::body;
-use super::endpoint::Endpoint;
+use super::challenger::Split;
+use super::endpoint::{Asked, Endpoint};
 use super::live::Live;
 use super::refusal::Refusal;
 use super::request::{self, InferRequest};
@@ -16,13 +17,16 @@ use super::response::{self, InferResponse};
 /// Length of the JSON before binary data, in requests and answers; by the binary tensor extension.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
+/// By what an application that is asked to answer twice wants the same image to answer both times.
+const KEY: HeaderName = HeaderName::from_static("sealift-key");
+
 /// Digest of the OCI index of the image that answered.
 const IMAGE: HeaderName = HeaderName::from_static("x-sealift-image");
 
 /// Answers a request to `live`.
 pub(super) async fn answer(
     endpoint: &Endpoint,
-    live: Live,
+    (live, is_version_named): (Live, bool),
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
@@ -36,9 +40,20 @@ pub(super) async fn answer(
     drop(body);
     response::check_wanted(&live, &request.outputs)?;
     let deadline = (request.timeout_us > 0).then(|| Duration::from_micros(request.timeout_us));
-    let (live, outputs) = endpoint.ask(live, &request.inputs, deadline).await?;
+    let split = if is_version_named {
+        Split::Never
+    } else {
+        request.key.as_ref().map_or_else(|| split_by(headers), |key| Split::Key(key.as_bytes()))
+    };
+    let asked = Asked { inputs: &request.inputs, deadline, split };
+    let (live, outputs) = endpoint.ask(live, asked).await?;
     let response = InferResponse::write(&live, &request, &outputs)?;
     Ok(respond(&live, response))
+}
+
+/// By the application's key, if it has sent one.
+pub(super) fn split_by(headers: &HeaderMap) -> Split<'_> {
+    headers.get(KEY).map_or(Split::Each, |key| Split::Key(key.as_bytes()))
 }
 
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {

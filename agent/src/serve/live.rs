@@ -108,6 +108,11 @@ impl Live {
 
     /// Asks the model and observes the answer. `inputs` keep the contract.
     pub async fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
+        self.timed(inputs).await.map(|inferred| inferred.outputs)
+    }
+
+    /// The same, with how long the engine itself took.
+    pub(super) async fn timed(&self, inputs: &[Tensor]) -> Result<Inferred, InferError> {
         let _in_flight = InFlight::begin(&self.0);
         let begin = Instant::now();
         let answer = self.0.worker.timed(inputs).await;
@@ -119,13 +124,18 @@ impl Live {
             Err(InferError::Input(_)) => (), // the sender's fault
             Err(_) => self.0.observer.failed(),
         }
-        answer.map(|inferred| inferred.outputs)
+        answer
     }
 
     /// Asks the model, and nobody counts it: neither its profile nor its errors are those of applications.
     pub(super) async fn infer_unseen(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
+        self.timed_unseen(inputs).await.map(|inferred| inferred.outputs)
+    }
+
+    /// The same, with how long the engine itself took.
+    pub(super) async fn timed_unseen(&self, inputs: &[Tensor]) -> Result<Inferred, InferError> {
         let _in_flight = InFlight::begin(&self.0);
-        self.0.worker.infer(inputs).await
+        self.0.worker.timed(inputs).await
     }
 
     /// Lets requests in flight finish, up to a deadline, and stops the worker. For an image that was swapped out.

@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
+use super::challenger::Challenger;
 use super::live::Live;
 use super::switchboard::Switchboard;
 
 /// Writes what is counted of the live models.
 pub(super) fn write(board: &Switchboard) -> String {
-    let all = board.all();
+    let mut all = board.all();
+    let beside = board.challengers();
     let totals = board.counters();
     let mut text = String::new();
     family(&mut text, "sealift_requests_total", "counter", "Requests answered or failed.");
@@ -38,6 +40,8 @@ pub(super) fn write(board: &Switchboard) -> String {
             line(&mut text, "sealift_model_provider_nodes", &labels, u64::from(*nodes));
         }
     }
+    // What is beside a live image may answer a share of its requests.
+    all.extend(beside.iter().map(|beside| beside.live().clone()));
     family(&mut text, "sealift_model_requests_total", "counter", "Since the image went live.");
     for live in &all {
         line(&mut text, "sealift_model_requests_total", &labels(live), live.counters().requests);
@@ -46,7 +50,35 @@ pub(super) fn write(board: &Switchboard) -> String {
     for live in &all {
         line(&mut text, "sealift_model_errors_total", &labels(live), live.counters().errors);
     }
+    shadows(&mut text, &beside);
     text
+}
+
+/// Writes how images beside live ones compare.
+fn shadows(text: &mut String, beside: &[Challenger]) {
+    let rows = "sealift_shadow_rows_total";
+    family(text, rows, "counter", "Rows of a new image beside the live one.");
+    for challenger in beside {
+        let (labels, counts) = (labels(challenger.live()), challenger.counts());
+        let differed = counts.rows.saturating_sub(counts.agreed);
+        for (result, count) in [("agreed", counts.agreed), ("differed", differed)] {
+            line(text, rows, &format!("{labels},result=\"{result}\""), count);
+        }
+    }
+    let requests = "sealift_shadow_requests_total";
+    family(text, requests, "counter", "Requests shown to a new image, or answered by it.");
+    for challenger in beside {
+        let (labels, counts) = (labels(challenger.live()), challenger.counts());
+        for (result, count) in [
+            ("compared", counts.requests),
+            ("failed", counts.failed),
+            ("skipped", counts.skipped),
+            ("answered", counts.answered),
+            ("returned", counts.returned),
+        ] {
+            line(text, requests, &format!("{labels},result=\"{result}\""), count);
+        }
+    }
 }
 
 /// Names of models and versions need no escape: they are parsed, and hold letters, digits and a few signs.

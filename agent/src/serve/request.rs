@@ -23,6 +23,8 @@ pub(super) struct InferRequest {
     pub(super) is_binary: bool,
     /// After how many microseconds nobody wants the answer any more; 0 for no such limit.
     pub(super) timeout_us: u64,
+    /// By what it is told which image answers, while there are two.
+    pub(super) key: Option<String>,
 }
 
 /// An output that was asked for.
@@ -114,6 +116,8 @@ struct HeadParameters {
     binary_data_output: bool,
     #[serde(default)]
     timeout: u64,
+    #[serde(default)]
+    sealift_key: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -136,7 +140,14 @@ impl InferRequest {
     /// A request whose body is an image.
     pub(super) fn of_image(contract: &IoContract, body: &[u8]) -> Result<Self, InvalidRequest> {
         let inputs = vec![image(contract, body)?];
-        Ok(Self { id: None, inputs, outputs: Vec::new(), is_binary: false, timeout_us: 0 })
+        Ok(Self {
+            id: None,
+            inputs,
+            outputs: Vec::new(),
+            is_binary: false,
+            timeout_us: 0,
+            key: None,
+        })
     }
 
     /// The same request, with every output in JSON.
@@ -160,8 +171,9 @@ impl InferRequest {
             return Err(InvalidRequest::Trailing(binary.len()));
         }
         let outputs: Result<_, _> = head.outputs.into_iter().map(HeadOutput::wanted).collect();
-        let HeadParameters { binary_data_output: is_binary, timeout: timeout_us } = head.parameters;
-        Ok(Self { id: head.id, inputs, outputs: outputs?, is_binary, timeout_us })
+        let HeadParameters { binary_data_output: is_binary, timeout: timeout_us, sealift_key: key } =
+            head.parameters;
+        Ok(Self { id: head.id, inputs, outputs: outputs?, is_binary, timeout_us, key })
     }
 }
 

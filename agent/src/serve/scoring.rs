@@ -21,7 +21,7 @@ use axum::routing::{get, post};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::endpoint::{Endpoint, REQUEST_MAX};
+use super::endpoint::{Asked, Endpoint, REQUEST_MAX};
 use super::http::VERSION;
 use super::live::Live;
 use super::refusal::{self, Refusal};
@@ -112,7 +112,8 @@ async fn answer(
     let body = body::read(body).await?;
     let inputs = request::parse(live.contract(), encoding, &body)?;
     drop(body);
-    let (live, outputs) = endpoint.ask(live, &inputs, None).await?;
+    let asked = Asked { inputs: &inputs, deadline: None, split: infer::split_by(headers) };
+    let (live, outputs) = endpoint.ask(live, asked).await?;
     let accepts_csv = headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/csv");
     let form = if accepts_csv { Form::Csv } else { form };
     let written = answer::write(&outputs, form)?;

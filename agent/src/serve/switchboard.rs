@@ -2,6 +2,7 @@
 //! go to the new one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use sealift_protocol::telemetry::ProfileWindow;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::challenger::Challenger;
 use super::live::Live;
 use crate::observe::{Counters, Observer, WindowLimits, p95_us};
 
@@ -27,6 +29,10 @@ pub struct Switchboard(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     live: RwLock<BTreeMap<ModelName, Live>>,
+    /// Images beside the live ones.
+    challengers: RwLock<BTreeMap<ModelName, Challenger>>,
+    /// Whether there is any: most requests need not look.
+    is_challenged: AtomicBool,
     /// Models that answer nobody, and why.
     withdrawn: RwLock<BTreeMap<ModelName, String>>,
     /// Observers of images that were swapped out: their last window is still to be told.
@@ -62,6 +68,8 @@ impl Switchboard {
         };
         Self(Arc::new(Inner {
             live: RwLock::default(),
+            challengers: RwLock::default(),
+            is_challenged: AtomicBool::new(false),
             withdrawn: RwLock::default(),
             retired: Mutex::default(),
             swaps: watch::Sender::new(0),
@@ -87,6 +95,33 @@ impl Switchboard {
         drop((retired, board));
         self.0.swaps.send_modify(|swaps| *swaps += 1);
         before
+    }
+
+    /// Puts an image beside what answers for `model`, or takes away the one that is there; its last window is still to be told.
+    pub(crate) fn challenge(&self, model: &ModelName, challenger: Option<Challenger>) {
+        let mut beside = self.0.challengers.write().unwrap_or_else(PoisonError::into_inner);
+        let before = match challenger {
+            Some(challenger) => beside.insert(model.clone(), challenger),
+            None => beside.remove(model),
+        };
+        self.0.is_challenged.store(!beside.is_empty(), Ordering::Release);
+        let mut retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.extend(before.map(|before| before.live().observer()));
+    }
+
+    /// What is beside the image that answers for `model`.
+    pub(super) fn challenger(&self, model: &ModelName) -> Option<Challenger> {
+        if !self.0.is_challenged.load(Ordering::Acquire) {
+            return None;
+        }
+        let beside = self.0.challengers.read().unwrap_or_else(PoisonError::into_inner);
+        beside.get(model).cloned()
+    }
+
+    /// All images that are beside live ones, by model.
+    pub(super) fn challengers(&self) -> Vec<Challenger> {
+        let beside = self.0.challengers.read().unwrap_or_else(PoisonError::into_inner);
+        beside.values().cloned().collect()
     }
 
     /// What answers for `model`.
@@ -145,7 +180,8 @@ impl Switchboard {
         limits: WindowLimits,
         force: bool,
     ) -> Vec<ProfileWindow> {
-        let live = self.all();
+        let beside = self.challengers().into_iter().map(|beside| beside.live().clone());
+        let live: Vec<_> = self.all().into_iter().chain(beside).collect();
         let mut windows: Vec<_> =
             live.iter().filter_map(|live| live.observer().drain(now, limits, force)).collect();
         let mut retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner);

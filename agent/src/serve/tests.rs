@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::endpoint::Endpoint;
+use super::challenger::Split;
+use super::endpoint::{Asked, Endpoint};
 use super::testing::{device_with, post, send};
 use super::unix;
 
@@ -61,7 +62,8 @@ proptest! {
         run(async {
             let (endpoint, router) = device_with(CONTRACT).await;
             let live = endpoint.only().unwrap();
-            let (_, direct) = endpoint.ask(live, &inputs, None).await.unwrap();
+            let asked = Asked { inputs: &inputs, deadline: None, split: Split::Each };
+            let (_, direct) = endpoint.ask(live, asked).await.unwrap();
 
             assert_eq!(by_json(&router, &inputs, false).await, direct, "JSON");
             assert_eq!(by_json(&router, &inputs, true).await, direct, "binary");

@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::endpoint::{Endpoint, REQUEST_MAX};
+use super::challenger::Split;
+use super::endpoint::{Asked, Endpoint, REQUEST_MAX};
 use super::listen::{connections, not_accepted, room};
 use super::refusal::Refusal;
 
@@ -96,7 +97,10 @@ async fn answer(endpoint: &Endpoint, body: &[u8]) -> Result<Answer, Refusal> {
     let live = endpoint.find(&question.model, Some(&question.version))?;
     let deadline = Duration::from_millis(u64::from(question.timeout_ms));
     let deadline = (!deadline.is_zero()).then_some(deadline);
-    let (live, outputs) = endpoint.ask(live, &question.inputs, deadline).await?;
+    // The frame has no place for a key.
+    let split = if question.version.is_empty() { Split::Each } else { Split::Never };
+    let asked = Asked { inputs: &question.inputs, deadline, split };
+    let (live, outputs) = endpoint.ask(live, asked).await?;
     Ok(Answer::Outputs { version: live.image().version.as_str().to_owned(), outputs })
 }
 

@@ -6,12 +6,19 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::report::ImageRef;
 
-use super::{Input, Kept, Purpose, Ready, Supervisor, SupervisorError};
+use super::{Input, Purpose, Ready, Supervisor, SupervisorError};
 use crate::device::{Answer, Event, Fault, FaultKind, Ticket};
 use crate::limits::KEEP_WARM_MS;
 use crate::serve::Live;
 use crate::slots::Pointer;
 use crate::verify;
+
+/// A model's worker that was swapped out and is still warm.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) live: Live,
+    until: UnixMillis,
+}
 
 /// What becomes of the worker of another image that answered until now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +37,7 @@ impl Supervisor {
         image: ImageRef,
         previous: Option<ImageRef>,
     ) -> Answer {
+        self.end_shadow(model);
         let warm = self.workers.warm.remove(model).filter(|live| *live.image() == image);
         let Some(live) = warm else {
             let reason = "the worker ended before it was made live";
@@ -215,6 +223,7 @@ impl Supervisor {
         self.restarts = self.restarts.saturating_add(1);
         tracing::warn!(%model, %image, reason, "worker ended");
         if self.workers.warm.get(&model).is_some_and(|live| live.image().index == image) {
+            self.end_shadow(&model);
             self.workers.warm.remove(&model);
         }
         if let Entry::Occupied(kept) = self.workers.kept.entry(model.clone())

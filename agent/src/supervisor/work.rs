@@ -48,6 +48,10 @@ impl Supervisor {
             }
             Task::Verify { image } => self.verify(model, ticket, image.index),
             Task::Warm { image } => self.start_worker(&model, image, Purpose::Warm(ticket), 0),
+            Task::Shadow { image, rules } => {
+                let answer = self.begin_shadow(&model, ticket, (&image, rules)).err()?;
+                return Some(Event::Answer { model, ticket, answer: Answer::Failed(answer) });
+            }
             Task::Activate { image, previous } => {
                 let answer = self.activate(&model, image, previous);
                 return Some(Event::Answer { model, ticket, answer });
@@ -146,6 +150,7 @@ impl Supervisor {
         if let Some(job) = self.workers.jobs.remove(model) {
             job.abort();
         }
+        self.end_shadow(model);
         if let Some(live) = self.workers.warm.remove(model) {
             self.retire(live);
         }

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::{oneshot, watch};
@@ -109,4 +110,40 @@ pub(super) fn memory_mb(process_id: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) / 1024
+}
+
+/// Processor time of a process, user and system, in all its threads; none where it cannot be read. See `proc_pid_stat(5)`.
+pub(super) fn processor_time(process_id: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process_id}/stat")).ok()?;
+    let ticks_per_s = rustix::param::clock_ticks_per_second();
+    let ticks = ticks(&stat)?;
+    let millis = ticks.saturating_mul(1_000).checked_div(ticks_per_s)?;
+    Some(Duration::from_millis(millis))
+}
+
+/// Fields 14 and 15. The second field is a name that may have blanks and brackets in it.
+fn ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let mut field = || fields.next()?.parse::<u64>().ok();
+    Some(field()?.saturating_add(field()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_that_of_user_and_system_whatever_the_process_is_called() {
+        let stat = "7 (a) b) (c) S 1 7 7 0 -1 4194304 9 9 9 9 120 34 5 6 20 0 1 0 99 1 1";
+        assert_eq!(ticks(stat), Some(154));
+        assert_eq!((ticks("7 (a) S 1"), ticks("")), (None, None));
+        let own = || processor_time(std::process::id()).unwrap();
+        let before = own();
+        let mut sum = 0_u64;
+        while own() < before + Duration::from_millis(20) {
+            sum = (0..100_000).fold(sum, |sum, number| std::hint::black_box(sum ^ number));
+        }
+        assert_eq!(processor_time(u32::MAX), None, "nobody has that number: {sum}");
+    }
 }

@@ -179,7 +179,7 @@ fn is_significant(ours: &Sums, theirs: &Sums) -> bool {
 }
 
 /// `SplitMix64` (Steele, Lea & Flood 2014): the same numbers everywhere.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -191,7 +191,7 @@ impl Random {
     }
 
     /// From 0 to 1.
-    fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
@@ -201,12 +201,12 @@ impl Random {
         STEPS[(self.next() >> 58) as usize]
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
     /// Nearly normal, as the sum of four uniform numbers is (Irwin & Hall), with mean 0 and deviation 1.
-    fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         let sum: f64 = (0..4).map(|_| self.uniform()).sum();
         (sum - 2.0) * 3.0_f64.sqrt()
     }

@@ -31,6 +31,7 @@ fn rollout(id: u64, is_rollback: bool, stage: Stage) -> Rollout {
         waves: vec![wave],
         stage,
         probation_ms: 1,
+        shadow_ms: 0,
         silent_after_ms: 1,
         is_rollback,
         held_from: None,

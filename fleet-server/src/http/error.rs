@@ -200,6 +200,7 @@ impl From<OrderError> for ApiError {
             OrderError::Waves(_) => Self::invalid("waves.invalid", text),
             OrderError::Budget(_) => Self::invalid("budget.invalid", text),
             OrderError::Behaviour(_) => Self::invalid("behaviour.invalid", text),
+            OrderError::Shadow(_) => Self::invalid("shadow.invalid", text),
             OrderError::Start => Self::invalid("start.too-late", text),
             OrderError::Reason => Self::invalid("reason.missing", text)
                 .help("say why, for whoever looks at this tomorrow"),

@@ -205,6 +205,9 @@ fn slots(mut slots: Vec<SlotReport>) -> Result<Vec<SlotReport>, InvalidMessage> 
         if let Some(held) = &mut slot.held {
             held.reason = plain(&held.reason, REASON_CHARS_MAX);
         }
+        let shadow = slot.shadow.as_ref();
+        let is_sound = shadow.is_none_or(|shadow| shadow.counts.is_sound(COUNT_MAX));
+        bounded(is_sound, "counts of a shadow make no sense")?;
         if let Some(outcome) = &mut slot.outcome {
             bounded(outcome.generation.0 <= COUNT_MAX, "the generation is too large")?;
             outcome.code = plain(&outcome.code, CODE_CHARS_MAX);

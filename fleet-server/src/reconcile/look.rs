@@ -34,7 +34,9 @@ impl Reconciler {
         let model = &row.order.model;
         let Some(mut observation) = known else {
             let cursor = self.store.newest_window(model).await?;
-            return Ok(Some(Observation::begin(cursor, now)));
+            let mut observation = Observation::begin(cursor, now);
+            observation.pass_over(rollout, fleet);
+            return Ok(Some(observation));
         };
         if !observation.is_due(now) {
             return Ok(None);

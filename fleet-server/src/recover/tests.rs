@@ -39,6 +39,7 @@ fn device(name: &str, (told, followed): (u64, u64), version: &str) -> Known {
             held: None,
             wait: None,
             halted: None,
+            shadow: None,
             lease_until: None,
         }],
         desired: BTreeMap::from([(model(), Version::parse("1").unwrap())]),

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use sealift_protocol::api::ModelGates;
 use sealift_protocol::id::DeviceId;
+use sealift_protocol::report::Shadowed;
 use serde::{Deserialize, Serialize};
 
 mod bet;
@@ -23,6 +24,7 @@ mod comparison;
 mod gather;
 mod past;
 mod reading;
+mod shadow;
 mod spread;
 
 use bet::{Bets, Block};
@@ -31,6 +33,7 @@ pub use gather::{Came, Observation, Roles, Scene};
 pub use past::Past;
 pub use reading::Reading;
 use reading::{Column, Columns};
+use shadow::Shadows;
 use spread::{Spread, student_quantile};
 
 /// The probability that a rollout of a harmless image is halted by the gates that look at the model.
@@ -84,6 +87,9 @@ pub struct Evidence {
     /// What canaries did before, once there is nobody to compare them with.
     #[serde(default)]
     past: Option<Past>,
+    /// What canaries have counted beside live images.
+    #[serde(default)]
+    shadows: Shadows,
 }
 
 /// What a bet is about: a column, and whether it is feared to rise or to fall.
@@ -121,6 +127,18 @@ impl Evidence {
         if has_control {
             follow(&mut self.control_p95_us, &look.controls);
         }
+    }
+
+    /// Takes what canaries have counted beside live images so far.
+    pub fn look_beside(&mut self, told: &BTreeMap<DeviceId, &Shadowed>, rules: Rules<'_>) {
+        if let Some(limit) = Metric::Disagreement.margin(rules.gates) {
+            self.shadows.look(told, limit);
+        }
+    }
+
+    /// Passes over what they have counted so far.
+    pub(super) fn pass_over(&mut self, told: &BTreeMap<DeviceId, &Shadowed>) {
+        self.shadows.pass_over(told);
     }
 
     /// Whether it is known what canaries did before.
@@ -188,6 +206,10 @@ impl Evidence {
 
     fn comparison(&self, metric: Metric, rules: Rules<'_>, limit: f64) -> Option<Comparison> {
         let margin = metric.margin(rules.gates)?;
+        if metric == Metric::Disagreement {
+            let enough = (rules.gates.min_devices, rules.gates.min_requests);
+            return self.shadows.comparison(margin, limit, enough);
+        }
         let bets: Vec<_> =
             self.bets.iter().filter(|(subject, _)| subject.column.metric() == metric).collect();
         // The mean of e-values is an e-value (Vovk & Wang 2021): so many classes cost no more than one bet each.
@@ -205,7 +227,7 @@ impl Evidence {
                 (self.canary_p95_us?, self.control_p95_us.or_else(|| self.past.as_ref()?.p95_us)?)
             }
             Metric::Confidence => (1.0 - canary.mean, 1.0 - control.or_else(past)?),
-            Metric::Errors | Metric::Classes | Metric::Inputs => {
+            Metric::Errors | Metric::Classes | Metric::Inputs | Metric::Disagreement => {
                 (canary.mean, control.or_else(past)?)
             }
         };

@@ -163,7 +163,7 @@ fn judge_working(
     if phase == Phase::Staged {
         return (DeviceProgress::InProgress, Why::WaitsForWindow);
     }
-    if quiet_ms > STUCK_MS + rollout.probation_ms {
+    if quiet_ms > STUCK_MS + rollout.probation_ms + rollout.shadow_ms {
         return (DeviceProgress::Silent, Why::Stuck { phase, since });
     }
     let on_probation = phase == Phase::Probation && slot.serving == Some(rollout.image);

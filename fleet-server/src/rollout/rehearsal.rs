@@ -217,7 +217,7 @@ fn ends(
         let mut last = open;
         for taker in takers.iter().filter(|taker| taker.wave == number) {
             let Some(from) = taker.connected(open, now) else { continue };
-            let took = taker.takes_ms(usual) + rollout.probation_ms;
+            let took = taker.takes_ms(usual) + rollout.shadow_ms + rollout.probation_ms;
             let begin = match &mut slots {
                 Some(slots) => slots.take(taker.group, from, took),
                 None => from,

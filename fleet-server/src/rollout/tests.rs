@@ -36,6 +36,7 @@ pub(super) fn rollout(waves: Vec<Wave>) -> Rollout {
         waves,
         stage: Stage::Running,
         probation_ms: 10_000,
+        shadow_ms: 0,
         silent_after_ms: 120_000,
         is_rollback: false,
         start_at: None,
@@ -62,7 +63,7 @@ fn idle() -> DeviceView {
 }
 
 fn slot(generation: Generation, phase: Phase, serving: Digest, outcome: Option<Outcome>) -> Slot {
-    Slot { generation, phase, serving: Some(serving), outcome, reported_at: NOW }
+    Slot { generation, phase, serving: Some(serving), outcome, shadow: None, reported_at: NOW }
 }
 
 /// Writes down that the plan's devices were told, as the reconciler does.

@@ -218,7 +218,7 @@ fn refused(row: &Row) -> Result<Option<Refused>, StoreError> {
 
 fn slot(row: &Row, report: Option<SlotReport>) -> Option<Slot> {
     let reported_at = row.reported_at?;
-    let SlotReport { generation, phase, serving, outcome, .. } = report?;
+    let SlotReport { generation, phase, serving, outcome, shadow, .. } = report?;
     let outcome = outcome.map(|outcome| Outcome {
         generation: outcome.generation,
         image: outcome.image.index,
@@ -227,7 +227,7 @@ fn slot(row: &Row, report: Option<SlotReport>) -> Option<Slot> {
     });
     let serving = serving.map(|image| image.index);
     let reported_at = UnixMillis(reported_at);
-    Some(Slot { generation, phase, serving, outcome, reported_at })
+    Some(Slot { generation, phase, serving, outcome, shadow, reported_at })
 }
 
 fn served(requests: Option<i64>, errors: Option<i64>) -> Result<Served, StoreError> {

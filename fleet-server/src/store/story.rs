@@ -115,6 +115,7 @@ stories! {
     requests: a_request_is_answered_once_and_by_the_device_that_was_asked,
         what_was_asked_by_one_name_is_found_until_it_is_forgotten;
     gates: canaries_that_fail_more_than_others_halt_while_they_are_watched,
+        devices_that_disagree_beside_the_live_image_halt_together,
         a_rehearsal_says_whom_a_rollout_would_tell_and_changes_nothing;
     rollouts: a_rollout_reaches_its_devices_with_signed_directives,
         a_bad_canary_halts_and_rollback_brings_everybody_home,
@@ -357,6 +358,7 @@ fn ended(
         held: None,
         wait: None,
         halted: None,
+        shadow: None,
     }
 }
 

@@ -146,6 +146,7 @@ impl Ground {
             held: None,
             wait: None,
             halted: None,
+            shadow: None,
         };
         let account = Account {
             generation: Generation::default(),

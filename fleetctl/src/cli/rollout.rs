@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sealift_protocol::api::Budget;
-use sealift_protocol::directive::MaintenanceWindow;
+use sealift_protocol::directive::{MaintenanceWindow, Quiet};
 use sealift_protocol::id::{ModelName, Version};
 
 use super::{RolloutAction, model_version};
@@ -20,7 +20,9 @@ pub(crate) struct RolloutCreate {
         long,
         conflicts_with_all = ["version", "filter", "waves", "max_bad_share", "max_error_share",
             "no_comparison", "min_devices", "start_in", "budget", "window", "tail", "probation_s",
-            "watch_s", "lease_s", "latency_rise", "confidence_drop", "class_loss", "steady"]
+            "watch_s", "lease_s", "latency_rise", "confidence_drop", "class_loss", "steady", "shadow",
+            "agreement", "shadow_rows", "shadow_cpu", "shadow_quiet", "shadow_tolerance", "split",
+            "max_disagreement"]
     )]
     pub(crate) file: Option<PathBuf>,
     /// Only devices that match this filter.
@@ -68,6 +70,8 @@ pub(crate) struct RolloutCreate {
     pub(crate) lease_s: u32,
     #[command(flatten)]
     pub(crate) behaviour: BehaviourRules,
+    #[command(flatten)]
+    pub(crate) shadow: ShadowRules,
     /// Why; kept in the audit log.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
@@ -88,6 +92,43 @@ pub(crate) struct BehaviourRules {
     /// For how long it must be so: `30s`, `10m`; 5 minutes if not given.
     #[arg(long)]
     pub(crate) steady: Option<String>,
+}
+
+/// How the new image is tried beside the live one on each device, on the inputs of applications, before it is made live.
+#[derive(Debug, Args)]
+pub(crate) struct ShadowRules {
+    /// For how long at most: `30m`, `1d`. Without it there is no shadow.
+    #[arg(long)]
+    pub(crate) shadow: Option<String>,
+    /// On which share of rows both must say the same: `98%`. Without it they are compared for the whole time, and not judged.
+    #[arg(long, value_parser = permille, requires = "shadow")]
+    pub(crate) agreement: Option<u16>,
+    /// Rows that must have been compared; 500 if not given.
+    #[arg(long, requires = "shadow")]
+    pub(crate) shadow_rows: Option<u32>,
+    /// Share of one core that it may take: `20%`, which it is if not given.
+    #[arg(long, value_parser = permille, requires = "shadow")]
+    pub(crate) shadow_cpu: Option<u16>,
+    /// What follows where fewer rows were seen by then: `pass`, which it is if not given, or `fail`.
+    #[arg(long, value_parser = quiet, requires = "shadow")]
+    pub(crate) shadow_quiet: Option<Quiet>,
+    /// By which part numbers may differ where the model predicts no class: `1%`, which it is if not given.
+    #[arg(long, value_parser = permille, requires = "shadow")]
+    pub(crate) shadow_tolerance: Option<u16>,
+    /// Share of the requests that the new image answers meanwhile instead of the live one: `10%`.
+    #[arg(long, value_parser = permille, requires = "shadow")]
+    pub(crate) split: Option<u16>,
+    /// Halt when devices together disagree on more rows than this: `1%`; what `--agreement` leaves if not given.
+    #[arg(long, value_parser = permille, requires = "shadow")]
+    pub(crate) max_disagreement: Option<u16>,
+}
+
+fn quiet(text: &str) -> Result<Quiet, String> {
+    match text {
+        "pass" => Ok(Quiet::Pass),
+        "fail" => Ok(Quiet::Fail),
+        other => Err(format!("`{other}` is neither `pass` nor `fail`")),
+    }
 }
 
 /// Reads `25%` and `2.5%`.

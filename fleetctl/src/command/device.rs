@@ -8,7 +8,7 @@ use sealift_protocol::api::{
     TimelineEntry,
 };
 use sealift_protocol::id::{DeviceId, UnixMillis};
-use sealift_protocol::report::{Halted, Hold, Outcome};
+use sealift_protocol::report::{Halted, Hold, Outcome, ShadowCounts, Shadowed};
 
 mod ask;
 
@@ -130,7 +130,25 @@ fn text(device: &DeviceView) -> String {
         Some(format!("{model} waits, all rollouts are halted since {since}: {reason}\n"))
     };
     let operators: String = device.slots.iter().filter_map(operators_say).collect();
-    format!("{head}\n{}{owners}{operators}", table(columns, rows))
+    let shadows: String = device.slots.iter().filter_map(shadow).collect();
+    format!("{head}\n{}{owners}{operators}{shadows}", table(columns, rows))
+}
+
+/// How the last image compares that was tried beside the live one.
+fn shadow(slot: &SlotView) -> Option<String> {
+    let Shadowed { image, live, counts, .. } = slot.shadow.as_ref()?;
+    let ShadowCounts { rows, agreed, failed, skipped, answered, .. } = *counts;
+    let share = counts.agreement().map(|share| format!(" ({:.1} %)", 100.0 * share));
+    let took =
+        counts.mean_us().map(|(live, new)| format!("; {new} µs in the engine, {live} µs before"));
+    Some(format!(
+        "{} {} beside {}: agrees on {agreed} of {rows} rows{}{}; {skipped} requests skipped, {failed} failed, {answered} answered\n",
+        slot.model,
+        image.version,
+        live.version,
+        share.unwrap_or_default(),
+        took.unwrap_or_default(),
+    ))
 }
 
 async fn label(

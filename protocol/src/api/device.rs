@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::id::{DeviceId, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version};
-use crate::report::{Halted, Hold, Outcome, Phase};
+use crate::report::{Halted, Hold, Outcome, Phase, Shadowed};
 use crate::telemetry::Facts;
 
 /// `POST /enrol-tokens`.
@@ -185,6 +185,9 @@ pub struct SlotView {
     /// The rollout that it would go on with was stopped on all devices at once.
     #[serde(default)]
     pub halted: Option<Halted>,
+    /// How the last image compares that was tried beside the live one.
+    #[serde(default)]
+    pub shadow: Option<Shadowed>,
 }
 
 /// The last heartbeat.

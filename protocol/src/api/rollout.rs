@@ -110,6 +110,9 @@ pub struct ModelGates {
     pub class_shift: Option<f64>,
     /// By how much the share of unusable input values may be higher, 0 to 1; 0.05 if not given.
     pub input_rise: Option<f64>,
+    /// On which share of rows the new image may say something else than the live one beside it, 0 to 1; off if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disagreement: Option<f64>,
     /// Devices of the wave that must have answered something before anything is concluded; 1 if not given.
     pub min_devices: u32,
     /// Requests that they must have had; 100 if not given.
@@ -124,6 +127,7 @@ impl Default for ModelGates {
             confidence_fall: Some(0.02),
             class_shift: Some(0.1),
             input_rise: Some(0.05),
+            disagreement: None,
             min_devices: 1,
             min_requests: 100,
         }
@@ -139,6 +143,7 @@ impl ModelGates {
             confidence_fall: None,
             class_shift: None,
             input_rise: None,
+            disagreement: None,
             ..Self::default()
         }
     }
@@ -150,6 +155,7 @@ impl ModelGates {
             || self.confidence_fall.is_some()
             || self.class_shift.is_some()
             || self.input_rise.is_some()
+            || self.disagreement.is_some()
     }
 
     /// Whether these are the gates that apply where nobody said anything.
@@ -391,7 +397,7 @@ pub struct WaveView {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GateView {
     /// `bad-share`, `error-share`; compared with other devices: `error-rise`, `latency-rise`, `confidence-fall`, `class-shift`,
-    /// `input-rise`.
+    /// `input-rise`; with the live image: `disagreement`.
     pub name: String,
     /// What it is now; none before there is anything to judge. Of latency, in µs.
     pub value: Option<f64>,

@@ -10,7 +10,7 @@ use sealift_fleet_server::rollout::{
 };
 use sealift_protocol::api::{Action, DeviceProgress, WavePlan};
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::{Behaviour, DesiredSlot, Directive, Trial};
+use sealift_protocol::directive::{Behaviour, DesiredSlot, Directive, Shadow, Trial};
 use sealift_protocol::id::{
     DeviceId, Epoch, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version,
 };
@@ -31,6 +31,7 @@ pub(crate) const TRIAL: Trial = Trial {
     lease_s: 0,
     window: None,
     behaviour: Behaviour::OFF,
+    shadow: Shadow::OFF,
 };
 
 /// Everything that survives the server's crash, since it is committed before it is acknowledged; and what a backup has.
@@ -170,6 +171,7 @@ impl Server {
                 kind: outcome.result,
                 failure: failure(&outcome.code, &outcome.reason),
             }),
+            shadow: slot.shadow.clone(),
             reported_at: now,
         });
         if !known.has_returned() {
@@ -215,6 +217,7 @@ impl Server {
             waves: waves.iter().map(|&wave| pending(wave, is_rollback)).collect(),
             stage: Stage::Running,
             probation_ms: i64::from(trial.probation_s) * 1_000,
+            shadow_ms: i64::from(trial.shadow.span_s) * 1_000,
             silent_after_ms: 120_000,
             is_rollback,
             held_from: None,

@@ -482,6 +482,7 @@ impl World {
             WorkKind::Download => self.dice.i64(SECOND..10 * MINUTE),
             WorkKind::Verify => self.dice.i64(100..20 * SECOND),
             WorkKind::Warm => self.dice.i64(SECOND..30 * SECOND),
+            WorkKind::Shadow => self.dice.i64(MINUTE..20 * MINUTE),
             WorkKind::Activate | WorkKind::Revert | WorkKind::Retire => self.dice.i64(1..SECOND),
         }
     }
@@ -509,10 +510,16 @@ impl World {
             (WorkKind::Check, 0) => End::NoRoom,
             (WorkKind::Check | WorkKind::Download, _) => End::OutOfReach { spread_permille },
             (WorkKind::Verify, _) => End::Damaged,
-            (WorkKind::Warm, 0) => End::Fails,
-            (WorkKind::Warm | WorkKind::Activate | WorkKind::Revert | WorkKind::Retire, _) => {
-                End::Well
-            }
+            (WorkKind::Warm | WorkKind::Shadow, 0) => End::Fails,
+            (WorkKind::Shadow, 1) => End::Differs,
+            (
+                WorkKind::Shadow
+                | WorkKind::Warm
+                | WorkKind::Activate
+                | WorkKind::Revert
+                | WorkKind::Retire,
+                _,
+            ) => End::Well,
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct InferCall {
     pub(super) model: Named,
     pub(super) id: String,
     pub(super) timeout: Option<Duration>,
+    /// By what it is told which image answers, while there are two.
+    pub(super) key: Option<String>,
     pub(super) inputs: Vec<Tensor>,
     /// The outputs asked for; none for all.
     pub(super) outputs: Vec<String>,
@@ -80,34 +82,49 @@ impl InferCall {
         Ok(call)
     }
 
-    /// Reads an entry of the parameters; `timeout`, in microseconds, is the one that has a meaning here.
+    /// Reads an entry of the parameters; `timeout`, in microseconds, and `sealift_key` are those that have a meaning here.
     fn read_parameter(&mut self, entry: &[u8]) -> Result<(), InvalidCall> {
-        let (mut key, mut timeout) = (String::new(), None);
+        let (mut key, mut parameter) = (String::new(), Parameter::default());
         let mut fields = Fields(entry);
         while let Some((number, value)) = fields.next()? {
             match number {
                 1 => key = value.text(number)?,
-                2 => timeout = whole_number(value.bytes(number)?)?,
+                2 => parameter = Parameter::read(value.bytes(number)?)?,
                 _ => (), // an entry has a key and a value
             }
         }
-        if key == "timeout" {
-            self.timeout = timeout.filter(|&us| us > 0).map(Duration::from_micros);
+        match key.as_str() {
+            "timeout" => {
+                let timeout_us = parameter.whole.filter(|&us| us > 0);
+                self.timeout = timeout_us.map(Duration::from_micros);
+            }
+            "sealift_key" => self.key = parameter.text,
+            _ => (), // of another server
         }
         Ok(())
     }
 }
 
-/// The whole number of an `InferParameter`, if it is one.
-fn whole_number(parameter: &[u8]) -> Result<Option<u64>, InvalidCall> {
-    let mut fields = Fields(parameter);
-    let mut found = None;
-    while let Some((number, value)) = fields.next()? {
-        if matches!(number, 2 | 5) {
-            found = Some(value.varint(number)?);
+/// An `InferParameter`: one of several kinds, of which two are asked for.
+#[derive(Debug, Default)]
+struct Parameter {
+    whole: Option<u64>,
+    text: Option<String>,
+}
+
+impl Parameter {
+    fn read(message: &[u8]) -> Result<Self, InvalidCall> {
+        let mut fields = Fields(message);
+        let mut found = Self::default();
+        while let Some((number, value)) = fields.next()? {
+            match number {
+                2 | 5 => found.whole = Some(value.varint(number)?),
+                3 => found.text = Some(value.text(number)?),
+                _ => (), // a kind that nothing here has
+            }
         }
+        Ok(found)
     }
-    Ok(found)
 }
 
 /// The name of an `InferRequestedOutputTensor`.

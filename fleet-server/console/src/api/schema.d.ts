@@ -2370,7 +2370,7 @@ export interface components {
             limit: number;
             /**
              * @description `bad-share`, `error-share`; compared with other devices: `error-rise`, `latency-rise`, `confidence-fall`, `class-shift`,
-             *     `input-rise`.
+             *     `input-rise`; with the live image: `disagreement`.
              */
             name: string;
             /** @description Whether it holds. */
@@ -2777,6 +2777,12 @@ export interface components {
              * @default 0.02
              */
             confidence_fall: number | null;
+            /**
+             * Format: double
+             * @description On which share of rows the new image may say something else than the live one beside it, 0 to 1; off if not given.
+             * @default null
+             */
+            disagreement: number | null;
             /**
              * Format: double
              * @description By how much the share of failed requests may be higher, 0 to 1; 0.002 if not given.
@@ -3664,6 +3670,11 @@ export interface components {
             /** @description Where the kind of problem is explained. */
             type: string;
         };
+        /**
+         * @description What follows where too little was seen to judge by.
+         * @enum {string}
+         */
+        Quiet: "pass" | "fail";
         /** @description How far devices are on their way back from what a rollout brought; each of them is counted once. */
         ReversionView: {
             /**
@@ -4050,6 +4061,118 @@ export interface components {
             /** @description The server's version. */
             server_version: string;
         };
+        /** @description For how long, how much and how strictly a new image is compared with the live one. Without a span there is no shadow. */
+        Shadow: {
+            /**
+             * Format: int32
+             * @description The share of rows on which both must agree, in per mille; 500 to 999. 0: it is compared for the whole span and not judged.
+             * @default 0
+             */
+            agreement_permille: number;
+            /**
+             * Format: int32
+             * @description Share of one core that the new image may take, in per mille; 10 to 1,000. Inputs beyond it are skipped.
+             * @default 200
+             */
+            cpu_permille: number;
+            /**
+             * @description What follows where fewer rows were compared by the end of the span.
+             * @default pass
+             */
+            quiet: components["schemas"]["Quiet"];
+            /**
+             * Format: int32
+             * @description Rows that must have been compared; 1 to 10,000,000.
+             * @default 500
+             */
+            rows_min: number;
+            /**
+             * Format: int32
+             * @description Seconds that it takes at most; 1 to 604,800. 0 for no shadow.
+             * @default 0
+             */
+            span_s: number;
+            /**
+             * Format: int32
+             * @description Share of the requests that the new image answers instead of the live one, in per mille; at most 500.
+             * @default 0
+             */
+            split_permille: number;
+            /**
+             * Format: int32
+             * @description By which part numbers may differ where the contract names no prediction, in per mille; at most 500.
+             * @default 10
+             */
+            tolerance_permille: number;
+        };
+        /** @description Counts of one shadow from its begin on, so that a report that is lost or comes twice loses and doubles nothing. */
+        ShadowCounts: {
+            /**
+             * Format: int64
+             * @description Of these, rows on which they agree.
+             * @default 0
+             */
+            agreed: number;
+            /**
+             * Format: int64
+             * @description Requests of applications that the new image has answered instead of the live one.
+             * @default 0
+             */
+            answered: number;
+            /**
+             * Format: int64
+             * @description Requests that the new image has failed; their rows count as rows on which they differ.
+             * @default 0
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Microseconds in the engine of the live image, for the requests that both have answered.
+             * @default 0
+             */
+            live_us: number;
+            /**
+             * Format: int64
+             * @description Requests that both have answered.
+             * @default 0
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description Requests that it should have answered, and the live one did.
+             * @default 0
+             */
+            returned: number;
+            /**
+             * Format: int64
+             * @description Rows that both have answered, or the new image has failed to.
+             * @default 0
+             */
+            rows: number;
+            /**
+             * Format: int64
+             * @description In that of the new one.
+             * @default 0
+             */
+            shadow_us: number;
+            /**
+             * Format: int64
+             * @description Requests that it was not shown: beyond its share of the processor, or too large.
+             * @default 0
+             */
+            skipped: number;
+        };
+        /** @description A new image beside the live one, as of now; and afterwards, how it ended. */
+        Shadowed: {
+            /** @description What was counted since. */
+            counts: components["schemas"]["ShadowCounts"];
+            /** @description The new image. */
+            image: components["schemas"]["ImageRef"];
+            /** @description The live one. */
+            live: components["schemas"]["ImageRef"];
+            /** @description When it began, by the device's clock: counts of another begin are other counts. */
+            since: components["schemas"]["UnixMillis"];
+        };
         /** @description `POST /silences`. */
         SilenceNew: {
             /**
@@ -4103,6 +4226,7 @@ export interface components {
             rollout?: components["schemas"]["RolloutId"] | null;
             serving?: components["schemas"]["Version"] | null;
             serving_digest?: components["schemas"]["Digest"] | null;
+            shadow?: components["schemas"]["Shadowed"] | null;
         };
         /** @description `GET /status`: the overview. */
         Status: {
@@ -4258,6 +4382,19 @@ export interface components {
              * @default 20
              */
             requests_min: number;
+            /**
+             * @description How it is tried beside the live image before it is made live. What goes back is not.
+             * @default {
+             *       "agreement_permille": 0,
+             *       "cpu_permille": 200,
+             *       "quiet": "pass",
+             *       "rows_min": 500,
+             *       "span_s": 0,
+             *       "split_permille": 0,
+             *       "tolerance_permille": 10
+             *     }
+             */
+            shadow: components["schemas"]["Shadow"];
             /**
              * Format: int32
              * @description Seconds after that during which the previous slot is kept and errors still turn back.

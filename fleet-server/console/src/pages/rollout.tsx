@@ -128,12 +128,27 @@ function useReversion({ reverted_by: by = [], reversion }: RolloutView): [string
   ];
 }
 
+/** How each device compares the version before it makes it live. */
+function useShadowInWords() {
+  const { say, number, duration, share } = useLocale();
+  return (shadow: NonNullable<NonNullable<RolloutView["trial"]>["shadow"]>) => {
+    const { span_s: span = 0, rows_min: rows = 0, cpu_permille: cpu = 0, agreement_permille: agreement = 0, split_permille: split = 0 } = shadow;
+    return [
+      say("rollout.shadowIs", { duration: duration(span), rows: number(rows), cpu: share(cpu / 1000) }),
+      ...(agreement > 0 ? [say("rollout.shadowAgreement", { share: share(agreement / 1000) })] : []),
+      ...(split > 0 ? [say("rollout.shadowSplit", { share: share(split / 1000) })] : []),
+    ].join(", ");
+  };
+}
+
 /** What was asked for besides; only what was. */
 function usePolicy({ budget, trial, start_at: startAt, tail_until: tailUntil }: RolloutView): [string, React.ReactNode][] {
   const { say, number, dateTime } = useLocale();
+  const shadowInWords = useShadowInWords();
   const rows: [string, React.ReactNode][] = [];
   if (startAt != null) rows.push([say("rollout.startsAt"), dateTime(startAt)]);
-  const { window } = trial ?? {};
+  const { window, shadow } = trial ?? {};
+  if (shadow?.span_s) rows.push([say("rollout.shadow"), shadowInWords(shadow)]);
   if (window != null) {
     const days = WEEK.filter((day) => (window.days & (1 << day)) !== 0).map((day) => say(`weekday.${day}`));
     rows.push([say("rollout.window"), say("rollout.windowIs", { days: days.join(" "), from: clockOf(window.from_minute), to: clockOf(window.to_minute) })]);

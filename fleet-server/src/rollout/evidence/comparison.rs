@@ -19,6 +19,8 @@ pub enum Metric {
     Classes,
     /// Share of input values that are missing, of another type, or outside of the domain.
     Inputs,
+    /// Share of rows on which the new image says something else than the live one beside it.
+    Disagreement,
 }
 
 /// How canaries do beside those that they are compared with.
@@ -46,8 +48,14 @@ pub struct Comparison {
 
 impl Metric {
     /// All of them, in the order in which people are shown them.
-    pub const ALL: [Self; 5] =
-        [Self::Errors, Self::Latency, Self::Confidence, Self::Classes, Self::Inputs];
+    pub const ALL: [Self; 6] = [
+        Self::Errors,
+        Self::Latency,
+        Self::Confidence,
+        Self::Classes,
+        Self::Inputs,
+        Self::Disagreement,
+    ];
 
     /// The gate's name.
     pub const fn gate(self) -> &'static str {
@@ -57,6 +65,7 @@ impl Metric {
             Self::Confidence => "confidence-fall",
             Self::Classes => "class-shift",
             Self::Inputs => "input-rise",
+            Self::Disagreement => "disagreement",
         }
     }
 
@@ -72,6 +81,7 @@ impl Metric {
             Self::Confidence => gates.confidence_fall,
             Self::Classes => gates.class_shift,
             Self::Inputs => gates.input_rise,
+            Self::Disagreement => gates.disagreement,
         }
     }
 
@@ -80,7 +90,7 @@ impl Metric {
     pub(super) const fn cap(self) -> f64 {
         match self {
             Self::Errors | Self::Inputs => 0.1,
-            Self::Latency => 0.5,
+            Self::Latency | Self::Disagreement => 0.5,
             Self::Confidence | Self::Classes => 1.0,
         }
     }
@@ -88,7 +98,15 @@ impl Metric {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let evidence = format!("e-value {:.0}, limit {:.0}", self.e_value, self.limit);
         let (what, unit) = match self.metric {
+            Metric::Disagreement => {
+                let (share, margin) = (self.canary * 100.0, self.margin * 100.0);
+                return write!(
+                    f,
+                    "disagrees with the live image on {share:.1}% of rows, {margin:.1}% may be; {evidence}"
+                );
+            }
             Metric::Errors => ("error rate is", 100.0),
             Metric::Latency => ("95th percentile of latency is", 0.001),
             Metric::Confidence => ("mean confidence is", 100.0),
@@ -102,7 +120,6 @@ impl fmt::Display for Comparison {
         let sign = if self.metric == Metric::Latency { " ms" } else { "%" };
         let (canary, control) = (self.canary * unit, self.control * unit);
         let whom = if self.is_against_past { "before" } else { "in control" };
-        write!(f, " {canary:.1}{sign} against {control:.1}{sign} {whom}; ")?;
-        write!(f, "e-value {:.0}, limit {:.0}", self.e_value, self.limit)
+        write!(f, " {canary:.1}{sign} against {control:.1}{sign} {whom}; {evidence}")
     }
 }

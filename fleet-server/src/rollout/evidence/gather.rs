@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::id::{DeviceId, UnixMillis};
 use sealift_protocol::profile::Profile;
+use sealift_protocol::report::Shadowed;
 use sealift_protocol::telemetry::ProfileWindow;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,16 @@ impl Observation {
         Self { cursor, looked_at: now, ..Self::default() }
     }
 
+    /// Passes over what devices have counted beside live images before it began.
+    pub fn pass_over(&mut self, rollout: &Rollout, fleet: &Fleet) {
+        self.waves.resize_with(rollout.waves.len(), Evidence::default);
+        for (wave, told) in shadows(rollout, fleet) {
+            if let Some(evidence) = self.waves.get_mut(wave) {
+                evidence.pass_over(&told);
+            }
+        }
+    }
+
     /// Whether it is time to look again.
     pub const fn is_due(&self, now: UnixMillis) -> bool {
         now.since(self.looked_at) >= LOOK_MS
@@ -83,6 +94,13 @@ impl Observation {
         let Scene { rollout, fleet, roles } = scene;
         self.waves.resize_with(rollout.waves.len(), Evidence::default);
         self.looked_at = now;
+        for (wave, told) in shadows(rollout, fleet) {
+            let of_wave = (self.waves.get_mut(wave), rollout.waves.get(wave));
+            if let (Some(evidence), Some(wave)) = of_wave {
+                let gates = &wave.plan.gates;
+                evidence.look_beside(&told, Rules { gates, waves: rollout.waves.len() });
+            }
+        }
         let mut readings = self.windows(scene, came);
         self.beats(fleet, roles, &mut readings);
         let mut take = |devices: &BTreeSet<DeviceId>| -> BTreeMap<DeviceId, Reading> {
@@ -197,6 +215,29 @@ impl Roles {
     fn has(&self, device: &DeviceId) -> bool {
         self.controls.contains(device) || self.canaries.values().any(|wave| wave.contains(device))
     }
+}
+
+/// What devices have counted of the new image beside the live one, by wave. Who is left out where there are too many is a hash.
+fn shadows<'a>(
+    rollout: &Rollout,
+    fleet: &'a Fleet,
+) -> BTreeMap<usize, BTreeMap<DeviceId, &'a Shadowed>> {
+    let mut found: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+    for (id, device) in fleet {
+        let shadow = device.slot.as_ref().and_then(|slot| slot.shadow.as_ref());
+        let shadow = shadow.filter(|shadow| shadow.image.index == rollout.image);
+        // What somebody has excused counts no more.
+        let told = device.told.filter(|told| !told.is_excused);
+        if let (Some(shadow), Some(told)) = (shadow, told) {
+            found.entry(told.wave).or_default().push((rank(rollout.id, id), id, shadow));
+        }
+    }
+    let of_wave = |(wave, mut found): (usize, Vec<(u64, &DeviceId, &'a Shadowed)>)| {
+        found.sort_unstable_by_key(|(rank, id, _)| (*rank, *id));
+        let first = found.into_iter().take(CANARIES_MAX);
+        (wave, first.map(|(_, id, shadow)| (id.clone(), shadow)).collect())
+    };
+    found.into_iter().map(of_wave).collect()
 }
 
 fn serves(rollout: &Rollout, device: &DeviceView) -> bool {

@@ -93,6 +93,7 @@ fn rollout(waves: &[(f64, u32)], budget: Option<Budget>) -> Rollout {
         waves: waves.iter().map(wave).collect(),
         stage: Stage::Running,
         probation_ms: 60_000,
+        shadow_ms: 0,
         silent_after_ms: 120_000,
         is_rollback: false,
         held_from: None,

@@ -1,6 +1,8 @@
 //! Gates that compare devices, from heartbeats to a halt; and the rehearsal.
 
-use sealift_protocol::api::{Action, WavePlan};
+use sealift_protocol::api::{Action, ModelGates, WavePlan};
+use sealift_protocol::directive::Shadow;
+use sealift_protocol::report::{ShadowCounts, Shadowed};
 use sealift_protocol::telemetry::Beat;
 
 use super::*;
@@ -70,6 +72,77 @@ pub(super) async fn canaries_that_fail_more_than_others_halt_while_they_are_watc
     let action = (Action::Resume, "we know");
     order::act::take(reconciler, &ground.director, id, action, ASKER).await.unwrap();
     assert_eq!(ground.store.observation(id).await.unwrap(), None, "what was seen halts no more");
+}
+
+pub(super) async fn devices_that_disagree_beside_the_live_image_halt_together(ground: Ground) {
+    let mut devices = ground.fleet(5).await;
+    ground.push("1").await;
+    ground.push("2").await;
+    ground.roll_out("1").await;
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    let gates = ModelGates { disagreement: Some(0.01), ..ModelGates::default() };
+    let shadow = Shadow { span_s: 3_600, agreement_permille: 900, ..Shadow::OFF };
+    let asked = RolloutNew {
+        waves: vec![WavePlan { gates, ..order::everybody() }],
+        trial: Trial { shadow, ..Trial::default() },
+        ..new("2")
+    };
+    let id = order::create(&ground.store, &asked, ground.presence(NOW), ASKER).await.unwrap();
+    // Told, and nothing that was counted before the first look is forgotten.
+    for _ in 0..3 {
+        ground.reconciler.turn(NOW).await.unwrap();
+    }
+
+    let mut looks = 0;
+    while ground.rollout(id).await.stage != Stage::Halted {
+        looks += 1;
+        assert!(looks < 60, "{}", ground.rollout(id).await.why);
+        for device in &mut devices {
+            let counted =
+                ShadowCounts { rows: looks * 100, agreed: looks * 97, ..ShadowCounts::default() };
+            // Twice, as after a broken connection, and told twice.
+            for _ in 0..2 {
+                let report = beside(&ground, device, counted).await;
+                device.report(&ground, &report).await;
+            }
+        }
+        let at = NOW.plus(i64::try_from(looks).unwrap() * 6_000);
+        ground.reconciler.turn(at).await.unwrap();
+    }
+
+    let row = ground.rollout(id).await;
+    let why = "wave 1: disagrees with the live image on 3.0% of rows, 1.0% may be; e-value ";
+    assert!(row.why.starts_with(why), "{}", row.why);
+    let gate = row.waves[0].gates.iter().find(|gate| gate.name == "disagreement").unwrap();
+    assert!(!gate.passed && (gate.value.unwrap() - 0.03).abs() < 1e-9, "{gate:?}");
+    let view = ground.store.device(&devices[0].id, ground.presence(NOW)).await.unwrap().unwrap();
+    assert_eq!(view.slots[0].phase, Some(Phase::Shadowing));
+    assert_eq!(view.slots[0].shadow.as_ref().unwrap().counts.rows, looks * 100);
+
+    // Somebody has seen it and goes on: only what comes from now on is looked at.
+    let action = (Action::Resume, "it is meant to");
+    let at = NOW.plus(1_000_000);
+    order::act::take(&ground.reconciler, &ground.director, id, action, ASKER).await.unwrap();
+    for look in 1..=3_i64 {
+        ground.reconciler.turn(at.plus(look * 6_000)).await.unwrap();
+    }
+    assert_ne!(ground.rollout(id).await.stage, Stage::Halted);
+}
+
+/// What a device says that has the new image beside the live one.
+async fn beside(ground: &Ground, device: &Device, counts: ShadowCounts) -> Report {
+    let (generation, slots) = device.directive(ground).await.unwrap();
+    let slot = &slots[0];
+    let shadow = Shadowed { image: image("2"), live: image("1"), since: NOW, counts };
+    let report = ended(slot, generation, OutcomeKind::Superseded, Some(image("1")));
+    let slot = SlotReport {
+        phase: Phase::Shadowing,
+        next: Some(image("2")),
+        outcome: None,
+        shadow: Some(shadow),
+        ..report
+    };
+    Report { generation, refused: None, slots: vec![slot], at: NOW, trusted: None }
 }
 
 pub(super) async fn a_rehearsal_says_whom_a_rollout_would_tell_and_changes_nothing(ground: Ground) {

@@ -90,6 +90,7 @@ fn account(phase: Phase) -> Report {
         held: None,
         wait: None,
         halted: None,
+        shadow: None,
     };
     Report { generation: Generation(1), refused: None, slots: vec![slot], at: NOW, trusted: None }
 }

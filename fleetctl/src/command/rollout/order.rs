@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use sealift_protocol::api::{Budget, ModelGates, RolloutNew, WavePlan};
-use sealift_protocol::directive::{Behaviour, Trial};
+use sealift_protocol::directive::{Behaviour, Shadow, Trial};
 
-use crate::cli::{BehaviourRules, RolloutCreate};
+use crate::cli::{BehaviourRules, RolloutCreate, ShadowRules};
 use crate::trust;
 
 /// Longer files are no rollouts: one with 64 waves is 10 KB.
@@ -31,13 +31,16 @@ pub(super) fn new(create: RolloutCreate) -> anyhow::Result<RolloutNew> {
         if create.no_comparison {
             wave.gates = ModelGates::off();
         }
+        wave.gates.disagreement = max_disagreement(&create.shadow);
     }
     let start_in_ms = i64::from(seconds(&create.start_in)?) * 1_000;
     let start_at = (start_in_ms > 0).then(|| trust::now().plus(start_in_ms));
     let tail_s = create.tail.as_deref().map(seconds).transpose()?;
     let RolloutCreate { probation_s, watch_s, lease_s, window, .. } = create;
     let behaviour = behaviour(&create.behaviour)?;
-    let trial = Trial { probation_s, watch_s, lease_s, window, behaviour, ..Trial::default() };
+    let shadow = shadow(&create.shadow)?;
+    let trial =
+        Trial { probation_s, watch_s, lease_s, window, behaviour, shadow, ..Trial::default() };
     Ok(RolloutNew {
         model,
         version,
@@ -62,6 +65,31 @@ fn behaviour(rules: &BehaviourRules) -> anyhow::Result<Behaviour> {
     };
     behaviour.check()?;
     Ok(behaviour)
+}
+
+fn shadow(rules: &ShadowRules) -> anyhow::Result<Shadow> {
+    let Some(span) = &rules.shadow else { return Ok(Shadow::OFF) };
+    let off = Shadow::OFF;
+    let shadow = Shadow {
+        span_s: seconds(span)?,
+        agreement_permille: rules.agreement.unwrap_or_default(),
+        rows_min: rules.shadow_rows.unwrap_or(off.rows_min),
+        cpu_permille: rules.shadow_cpu.unwrap_or(off.cpu_permille),
+        quiet: rules.shadow_quiet.unwrap_or_default(),
+        split_permille: rules.split.unwrap_or_default(),
+        tolerance_permille: rules.shadow_tolerance.unwrap_or(off.tolerance_permille),
+    };
+    // A span that was given and is none is no shadow that was meant.
+    anyhow::ensure!(!shadow.is_off(), "a shadow takes at least a second");
+    shadow.check()?;
+    Ok(shadow)
+}
+
+/// What each device must keep, all together must keep as well.
+fn max_disagreement(rules: &ShadowRules) -> Option<f64> {
+    let left = rules.agreement.map(|agreement| 1_000_u16.saturating_sub(agreement));
+    let permille = rules.max_disagreement.or(left)?;
+    Some(f64::from(permille) / 1_000.0)
 }
 
 fn read(file: &Path) -> anyhow::Result<RolloutNew> {
@@ -103,6 +131,7 @@ fn full(new: &RolloutNew) -> RolloutNew {
     full.budget = Some(Budget { label: String::new(), count: Some(1), percent: Some(1.0) });
     full.trial.lease_s = full.trial.lease_s.max(1);
     full.trial.behaviour.latency_rise_permille = 1;
+    full.trial.shadow.span_s = 1;
     if full.trial.window.is_none() {
         full.trial.window = sealift_protocol::directive::MaintenanceWindow::new(1, 0, 1).ok();
     }
@@ -114,6 +143,7 @@ fn full(new: &RolloutNew) -> RolloutNew {
         wave.max_error_share.get_or_insert_default();
         wave.filter.push(' ');
         wave.gates.min_requests = wave.gates.min_requests.wrapping_add(1);
+        wave.gates.disagreement.get_or_insert_default();
     }
     full
 }
@@ -165,7 +195,35 @@ pub(super) fn seconds(text: &str) -> anyhow::Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    use sealift_protocol::directive::Quiet;
+
     use super::*;
+
+    fn rules(span: &str) -> ShadowRules {
+        ShadowRules {
+            shadow: Some(span.to_owned()),
+            agreement: Some(985),
+            shadow_rows: None,
+            shadow_cpu: None,
+            shadow_quiet: None,
+            shadow_tolerance: None,
+            split: Some(100),
+            max_disagreement: None,
+        }
+    }
+
+    #[test]
+    fn a_shadow_asks_of_all_devices_together_what_it_asks_of_each() {
+        let asked = rules("30m");
+        let expected =
+            Shadow { span_s: 1_800, agreement_permille: 985, split_permille: 100, ..Shadow::OFF };
+        assert_eq!((shadow(&asked).unwrap(), max_disagreement(&asked)), (expected, Some(0.015)));
+        let looser = ShadowRules { max_disagreement: Some(30), ..rules("30m") };
+        assert_eq!(max_disagreement(&looser), Some(0.03));
+        assert!(shadow(&rules("0s")).is_err() && shadow(&rules("8d")).is_err());
+        let none = ShadowRules { shadow: None, agreement: None, split: None, ..rules("1m") };
+        assert_eq!((shadow(&none).unwrap(), max_disagreement(&none)), (Shadow::OFF, None));
+    }
 
     #[test]
     fn waves_are_read_as_people_write_them() {
@@ -191,8 +249,12 @@ version: '2'
 filter: site:tokyo
 waves:
   - { name: lab, filter: 'rack:lab', soak_s: 600, min_devices: 2 }
-  - { percent: 100, max_bad_share: 0.05, gates: { error_rise: null } }
-trial: { probation_s: 60, window: { days: 127, from_minute: 1320, to_minute: 360 }, behaviour: { latency_rise_permille: 250 } }
+  - { percent: 100, max_bad_share: 0.05, gates: { error_rise: null, disagreement: 0.02 } }
+trial:
+  probation_s: 60
+  window: { days: 127, from_minute: 1320, to_minute: 360 }
+  behaviour: { latency_rise_permille: 250 }
+  shadow: { span_s: 1800, agreement_permille: 980, quiet: fail, split_permille: 100 }
 budget: { label: site, percent: 10 }
 tail_s: 86400
 reason: reads sevens better
@@ -209,6 +271,14 @@ reason: reads sevens better
         let behaviour = Behaviour { latency_rise_permille: 250, ..Behaviour::OFF };
         assert_eq!(new.trial.behaviour, behaviour);
         assert_eq!((new.tail_s, new.trial.probation_s, new.draft), (Some(86_400), 60, false));
+        let shadow = Shadow {
+            span_s: 1_800,
+            agreement_permille: 980,
+            quiet: Quiet::Fail,
+            split_permille: 100,
+            ..Shadow::OFF
+        };
+        assert_eq!((new.trial.shadow, new.waves[1].gates.disagreement), (shadow, Some(0.02)));
     }
 
     #[test]
@@ -231,6 +301,7 @@ reason: reads sevens better
             ("error_rise", "eror_rise"),
             ("probation_s", "probation"),
             ("latency_rise_permille", "latency_rise"),
+            ("agreement_permille", "agreement"),
         ] {
             let refused = parse(&FILE.replacen(right, wrong, 1)).unwrap_err().to_string();
             assert!(refused.contains(&format!("`{wrong}`")), "{refused}");

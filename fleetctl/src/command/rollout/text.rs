@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use sealift_protocol::api::{
     Finding, ReversionView, RolloutCourse, RolloutForecast, RolloutView, WaveView,
 };
+use sealift_protocol::directive::Shadow;
 
 use super::progress;
 use crate::output::{or_dash, printable, table, word};
@@ -33,6 +34,7 @@ pub(super) fn rollout(rollout: &RolloutView) -> String {
     if let Some(window) = rollout.trial.window {
         let _ = writeln!(head, "window   {window}, local time of each device");
     }
+    shadow(&mut head, &rollout.trial.shadow);
     if let Some(budget) = &rollout.budget {
         let size =
             budget.percent.map_or_else(|| or_dash(budget.count), |percent| format!("{percent}%"));
@@ -45,6 +47,27 @@ pub(super) fn rollout(rollout: &RolloutView) -> String {
     findings(&mut head, &rollout.findings);
     let columns = ["WAVE", "STATE", "DEVICES", "DONE", "BAD", "SOAKS UNTIL", "GATES"];
     format!("{head}\n{}", table(columns, rollout.waves.iter().map(wave)))
+}
+
+fn shadow(head: &mut String, shadow: &Shadow) {
+    if shadow.is_off() {
+        return;
+    }
+    let percent = |permille: u16| format!("{:.1}%", f64::from(permille) / 10.0);
+    let Shadow { rows_min, agreement_permille, cpu_permille, split_permille, .. } = *shadow;
+    let _ = write!(
+        head,
+        "shadow   for {} at most, {rows_min} rows, {} of a core",
+        duration(shadow.span_s.into()),
+        percent(cpu_permille)
+    );
+    if agreement_permille > 0 {
+        let _ = write!(head, ", agreeing on {}", percent(agreement_permille));
+    }
+    if split_permille > 0 {
+        let _ = write!(head, ", answering {} of the requests", percent(split_permille));
+    }
+    head.push('\n');
 }
 
 fn reverted(head: &mut String, rollout: &RolloutView) {

@@ -52,12 +52,29 @@ function SlotRow({ slot }: { slot: SlotView }) {
       <td><Digest digest={slot.serving_digest} /></td>
       <td>{slot.phase ? say(`phase.${slot.phase}`) : <span className="muted">—</span>}
         {slot.halted && <p className="small">{say("halt.device", { reason: slot.halted.reason })}</p>}
+        {slot.shadow && <Shadow shadow={slot.shadow} />}
         {held && <p className="small">{say("device.held", { until: dateTime(held.until), reason: held.reason })}</p>}
       </td>
       <td><VersionLink model={slot.model} version={slot.previous} /></td>
       <td><Providers providers={slot.providers} /></td>
       <td>{slot.outcome ? <OutcomeText outcome={slot.outcome} /> : <span className="muted">—</span>}</td>
     </tr>
+  );
+}
+
+/** How the last version compares that was tried beside the live one. */
+export function Shadow({ shadow }: { shadow: NonNullable<SlotView["shadow"]> }) {
+  const { say, share, number } = useLocale();
+  const { image: { version }, live: { version: live }, counts } = shadow;
+  const { rows, agreed, requests, skipped, failed, answered, returned } = counts;
+  const mean = (sum: number) => number(Math.round(sum / requests));
+  return (
+    <div className="small">
+      <p>{rows > 0 ? say("device.shadow", { version, live, rows: number(rows), share: share(agreed / rows) }) : say("device.shadowNothing", { version, live })}</p>
+      {requests > 0 && <p className="muted">{say("device.shadowTook", { took: mean(counts.shadow_us), live: mean(counts.live_us) })}</p>}
+      {skipped + failed > 0 && <p className="muted">{say("device.shadowSkipped", { skipped: number(skipped), failed: number(failed) })}</p>}
+      {answered + returned > 0 && <p className="muted">{say("device.shadowAnswered", { version, answered: number(answered), returned: number(returned) })}</p>}
+    </div>
   );
 }
 

@@ -95,7 +95,7 @@ function Gate({ gate }: { gate: GateView }) {
   );
 }
 
-const KNOWN = ["bad-share", "error-share", "error-rise", "latency-rise", "confidence-fall", "class-shift", "input-rise"] as const;
+const KNOWN = ["bad-share", "error-share", "error-rise", "latency-rise", "confidence-fall", "class-shift", "input-rise", "disagreement"] as const;
 
 function isKnown(name: string): name is (typeof KNOWN)[number] {
   return (KNOWN as readonly string[]).includes(name);

@@ -30,6 +30,7 @@ fn rollout() -> Rollout {
         waves: vec![Wave { plan, standing, comparisons: Vec::new() }],
         stage: Stage::Running,
         probation_ms: 1_000,
+        shadow_ms: 0,
         silent_after_ms: 120_000,
         is_rollback: false,
         start_at: None,
@@ -57,6 +58,7 @@ fn fleet() -> Fleet {
             phase: Phase::Idle,
             serving: Some(image),
             outcome: None,
+            shadow: None,
             reported_at: NOW,
         };
         let view = DeviceView {
