@@ -258,7 +258,10 @@ mod tests {
         let counted = profile.numeric()[0].bins(was);
         assert!(counted.last().copied().unwrap() > 0, "the span reaches beyond the reference");
         assert_eq!(is.counts.iter().sum::<u64>(), 3_000);
-        assert_eq!(is.counts.last().copied().unwrap(), counted[counted.len() - 2..].iter().sum());
+        assert_eq!(
+            is.counts.last().copied().unwrap(),
+            counted[counted.len() - 2..].iter().sum::<u64>()
+        );
         assert_eq!((is.min, is.max), (was.min, profile.numeric()[0].range().unwrap().1));
         assert!((is.mean - was.mean - 4.0).abs() < 0.3, "{} {}", is.mean, was.mean);
         assert_eq!(new.classes()[0].count, 3_000);
