@@ -10,7 +10,6 @@
 mod ask;
 mod input;
 mod job;
-mod npy;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -41,7 +40,7 @@ pub struct Arguments {
     /// The model, as team/name
     #[arg(long)]
     model: String,
-    /// Rows: .jsonl, .csv or .npy
+    /// Rows: .jsonl, .csv, .parquet or .npy
     #[arg(long)]
     input: PathBuf,
     /// Directory for the predictions; where a job was broken off, it goes on

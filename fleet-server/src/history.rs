@@ -8,6 +8,7 @@
 
 mod look;
 mod sum;
+mod take;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::time::sleep;
 
 pub(crate) use self::look::{Question, SPANS_MAX};
 use self::sum::{Misfit, Sum, Sums};
+pub(crate) use self::take::{DEVICES_MAX as TAKEN_DEVICES_MAX, NotTaken, Taken, Wanted};
 use crate::blobs::Blobs;
 use crate::clock;
 use crate::config::Retention;

@@ -62,6 +62,7 @@ mod rollbacks;
 mod rollouts;
 mod session;
 mod status;
+mod taken;
 pub(crate) mod trust;
 
 /// What the resources are made of; cheap to clone.
@@ -147,6 +148,7 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
         .merge(halt::router())
         .merge(audit::router())
         .merge(drift::router())
+        .merge(taken::router())
         .merge(alerts::router())
         .merge(alerting::router())
         .merge(channels::router())

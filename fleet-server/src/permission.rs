@@ -105,6 +105,7 @@ pub(crate) const ROUTES: &[(&str, &str, Permission)] = &[
     ("GET", "/api/v1/models/{team}/{name}", P::Read),
     ("GET", "/api/v1/models/{team}/{name}/versions/{version}", P::Read),
     ("GET", "/api/v1/models/{team}/{name}/versions/{version}/baseline", P::Read),
+    ("POST", "/api/v1/models/{team}/{name}/versions/{version}/seen", P::Publish),
     ("GET", "/api/v1/rollouts", P::Read),
     ("POST", "/api/v1/rollouts", P::Operate),
     ("POST", "/api/v1/rollouts/plan", P::Operate),

@@ -1,53 +1,75 @@
-//! Makes a baseline from a table of reference rows.
+//! Makes a baseline from reference rows: of a file, or of a directory of pictures.
 
 pub(crate) mod rows;
+mod source;
 pub(crate) mod table;
+pub(crate) mod types;
 
 use std::path::Path;
 
-use anyhow::Context as _;
-use sealift_protocol::image::{IoContract, Role};
-use sealift_protocol::profile::{Baseline, BaselineBuilder, Column};
+use anyhow::{Context as _, ensure};
+use sealift_protocol::image::IoContract;
+use sealift_protocol::profile::{Baseline, Season};
+
+use rows::Rows;
+use table::Schema;
+use types::Types;
 
 /// Column that holds the predicted class.
 const PREDICTION: &str = "prediction";
 /// Column that holds the confidence, 0 to 1.
 const CONFIDENCE: &str = "confidence";
 
-/// Reads a CSV with a column per feature of the contract; `prediction` and `confidence` are taken where they are there.
-pub(crate) fn from_csv(path: &Path, contract: &IoContract) -> anyhow::Result<Baseline> {
-    read(path, contract).with_context(|| format!("cannot make a baseline of {}", path.display()))
+/// What a baseline is made of.
+pub(crate) struct Reference<'a> {
+    /// The rows.
+    pub(crate) data: &'a Path,
+    /// What names the features; without one, each column that can be watched is a feature.
+    pub(crate) contract: Option<&'a IoContract>,
+    pub(crate) types: &'a Types,
+    pub(crate) season: Option<Season>,
 }
 
-fn read(path: &Path, contract: &IoContract) -> anyhow::Result<Baseline> {
-    let input = contract.observed_input().context("the I/O contract names no features")?;
-    let labels = contract.output_with(Role::Probabilities).map(|output| output.labels.clone());
-    let columns: Vec<_> = input
-        .features
-        .iter()
-        .map(|feature| Column::numeric(&feature.name, &feature.group))
-        .collect();
-    let mut builder =
-        BaselineBuilder::new(columns, labels.unwrap_or_default()).with_summary().with_joint();
+/// A baseline, and what of the rows is not in it.
+pub(crate) struct Made {
+    pub(crate) baseline: Baseline,
+    /// Columns that are not watched, and why.
+    pub(crate) ignored: Vec<(String, &'static str)>,
+}
 
-    let mut reader = csv::Reader::from_path(path)?;
-    let head = reader.headers()?.clone();
-    let place = |name: &str| head.iter().position(|column| column == name);
-    let features: Vec<_> = input
-        .features
-        .iter()
-        .map(|feature| {
-            place(&feature.name).with_context(|| format!("there is no column `{}`", feature.name))
-        })
-        .collect::<anyhow::Result<_>>()?;
-    let (prediction, confidence) = (place(PREDICTION), place(CONFIDENCE));
-    for row in reader.records() {
-        let row = row?;
-        let cell = |index: usize| row.get(index).unwrap_or_default().trim();
-        // An empty or wrong cell is a missing value, as it would be on a device.
-        let number = |index: usize| cell(index).parse::<f64>().unwrap_or(f64::NAN);
-        let values: Vec<_> = features.iter().copied().map(number).collect();
-        builder.push(&values, prediction.map(cell), confidence.map(number))?;
+impl Reference<'_> {
+    /// Reads the rows.
+    pub(crate) fn rows(&self) -> anyhow::Result<Rows> {
+        let names = self.contract.and_then(IoContract::observed_input).map(|input| {
+            input.features.iter().map(|feature| feature.name.clone()).collect::<Vec<_>>()
+        });
+        Rows::read_named(self.data, names.as_deref())
     }
-    Ok(builder.build()?)
+
+    /// Makes the baseline.
+    pub(crate) fn make(&self) -> anyhow::Result<Made> {
+        let rows = self.rows()?;
+        self.of(&rows).with_context(|| format!("cannot make a baseline of {}", self.data.display()))
+    }
+
+    /// Makes the baseline of rows that were read before.
+    pub(crate) fn of(&self, rows: &Rows) -> anyhow::Result<Made> {
+        let schema = match self.contract {
+            Some(contract) => Schema::of_contract(rows, contract, self.types)?,
+            None => Schema::guess(rows, self.types)?,
+        };
+        let baseline = schema.baseline(rows, self.season)?;
+        if let Some(season) = self.season {
+            ensure!(
+                !baseline.phases().is_empty(),
+                "there are not rows of every phase\nhelp: a season of {} phases of {} rows needs that many reference rows, better several times",
+                season.phases,
+                season.rows,
+            );
+        }
+        Ok(Made { baseline, ignored: schema.ignored })
+    }
 }
+
+#[cfg(test)]
+mod tests;

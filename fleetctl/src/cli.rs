@@ -22,10 +22,11 @@ pub(crate) use ask::{Infer, LineLevel};
 pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
-pub(crate) use recall::{Halt, Resume, Rollback, RollbackOf};
+pub(crate) use recall::{Halt, Resume, Rollback, RollbackOf, moment};
 pub(crate) use rollout::{BehaviourRules, RolloutAbort, RolloutCreate, ShadowRules};
 
 use crate::command::drift::Replay;
+use crate::command::model::MakeBaseline;
 use crate::trust::publish::Holding;
 
 /// Steers a Sealift fleet.
@@ -193,18 +194,8 @@ pub(crate) enum Model {
         #[arg(value_parser = model_version)]
         version: (ModelName, Version),
     },
-    /// Makes the baseline of a model from a table of its reference rows.
-    Baseline {
-        /// CSV with a column per feature, and `prediction` and `confidence` where there are any.
-        #[arg(long)]
-        data: PathBuf,
-        /// The I/O contract that names the features.
-        #[arg(long)]
-        contract: PathBuf,
-        /// Where to write it.
-        #[arg(short = 'f', long = "file")]
-        file: PathBuf,
-    },
+    /// Makes the baseline of a model from its reference rows.
+    Baseline(MakeBaseline),
     /// Makes the image of a model's directory and pushes it.
     Push {
         /// The directory with `model.toml`.
@@ -414,10 +405,10 @@ pub(crate) enum Drift {
         /// Such as `feature:p00`.
         subject: String,
         /// From when on: `2026-07-01T03:00:00Z`, or `30d ago`; 14 days if not given.
-        #[arg(long, value_parser = recall::moment)]
+        #[arg(long, value_parser = moment)]
         since: Option<UnixMillis>,
         /// Until when; now if not given.
-        #[arg(long, value_parser = recall::moment)]
+        #[arg(long, value_parser = moment)]
         until: Option<UnixMillis>,
         /// Hours, as long as they are kept, or days.
         #[arg(long, value_parser = ["hour", "day"], default_value = "day")]

@@ -58,6 +58,12 @@ impl Client {
         Ok(self.send(request).await?.json().await?)
     }
 
+    /// The bytes that are behind a path of the API.
+    pub(crate) async fn bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let response = self.send(self.request(Method::GET, &api(path))?).await?;
+        Ok(response.bytes().await?.to_vec())
+    }
+
     /// Sends a request; where the server wants the person to confirm, asks them once and sends it again.
     pub(crate) async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let again = request.try_clone();

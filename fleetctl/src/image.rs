@@ -16,7 +16,8 @@ use sealift_protocol::image::{
 use sealift_protocol::tensor::{Datatype, Tensor};
 use serde::Deserialize;
 
-use crate::baseline;
+use crate::baseline::Reference;
+use crate::baseline::types::{self, Types};
 use crate::failure::{Exit, Failure};
 
 /// From here on a layer's chunks are signed, too: fetching a smaller one again costs little.
@@ -42,6 +43,8 @@ struct ModelFile {
     golden: PathBuf,
     /// Reference rows, from which the baseline is made.
     reference: Option<PathBuf>,
+    /// What columns of the reference are taken for, where it is not what they look like.
+    reference_types: Option<PathBuf>,
     /// A baseline made before by `fleetctl model baseline`.
     baseline: Option<PathBuf>,
     card: Option<PathBuf>,
@@ -220,8 +223,12 @@ fn read_files(
     match (&model.baseline, &model.reference) {
         (Some(path), _) => add(LayerKind::Baseline, "baseline.cbor", read(path)?),
         (None, Some(path)) => {
-            let baseline = baseline::from_csv(&directory.join(path), &contract)?;
-            add(LayerKind::Baseline, "baseline.cbor", baseline.encode()?);
+            let types = model.reference_types.as_deref().map(|types| directory.join(types));
+            let types = types.as_deref().map_or_else(|| Ok(Types::new()), types::read)?;
+            let data = &directory.join(path);
+            let contract = Some(&contract);
+            let made = Reference { data, contract, types: &types, season: None }.make()?;
+            add(LayerKind::Baseline, "baseline.cbor", made.baseline.encode()?);
         }
         (None, None) => (),
     }

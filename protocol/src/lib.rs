@@ -7,6 +7,7 @@ pub mod limits;
 pub mod cose;
 pub mod merkle;
 pub mod tensor;
+pub mod table;
 pub mod local;
 pub mod image;
 pub mod tuf;

@@ -90,7 +90,7 @@ pub const IMAGE_SIDE_MAX: u32 = 16_384;
 /// The most pixels of an image that is given: 33 megapixels are 100 MB once decoded.
 pub const IMAGE_PIXELS_MAX: u64 = 33 << 20;
 
-/// Columns that a table becomes; as many as a profile may hold features, each with some categories.
+/// Columns that a table becomes, or a file of rows has; as many as a profile may hold features, each with some categories.
 pub const TABLE_COLUMNS_MAX: usize = 20_000;
 /// Room that stays free besides an image: journal, spool, metadata and the system's own needs.
 pub const DISK_RESERVE_BYTES: u64 = 32 << 20;

@@ -12,6 +12,7 @@ mod moments;
 pub mod pairs;
 mod part;
 mod profiler;
+mod succeed;
 mod wire;
 
 pub use baseline::{
@@ -23,6 +24,7 @@ pub use builder::{BaselineBuilder, Column, Kind, Season, quadrant};
 pub use joint::{JOINT_GROUP, is_held_out};
 pub use latency::{BUCKETS, LatencySketch, RELATIVE_ACCURACY};
 pub use profiler::{Cell, Profiler};
+pub use succeed::{NoSuccessor, SUCCESSOR_ROWS_MIN};
 pub use wire::{InvalidProfile, PROFILE_BYTES_MAX};
 
 use crate::digest::Digest;

@@ -1,12 +1,17 @@
 //! Rows of a file, chunk by chunk. The same file always gives the same chunks, by which a job that was broken off goes on.
 
+#[cfg(feature = "parquet")]
+mod columns;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use sealift_protocol::table::npy::{Header, NotNpy};
 use serde_json::value::RawValue;
 
-use super::npy::{Header, NotNpy};
+#[cfg(feature = "parquet")]
+use columns::{Columns, NoColumns};
 
 /// What one request may take; far below the agent's own limit, so that many may be in flight.
 const CHUNK_BYTES_MAX: usize = 8 << 20;
@@ -23,6 +28,8 @@ enum Rows {
     JsonLines(BufReader<File>, u64),
     /// With the line of names, if there is one.
     Csv(csv::Reader<File>, Option<csv::ByteRecord>),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<Columns>, u64),
     Npy {
         file: BufReader<File>,
         header: Header,
@@ -62,8 +69,23 @@ pub enum InputError {
         source: io::Error,
     },
     /// A name that says nothing.
-    #[error("{0}: rows come as .jsonl, .csv or .npy")]
+    #[error("{0}: rows come as .jsonl, .csv, .parquet or .npy")]
     Kind(PathBuf),
+    /// The agent was built without what reads it.
+    #[cfg(not(feature = "parquet"))]
+    #[error(
+        "{0}: this agent is the small build, which reads no Parquet; give .csv, .jsonl or .npy, or install the standard build"
+    )]
+    NoParquet(PathBuf),
+    /// Not a Parquet file, or one of columns that no request takes.
+    #[cfg(feature = "parquet")]
+    #[error("{path}: {source}")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: NoColumns,
+    },
     /// A line that is not JSON.
     #[error("{path}, line {line}: {reason}")]
     Line {
@@ -110,6 +132,17 @@ impl Input {
                 let left = header.rows;
                 Rows::Npy { file, header, left, read_bytes: 0 }
             }
+            #[cfg(feature = "parquet")]
+            Some("parquet" | "pq") => {
+                let file = open()?;
+                let bytes = file.metadata().map_err(refused)?.len();
+                let columns = Columns::open(file);
+                let columns = columns
+                    .map_err(|source| InputError::Parquet { path: path.to_owned(), source })?;
+                Rows::Parquet(Box::new(columns), bytes)
+            }
+            #[cfg(not(feature = "parquet"))]
+            Some("parquet" | "pq") => return Err(InputError::NoParquet(path.to_owned())),
             _ => return Err(InputError::Kind(path.to_owned())),
         };
         Ok(Self { path: path.to_owned(), rows, line: 0 })
@@ -124,6 +157,12 @@ impl Input {
                 return reader.chunk(rows_max);
             }
             Rows::Csv(reader, names) => of_csv(reader, names.as_ref(), rows_max),
+            #[cfg(feature = "parquet")]
+            Rows::Parquet(columns, _) => {
+                let next = columns.next(rows_max, CHUNK_BYTES_MAX);
+                let (rows, body) = next.map_err(|source| InputError::Parquet { path, source })?;
+                return Ok((rows > 0).then_some(Chunk { rows, body: Body::Json(body) }));
+            }
             Rows::Npy { file, header, left, read_bytes } => {
                 let rows = (rows_max as u64).min(*left).min(header.rows_within(CHUNK_BYTES_MAX));
                 let chunk = of_npy(file, header, rows);
@@ -140,6 +179,8 @@ impl Input {
         match &self.rows {
             Rows::JsonLines(_, bytes) => *bytes,
             Rows::Csv(reader, _) => reader.position().byte(),
+            #[cfg(feature = "parquet")]
+            Rows::Parquet(columns, bytes) => columns.share_of(*bytes),
             Rows::Npy { read_bytes, .. } => *read_bytes,
         }
     }

@@ -1,64 +1,116 @@
-//! A table of text in memory, whatever file it came from.
+//! A table in memory, whatever file it came from: eight bytes a cell, each text once.
+
+mod packed;
 
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use sealift_protocol::table::Value;
 
-/// Cells that are read: 2 million rows of 100 columns are more than a baseline needs.
+use super::source::Source;
+use packed::Texts;
+
+pub(crate) use packed::{Cell, Packed, name_of};
+
+/// Cells that are kept: 2 million rows of 100 columns are more than a baseline needs, and take 1.6 GB.
 const CELLS_MAX: usize = 200_000_000;
 
 /// Rows below a head.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    head: Vec<String>,
-    rows: Vec<Vec<String>>,
+    columns: Vec<Column>,
+    rows: usize,
+}
+
+/// The cells of one column.
+#[derive(Debug)]
+struct Column {
+    name: String,
+    refused: Option<&'static str>,
+    cells: Vec<Packed>,
+    texts: Texts,
 }
 
 impl Rows {
-    /// Reads a CSV file whose first line names the columns.
+    /// Reads a file of rows.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        Self::csv(path).with_context(|| format!("cannot read the rows of {}", path.display()))
+        Self::read_named(path, None)
     }
 
-    fn csv(path: &Path) -> anyhow::Result<Self> {
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path)?;
-        let head: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
-        ensure!(head.iter().any(|name| !name.is_empty()), "the file is empty or has no head");
-        let mut rows = Vec::new();
-        for row in reader.records() {
-            rows.push(row?.iter().map(str::to_owned).collect());
-            ensure!(rows.len() * head.len() <= CELLS_MAX, "more than {CELLS_MAX} cells");
-        }
-        Self::new(head, rows)
+    /// Reads a file of rows; `names` are those of an array's columns.
+    pub(crate) fn read_named(path: &Path, names: Option<&[String]>) -> anyhow::Result<Self> {
+        Self::of(path, names).with_context(|| format!("cannot read the rows of {}", path.display()))
     }
 
-    fn new(head: Vec<String>, rows: Vec<Vec<String>>) -> anyhow::Result<Self> {
-        let mut known = std::collections::BTreeSet::new();
-        for (place, name) in head.iter().enumerate() {
-            ensure!(!name.is_empty(), "column {} has no name", place + 1);
-            ensure!(known.insert(name), "column `{name}` is there twice");
+    fn of(path: &Path, names: Option<&[String]>) -> anyhow::Result<Self> {
+        let mut source = Source::open(path, names)?;
+        let column = |head: &super::source::Head| Column {
+            name: head.name.clone(),
+            refused: head.refused,
+            cells: Vec::new(),
+            texts: Texts::default(),
+        };
+        let mut rows = Self { columns: source.head().iter().map(column).collect(), rows: 0 };
+        while let Some(block) = source.next()? {
+            rows.extend(block);
+            ensure!(
+                rows.rows.saturating_mul(rows.columns.len()) <= CELLS_MAX,
+                "more than {CELLS_MAX} cells\nhelp: a baseline keeps 50,000 rows: take every n-th row of the file"
+            );
         }
-        ensure!(!rows.is_empty(), "there are no rows below the head");
-        Ok(Self { head, rows })
+        ensure!(rows.rows > 0, "there are no rows below the head");
+        Ok(rows)
+    }
+
+    fn extend(&mut self, block: Vec<Vec<Value>>) {
+        self.rows += block.first().map_or(0, Vec::len);
+        for (column, values) in self.columns.iter_mut().zip(block) {
+            let Column { cells, texts, .. } = column;
+            cells.extend(values.into_iter().map(|value| texts.pack(value)));
+        }
+    }
+
+    /// How many rows there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.rows
     }
 
     /// The names of the columns.
-    pub(crate) fn head(&self) -> &[String] {
-        &self.head
+    pub(crate) fn head(&self) -> Vec<&str> {
+        self.columns.iter().map(|column| column.name.as_str()).collect()
     }
 
     /// Where a column is.
     pub(crate) fn place(&self, name: &str) -> Option<usize> {
-        self.head.iter().position(|column| column == name)
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// Why a column's cells cannot be read, if they cannot.
+    pub(crate) fn refused(&self, place: usize) -> Option<&'static str> {
+        self.columns.get(place)?.refused
+    }
+
+    /// Whether a column has more texts than are kept apart.
+    pub(crate) fn is_overfull(&self, place: usize) -> bool {
+        self.columns.get(place).is_some_and(|column| column.texts.is_overfull())
+    }
+
+    /// A cell; null beyond the table.
+    pub(crate) fn cell(&self, row: usize, place: usize) -> Cell<'_> {
+        let column = self.columns.get(place);
+        let packed = column.and_then(|column| Some((column, *column.cells.get(row)?)));
+        packed.map_or(Cell::Null, |(column, packed)| column.texts.cell(packed))
+    }
+
+    /// The cells of a column, each with what equal cells have alike.
+    pub(crate) fn keyed(&self, place: usize) -> impl Iterator<Item = (Packed, Cell<'_>)> {
+        let column = self.columns.get(place);
+        let cells = column.into_iter().flat_map(|column| &column.cells);
+        cells.zip(self.column(place)).map(|(packed, cell)| (*packed, cell))
     }
 
     /// The cells of a column.
-    pub(crate) fn column(&self, place: usize) -> impl Iterator<Item = &str> {
-        self.rows.iter().map(move |row| row.get(place).map_or("", String::as_str))
-    }
-
-    /// All rows.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[String]> {
-        self.rows.iter().map(Vec::as_slice)
+    pub(crate) fn column(&self, place: usize) -> impl Iterator<Item = Cell<'_>> {
+        (0..self.rows).map(move |row| self.cell(row, place))
     }
 }

@@ -1,86 +1,71 @@
-//! Reference rows without an I/O contract: which columns there are and what they hold is guessed, and a file corrects it.
+//! Reference rows as a profile counts them: which columns there are, and what each cell of them is.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
+use sealift_protocol::image::{IoContract, Role};
 use sealift_protocol::profile::{
-    Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Cell, Column, Kind, Season, is_held_out,
+    self, Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Column, Kind, Season, is_held_out,
 };
-use serde::Deserialize;
 
-use super::rows::Rows;
+use super::rows::{Cell, Rows, name_of};
+use super::types::{Type, Types, Values};
 use super::{CONFIDENCE, PREDICTION};
 
 /// The group of columns that nobody has grouped.
 const GROUP: &str = "all";
-/// A numeric output with more values than this is a quantity, not a class.
-const NUMERIC_CLASSES_MAX: usize = 64;
-/// With fewer rows, a text that never repeats may still be a category.
-const IDENTIFIER_ROWS_MIN: usize = 20;
 
-/// What a column is taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Type {
-    /// Numbers.
-    Numeric,
-    /// A few values without an order.
-    Categorical,
-    /// The predicted class.
-    Prediction,
-    /// The confidence, 0 to 1.
-    Confidence,
-    /// Nothing that is watched.
-    Ignore,
-}
-
-/// Types by the names of columns, as a person has set them.
-pub(crate) type Types = BTreeMap<String, Type>;
-
-/// Reads `column = "numeric"` lines (TOML), or the same as a JSON object.
-pub(crate) fn types(path: &Path) -> anyhow::Result<Types> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let parsed = if text.trim_start().starts_with('{') {
-        serde_json::from_str(&text).map_err(anyhow::Error::from)
-    } else {
-        toml::from_str(&text).map_err(anyhow::Error::from)
-    };
-    parsed.with_context(|| {
-        format!(
-            "{} is not a table of columns and their types\nhelp: one line a column, such as `colour = \"categorical\"`; \
-             types are numeric, categorical, prediction, confidence, ignore",
-            path.display()
-        )
-    })
-}
-
-/// The columns of a reference, and how a row of text becomes one that a profile counts.
-#[derive(Debug)]
+/// The columns of a reference, and how a cell becomes one that a profile counts.
+#[derive(Debug, Default)]
 pub(crate) struct Schema {
     columns: Vec<Known>,
-    prediction: Option<Known>,
+    classes: Option<Classes>,
     confidence: Option<String>,
     /// Columns that are not watched, and why.
     pub(crate) ignored: Vec<(String, &'static str)>,
+    /// Whether brightness and contrast are features, too.
+    has_summary: bool,
 }
 
-/// A column with the values that it is known to have.
+/// A column, and how its cells are read.
 #[derive(Debug)]
 struct Known {
     name: String,
-    /// The place of each known value; none for a column of numbers.
-    places: Option<BTreeMap<String, usize>>,
-    /// Whether there are more values than those.
-    is_cut: bool,
+    group: String,
+    reading: Reading,
+}
+
+/// How a cell is read.
+#[derive(Debug)]
+enum Reading {
+    /// A number; true and false are numbers where the reference has nothing else.
+    Number { is_bool: bool },
+    /// A number that a graph takes: what is none has no value.
+    Element,
+    /// A category that a graph takes by its number, from 0 to below `count`.
+    Code { count: usize },
+    /// The place of a value among those that are known; whether there are more.
+    Category { places: Places, is_cut: bool },
+}
+
+/// Places by names.
+type Places = BTreeMap<String, usize>;
+
+/// What is predicted.
+#[derive(Debug)]
+struct Classes {
+    names: Vec<String>,
+    places: Places,
+    /// The column that holds predictions, if one does.
+    column: Option<String>,
+    /// Whether a reference may have no others.
+    is_closed: bool,
 }
 
 /// A row as a profile counts it.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
-    pub(crate) cells: Vec<Cell>,
+    pub(crate) cells: Vec<profile::Cell>,
     pub(crate) prediction: Option<usize>,
     pub(crate) confidence: Option<f32>,
 }
@@ -88,112 +73,164 @@ pub(crate) struct Counted {
 impl Schema {
     /// Guesses what the columns of reference rows hold; `types` are right where they say something.
     pub(crate) fn guess(rows: &Rows, types: &Types) -> anyhow::Result<Self> {
-        for name in types.keys() {
-            ensure!(
-                rows.place(name).is_some(),
-                "the types name a column `{name}`, which is not there"
-            );
-        }
-        let mut schema =
-            Self { columns: Vec::new(), prediction: None, confidence: None, ignored: Vec::new() };
-        for (place, name) in rows.head().iter().enumerate() {
+        are_there(rows, types)?;
+        let mut schema = Self::default();
+        for (place, name) in rows.head().into_iter().enumerate() {
             let kind = match types.get(name) {
                 Some(Type::Ignore) => Err("the types say so"),
-                Some(given) => Ok(*given),
-                None => Values::of(rows, place).guess(name),
+                given => {
+                    readable(rows, place, name)?;
+                    given.map_or_else(|| Values::of(rows, place).guess(name), |given| Ok(*given))
+                }
             };
             match kind {
                 Ok(kind) => schema.add(rows, place, name, kind)?,
-                Err(why) => schema.ignored.push((name.clone(), why)),
+                Err(why) => schema.ignored.push((name.to_owned(), why)),
             }
         }
-        ensure!(!schema.columns.is_empty(), "there is no column that can be watched");
+        if schema.columns.is_empty() {
+            let why = schema.ignored.iter().map(|(name, why)| format!("`{name}`: {why}"));
+            let why = why.collect::<Vec<_>>().join("; ");
+            bail!("there is no column that can be watched: {why}");
+        }
         Ok(schema)
     }
 
     fn add(&mut self, rows: &Rows, place: usize, name: &str, kind: Type) -> anyhow::Result<()> {
-        let owned = name.to_owned();
+        let known = |reading| Known { name: name.to_owned(), group: GROUP.to_owned(), reading };
         match kind {
             Type::Ignore => (), // was set aside before
             Type::Confidence if self.confidence.is_some() => {
                 bail!("two columns are the confidence")
             }
-            Type::Confidence => self.confidence = Some(owned),
-            Type::Numeric => {
-                let has_number =
-                    rows.column(place).any(|cell| number(cell).is_some_and(f32::is_finite));
-                ensure!(has_number, "column `{name}` is numeric and has no number");
-                self.columns.push(Known { name: owned, places: None, is_cut: false });
-            }
+            Type::Confidence => self.confidence = Some(name.to_owned()),
+            Type::Numeric => self.columns.push(known(number(rows, place, name)?)),
             Type::Categorical => {
                 let (places, is_cut) = categories(rows, place);
-                self.columns.push(Known { name: owned, places: Some(places), is_cut });
+                ensure!(!places.is_empty(), "column `{name}` is categorical and has no value");
+                self.columns.push(known(Reading::Category { places, is_cut }));
             }
-            Type::Prediction if self.prediction.is_some() => {
-                bail!("two columns are the prediction")
-            }
+            Type::Prediction if self.classes.is_some() => bail!("two columns are the prediction"),
             Type::Prediction => {
-                let places = Some(domain(rows.column(place), CLASSES_MAX));
-                self.prediction = Some(Known { name: owned, places, is_cut: false });
+                let places = domain(rows.column(place), CLASSES_MAX);
+                ensure!(!places.is_empty(), "column `{name}` is the prediction and has no value");
+                let (names, column) = (names(&places), Some(name.to_owned()));
+                self.classes = Some(Classes { names, places, column, is_closed: false });
             }
         }
         Ok(())
     }
 
+    /// The columns that a contract names; `types` may say which of them hold numbers of categories.
+    pub(crate) fn of_contract(
+        rows: &Rows,
+        contract: &IoContract,
+        types: &Types,
+    ) -> anyhow::Result<Self> {
+        are_there(rows, types)?;
+        let input = contract.observed_input().context("the I/O contract names no features")?;
+        let mut schema = Self { has_summary: true, ..Self::default() };
+        for feature in &input.features {
+            let name = &feature.name;
+            let place = rows.place(name).with_context(|| no_column(rows, name, "the contract"))?;
+            readable(rows, place, name)?;
+            let reading = match types.get(name) {
+                None | Some(Type::Numeric) => Reading::Element,
+                Some(Type::Categorical) => codes(rows, place, name)?,
+                Some(Type::Ignore | Type::Prediction | Type::Confidence) => bail!(
+                    "column `{name}` is a feature of the contract\nhelp: it is numeric or categorical"
+                ),
+            };
+            schema.columns.push(Known {
+                name: name.clone(),
+                group: feature.group.clone(),
+                reading,
+            });
+        }
+        let column_of = |kind: Type, usual: &str| {
+            let given = types.iter().find(|(_, given)| **given == kind).map(|(name, _)| name);
+            let usual = rows.place(usual).filter(|_| !types.contains_key(usual));
+            given.cloned().or_else(|| usual.map(|_| usual_name(kind).to_owned()))
+        };
+        let column = column_of(Type::Prediction, PREDICTION);
+        schema.confidence = column_of(Type::Confidence, CONFIDENCE);
+        let labels = contract.output_with(Role::Probabilities).map(|output| output.labels.clone());
+        let names = labels.unwrap_or_default();
+        if names.is_empty() {
+            let why = "the contract names no classes: `labels` of its output of probabilities";
+            schema.ignored.extend(column.map(|column| (column, why)));
+        } else {
+            let places = names.iter().map(|label| name_of(label)).zip(0..).collect();
+            schema.classes = Some(Classes { names, places, column, is_closed: true });
+        }
+        Ok(schema)
+    }
+
     /// Makes the baseline of reference rows.
     pub(crate) fn baseline(&self, rows: &Rows, season: Option<Season>) -> anyhow::Result<Baseline> {
         let columns = self.columns.iter().map(|known| {
-            let kind = match (&known.places, known.is_cut) {
-                (None, _) => Kind::Numeric,
-                (Some(_), false) => Kind::Categorical(known.names()),
-                (Some(_), true) => Kind::Commonest(known.names()),
-            };
-            Column { name: known.name.clone(), group: GROUP.to_owned(), kind }
+            let kind = known.reading.kind();
+            Column { name: known.name.clone(), group: known.group.clone(), kind }
         });
-        let classes = self.prediction.as_ref().map(Known::names).unwrap_or_default();
+        let classes = self.classes.as_ref().map(|classes| classes.names.clone());
+        let classes = classes.unwrap_or_default();
         let mut builder = BaselineBuilder::new(columns.collect(), classes.clone()).with_joint();
+        if self.has_summary {
+            builder = builder.with_summary();
+        }
         if let Some(season) = season {
             builder = builder.with_season(season);
         }
         let layout = self.layout(rows)?;
         let mut counted = Counted::default();
-        for row in rows.iter() {
-            self.read(&layout, row, &mut counted);
-            let class = counted.prediction.and_then(|place| classes.get(place)).map(String::as_str);
-            builder.push_cells(&counted.cells, class, counted.confidence.map(f64::from))?;
+        for row in 0..rows.len() {
+            self.read(&layout, rows, row, &mut counted);
+            let class = counted.prediction.map(|place| classes.get(place).map(String::as_str));
+            if class == Some(None) {
+                self.refuse_class(&layout, rows, row)?;
+            }
+            let confidence = counted.confidence.map(f64::from);
+            builder.push_cells(&counted.cells, class.flatten(), confidence)?;
         }
         Ok(builder.build()?)
     }
 
+    /// A class that the contract does not name would be a wrong reference.
+    fn refuse_class(&self, layout: &Layout, rows: &Rows, row: usize) -> anyhow::Result<()> {
+        let Some(classes) = self.classes.as_ref().filter(|classes| classes.is_closed) else {
+            return Ok(());
+        };
+        let cell = layout.prediction.and_then(|place| rows.cell(row, place).name());
+        bail!(
+            "row {} predicts `{}`, which is not among the classes\nhelp: the contract's labels are {}",
+            row + 1,
+            cell.unwrap_or_default(),
+            classes.names.join(", ")
+        )
+    }
+
     /// Where the columns of other rows are.
     pub(crate) fn layout(&self, rows: &Rows) -> anyhow::Result<Layout> {
-        let place = |name: &str| {
-            rows.place(name).with_context(|| {
-                format!(
-                    "there is no column `{name}`, which the baseline has\nhelp: the columns are {}",
-                    rows.head().join(", ")
-                )
-            })
-        };
+        let place =
+            |name: &str| rows.place(name).with_context(|| no_column(rows, name, "the baseline"));
         let columns =
             self.columns.iter().map(|known| place(&known.name)).collect::<Result<_, _>>()?;
-        let prediction = self.prediction.as_ref().map(|known| place(&known.name)).transpose()?;
+        let prediction = self.classes.as_ref().and_then(|classes| classes.column.as_deref());
+        let prediction = prediction.map(place).transpose()?;
         let confidence = self.confidence.as_deref().map(place).transpose()?;
         Ok(Layout { columns, prediction, confidence })
     }
 
     /// Reads a row.
-    pub(crate) fn read(&self, layout: &Layout, row: &[String], into: &mut Counted) {
-        let cell = |place: usize| row.get(place).map_or("", String::as_str);
+    pub(crate) fn read(&self, layout: &Layout, rows: &Rows, row: usize, into: &mut Counted) {
         into.cells.clear();
         let pairs = self.columns.iter().zip(&layout.columns);
-        into.cells.extend(pairs.map(|(known, place)| known.cell(cell(*place))));
-        let prediction = self.prediction.as_ref().zip(layout.prediction);
-        into.prediction = prediction
-            .map(|(known, place)| (known, cell(place)))
-            .filter(|(_, text)| !is_missing(text))
-            .map(|(known, text)| known.place(text).unwrap_or(usize::MAX));
-        into.confidence = layout.confidence.map(|place| number(cell(place)).unwrap_or(f32::NAN));
+        into.cells.extend(pairs.map(|(known, place)| known.reading.cell(rows.cell(row, *place))));
+        let prediction = self.classes.as_ref().zip(layout.prediction);
+        into.prediction =
+            prediction.and_then(|(classes, place)| classes.place(rows.cell(row, place)));
+        into.confidence =
+            layout.confidence.map(|place| rows.cell(row, place).number().map_or(f32::NAN, narrow));
     }
 }
 
@@ -205,86 +242,142 @@ pub(crate) struct Layout {
     confidence: Option<usize>,
 }
 
-impl Known {
-    fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.places.iter().flatten().collect();
-        names.sort_by_key(|(_, place)| **place);
-        names.into_iter().map(|(name, _)| name.clone()).collect()
-    }
-
-    fn place(&self, text: &str) -> Option<usize> {
-        self.places.as_ref()?.get(&shortened(text)).copied()
-    }
-
-    fn cell(&self, text: &str) -> Cell {
-        if is_missing(text) {
-            return Cell::Null;
-        }
-        if self.places.is_none() {
-            return number(text).map_or(Cell::WrongType, Cell::Number);
-        }
-        #[expect(clippy::cast_precision_loss, reason = "at most 256 categories")]
-        let as_number = |place: usize| place as f32;
-        // What no domain has is unseen.
-        Cell::Number(self.place(text).map_or(f32::MAX, as_number))
+impl Classes {
+    /// None for nothing, and beyond all classes for one that is not known.
+    fn place(&self, cell: Cell<'_>) -> Option<usize> {
+        let known = cell.name().and_then(|name| self.places.get(name.as_ref()).copied());
+        known.or_else(|| (!is_nothing(cell)).then_some(usize::MAX))
     }
 }
 
-/// What a column of the reference holds.
-struct Values {
-    given: usize,
-    numbers: usize,
-    distinct: usize,
-    /// All numbers lie between 0 and 1.
-    is_share: bool,
-    is_whole: bool,
+impl Reading {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Number { .. } | Self::Element => Kind::Numeric,
+            Self::Code { count } => {
+                Kind::Categorical((0..*count).map(|code| code.to_string()).collect())
+            }
+            Self::Category { places, is_cut: false } => Kind::Categorical(names(places)),
+            Self::Category { places, is_cut: true } => Kind::Commonest(names(places)),
+        }
+    }
+
+    fn cell(&self, cell: Cell<'_>) -> profile::Cell {
+        if cell.is_missing() {
+            return profile::Cell::Null;
+        }
+        let bool = |is_taken: bool| cell.bit().filter(|_| is_taken);
+        let number = |otherwise: profile::Cell, value: Option<f64>| {
+            value.map_or(otherwise, |value| profile::Cell::Number(narrow(value)))
+        };
+        match self {
+            Self::Number { is_bool } => {
+                number(profile::Cell::WrongType, cell.number().or_else(|| bool(*is_bool)))
+            }
+            Self::Element => number(profile::Cell::Null, cell.number().or_else(|| bool(true))),
+            Self::Code { .. } => {
+                number(profile::Cell::WrongType, cell.number().or_else(|| bool(true)))
+            }
+            Self::Category { .. } if is_nothing(cell) => profile::Cell::Null,
+            Self::Category { places, .. } => {
+                let place = cell.name().and_then(|name| places.get(name.as_ref()).copied());
+                // What no domain has is unseen.
+                profile::Cell::Number(place.map_or(f32::MAX, as_number))
+            }
+        }
+    }
 }
 
-impl Values {
-    fn of(rows: &Rows, place: usize) -> Self {
-        let mut distinct = std::collections::BTreeSet::new();
-        let mut values = Self { given: 0, numbers: 0, distinct: 0, is_share: true, is_whole: true };
-        for cell in rows.column(place).filter(|cell| !is_missing(cell)) {
-            values.given += 1;
-            if let Some(value) = number(cell) {
-                values.numbers += 1;
-                values.is_share &= (0.0..=1.0).contains(&value);
-                values.is_whole &= value.fract() == 0.0;
-            }
-            if distinct.len() <= CLASSES_MAX || distinct.len() * 2 > values.given {
-                distinct.insert(cell);
-            }
-        }
-        values.distinct = distinct.len();
-        values
-    }
+#[expect(clippy::cast_precision_loss, reason = "at most 256 categories")]
+const fn as_number(place: usize) -> f32 {
+    place as f32
+}
 
-    /// Or why the column is not watched.
-    fn guess(&self, name: &str) -> Result<Type, &'static str> {
-        if self.given == 0 {
-            return Err("it is empty");
-        }
-        // One misspelt cell in a hundred does not make a column of numbers one of words.
-        let is_numeric = self.numbers * 100 >= self.given * 99;
-        let is_quantity = is_numeric && (self.distinct > NUMERIC_CLASSES_MAX || !self.is_whole);
-        if name == CONFIDENCE && is_numeric && self.is_share {
-            return Ok(Type::Confidence);
-        }
-        if name == PREDICTION && !is_quantity && self.distinct <= CLASSES_MAX {
-            return Ok(Type::Prediction);
-        }
-        if is_numeric {
-            return Ok(Type::Numeric);
-        }
-        if self.given >= IDENTIFIER_ROWS_MIN && self.distinct * 2 > self.given {
-            return Err("its texts hardly repeat, as names and times do");
-        }
-        Ok(Type::Categorical)
+#[expect(clippy::cast_possible_truncation, reason = "rounds as a device does")]
+const fn narrow(value: f64) -> f32 {
+    value as f32
+}
+
+/// Whether a cell is no category.
+fn is_nothing(cell: Cell<'_>) -> bool {
+    cell.is_missing()
+        || cell == Cell::Bytes
+        || matches!(cell, Cell::Number(value) if value.is_nan())
+}
+
+/// What is called so where nobody says otherwise.
+const fn usual_name(kind: Type) -> &'static str {
+    if matches!(kind, Type::Confidence) { CONFIDENCE } else { PREDICTION }
+}
+
+fn are_there(rows: &Rows, types: &Types) -> anyhow::Result<()> {
+    let missing = types.keys().find(|name| rows.place(name).is_none());
+    match missing {
+        None => Ok(()),
+        Some(name) => bail!("{}", no_column(rows, name, "the file of types")),
     }
+}
+
+fn no_column(rows: &Rows, name: &str, whose: &str) -> String {
+    /// As many names as a person reads.
+    const NAMES_MAX: usize = 40;
+    let head = rows.head();
+    let more = if head.len() > NAMES_MAX { ", …" } else { "" };
+    let names: Vec<_> = head.into_iter().take(NAMES_MAX).collect();
+    let names = names.join(", ");
+    format!("there is no column `{name}`, which {whose} has\nhelp: the columns are {names}{more}")
+}
+
+/// Cells of lists and records are none.
+fn readable(rows: &Rows, place: usize, name: &str) -> anyhow::Result<()> {
+    match rows.refused(place) {
+        None => Ok(()),
+        Some(why) => bail!(
+            "column `{name}` cannot be watched: {why}\nhelp: write its parts as columns of their own, or set it aside: `{name} = \"ignore\"` in the file for --types"
+        ),
+    }
+}
+
+fn number(rows: &Rows, place: usize, name: &str) -> anyhow::Result<Reading> {
+    let mut given = rows.column(place).filter(|cell| !cell.is_missing()).peekable();
+    let is_there = given.peek().is_some();
+    let is_bool = is_there && given.all(|cell| matches!(cell, Cell::Bool(_)));
+    let is_finite = |cell: Cell<'_>| cell.number().is_some_and(|value| narrow(value).is_finite());
+    ensure!(
+        is_bool || rows.column(place).any(is_finite),
+        "column `{name}` is numeric and has no number"
+    );
+    Ok(Reading::Number { is_bool })
+}
+
+/// The codes of a column that a graph takes: whole numbers from 0 on.
+fn codes(rows: &Rows, place: usize, name: &str) -> anyhow::Result<Reading> {
+    let mut most = 0;
+    for (row, cell) in rows.column(place).enumerate().filter(|(_, cell)| !is_nothing(*cell)) {
+        let value = cell.number().or_else(|| cell.bit());
+        let code =
+            (0..CATEGORIES_MAX).zip(0_u32..).find(|(_, code)| value == Some(f64::from(*code)));
+        let Some((code, _)) = code else {
+            bail!(
+                "column `{name}`, row {}: a category of the contract is a number from 0 to {}",
+                row + 1,
+                CATEGORIES_MAX - 1
+            )
+        };
+        most = most.max(code);
+    }
+    Ok(Reading::Code { count: most + 1 })
+}
+
+/// The names of places, in their order.
+fn names(places: &Places) -> Vec<String> {
+    let mut names: Vec<_> = places.iter().collect();
+    names.sort_by_key(|(_, place)| **place);
+    names.into_iter().map(|(name, _)| name.clone()).collect()
 }
 
 /// The values of a column; of too many those that are the most common in rows that are not counted then.
-fn categories(rows: &Rows, place: usize) -> (BTreeMap<String, usize>, bool) {
+fn categories(rows: &Rows, place: usize) -> (Places, bool) {
     let all = domain(rows.column(place), usize::MAX);
     if all.len() <= CATEGORIES_MAX {
         return (all, false);
@@ -294,27 +387,15 @@ fn categories(rows: &Rows, place: usize) -> (BTreeMap<String, usize>, bool) {
 }
 
 /// The most common values, the most common first.
-fn domain<'a>(cells: impl Iterator<Item = &'a str>, max: usize) -> BTreeMap<String, usize> {
+fn domain<'a>(cells: impl Iterator<Item = Cell<'a>>, max: usize) -> Places {
     let mut counts = BTreeMap::<String, u64>::new();
-    for cell in cells.filter(|cell| !is_missing(cell)) {
-        *counts.entry(shortened(cell)).or_default() += 1;
+    for name in cells.filter(|cell| !is_nothing(*cell)).filter_map(Cell::name) {
+        match counts.get_mut(name.as_ref()) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(name.into_owned(), 1)),
+        }
     }
     let mut by_count: Vec<_> = counts.into_iter().collect();
     by_count.sort_by(|(left, l), (right, r)| r.cmp(l).then_with(|| left.cmp(right)));
     by_count.into_iter().take(max).zip(0..).map(|((name, _), place)| (name, place)).collect()
-}
-
-/// As long as a name may be.
-fn shortened(text: &str) -> String {
-    text.chars().take(sealift_protocol::profile::NAME_CHARS_MAX).collect()
-}
-
-/// What tools write for "nothing".
-fn is_missing(text: &str) -> bool {
-    const NOTHING: [&str; 7] = ["", "na", "n/a", "null", "none", "nil", "-"];
-    NOTHING.iter().any(|nothing| text.eq_ignore_ascii_case(nothing))
-}
-
-fn number(text: &str) -> Option<f32> {
-    text.parse::<f32>().ok()
 }

@@ -77,7 +77,7 @@ fn rollback_of(text: &str) -> Result<RollbackOf, String> {
 }
 
 /// A time as people say it.
-pub(super) fn moment(text: &str) -> Result<UnixMillis, String> {
+pub(crate) fn moment(text: &str) -> Result<UnixMillis, String> {
     let now = Timestamp::now();
     let rule = || format!("`{text}` is neither a time such as 2026-07-01T03:00:00Z nor `2h ago`");
     let at = match text.strip_suffix(" ago") {

@@ -1,9 +1,11 @@
 //! `fleetctl model`.
 
-use std::fs;
+mod baseline;
+
+pub(crate) use baseline::MakeBaseline;
+
 use std::path::Path;
 
-use anyhow::Context as _;
 use sealift_protocol::api::{ModelView, VersionView};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{Epoch, ModelName, Version};
@@ -17,7 +19,7 @@ use crate::output::{Output, note, or_dash, table, word};
 use crate::trust::model::Signing;
 use crate::trust::publish::{Holding, Outcome};
 use crate::trust::view::View;
-use crate::{baseline, registry, trust};
+use crate::{registry, trust};
 
 /// `connect` is called only by what needs a server: making a baseline and inspecting a directory do not.
 pub(crate) async fn run(
@@ -32,7 +34,7 @@ pub(crate) async fn run(
             let view: VersionView = connect()?.get(&path, &[]).await?;
             output.text(&view, text)
         }
-        Model::Baseline { data, contract, file } => make_baseline(&data, &contract, &file),
+        Model::Baseline(make) => baseline::run(connect, output, &make).await,
         Model::Push { directory } => push(&connect()?, output, &directory).await,
         Model::Sign { version: (model, version), holding, epoch, expires_days } => {
             let signing = Signing { model, version, epoch: Epoch(epoch), expires_days };
@@ -133,17 +135,6 @@ fn contract(contract: &IoContract) -> String {
     };
     let rows = [rows("input", &contract.inputs), rows("output", &contract.outputs)].concat();
     table(["", "TENSOR", "TYPE", "SHAPE", "ROLE"], rows)
-}
-
-fn make_baseline(data: &Path, contract: &Path, file: &Path) -> anyhow::Result<()> {
-    let bytes =
-        fs::read(contract).with_context(|| format!("cannot read {}", contract.display()))?;
-    let baseline = baseline::from_csv(data, &IoContract::parse(&bytes)?)?;
-    let bytes = baseline.encode()?;
-    fs::write(file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
-    let features = baseline.features().len();
-    note(&format!("{}: {features} features, {} bytes", file.display(), bytes.len()));
-    Ok(())
 }
 
 async fn push(client: &Client, output: Output, directory: &Path) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 pub use crate::drift::DriftState;
 use crate::id::{ModelName, UnixMillis, Version};
 
@@ -103,4 +104,49 @@ pub struct HistogramView {
     pub current: Vec<f64>,
     /// Current rows.
     pub rows: u64,
+}
+
+/// `POST /models/{team}/{name}/versions/{version}/seen`: which rows are to be the reference of a new baseline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SeenTake {
+    /// Begin, ms since 1970; counted from the full hour.
+    pub from: UnixMillis,
+    /// End; now if not given.
+    #[serde(default)]
+    pub until: Option<UnixMillis>,
+    /// Only what these devices have seen; the whole fleet if empty.
+    #[serde(default)]
+    pub filter: String,
+    /// Why, for the audit log.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// The answer to that: exact sums on the bins of the version's baseline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SeenTaken {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: Version,
+    /// Digest of its OCI index.
+    pub digest: Digest,
+    /// Digest of the baseline on whose bins rows were counted.
+    pub baseline: Digest,
+    /// Begin of the first hour or day.
+    pub from: UnixMillis,
+    /// End of the last.
+    pub until: UnixMillis,
+    /// Rows.
+    pub rows: u64,
+    /// Windows that they came in.
+    pub windows: u64,
+    /// How many devices were asked for; none for the whole fleet.
+    pub devices: Option<u64>,
+    /// The profile, as CBOR in base64.
+    pub profile: String,
+    /// The same for each phase of the baseline's season.
+    pub phases: Vec<String>,
 }

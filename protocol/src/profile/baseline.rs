@@ -283,6 +283,11 @@ impl Baseline {
         codec::encode(&self.contents)
     }
 
+    /// What the layer holds.
+    pub(super) const fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
     /// The digest of the layer; profiles carry it, and only those with the same one add up.
     pub const fn digest(&self) -> Digest {
         self.digest
@@ -341,6 +346,11 @@ impl Baseline {
     /// The parts of a season; empty without one.
     pub fn phases(&self) -> &[Phase] {
         &self.contents.phases
+    }
+
+    /// How long a phase lasts; 0 without a season.
+    pub const fn phase_ms(&self) -> i64 {
+        self.contents.phase_ms
     }
 
     /// The phase at a moment; 0 without a season.

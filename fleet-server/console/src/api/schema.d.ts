@@ -822,6 +822,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/models/{team}/{name}/versions/{version}/seen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Adds up what a version has seen in a span of time, on devices that match a filter, or on all: exact counts on the bins of its baseline.
+         *     Who took which span is in the audit log. Nothing becomes a baseline by it: that takes an image which its publisher signs.
+         */
+        post: operations["post-models-team-name-versions-version-seen"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/operators": {
         parameters: {
             query?: never;
@@ -4022,6 +4042,50 @@ export interface components {
             id: number;
             since?: components["schemas"]["UnixMillis"] | null;
         };
+        /** @description `POST /models/{team}/{name}/versions/{version}/seen`: which rows are to be the reference of a new baseline. */
+        SeenTake: {
+            /** @description Only what these devices have seen; the whole fleet if empty. */
+            filter?: string;
+            /** @description Begin, ms since 1970; counted from the full hour. */
+            from: components["schemas"]["UnixMillis"];
+            /** @description Why, for the audit log. */
+            reason?: string;
+            until?: components["schemas"]["UnixMillis"] | null;
+        };
+        /** @description The answer to that: exact sums on the bins of the version's baseline. */
+        SeenTaken: {
+            /** @description Digest of the baseline on whose bins rows were counted. */
+            baseline: components["schemas"]["Digest"];
+            /**
+             * Format: int64
+             * @description How many devices were asked for; none for the whole fleet.
+             */
+            devices?: number | null;
+            /** @description Digest of its OCI index. */
+            digest: components["schemas"]["Digest"];
+            /** @description Begin of the first hour or day. */
+            from: components["schemas"]["UnixMillis"];
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /** @description The same for each phase of the baseline's season. */
+            phases: string[];
+            /** @description The profile, as CBOR in base64. */
+            profile: string;
+            /**
+             * Format: int64
+             * @description Rows.
+             */
+            rows: number;
+            /** @description End of the last. */
+            until: components["schemas"]["UnixMillis"];
+            /** @description The version. */
+            version: components["schemas"]["Version"];
+            /**
+             * Format: int64
+             * @description Windows that they came in.
+             */
+            windows: number;
+        };
         /** @description `GET /sessions`: a browser in which somebody is logged in. */
         SessionEntry: {
             /** @description What the browser says that it is. */
@@ -6111,6 +6175,57 @@ export interface operations {
                 };
                 content: {
                     "application/cbor": unknown;
+                };
+            };
+        };
+    };
+    "post-models-team-name-versions-version-seen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                team: string;
+                name: string;
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SeenTake"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SeenTaken"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };

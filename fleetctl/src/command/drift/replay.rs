@@ -11,7 +11,8 @@ use sealift_protocol::profile::Season;
 use serde::Serialize;
 
 use crate::baseline::rows::Rows;
-use crate::baseline::table::{Counted, Schema, Types, types};
+use crate::baseline::table::{Counted, Schema};
+use crate::baseline::types::{self, Types};
 use crate::cli::Format;
 use crate::output::{note, table};
 
@@ -23,11 +24,11 @@ const PERIOD_MAX: u32 = 10_080;
 /// Runs rows through the code that device and server run, and prints what it says of each window.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// Reference rows: CSV whose columns are features, with `prediction` and `confidence` where there are any.
-    #[arg(long, value_name = "REF.csv")]
+    /// Reference rows (CSV, JSON Lines, Parquet or .npy): columns are features, with `prediction` and `confidence` where there are any.
+    #[arg(long, value_name = "REF")]
     baseline: PathBuf,
     /// The rows to judge, oldest first.
-    #[arg(long, value_name = "ROWS.csv")]
+    #[arg(long, value_name = "ROWS")]
     data: PathBuf,
     /// Rows in a window.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=WINDOW_ROWS_MAX))]
@@ -108,7 +109,7 @@ struct MetricView {
 
 /// Runs the replay and prints it.
 pub(crate) fn run(format: Format, replay: &Replay) -> anyhow::Result<()> {
-    let types = replay.types.as_deref().map_or_else(|| Ok(Types::new()), types)?;
+    let types = replay.types.as_deref().map_or_else(|| Ok(Types::new()), types::read)?;
     let reference = Rows::read(&replay.baseline)?;
     let schema = Schema::guess(&reference, &types)
         .with_context(|| format!("cannot make a baseline of {}", replay.baseline.display()))?;
@@ -130,8 +131,9 @@ pub(crate) fn run(format: Format, replay: &Replay) -> anyhow::Result<()> {
         replay.period.unwrap_or(0),
         replay.window,
     );
+    let names: Vec<_> = reference.head().into_iter().map(str::to_owned).collect();
     drop(reference);
-    let rows = Rows::read(&replay.data)?;
+    let rows = Rows::read_named(&replay.data, Some(&names))?;
     let layout = schema
         .layout(&rows)
         .with_context(|| format!("{} does not fit the baseline", replay.data.display()))?;
@@ -140,8 +142,8 @@ pub(crate) fn run(format: Format, replay: &Replay) -> anyhow::Result<()> {
     let mut story =
         Story { watcher: Watcher::new(baseline, Policy::default()), index: 0, row: 0, began: None };
     let mut counted = Counted::default();
-    for row in rows.iter() {
-        schema.read(&layout, row, &mut counted);
+    for row in 0..rows.len() {
+        schema.read(&layout, &rows, row, &mut counted);
         story.watcher.observe(&counted.cells, counted.prediction, counted.confidence);
         if story.watcher.rows() == replay.window {
             printer.print(&story.close()?)?;
