@@ -16,6 +16,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import field
 import numpy as np
 import streams
 import wider
@@ -223,7 +224,7 @@ def main():
             found.extend({"kind": kind, "seed": seed, "stream": name, "detector": detector} | of for detector, of in result.get().items())
             print(f"{kind} seed {seed}: {name}", file=sys.stderr)
 
-        for kind, seed, stream, task in tasks(fleetctl, seeds, quiet, (streams, wider)):
+        for kind, seed, stream, task in tasks(fleetctl, seeds, quiet, (streams, wider, field)):
             waiting.append((kind, seed, stream.name, pool.apply_async(measure, (task,))))
             if len(waiting) > 2 * os.cpu_count():
                 take()
