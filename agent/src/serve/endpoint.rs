@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sealift_protocol::capture::InferenceId;
 use sealift_protocol::tensor::Tensor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -82,17 +83,23 @@ impl Endpoint {
         }
     }
 
+    /// What an inference is called: as its sender does, or else a name of its own.
+    pub(super) fn name(&self, given: Option<&str>) -> InferenceId {
+        let given = given.and_then(|given| InferenceId::parse(given).ok());
+        given.unwrap_or_else(|| self.board.captor().name())
+    }
+
     /// Names of all models, for people.
     fn served(&self) -> String {
         let names: Vec<_> = self.board.all().iter().map(|live| live.model().to_string()).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// Checks the inputs, asks the model and counts the answer. After `deadline`, if there is one, nobody wants it any more.
+    /// Checks the inputs, asks the model, counts the answer, and keeps it where it is to be kept. After `deadline`, if there is one, nobody wants it any more.
     pub(super) async fn ask(
         &self,
         live: Live,
-        inputs: &[Tensor],
+        (inference, inputs): (&InferenceId, &[Tensor]),
         deadline: Option<Duration>,
     ) -> Result<(Live, Vec<Tensor>), Refusal> {
         live.contract().check_inputs(inputs)?;
@@ -106,7 +113,10 @@ impl Endpoint {
             }
         };
         match &answer {
-            Ok(_) => self.board.count(begin.elapsed(), false),
+            Ok((live, outputs)) => {
+                self.board.count(begin.elapsed(), false);
+                self.board.captor().look(live, inference, (inputs, outputs));
+            }
             // The sender's fault, or its wish.
             Err(
                 Refusal::Infer(InferError::Input(_)) | Refusal::Contract(_) | Refusal::TooLate(_),

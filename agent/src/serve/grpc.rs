@@ -136,10 +136,13 @@ async fn infer(endpoint: &Endpoint, call: InferCall) -> Result<Vec<u8>, Refusal>
     if let Some(name) = unknown {
         return Err(NoResponse::unknown_output(&live, name).into());
     }
-    let (live, outputs) = endpoint.ask(live, &call.inputs, call.timeout).await?;
+    let inference = endpoint.name(Some(&call.id));
+    let asked = (&inference, call.inputs.as_slice());
+    let (live, outputs) = endpoint.ask(live, asked, call.timeout).await?;
     let wanted = |tensor: &&Tensor| call.outputs.is_empty() || call.outputs.contains(&tensor.name);
     let outputs: Vec<_> = outputs.iter().filter(wanted).collect();
-    Ok(message::outputs(&live, &call.id, &outputs))
+    let id = if call.id.is_empty() { inference.as_str() } else { &call.id };
+    Ok(message::outputs(&live, id, &outputs))
 }
 
 fn has_output(live: &Live, name: &str) -> bool {

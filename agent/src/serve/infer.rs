@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use sealift_protocol::capture::InferenceId;
 
 use super::body;
 use super::endpoint::Endpoint;
@@ -19,6 +20,9 @@ const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-cont
 /// Digest of the OCI index of the image that answered.
 const IMAGE: HeaderName = HeaderName::from_static("x-sealift-image");
 
+/// Name of the inference, as in the body of an answer by this protocol.
+const INFERENCE: HeaderName = HeaderName::from_static("x-sealift-inference-id");
+
 /// Answers a request to `live`.
 pub(super) async fn answer(
     endpoint: &Endpoint,
@@ -28,7 +32,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Refusal> {
     let body = body::read(body).await?;
     let is_image = |value: &HeaderValue| value.to_str().is_ok_and(request::is_image);
-    let request = if headers.get(header::CONTENT_TYPE).is_some_and(is_image) {
+    let mut request = if headers.get(header::CONTENT_TYPE).is_some_and(is_image) {
         InferRequest::of_image(live.contract(), &body)?
     } else {
         InferRequest::parse(&body, header_length(headers)?)?
@@ -36,9 +40,11 @@ pub(super) async fn answer(
     drop(body);
     response::check_wanted(&live, &request.outputs)?;
     let deadline = (request.timeout_us > 0).then(|| Duration::from_micros(request.timeout_us));
-    let (live, outputs) = endpoint.ask(live, &request.inputs, deadline).await?;
+    let inference = endpoint.name(request.id.as_deref());
+    request.id.get_or_insert_with(|| inference.to_string());
+    let (live, outputs) = endpoint.ask(live, (&inference, &request.inputs), deadline).await?;
     let response = InferResponse::write(&live, &request, &outputs)?;
-    Ok(respond(&live, response))
+    Ok(respond((&live, &inference), response))
 }
 
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
@@ -51,7 +57,7 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     length.map(Some).ok_or_else(refused)
 }
 
-fn respond(live: &Live, response: InferResponse) -> Response {
+fn respond(answered: (&Live, &InferenceId), response: InferResponse) -> Response {
     let InferResponse { body, header_bytes } = response;
     let content_type =
         if header_bytes.is_some() { "application/octet-stream" } else { "application/json" };
@@ -61,8 +67,16 @@ fn respond(live: &Live, response: InferResponse) -> Response {
     if let Some(header_bytes) = header_bytes {
         headers.insert(HEADER_LENGTH, HeaderValue::from(header_bytes));
     }
-    headers.extend(image(live));
+    headers.extend(source(answered));
     response
+}
+
+/// The headers that say which image has answered, and by which name ground truth can be told of the inference.
+pub(super) fn source(
+    (live, inference): (&Live, &InferenceId),
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let inference = HeaderValue::try_from(inference.as_str()).ok();
+    image(live).into_iter().chain(inference.map(|inference| (INFERENCE, inference)))
 }
 
 /// The header that says which image has answered.

@@ -61,7 +61,7 @@ proptest! {
         run(async {
             let (endpoint, router) = device_with(CONTRACT).await;
             let live = endpoint.only().unwrap();
-            let (_, direct) = endpoint.ask(live, &inputs, None).await.unwrap();
+            let (_, direct) = endpoint.ask(live, (&endpoint.name(None), &inputs), None).await.unwrap();
 
             assert_eq!(by_json(&router, &inputs, false).await, direct, "JSON");
             assert_eq!(by_json(&router, &inputs, true).await, direct, "binary");

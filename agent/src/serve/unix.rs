@@ -96,7 +96,8 @@ async fn answer(endpoint: &Endpoint, body: &[u8]) -> Result<Answer, Refusal> {
     let live = endpoint.find(&question.model, Some(&question.version))?;
     let deadline = Duration::from_millis(u64::from(question.timeout_ms));
     let deadline = (!deadline.is_zero()).then_some(deadline);
-    let (live, outputs) = endpoint.ask(live, &question.inputs, deadline).await?;
+    let asked = (&endpoint.name(None), question.inputs.as_slice());
+    let (live, outputs) = endpoint.ask(live, asked, deadline).await?;
     Ok(Answer::Outputs { version: live.image().version.as_str().to_owned(), outputs })
 }
 

@@ -244,5 +244,5 @@ async fn direct(endpoint: &Endpoint, datatype: &str, numbers: &[u64]) -> Vec<u8>
     let shape = vec![numbers.len() as u64];
     let x = Tensor::new("x".to_owned(), datatype, shape, bytes.collect()).unwrap();
     let live = endpoint.only().unwrap();
-    endpoint.ask(live, &[x], None).await.unwrap().1.remove(0).bytes
+    endpoint.ask(live, (&endpoint.name(None), &[x]), None).await.unwrap().1.remove(0).bytes
 }
