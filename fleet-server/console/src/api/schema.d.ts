@@ -410,7 +410,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats. The device stays, and so does
+         * Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats, predictions that
+         *     it kept for people to look at. The device stays, and so does
          *     what the audit log says of it.
          */
         post: operations["post-devices-id-forget"];
@@ -754,6 +755,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/labels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes ground truth by inference id: a JSON array, or JSON Lines. What is not among the samples waits for its sample. Said twice, it is
+         *     said once; what two callers say is kept under both.
+         */
+        post: operations["post-labels"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models": {
         parameters: {
             query?: never;
@@ -872,6 +893,161 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/accuracy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Measures how often a model is right, by what people and systems say of its predictions. */
+        get: operations["get-review-accuracy"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/agreement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Says how far people agree who have labelled the same samples. */
+        get: operations["get-review-agreement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists samples with everything that is known of them, to train with; a page ends before it becomes too long. The audit log notes it. */
+        get: operations["get-review-export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists what devices keep of which models, and what came of it. */
+        get: operations["get-review-policies"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/policies/{team}/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Has devices keep predictions of a model, by these rules and under this notice. Their owners may forbid it. */
+        put: operations["put-review-policies-team-name"];
+        post?: never;
+        /** Has devices keep nothing more of a model, and delete what waits on them. */
+        delete: operations["delete-review-policies-team-name"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/queue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists what the caller labels next, the most telling first, and no more than the fleet's people have left today. */
+        get: operations["get-review-queue"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/retraining": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Tells every channel that takes warnings that a model is to be trained anew: `retraining.requested`. */
+        post: operations["post-review-retraining"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/samples/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Shows a sample with what went in and came out. */
+        get: operations["get-review-samples-id"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/samples/{id}/label": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Says what a prediction should have been. Said again, it takes the place of what the caller has said before. */
+        put: operations["put-review-samples-id-label"];
+        post?: never;
+        /** Takes back what the caller has said of a sample. */
+        delete: operations["delete-review-samples-id-label"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1403,6 +1579,64 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description By what measured accuracy is told apart. */
+        AccuracyGroup: {
+            /** @description The value of the label that was asked for, or the day as `2026-11-21`; none if neither was. */
+            value?: string | null;
+            /** @description The version. */
+            version: components["schemas"]["Version"];
+        };
+        /** @description `GET /review/accuracy`. */
+        AccuracyReport: {
+            /** @description From when on. */
+            from: components["schemas"]["UnixMillis"];
+            /** @description The figures, by version and then by value. */
+            items: components["schemas"]["AccuracyView"][];
+            /**
+             * Format: int64
+             * @description Labelled samples that count for no figure: people chose them, not chance, or the model named no class.
+             */
+            left_out: number;
+            /** @description Names estimator, interval and level. */
+            method: string;
+            /** @description Until when. */
+            until: components["schemas"]["UnixMillis"];
+        };
+        /** @description How often a model was right. */
+        AccuracyView: {
+            /**
+             * Format: double
+             * @description The share of right ones among all predictions.
+             */
+            accuracy: number;
+            /**
+             * Format: double
+             * @description How many of one chance they are worth.
+             */
+            effective: number;
+            /** @description Of what. */
+            group: components["schemas"]["AccuracyGroup"];
+            /**
+             * Format: double
+             * @description Its upper end.
+             */
+            high: number;
+            /**
+             * Format: int64
+             * @description Labelled predictions that it is made of.
+             */
+            labels: number;
+            /**
+             * Format: int64
+             * @description Samples that devices have chosen and lost in between; the figure does not know of them.
+             */
+            lost: number;
+            /**
+             * Format: double
+             * @description Lower end of the interval.
+             */
+            low: number;
+        };
         /** @description `POST /alerts/{id}/acknowledge`. */
         Acknowledge: {
             /** @description What to tell the others. */
@@ -1417,6 +1651,26 @@ export interface components {
         ActionNew: {
             /** @description The reason. */
             reason?: string;
+        };
+        /** @description How two people agree about the same samples. */
+        AgreementView: {
+            /**
+             * Format: int64
+             * @description Samples that both have labelled.
+             */
+            common: number;
+            /**
+             * Format: double
+             * @description Cohen's kappa; none where both have said one and the same label all along.
+             */
+            kappa?: number | null;
+            /** @description Who. */
+            labellers: string[];
+            /**
+             * Format: int64
+             * @description Of these, the ones that they have labelled the same.
+             */
+            same: number;
         };
         /** @example a-7 */
         AlertId: string;
@@ -1643,6 +1897,81 @@ export interface components {
              */
             percent?: number | null;
         };
+        /** @description `PUT /review/policies/{team}/{name}`: what devices keep of a model from now on. */
+        CaptureNew: {
+            /**
+             * Format: double
+             * @description Predictions whose confidence is below this, from 0 to 1.
+             */
+            below?: number | null;
+            /** @description Predictions that a shadow of the model does not share. */
+            disagreement?: boolean;
+            /**
+             * Format: int32
+             * @description Days after which the server deletes a sample.
+             */
+            keep_days?: number;
+            /**
+             * Format: int32
+             * @description KiB that a device keeps in a day.
+             */
+            kib_a_day?: number;
+            /**
+             * Format: double
+             * @description Predictions whose two likeliest classes are less than this apart, from 0 to 1.
+             */
+            margin?: number | null;
+            /** @description What the people whom it is about were told. */
+            notice: string;
+            retrain?: components["schemas"]["RetrainRule"] | null;
+            /**
+             * Format: int32
+             * @description Samples that a device keeps in a day.
+             */
+            samples_a_day?: number;
+            /**
+             * Format: double
+             * @description This share of all predictions, from 0 to 1; without it the accuracy of the confident ones cannot be measured.
+             */
+            share?: number;
+        };
+        /** @description What devices keep of a model, and what came of it. */
+        CaptureView: {
+            /**
+             * Format: int64
+             * @description Their bytes.
+             */
+            bytes: number;
+            /** @description When. */
+            changed_at: components["schemas"]["UnixMillis"];
+            /** @description Who has said so. */
+            changed_by: string;
+            /** @description Whether devices keep anything now. */
+            is_on: boolean;
+            /**
+             * Format: int64
+             * @description Of these, the ones that somebody has labelled.
+             */
+            labelled: number;
+            /**
+             * Format: int64
+             * @description Samples that devices have chosen and lost.
+             */
+            lost: number;
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            newest_at?: components["schemas"]["UnixMillis"] | null;
+            /** @description The notice with the rules in words. */
+            notice_text: string;
+            retraining_at?: components["schemas"]["UnixMillis"] | null;
+            /** @description By which rules they do, or did. */
+            rules: components["schemas"]["CaptureNew"];
+            /**
+             * Format: int64
+             * @description Samples on the server.
+             */
+            samples: number;
+        };
         /**
          * @description By which way alerts are sent.
          * @enum {string}
@@ -1764,6 +2093,11 @@ export interface components {
              * @description Events of its timeline.
              */
             events: number;
+            /**
+             * Format: int64
+             * @description Predictions that it had kept for people to look at, and their labels.
+             */
+            samples?: number;
             /**
              * Format: int64
              * @description Hours and days, which were taken out of those of the fleet and the cohorts as well.
@@ -2636,12 +2970,56 @@ export interface components {
             /** @description What it means. */
             meaning: string;
         };
+        /** @description One entry of `POST /labels`, which takes a JSON array or JSON Lines of them. */
+        LabelNew: {
+            at?: components["schemas"]["UnixMillis"] | null;
+            /** @description The inference that it is about. */
+            inference: string;
+            /** @description What the prediction should have been. */
+            label: string;
+            /** @description From where. */
+            source?: components["schemas"]["LabelSource"];
+        };
+        /**
+         * @description From where a label comes.
+         * @enum {string}
+         */
+        LabelSource: "truth" | "review";
+        /** @description What somebody says that a prediction should have been. */
+        LabelView: {
+            /** @description When it was so. */
+            at: components["schemas"]["UnixMillis"];
+            /** @description What. */
+            label: string;
+            /** @description Who. */
+            labeller: string;
+            /** @description From where: `review` or `truth`. */
+            source: components["schemas"]["LabelSource"];
+        };
         /** @description `PATCH /devices/{id}/labels`: a value sets, null removes. */
         LabelsChange: {
             /** @description What to change; other labels stay. */
             labels: {
                 [key: string]: string | null;
             };
+        };
+        /** @description What became of `POST /labels`. */
+        LabelsTaken: {
+            /**
+             * Format: int64
+             * @description Labels that were new, or say something else than before.
+             */
+            changed: number;
+            /**
+             * Format: int64
+             * @description Of all, the ones whose inference is among the samples; the rest wait for theirs.
+             */
+            joined: number;
+            /**
+             * Format: int64
+             * @description Labels that were known already.
+             */
+            known: number;
         };
         /**
          * @description How bad a line of a log is.
@@ -3488,6 +3866,31 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_SampleDetail: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description Names of the model's classes, in their order; empty where it names none. */
+                classes: string[];
+                /** @description What went in. */
+                inputs: components["schemas"]["TensorView"][];
+                /** @description What is held to be right: what happened before what people say, and what most say; none where that is open. */
+                label?: string | null;
+                /** @description What people and systems say of it. */
+                labels: components["schemas"]["LabelView"][];
+                /** @description What came out. */
+                outputs: components["schemas"]["TensorView"][];
+                /** @description What is known of it. */
+                sample: components["schemas"]["SampleView"];
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_SessionEntry: {
             /** @description The entries, in the list's order. */
             items: {
@@ -3663,6 +4066,58 @@ export interface components {
             title: string;
             /** @description Where the kind of problem is explained. */
             type: string;
+        };
+        /** @description `GET /review/queue`: what is to be labelled next, the most telling first. */
+        QueueView: {
+            /**
+             * Format: int64
+             * @description Labels that the fleet's people give in a day.
+             */
+            budget: number;
+            /** @description The samples. */
+            items: components["schemas"]["SampleView"][];
+            /**
+             * Format: int64
+             * @description Of these, the ones that are left today.
+             */
+            left: number;
+            /** @description How they were chosen. */
+            method: string;
+            /**
+             * Format: int64
+             * @description Samples that nobody has labelled yet.
+             */
+            waiting: number;
+        };
+        /** @description When a model is to be trained anew: whichever comes first. */
+        RetrainRule: {
+            /**
+             * Format: double
+             * @description The measured accuracy is below this for sure: the upper end of its interval is.
+             */
+            accuracy_below?: number | null;
+            /**
+             * Format: int32
+             * @description So many samples were labelled since it was asked for last.
+             */
+            labels?: number | null;
+        };
+        /** @description `POST /review/retraining`: says that a model is to be trained anew. */
+        RetrainingNew: {
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /** @description Why; must not be empty. */
+            reason: string;
+        };
+        /** @description What was sent. */
+        RetrainingRequested: {
+            /**
+             * Format: int64
+             * @description Channels that are told.
+             */
+            channels: number;
+            /** @description Names the request; messages carry it. */
+            id: string;
         };
         /** @description How far devices are on their way back from what a rollout brought; each of them is counted once. */
         ReversionView: {
@@ -4011,6 +4466,59 @@ export interface components {
             id: number;
             since?: components["schemas"]["UnixMillis"] | null;
         };
+        /** @description A sample with what went in and came out. */
+        SampleDetail: {
+            /** @description Names of the model's classes, in their order; empty where it names none. */
+            classes: string[];
+            /** @description What went in. */
+            inputs: components["schemas"]["TensorView"][];
+            /** @description What is held to be right: what happened before what people say, and what most say; none where that is open. */
+            label?: string | null;
+            /** @description What people and systems say of it. */
+            labels: components["schemas"]["LabelView"][];
+            /** @description What came out. */
+            outputs: components["schemas"]["TensorView"][];
+            /** @description What is known of it. */
+            sample: components["schemas"]["SampleView"];
+        };
+        /** @description `PUT /review/samples/{id}/label`. */
+        SampleLabel: {
+            /** @description What the prediction should have been. */
+            label: string;
+        };
+        /** @description A sample without what went in. */
+        SampleView: {
+            /** @description When, by the device's clock. */
+            at: components["schemas"]["UnixMillis"];
+            /**
+             * Format: double
+             * @description The chance with which it was kept.
+             */
+            chance: number;
+            /**
+             * Format: double
+             * @description The probability of that class.
+             */
+            confidence?: number | null;
+            /** @description When the server deletes it. */
+            delete_at: components["schemas"]["UnixMillis"];
+            /** @description Where it was taken. */
+            device: components["schemas"]["DeviceId"];
+            /** @description Names it. */
+            id: string;
+            /** @description The inference, as the application called it. */
+            inference: string;
+            /** @description Whether it was drawn by chance to be labelled, so that it counts for the accuracy whoever looks at it. */
+            is_audit: boolean;
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /** @description The class that the model named. */
+            prediction?: string | null;
+            /** @description Its version. */
+            version: components["schemas"]["Version"];
+            /** @description Why it was kept. */
+            why: string[];
+        };
         /** @description `GET /sessions`: a browser in which somebody is logged in. */
         SessionEntry: {
             /** @description What the browser says that it is. */
@@ -4156,6 +4664,17 @@ export interface components {
             };
             /** @description `host:port` of each. */
             targets: string[];
+        };
+        /** @description A tensor of a sample. */
+        TensorView: {
+            /** @description The elements: little-endian, in base64. */
+            base64: string;
+            /** @description Its element type, by the Open Inference Protocol. */
+            datatype: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Length of each dimension. */
+            shape: number[];
         };
         /** @description `GET /devices/{id}/timeline`: newest first. */
         TimelineEntry: {
@@ -5891,6 +6410,38 @@ export interface operations {
             };
         };
     };
+    "post-labels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description A JSON array, or JSON Lines */
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelNew"][];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelsTaken"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-models": {
         parameters: {
             query?: never;
@@ -6117,6 +6668,363 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TargetGroup"][];
+                };
+            };
+        };
+    };
+    "get-review-accuracy": {
+        parameters: {
+            query: {
+                /** @description The model. */
+                model: string;
+                /** @description Only this version. */
+                version?: string;
+                /** @description Told apart by `day`, or by the value of a device's label such as `site`; by version alone if not given. */
+                by?: string;
+                /** @description Predictions from this moment on. */
+                from?: number;
+                /** @description Predictions before this moment. */
+                until?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccuracyReport"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-review-agreement": {
+        parameters: {
+            query: {
+                /** @description The model. */
+                model: string;
+                /** @description Only this version. */
+                version?: string;
+                /** @description Told apart by `day`, or by the value of a device's label such as `site`; by version alone if not given. */
+                by?: string;
+                /** @description Predictions from this moment on. */
+                from?: number;
+                /** @description Predictions before this moment. */
+                until?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgreementView"][];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-review-export": {
+        parameters: {
+            query: {
+                /** @description Of this model. */
+                model: string;
+                /** @description Taken from this moment on. */
+                from?: number;
+                /** @description Taken before this moment. */
+                until?: number;
+                /** @description Also those that nobody has labelled. */
+                unlabelled?: boolean;
+                /** @description Entries on the page; 100 if not given, at most 1,000. */
+                limit?: number;
+                /** @description Where the page starts: `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SampleDetail"];
+                };
+            };
+        };
+    };
+    "get-review-policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptureView"][];
+                };
+            };
+        };
+    };
+    "put-review-policies-team-name": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                team: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CaptureNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptureView"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-review-policies-team-name": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                team: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptureView"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-review-queue": {
+        parameters: {
+            query?: {
+                /** @description Only of this model. */
+                model?: string;
+                /** @description At most so many; 20 if not given. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueView"];
+                };
+            };
+        };
+    };
+    "post-review-retraining": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RetrainingNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetrainingRequested"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-review-samples-id": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SampleDetail"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "put-review-samples-id-label": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SampleLabel"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-review-samples-id-label": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
