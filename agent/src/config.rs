@@ -1,6 +1,7 @@
 //! `agent.toml`: what the owner of a device may set. Every key has a default; unknown keys are errors.
 
 mod download;
+mod serve;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use crate::disk;
 use crate::worker::{Budget, EngineChoice, RuntimeCandidate};
 
 pub use download::{DownloadConfig, DownloadWindow};
+pub use serve::ServeTls;
 
 /// A configuration is a page of text.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
@@ -25,6 +27,10 @@ const CONFIG_BYTES_MAX: u64 = 64 << 10;
 pub struct Config {
     /// Where applications on the device reach the models; port 0 takes a free one.
     pub serve_listen: SocketAddr,
+    /// Whether `serve_listen` may be open to the network, where everybody on the way can read along and ask: something else guards it.
+    pub serve_plain: bool,
+    /// Where applications on other machines reach the models; nowhere if not given.
+    pub serve_tls: Option<ServeTls>,
     /// The Unix socket for the same; `run/infer.sock` in the store if not given.
     pub serve_socket: Option<PathBuf>,
     /// What runs the graphs.
@@ -138,6 +144,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             serve_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            serve_plain: false,
+            serve_tls: None,
             serve_socket: None,
             engine: EngineName::OnnxRuntime,
             runtimes: Vec::new(),
@@ -175,6 +183,7 @@ impl Config {
 
     fn check(&self) -> Result<(), &'static str> {
         self.download.check()?;
+        serve::check(self)?;
         if self.time_zone.as_ref().is_some_and(|name| TimeZone::get(name).is_err()) {
             return Err("time_zone is not known; write a name such as \"Asia/Tokyo\"");
         }

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WantsClientCert, WebPkiServerVerifier};
@@ -15,16 +16,21 @@ use sealift_protocol::api::{EnrolRequest, EnrolResponse};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::DeviceId;
 
+use crate::device::pause_ms;
 use crate::disk::{self, Secrecy};
 use crate::identity::{self, Identity, IdentityError};
 use crate::key::{self, Key, KeyError};
 use crate::origin::{Origin, OriginError};
+use crate::verify::spread_permille;
 
 /// The first word of a token: its form.
 const TOKEN_FORM: &str = "sle1";
 
 /// Two certificates, a root and a few names.
 const RESPONSE_BYTES_MAX: usize = 2 << 20;
+
+/// A server that has no turn for this device is asked again for so long: a whole batch may start behind one router.
+const TURN_MAX: Duration = Duration::from_mins(15);
 
 /// Where and as whom to enrol.
 #[derive(Debug, Clone)]
@@ -156,15 +162,51 @@ async fn ask(
     let token = enrolment.token.trim().to_owned();
     let body = EnrolRequest { token, device: enrolment.device.clone(), csr_pem: request };
     let tls = Arc::new(pinned(promise.authority).with_no_client_auth());
-    let origin = Origin::new(&enrolment.url, tls);
     let refused = |error: OriginError| EnrolError::Server(error.to_string());
-    let bytes = origin
-        .map_err(refused)?
-        .post("/enrol", &body, RESPONSE_BYTES_MAX)
-        .await
-        .map_err(refused)?;
-    serde_json::from_slice(&bytes)
+    let origin = Origin::new(&enrolment.url, tls).map_err(refused)?;
+    let asked = in_turn(|| origin.post("/enrol", &body, RESPONSE_BYTES_MAX));
+    serde_json::from_slice(&asked.await.map_err(refused)?)
         .map_err(|_| EnrolError::Server("its answer cannot be read".to_owned()))
+}
+
+/// Asks again, more and more seldom, as long as too many ask at once; any other refusal is final. Nothing was asked yet of a server that
+/// takes no connection; of one that is lost later, nobody knows whether it has let the device in.
+async fn in_turn<T, F>(ask: impl Fn() -> F) -> Result<T, OriginError>
+where
+    F: Future<Output = Result<T, OriginError>>,
+{
+    let mut turn = Turn::default();
+    loop {
+        let asked = ask().await;
+        let pause = match &asked {
+            Err(OriginError::Status { status: 429, .. } | OriginError::Crowded) => {
+                turn.pause(spread_permille())
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let Some(pause) = pause else { return asked };
+        tracing::warn!(pause_s = pause.as_secs(), "too many devices enrol at once; asking again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// How often and how long a device has waited for its turn.
+#[derive(Debug, Default)]
+struct Turn {
+    tries: u32,
+    waited: Duration,
+}
+
+impl Turn {
+    /// How long to wait before the next try; none after the last one.
+    fn pause(&mut self, spread_permille: u16) -> Option<Duration> {
+        let left = TURN_MAX.checked_sub(self.waited).filter(|left| !left.is_zero())?;
+        self.tries += 1;
+        let pause_ms = u64::try_from(pause_ms(self.tries, spread_permille)).unwrap_or_default();
+        let pause = Duration::from_millis(pause_ms).min(left);
+        self.waited += pause;
+        Some(pause)
+    }
 }
 
 fn check(response: &EnrolResponse, promise: Promise) -> Result<(), EnrolError> {
@@ -262,5 +304,41 @@ mod tests {
         ] {
             assert!(Promise::parse(&token).is_err(), "{token}");
         }
+    }
+
+    #[test]
+    fn a_device_that_is_one_too_many_waits_ever_longer_and_not_for_ever() {
+        let mut turn = Turn::default();
+        let pauses: Vec<u64> =
+            std::iter::from_fn(|| turn.pause(1_000)).map(|pause| pause.as_secs()).collect();
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 390]);
+        assert_eq!(pauses.iter().sum::<u64>(), TURN_MAX.as_secs());
+
+        let mut turn = Turn::default();
+        assert!(std::iter::from_fn(|| turn.pause(0)).count() <= 900, "a second each, at least");
+    }
+
+    #[tokio::test]
+    async fn only_a_crowd_is_waited_for() {
+        let tries = std::cell::Cell::new(0);
+        let ask = |statuses: &'static [u16]| {
+            let tries = &tries;
+            async move {
+                tries.set(0);
+                in_turn(|| {
+                    let status = statuses[tries.get()];
+                    tries.set(tries.get() + 1);
+                    let (path, code, text) = ("/enrol".to_owned(), String::new(), String::new());
+                    async move { Err::<(), _>(OriginError::Status { status, path, code, text }) }
+                })
+                .await
+            }
+        };
+        let refused = ask(&[429, 403]).await;
+        assert!(matches!(refused, Err(OriginError::Status { status: 403, .. })), "{refused:?}");
+        assert_eq!(tries.get(), 2);
+
+        assert!(ask(&[403, 429]).await.is_err());
+        assert_eq!(tries.get(), 1);
     }
 }

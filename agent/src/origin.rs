@@ -42,6 +42,8 @@ pub(crate) enum OriginError {
     Setup(String),
     #[error("cannot reach the server: {0}")]
     Unreachable(String),
+    #[error("the server takes no connection within {} s", CONNECT_MAX.as_secs())]
+    Crowded,
     #[error("server answers {status} to {path}: {text}")]
     Status { status: u16, path: String, code: String, text: String },
     #[error("{path} is longer than {max_bytes} bytes")]
@@ -59,6 +61,7 @@ impl OriginError {
             Self::Status { code, .. } => Some(code),
             Self::Setup(_)
             | Self::Unreachable(_)
+            | Self::Crowded
             | Self::TooLarge { .. }
             | Self::Late { .. }
             | Self::OtherPart { .. } => None,
@@ -68,6 +71,9 @@ impl OriginError {
 
 impl From<reqwest::Error> for OriginError {
     fn from(error: reqwest::Error) -> Self {
+        if error.is_connect() && error.is_timeout() {
+            return Self::Crowded;
+        }
         // The innermost cause says what happened; the outer ones repeat the address.
         let mut cause: &dyn std::error::Error = &error;
         while let Some(source) = cause.source() {

@@ -20,17 +20,19 @@ mod response;
 mod scoring;
 mod switchboard;
 mod thread;
+mod tls;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 mod unix;
 
-pub use listen::{listen, router};
+pub use listen::{Doors, listen, router};
 pub use live::{Live, LiveImage};
 pub(crate) use probe::{Probe, probe};
 pub use switchboard::Switchboard;
 pub use thread::ServeThread;
+pub use tls::Certificates;
 
 /// Reads an inference request and returns how many inputs it has.
 pub(crate) fn count_inputs(

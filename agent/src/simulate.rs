@@ -18,8 +18,8 @@ use crate::logs::Logs;
 use crate::supervisor::{self, Setup, SupervisorError};
 use crate::verify::spread_permille;
 
-/// Devices begin within this time each, so that they do not all come at once: twenty-five a second.
-const BEGIN_MS_EACH: u64 = 40;
+/// Devices begin within this time each, so that they do not all come at once: twelve a second.
+const BEGIN_MS_EACH: u64 = 80;
 
 /// Enrolments of one process at a time. The server has few of one address under way at once, and turns others away.
 const ENROLLING_MAX: usize = 40;

@@ -359,6 +359,7 @@ pub(crate) fn unreachable(error: &OriginError) -> Fault {
         OriginError::TooLarge { .. } => Fault::new(FaultKind::Corrupt, "image.size", &reason),
         OriginError::Setup(_)
         | OriginError::Unreachable(_)
+        | OriginError::Crowded
         | OriginError::Late { .. }
         | OriginError::OtherPart { .. }
         | OriginError::Status { .. } => {

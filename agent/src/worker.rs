@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  supervisor ── socket pair: frames with request numbers ──▶ fleet-agent worker ──▶ ONNX Runtime
-//!      │                                                             │
+//!      │     └── shared memory: large tensors ────────────────────────┤
 //!      └── keeper thread: started it, waits for its end ─────────────┘
 //! ```
 //! Architecture invariant: the supervisor never loads an inference library. A crash of the library is the end of a child.
@@ -11,11 +11,13 @@ mod budget;
 pub mod child;
 mod frame;
 mod link;
+mod loans;
 mod outbox;
 mod process;
 mod sandbox;
 mod seat;
 mod selftest;
+mod shared;
 
 use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};

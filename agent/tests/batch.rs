@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use sealift_agent::observe::WindowLimits;
-use sealift_agent::serve::{Live, LiveImage, Switchboard, listen};
+use sealift_agent::serve::{Doors, Live, LiveImage, Switchboard, listen};
 use sealift_agent::worker::{EngineChoice, SlotFiles, Worker, WorkerSpec};
 use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
@@ -41,7 +41,8 @@ impl Bench {
         let board = Switchboard::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(listen(listener, None, board.clone()));
+        let doors = Doors { plain: listener, socket: None, tls: None };
+        tokio::spawn(listen(doors, board.clone()));
         let bench = Self { folder, board, url };
         bench.serve("1").await;
         bench

@@ -42,6 +42,7 @@ impl From<OriginError> for End {
             OriginError::Status { status: 404, .. } => Self::Missing,
             OriginError::Setup(_)
             | OriginError::Unreachable(_)
+            | OriginError::Crowded
             | OriginError::Late { .. }
             | OriginError::OtherPart { .. }
             | OriginError::Status { .. } => Self::Broken(reason),

@@ -1,4 +1,5 @@
-//! Connections of local applications: HTTP/1.1 and HTTP/2 without TLS on one port, told apart by how they begin.
+//! Connections of applications: HTTP/1.1 and HTTP/2 on one port, told apart by how they begin; without TLS for those beside the agent, and
+//! with TLS on another port for those elsewhere.
 
 use std::io;
 use std::sync::Arc;
@@ -9,12 +10,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 
 use super::endpoint::Endpoint;
 use super::switchboard::Switchboard;
+use super::tls::Certificates;
 use super::{http, unix};
 
 /// Connections at once, of each kind; more wait in the kernel. Each takes a descriptor and some kilobytes.
@@ -37,18 +40,40 @@ pub fn router(board: Switchboard) -> Router {
     http::router(Endpoint::new(board))
 }
 
-/// Answers on both until the listener fails for good or the future is dropped.
-pub async fn listen(
-    listener: TcpListener,
-    socket: Option<UnixListener>,
-    board: Switchboard,
-) -> io::Result<()> {
+/// Where applications come in.
+#[derive(Debug)]
+pub struct Doors {
+    /// Without TLS.
+    pub plain: TcpListener,
+    /// The Unix socket.
+    pub socket: Option<UnixListener>,
+    /// With TLS.
+    pub tls: Option<(TcpListener, Certificates)>,
+}
+
+/// Answers at all doors until one of them fails for good or the future is dropped.
+pub async fn listen(doors: Doors, board: Switchboard) -> io::Result<()> {
+    let Doors { plain, socket, tls } = doors;
     let endpoint = Endpoint::new(board);
     let router = http::router(endpoint.clone());
-    let Some(socket) = socket else { return serve_http(listener, router).await };
+    let at_socket = async {
+        match socket {
+            Some(socket) => unix::serve(socket, endpoint).await,
+            None => std::future::pending().await,
+        }
+    };
+    let over_tls = async {
+        match tls {
+            Some((listener, certificates)) => {
+                serve_http(listener, router.clone(), Some(Arc::new(certificates))).await
+            }
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        ended = serve_http(listener, router) => ended,
-        ended = unix::serve(socket, endpoint) => ended,
+        ended = serve_http(plain, router.clone(), None) => ended,
+        ended = at_socket => ended,
+        ended = over_tls => ended,
     }
 }
 
@@ -68,7 +93,11 @@ pub(super) async fn not_accepted(error: &io::Error) {
     tokio::time::sleep(REFUSED_PAUSE).await;
 }
 
-async fn serve_http(listener: TcpListener, router: Router) -> io::Result<()> {
+async fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<Certificates>>,
+) -> io::Result<()> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_MAX);
     builder
@@ -86,19 +115,29 @@ async fn serve_http(listener: TcpListener, router: Router) -> io::Result<()> {
                 continue;
             }
         };
-        let (builder, router) = (builder.clone(), router.clone());
+        // A held-back last packet would cost a client 40 ms.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "answers on a connection may be held back");
+        }
+        let (builder, router, tls) = (builder.clone(), router.clone(), tls.clone());
         tokio::spawn(async move {
-            serve_connection(builder, router, stream).await;
+            match tls {
+                None => serve_connection(builder, router, stream).await,
+                Some(certificates) => {
+                    if let Some(stream) = certificates.accept(stream).await {
+                        serve_connection(builder, router, stream).await;
+                    }
+                }
+            }
             drop(room);
         });
     }
 }
 
-async fn serve_connection(builder: Builder<TokioExecutor>, router: Router, stream: TcpStream) {
-    // A held-back last packet would cost a client 40 ms.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "answers on a connection may be held back");
-    }
+async fn serve_connection<S>(builder: Builder<TokioExecutor>, router: Router, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request: hyper::Request<Incoming>| router.clone().call(request));
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(error, "connection of an application ended early");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ use crate::limits::SPOOL_BYTES_MAX;
 use crate::link::{self, Link, LinkEvent};
 use crate::origin::Origin;
 use crate::renewal::{self, Schedule};
-use crate::serve::{self, ServeThread, Switchboard};
+use crate::serve::{self, Certificates, Doors, ServeThread, Switchboard};
 use crate::slots::Slots;
 use crate::spool::Spool;
 use crate::trust::{self, Trust};
@@ -227,14 +228,18 @@ fn open_endpoint(
     if setup.is_simulated {
         return Ok((None, None));
     }
-    let listen = setup.config.serve_listen;
-    let refused = |source| SupervisorError::Listen { listen, source };
     // Connections belong to the runtime that their listener was made in.
     let _inside = serving.handle().enter();
-    let listener = std::net::TcpListener::bind(listen).map_err(refused)?;
-    listener.set_nonblocking(true).map_err(refused)?;
-    let listener = TcpListener::from_std(listener).map_err(refused)?;
-    let url = format!("http://{}", listener.local_addr().map_err(refused)?);
+    let (plain, address) = bind(setup.config.serve_listen)?;
+    let url = format!("http://{address}");
+    let tls = setup.config.serve_tls.clone().map(|files| {
+        let (listener, address) = bind(files.listen)?;
+        Ok::<_, SupervisorError>((
+            (listener, Certificates::new(files)),
+            format!("https://{address}"),
+        ))
+    });
+    let (tls, tls_url) = tls.transpose()?.unzip();
     let run = setup.store.join("run");
     let socket_path = setup.config.serve_socket.clone().unwrap_or_else(|| run.join("infer.sock"));
     // Who knows the port can ask all the same: a full disk ends no model.
@@ -244,17 +249,29 @@ fn open_endpoint(
     let socket = open_socket(&socket_path, setup.config.serve_socket.is_some())?;
     let told = serde_json::json!({
         "http": url,
+        "https": tls_url,
         "socket": socket.is_some().then(|| socket_path.display().to_string()),
         "pid": std::process::id(),
     });
-    let served = serving.handle().spawn(serve::listen(listener, socket, switchboard.clone()));
+    let doors = Doors { plain, socket, tls };
+    let served = serving.handle().spawn(serve::listen(doors, switchboard.clone()));
     let (path, text) = (run.join("endpoint.json"), format!("{told}\n"));
     let written = reserve.spend(|| disk::replace(&path, text.as_bytes(), Secrecy::Public));
     if let Err(error) = written {
         tracing::error!(%error, path = %path.display(), "the address of the endpoint is not written");
     }
-    tracing::info!(url, "models are served");
-    Ok((Some(url), Some(served)))
+    tracing::info!(url, tls_url, "models are served");
+    // Where others reach it is what the fleet should know.
+    Ok((Some(tls_url.unwrap_or(url)), Some(served)))
+}
+
+fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), SupervisorError> {
+    let bound = std::net::TcpListener::bind(listen).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((TcpListener::from_std(listener)?, address))
+    });
+    bound.map_err(|source| SupervisorError::Listen { listen, source })
 }
 
 /// Opens the Unix socket in place of one that an earlier agent has left. Without room or with a path too long for a socket's name there

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sealift_protocol::image::{Golden, IoContract};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 use super::frame::{self, Answer, Fault, LoadOrder, Loaded, Order, Reply, Request};
+use super::shared::{self, Place, Shared};
 use super::{read_contract, read_golden, sandbox, selftest};
 use crate::engine::onnxruntime::OnnxRuntime;
 use crate::engine::processing::Processed;
@@ -52,20 +53,21 @@ pub fn main() -> ExitCode {
 
 fn serve() -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let shared = shared::receive(&socket)?.map(Arc::new);
     let reader = BufReader::with_capacity(READ_BUFFER_BYTES, socket.try_clone()?);
-    let reader = Reader { socket: reader, body: Vec::new() };
-    let mut conversation = Conversation { reader, writer: Writer(socket) };
-    let Some(Request { id, order: Order::Load(order) }) = conversation.reader.next()? else {
+    let reader = Reader { socket: reader, body: Vec::new(), shared: shared.clone() };
+    let mut conversation = Conversation { reader, writer: Writer { socket, shared } };
+    let Some(Request { id, order: Order::Load(order), .. }) = conversation.reader.next()? else {
         return Err(io::Error::other("the first order was not to load"));
     };
     match load(&order) {
         Ok((engines, loaded)) => {
-            conversation.writer.say(id, &Answer::Loaded(loaded))?;
+            conversation.writer.say(id, &Answer::Loaded(loaded), None)?;
             answer_all(conversation, engines)
         }
         Err((fault, reason)) => {
             let reason = reason.chars().take(REASON_CHARS_MAX).collect();
-            conversation.writer.say(id, &Answer::Refused { fault, reason })
+            conversation.writer.say(id, &Answer::Refused { fault, reason }, None)
         }
     }
 }
@@ -107,13 +109,13 @@ fn answer_some(
             }
             next?
         };
-        let Some(Request { id, order }) = next else { return Ok(()) };
+        let Some(Request { id, place, order }) = next else { return Ok(()) };
         match order {
             Order::Run(inputs) => {
                 let begin = Instant::now();
                 let outputs = engine.run(&inputs);
                 let answer = answer(outputs, begin.elapsed());
-                writer.lock().unwrap_or_else(PoisonError::into_inner).say(id, &answer)?;
+                writer.lock().unwrap_or_else(PoisonError::into_inner).say(id, &answer, place)?;
             }
             Order::Stop => return Ok(()),
             Order::Load(_) => return Err(io::Error::other("a second order to load")),
@@ -203,9 +205,13 @@ struct Conversation {
 struct Reader {
     socket: BufReader<UnixStream>,
     body: Vec<u8>,
+    shared: Option<Arc<Shared>>,
 }
 
-struct Writer(UnixStream);
+struct Writer {
+    socket: UnixStream,
+    shared: Option<Arc<Shared>>,
+}
 
 impl Reader {
     /// The next request; none when the supervisor has closed its end.
@@ -213,17 +219,18 @@ impl Reader {
         if !frame::read(&mut self.socket, &mut self.body)? {
             return Ok(None);
         }
-        let request = Request::read(&self.body);
+        let request = Request::read(&self.body, self.shared.as_deref());
         request.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }
 
 impl Writer {
-    fn say(&mut self, id: u64, answer: &Answer) -> io::Result<()> {
-        let frame = Reply::frame(id, answer).or_else(|error| {
+    fn say(&mut self, id: u64, answer: &Answer, place: Option<Place>) -> io::Result<()> {
+        let room = place.zip(self.shared.as_deref());
+        let frame = Reply::frame(id, answer, room).or_else(|error| {
             let reason = format!("outputs cannot be sent: {error}");
-            Reply::frame(id, &Answer::Refused { fault: Fault::Run, reason })
+            Reply::frame(id, &Answer::Refused { fault: Fault::Run, reason }, None)
         });
-        self.0.write_all(&frame.map_err(io::Error::other)?)
+        self.socket.write_all(&frame.map_err(io::Error::other)?)
     }
 }

@@ -1,10 +1,13 @@
 //! What supervisor and worker say to each other.
 //!
 //! ```text
-//!  length u32 │ request number u64 │ 0 u8 │ CBOR            an order, or an answer, that comes once or seldom
-//!                                  │ 1 u8 │ tensors         inputs, as `sealift_protocol::tensor::wire` has them
-//!                                  │ 1 u8 │ µs u32 │ tensors  outputs, and how long the engine took
+//!  length u32 │ request number u64 │ 0 u8 │ CBOR                  an order, or an answer, that comes once or seldom
+//!                                  │ 1 u8 │ place u8 │ tensors    inputs, as `sealift_protocol::tensor::wire` has them
+//!                                  │ 2 u8 │ place u8 │ bytes u32  so many bytes of inputs lie at the place
+//!                                  │ 1 u8 │ µs u32 │ tensors      outputs, and how long the engine took
+//!                                  │ 2 u8 │ µs u32 │ bytes u32    so many bytes of outputs lie at the request's place
 //! ```
+//! The place is one of [`super::shared`], lent to the request.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -17,6 +20,7 @@ use sealift_protocol::tensor::{Tensor, wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::shared::{AREA_BYTES, Area, Place, SHARED_BYTES_MIN, Shared};
 use super::{RuntimeCandidate, WorkerSpec};
 
 /// One frame. Requests are at most 32 MiB; a segmentation of such an image in FP32 is a few times larger.
@@ -28,6 +32,7 @@ pub(super) const HEADER_BYTES: usize = 4;
 /// What the rest of a frame is.
 const CONTROL: u8 = 0;
 const TENSORS: u8 = 1;
+const SHARED: u8 = 2;
 
 /// Why a frame was not written, or bytes are none.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +48,13 @@ pub(super) enum FrameError {
 pub(super) struct Request<'a> {
     /// The answer carries it.
     pub(super) id: u64,
+    /// Where outputs may lie.
+    pub(super) place: Option<Place>,
     pub(super) order: Order<'a>,
 }
+
+/// A place, and the memory that it is in.
+pub(super) type Room<'a> = Option<(Place, &'a Shared)>;
 
 /// What to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -136,45 +146,94 @@ impl Order<'_> {
 }
 
 impl Request<'_> {
-    /// The whole frame, so that it is one write.
-    pub(super) fn frame(id: u64, order: &Order<'_>) -> Result<Vec<u8>, FrameError> {
-        match order {
-            Order::Run(inputs) => frame_of_tensors(begin(id, TENSORS), inputs),
-            Order::Load(_) | Order::Stop => frame_of(id, order),
+    /// The whole frame, so that it is one write. Large inputs are left at their place.
+    pub(super) fn frame(id: u64, order: &Order<'_>, room: Room<'_>) -> Result<Vec<u8>, FrameError> {
+        let Order::Run(inputs) = order else { return frame_of(id, order) };
+        let place = Place::number(room.map(|(place, _)| place));
+        if let Some(bytes) = leave(inputs, Area::Inputs, room)? {
+            let mut frame = begin(id, SHARED);
+            frame.push(place);
+            frame.extend(bytes.to_le_bytes());
+            return finish(frame);
         }
+        let mut frame = begin(id, TENSORS);
+        frame.push(place);
+        frame_of_tensors(frame, inputs)
     }
 
-    pub(super) fn read(body: &[u8]) -> Result<Request<'static>, FrameError> {
+    /// Reads a frame's body, and what it says lies in the memory.
+    pub(super) fn read(
+        body: &[u8],
+        shared: Option<&Shared>,
+    ) -> Result<Request<'static>, FrameError> {
         let (id, kind, rest) = parts(body)?;
-        let order = match kind {
-            TENSORS => Order::Run(Cow::Owned(tensors(rest)?)),
-            _ => control(kind, rest)?, // checked there
+        if !matches!(kind, TENSORS | SHARED) {
+            return Ok(Request { id, place: None, order: control(kind, rest)? });
+        }
+        let (&number, rest) = rest.split_first().ok_or_else(cut_off)?;
+        let place = Place::of_number(number).map_err(|_| form("there is no such place"))?;
+        let inputs = if kind == TENSORS {
+            tensors(rest)?
+        } else {
+            let lies = |bytes| shared?.look(place?, Area::Inputs, bytes, tensors);
+            lies(length(rest)?).ok_or_else(|| form("its inputs lie nowhere"))??
         };
-        Ok(Request { id, order })
+        Ok(Request { id, place, order: Order::Run(Cow::Owned(inputs)) })
     }
 }
 
 impl Reply {
-    /// The whole frame, so that it is one write.
-    pub(super) fn frame(id: u64, answer: &Answer) -> Result<Vec<u8>, FrameError> {
-        match answer {
-            Answer::Outputs { outputs, engine_us } => {
-                let mut frame = begin(id, TENSORS);
-                frame.extend(engine_us.to_le_bytes());
-                frame_of_tensors(frame, outputs)
+    /// The whole frame, so that it is one write. Large outputs are left at the request's place.
+    pub(super) fn frame(id: u64, answer: &Answer, room: Room<'_>) -> Result<Vec<u8>, FrameError> {
+        let Answer::Outputs { outputs, engine_us } = answer else { return frame_of(id, answer) };
+        let bytes = leave(outputs, Area::Outputs, room)?;
+        let mut frame = begin(id, if bytes.is_some() { SHARED } else { TENSORS });
+        frame.extend(engine_us.to_le_bytes());
+        match bytes {
+            Some(bytes) => {
+                frame.extend(bytes.to_le_bytes());
+                finish(frame)
             }
-            Answer::Loaded(_) | Answer::Refused { .. } => frame_of(id, answer),
+            None => frame_of_tensors(frame, outputs),
         }
     }
 
-    pub(super) fn read(body: &[u8]) -> Result<Self, FrameError> {
+    /// Reads a frame's body; `fetch` copies so many bytes from the place of the request with this number, if it has one.
+    pub(super) fn read(
+        body: &[u8],
+        fetch: impl FnOnce(u64, usize) -> Option<Vec<u8>>,
+    ) -> Result<Self, FrameError> {
         let (id, kind, rest) = parts(body)?;
-        let answer = match kind {
-            TENSORS => outputs(rest)?,
-            _ => control(kind, rest)?, // checked there
+        if !matches!(kind, TENSORS | SHARED) {
+            return Ok(Self { id, answer: control(kind, rest)? });
+        }
+        let (engine_us, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
+        let outputs = if kind == TENSORS {
+            tensors(rest)?
+        } else {
+            let fetched = fetch(id, length(rest)?);
+            tensors(&fetched.ok_or_else(|| form("its outputs lie nowhere"))?)?
         };
-        Ok(Self { id, answer })
+        let engine_us = u32::from_le_bytes(*engine_us);
+        Ok(Self { id, answer: Answer::Outputs { outputs, engine_us } })
     }
+}
+
+/// Writes tensors to their place, if they are worth it and fit; returns how many bytes lie there.
+fn leave(tensors: &[Tensor], area: Area, room: Room<'_>) -> Result<Option<u32>, FrameError> {
+    let Some((place, shared)) = room else { return Ok(None) };
+    let bytes = wire::length(tensors);
+    if !(SHARED_BYTES_MIN..=AREA_BYTES).contains(&bytes) {
+        return Ok(None);
+    }
+    wire::write_to(tensors, &mut shared.writer(place, area)).map_err(form)?;
+    u32::try_from(bytes).map(Some).map_err(form)
+}
+
+/// What is left of a frame whose tensors lie elsewhere.
+fn length(rest: &[u8]) -> Result<usize, FrameError> {
+    let bytes = <[u8; 4]>::try_from(rest).map_err(|_| cut_off())?;
+    usize::try_from(u32::from_le_bytes(bytes)).map_err(form)
 }
 
 fn frame_of<T: Serialize>(id: u64, value: &T) -> Result<Vec<u8>, FrameError> {
@@ -222,11 +281,6 @@ fn tensors(mut bytes: &[u8]) -> Result<Vec<Tensor>, FrameError> {
     if bytes.is_empty() { Ok(tensors) } else { Err(form("bytes after the last tensor")) }
 }
 
-fn outputs(bytes: &[u8]) -> Result<Answer, FrameError> {
-    let (engine_us, rest) = bytes.split_first_chunk().ok_or_else(cut_off)?;
-    Ok(Answer::Outputs { outputs: tensors(rest)?, engine_us: u32::from_le_bytes(*engine_us) })
-}
-
 fn control<T: DeserializeOwned>(kind: u8, bytes: &[u8]) -> Result<T, FrameError> {
     if kind != CONTROL {
         return Err(FrameError::Form(format!("kind {kind} is not known")));
@@ -269,6 +323,17 @@ mod tests {
 
     use super::*;
 
+    /// There is no memory.
+    fn nowhere(_id: u64, _bytes: usize) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Sizes below, at and beyond those that memory is used for.
+    fn tensor_of(bytes: usize) -> Vec<Tensor> {
+        let data: Vec<u8> = (0..=250).cycle().take(bytes).collect();
+        vec![Tensor::new("x".to_owned(), Datatype::Uint8, vec![bytes as u64], data).unwrap()]
+    }
+
     fn tensors() -> impl Strategy<Value = Vec<Tensor>> {
         let bytes = prop::collection::vec(any::<u8>(), 0..64);
         let tensor = ("[a-z]{0,8}", bytes).prop_map(|(name, bytes)| {
@@ -284,12 +349,12 @@ mod tests {
             let mut stream = Vec::new();
             for (id, inputs) in story.iter().enumerate() {
                 let order = Order::Run(Cow::Borrowed(inputs.as_slice()));
-                stream.extend(Request::frame(id as u64, &order).unwrap());
+                stream.extend(Request::frame(id as u64, &order, None).unwrap());
             }
             let (mut stream, mut body) = (stream.as_slice(), Vec::new());
             for (id, inputs) in story.iter().enumerate() {
                 prop_assert!(read(&mut stream, &mut body).unwrap());
-                let request = Request::read(&body).unwrap();
+                let request = Request::read(&body, None).unwrap();
                 prop_assert_eq!(request.id, id as u64);
                 let Order::Run(given) = request.order else { panic!("another order") };
                 prop_assert_eq!(given.as_ref(), inputs.as_slice());
@@ -300,8 +365,8 @@ mod tests {
         #[test]
         fn outputs_survive_the_wire_with_the_time_they_took(given in tensors(), took_us in any::<u32>()) {
             let answer = Answer::Outputs { outputs: given.clone(), engine_us: took_us };
-            let frame = Reply::frame(3, &answer).unwrap();
-            let Answer::Outputs { outputs, engine_us } = Reply::read(&frame[HEADER_BYTES..]).unwrap().answer else {
+            let frame = Reply::frame(3, &answer, None).unwrap();
+            let Answer::Outputs { outputs, engine_us } = Reply::read(&frame[HEADER_BYTES..], nowhere).unwrap().answer else {
                 panic!("another answer")
             };
             prop_assert_eq!((outputs, engine_us), (given, took_us));
@@ -311,7 +376,7 @@ mod tests {
         fn any_bytes_are_a_frame_or_an_error(stream in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut body = Vec::new();
             if let Ok(true) = read(&mut stream.as_slice(), &mut body) {
-                let _ = (Reply::read(&body).is_ok(), Request::read(&body).is_ok());
+                let _ = (Reply::read(&body, nowhere).is_ok(), Request::read(&body, None).is_ok());
             }
         }
     }
@@ -326,17 +391,75 @@ mod tests {
 
     #[test]
     fn orders_and_answers_that_are_no_tensors_survive() {
-        let stop = Request::frame(7, &Order::Stop).unwrap();
-        let read = Request::read(&stop[HEADER_BYTES..]).unwrap();
+        let stop = Request::frame(7, &Order::Stop, None).unwrap();
+        let read = Request::read(&stop[HEADER_BYTES..], None).unwrap();
         assert!(read.id == 7 && matches!(read.order, Order::Stop));
         let refused = Answer::Refused { fault: Fault::Golden, reason: "no".to_owned() };
-        let reply = Reply::frame(8, &refused).unwrap();
-        let read = Reply::read(&reply[HEADER_BYTES..]).unwrap();
+        let reply = Reply::frame(8, &refused, None).unwrap();
+        let read = Reply::read(&reply[HEADER_BYTES..], nowhere).unwrap();
         let Answer::Refused { fault: Fault::Golden, reason } = read.answer else {
             panic!("{read:?}")
         };
         assert_eq!((read.id, reason.as_str()), (8, "no"));
-        assert!(Reply::read(&[0, 0, 0, 0, 0, 0, 0, 0, 2]).is_err());
+        assert!(Reply::read(&[0, 0, 0, 0, 0, 0, 0, 0, 2], nowhere).is_err());
+    }
+
+    #[test]
+    fn large_tensors_lie_in_memory_both_ways_and_others_in_the_frame() {
+        let shared = Shared::make().unwrap();
+        let place = Place::of_number(0).unwrap().unwrap();
+        for (bytes, is_inline) in
+            [(1, true), (SHARED_BYTES_MIN, false), (5 << 20, false), (AREA_BYTES, true)]
+        {
+            let given = tensor_of(bytes);
+            let order = Order::Run(Cow::Borrowed(given.as_slice()));
+            let frame = Request::frame(1, &order, Some((place, &shared))).unwrap();
+            assert_eq!(frame.len() > bytes, is_inline, "{bytes}");
+            let request = Request::read(&frame[HEADER_BYTES..], Some(&shared)).unwrap();
+            let Order::Run(read) = request.order else { panic!("another order") };
+            assert!(request.place == Some(place) && *read == *given);
+
+            let answer = Answer::Outputs { outputs: given.clone(), engine_us: 5 };
+            let frame = Reply::frame(1, &answer, Some((place, &shared))).unwrap();
+            assert_eq!(frame.len() > bytes, is_inline, "{bytes}");
+            let fetch = |id, bytes| {
+                assert_eq!(id, 1);
+                shared.copy(place, Area::Outputs, bytes)
+            };
+            let reply = Reply::read(&frame[HEADER_BYTES..], fetch).unwrap();
+            let Answer::Outputs { outputs, .. } = reply.answer else { panic!("another answer") };
+            assert!(outputs == given, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_points_nowhere_is_refused() {
+        let shared = Shared::make().unwrap();
+        let request = |place: u8, bytes: u32| {
+            let mut body = 1_u64.to_le_bytes().to_vec();
+            body.extend([SHARED, place]);
+            body.extend(bytes.to_le_bytes());
+            body
+        };
+        let past = u32::try_from(AREA_BYTES).unwrap() + 1;
+        for (body, shared) in [
+            (request(8, 10), Some(&shared)),
+            (request(u8::MAX, 10), Some(&shared)),
+            (request(0, past), Some(&shared)),
+            (request(0, u32::MAX), Some(&shared)),
+            (request(0, 10), None),
+            (request(0, 10)[..12].to_vec(), Some(&shared)),
+        ] {
+            assert!(Request::read(&body, shared).is_err(), "{body:?}");
+        }
+        // Outputs as long as a liar says, which is more than there can be.
+        let mut body = 1_u64.to_le_bytes().to_vec();
+        body.push(SHARED);
+        body.extend([0; 4]);
+        body.extend(u32::MAX.to_le_bytes());
+        let place = Place::of_number(0).unwrap().unwrap();
+        let fetch = |_, bytes| shared.copy(place, Area::Outputs, bytes);
+        assert!(Reply::read(&body, fetch).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
-use sealift_protocol::tensor::Tensor;
+use sealift_protocol::tensor::{Tensor, wire};
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -18,8 +18,10 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::frame::{self, Answer, Fault, FrameError, Loaded, Order, Reply, Request};
+use super::loans::Loans;
 use super::outbox::Outbox;
 use super::process::Started;
+use super::shared::{Area, Shared as Memory};
 use super::{InferError, Inferred};
 
 /// Requests at one worker, for a single session, which does them one by one: enough that it never waits for the next. More wait in their
@@ -38,6 +40,9 @@ const END_MAX: Duration = Duration::from_secs(5);
 /// Bytes that are read from the socket at once; larger bodies pass the buffer by.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
+/// How long memory that a large request took is kept for the next one.
+const TIDY_AFTER: Duration = Duration::from_secs(10);
+
 /// Why a request was not done.
 #[derive(Debug)]
 pub(super) enum CallError {
@@ -50,7 +55,7 @@ pub(super) enum CallError {
 #[derive(Debug)]
 pub(super) struct Link {
     outbox: Arc<Outbox>,
-    flushing: AbortHandle,
+    tasks: [AbortHandle; 2],
     calls: Semaphore,
     ended: watch::Receiver<Option<String>>,
     shared: Arc<Shared>,
@@ -59,6 +64,12 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct Shared {
     started: Started,
+    /// For large tensors; none where the system has none, and all goes through the socket.
+    memory: Option<Memory>,
+    /// Who has which place of it.
+    loans: Mutex<Loans>,
+    /// The memory holds more than it keeps.
+    overfull: Arc<Notify>,
     desk: Mutex<Desk>,
     /// A request left the desk.
     left: Notify,
@@ -82,14 +93,18 @@ struct Ticket<'a> {
 }
 
 impl Link {
-    /// Begins to read and write `socket`, whose other end `started` holds.
+    /// Begins to read and write `socket`, whose other end `started` holds, and `memory` as well.
     pub(super) fn new(
         socket: UnixStream,
+        memory: Option<Memory>,
         started: Started,
         ended: watch::Receiver<Option<String>>,
     ) -> Self {
         let shared = Arc::new(Shared {
             started,
+            memory,
+            loans: Mutex::default(),
+            overfull: Arc::default(),
             desk: Mutex::default(),
             left: Notify::new(),
             replies: AtomicU64::new(0),
@@ -99,8 +114,10 @@ impl Link {
         let outbox = Arc::new(Outbox::new(writer));
         let flushing = tokio::spawn(flush(Arc::clone(&outbox))).abort_handle();
         tokio::spawn(read_replies(reader, Arc::downgrade(&shared), ended.clone()));
+        let tidying = tidy(Arc::clone(&shared.overfull), Arc::downgrade(&shared));
+        let tidying = tokio::spawn(tidying).abort_handle();
         let calls = Semaphore::new(CALLS_MAX);
-        Self { outbox, flushing, calls, ended, shared }
+        Self { outbox, tasks: [flushing, tidying], calls, ended, shared }
     }
 
     pub(super) fn process_id(&self) -> u32 {
@@ -171,7 +188,7 @@ impl Link {
             tracing::warn!(worker = self.process_id(), "requests in flight were given up");
         }
         let end = async {
-            if let Ok(frame) = Request::frame(0, &Order::Stop) {
+            if let Ok(frame) = Request::frame(0, &Order::Stop, None) {
                 // An error means that the child is gone already.
                 let _gone = self.outbox.send(frame);
             }
@@ -189,7 +206,7 @@ impl Link {
         let Some(ticket) = self.shared.take_ticket(answered) else {
             return Err(self.gone().await);
         };
-        let frame = Request::frame(ticket.id, order).map_err(|error| not_sent(&error))?;
+        let frame = self.shared.frame(ticket.id, order).map_err(|error| not_sent(&error))?;
         if self.outbox.send(frame).is_err() {
             return Err(self.gone().await);
         }
@@ -222,7 +239,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.shared.kill();
-        self.flushing.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -249,7 +266,49 @@ impl Shared {
         Some(Ticket { shared: self, id })
     }
 
+    /// The frame of an order, with a place for what is large.
+    fn frame(&self, id: u64, order: &Order<'_>) -> Result<Vec<u8>, FrameError> {
+        let (Order::Run(inputs), Some(memory)) = (order, &self.memory) else {
+            return Request::frame(id, order, None);
+        };
+        let Some(place) = self.loans().lend(id) else { return Request::frame(id, order, None) };
+        let frame = Request::frame(id, order, Some((place, memory)));
+        match &frame {
+            Ok(_) => self.note(self.loans().used(place, Area::Inputs, wire::length(inputs))),
+            Err(_) => self.loans().take_back(id), // never sent
+        }
+        frame
+    }
+
+    /// A copy of what the worker has left at the place of request `id`; none if it was given none.
+    fn fetch(&self, id: u64, bytes: usize) -> Option<Vec<u8>> {
+        let place = self.loans().place(id)?;
+        let copy = self.memory.as_ref()?.copy(place, Area::Outputs, bytes)?;
+        self.note(self.loans().used(place, Area::Outputs, bytes));
+        Some(copy)
+    }
+
+    fn note(&self, is_overfull: bool) {
+        if is_overfull {
+            self.overfull.notify_one();
+        }
+    }
+
+    /// Gives back what no request needs now.
+    fn tidy(&self) {
+        let mut loans = self.loans();
+        let Some(memory) = &self.memory else { return };
+        // Under the lock, so that nobody is lent a place meanwhile.
+        loans.overfull().into_iter().for_each(|(place, area)| memory.tidy(place, area));
+        self.note(loans.is_overfull());
+    }
+
+    fn loans(&self) -> MutexGuard<'_, Loans> {
+        self.loans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn deliver(&self, reply: Reply) {
+        self.loans().take_back(reply.id);
         self.replies.fetch_add(1, Ordering::Relaxed);
         let waiting = self.desk().waiting.remove(&reply.id);
         if let Some(waiting) = waiting {
@@ -295,6 +354,16 @@ async fn flush(outbox: Arc<Outbox>) {
     }
 }
 
+/// Gives memory back some time after a large request: others may follow, and to take it anew costs as much as the copy.
+async fn tidy(overfull: Arc<Notify>, shared: Weak<Shared>) {
+    loop {
+        overfull.notified().await;
+        tokio::time::sleep(TIDY_AFTER).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.tidy();
+    }
+}
+
 async fn read_replies(
     socket: OwnedReadHalf,
     shared: Weak<Shared>,
@@ -303,12 +372,13 @@ async fn read_replies(
     let mut socket = BufReader::with_capacity(READ_BUFFER_BYTES, socket);
     let mut body = Vec::new();
     let error = loop {
-        match read_reply(&mut socket, &mut body).await {
-            Ok(reply) => match shared.upgrade() {
-                Some(shared) => shared.deliver(reply),
-                None => return,
-            },
-            Err(error) => break error,
+        if let Err(error) = read_body(&mut socket, &mut body).await {
+            break error;
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        match Reply::read(&body, |id, bytes| shared.fetch(id, bytes)) {
+            Ok(reply) => shared.deliver(reply),
+            Err(error) => break io::Error::new(io::ErrorKind::InvalidData, error),
         }
     };
     let Some(shared) = shared.upgrade() else { return };
@@ -328,19 +398,13 @@ async fn end_of(mut ended: watch::Receiver<Option<String>>) -> String {
     reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "unknown".to_owned())
 }
 
-async fn read_reply(
-    socket: &mut BufReader<OwnedReadHalf>,
-    body: &mut Vec<u8>,
-) -> io::Result<Reply> {
+async fn read_body(socket: &mut BufReader<OwnedReadHalf>, body: &mut Vec<u8>) -> io::Result<()> {
     let mut header = [0; frame::HEADER_BYTES];
     socket.read_exact(&mut header).await?;
     let length = frame::body_length(header)?;
     body.clear();
     let given = (&mut *socket).take(length as u64).read_to_end(body).await?;
-    if given < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Reply::read(body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    if given == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 #[cfg(test)]

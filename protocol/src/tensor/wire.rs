@@ -4,6 +4,8 @@
 //!  count u16 │ for each: datatype u8 │ rank u8 │ name length u16 │ data length u64 │ rank × u64 │ name │ data
 //! ```
 
+use std::io::{self, Write};
+
 use super::{Datatype, InvalidTensor, Tensor};
 
 /// Fixed bytes before the dimensions of a tensor.
@@ -27,24 +29,42 @@ pub enum InvalidTensors {
     /// More tensors, dimensions or letters of a name than the form has room for.
     #[error("tensors do not fit their form: {0}")]
     TooMany(&'static str),
+    /// Whatever they are written to does not take them.
+    #[error("tensors cannot be written: {0}")]
+    Write(io::ErrorKind),
+}
+
+/// Bytes that `tensors` take.
+pub fn length(tensors: &[Tensor]) -> usize {
+    let of_one = |tensor: &Tensor| {
+        HEAD_BYTES + 8 * tensor.shape.len() + tensor.name.len() + tensor.bytes.len()
+    };
+    2 + tensors.iter().map(of_one).sum::<usize>()
 }
 
 /// Appends `tensors` to `out`.
 pub fn write(tensors: &[Tensor], out: &mut Vec<u8>) -> Result<(), InvalidTensors> {
+    out.reserve(length(tensors));
+    write_to(tensors, out)
+}
+
+/// Writes `tensors` to `out`, which is best a buffer: it takes each of them in several pieces.
+pub fn write_to(tensors: &[Tensor], out: &mut impl Write) -> Result<(), InvalidTensors> {
+    let mut put =
+        |bytes: &[u8]| out.write_all(bytes).map_err(|error| InvalidTensors::Write(error.kind()));
     let count = u16::try_from(tensors.len()).map_err(|_| InvalidTensors::TooMany("tensors"))?;
-    out.reserve(tensors.iter().map(|tensor| HEAD_BYTES + 64 + tensor.bytes.len()).sum());
-    out.extend_from_slice(&count.to_le_bytes());
+    put(&count.to_le_bytes())?;
     for tensor in tensors {
         let rank = u8::try_from(tensor.shape.len());
         let rank = rank.map_err(|_| InvalidTensors::TooMany("dimensions"))?;
         let name_bytes = u16::try_from(tensor.name.len());
         let name_bytes = name_bytes.map_err(|_| InvalidTensors::TooMany("letters of a name"))?;
-        out.extend_from_slice(&[tensor.datatype.number(), rank]);
-        out.extend_from_slice(&name_bytes.to_le_bytes());
-        out.extend_from_slice(&(tensor.bytes.len() as u64).to_le_bytes());
-        tensor.shape.iter().for_each(|length| out.extend_from_slice(&length.to_le_bytes()));
-        out.extend_from_slice(tensor.name.as_bytes());
-        out.extend_from_slice(&tensor.bytes);
+        put(&[tensor.datatype.number(), rank])?;
+        put(&name_bytes.to_le_bytes())?;
+        put(&(tensor.bytes.len() as u64).to_le_bytes())?;
+        tensor.shape.iter().try_for_each(|length| put(&length.to_le_bytes()))?;
+        put(tensor.name.as_bytes())?;
+        put(&tensor.bytes)?;
     }
     Ok(())
 }
@@ -115,6 +135,7 @@ mod tests {
             let mut bytes = Vec::new();
             write(&tensors, &mut bytes).unwrap();
             let end = bytes.len();
+            prop_assert_eq!(end, length(&tensors));
             bytes.extend(&after);
             let mut rest = bytes.as_slice();
             prop_assert_eq!(read(&mut rest).unwrap(), tensors);
