@@ -59,8 +59,21 @@ pub struct Config {
     pub time_zone: Option<String>,
     /// What the fleet's operators may ask this device from afar.
     pub remote_requests: RemoteRequests,
+    /// Whether predictions may be kept for people to look at, where the fleet's operators have switched that on.
+    pub capture: Capture,
     /// How and when layers are fetched.
     pub download: DownloadConfig,
+}
+
+/// The owner's word on predictions that are kept for people to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Capture {
+    /// By the rules that the fleet's director has signed; without them nothing is.
+    #[default]
+    Allowed,
+    /// Nothing, whoever says otherwise.
+    Forbidden,
 }
 
 /// What a device answers to those who ask it from afar.
@@ -146,6 +159,7 @@ impl Default for Config {
             require_cosign: false,
             time_zone: None,
             remote_requests: RemoteRequests::default(),
+            capture: Capture::default(),
             download: DownloadConfig::default(),
         }
     }

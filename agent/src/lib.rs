@@ -28,14 +28,15 @@ pub mod worker;
 
 mod behaviour;
 mod asked;
+mod capture;
 mod device;
 mod disk;
 mod download;
 mod engine;
-mod halt;
 mod health;
 mod identity;
 mod journal;
+mod kept;
 mod key;
 mod limits;
 mod link;

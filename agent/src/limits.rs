@@ -58,3 +58,9 @@ pub(crate) const DISK_FULL_PAUSE_MS: i64 = 10_000;
 
 /// No clock is right that shows a time before this version was made: 2026-11-01.
 pub(crate) const BUILT_AT: UnixMillis = UnixMillis(1_793_491_200_000);
+
+/// Samples that wait to be uploaded, on disk: a day's budget of 200 images of 160 KB, and no more of a small device's flash.
+pub(crate) const CAPTURE_SPOOL_BYTES_MAX: u64 = 32 << 20;
+
+/// Samples that wait to be encrypted; what comes when they are that many is lost, and counted.
+pub(crate) const CAPTURE_QUEUE_MAX: usize = 16;

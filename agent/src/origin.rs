@@ -161,11 +161,24 @@ impl Origin {
 
     /// Puts bytes to where they belong.
     pub(crate) async fn put(&self, path: &str, bytes: Vec<u8>) -> Result<(), OriginError> {
+        self.put_and_read(path, bytes, 0).await.map(drop)
+    }
+
+    /// Puts bytes to where they belong, and returns the answer's body.
+    pub(crate) async fn put_and_read(
+        &self,
+        path: &str,
+        bytes: Vec<u8>,
+        max_bytes: usize,
+    ) -> Result<Vec<u8>, OriginError> {
         let request = self.client().put(format!("{}{path}", self.base));
         let request = request.header(CONTENT_TYPE, "application/cbor").body(bytes);
         in_time(path, async {
             let response = request.send().await?;
-            if response.status().is_success() { Ok(()) } else { Err(refusal(response, path).await) }
+            if response.status().is_success() {
+                return read(response, path, max_bytes).await;
+            }
+            Err(refusal(response, path).await)
         })
         .await
     }

@@ -3,6 +3,8 @@
 //! Every protocol is a thin codec onto [`Live::infer`], so that profiles and metrics see every request.
 
 mod body;
+#[cfg(test)]
+mod captured;
 mod challenger;
 mod elements;
 mod endpoint;

@@ -4,9 +4,11 @@
 //! goes, so do they.
 
 mod behaviour;
+mod capturing;
 mod halted;
 mod keeper;
 mod open;
+mod poll;
 mod renew;
 mod requests;
 mod rest;
@@ -63,6 +65,7 @@ use crate::verify::{Me, NotAccepted};
 use crate::watchdog::Watchdog;
 use crate::worker::Budget;
 use behaviour::Memory;
+use capturing::Captures;
 use halted::Halts;
 use requests::Requests;
 use revoked::Denied;
@@ -155,6 +158,8 @@ enum Input {
     Message(Vec<u8>),
     /// A signed list of halted rollouts, by whatever way it came.
     Halt(Vec<u8>),
+    /// A signed list of what is kept for people to look at, by whatever way it came.
+    Capture(Vec<u8>),
     /// A message of a key that was not known, once more, after the metadata were followed, or could not be.
     Again {
         message: keeper::Unsigned,
@@ -282,6 +287,7 @@ struct Supervisor {
     workers: Workers,
     denied: Denied,
     halts: Halts,
+    captures: Captures,
     memory: Memory,
     requests: Requests,
     /// How far the trust metadata have been followed.
@@ -331,6 +337,7 @@ impl Supervisor {
         self.tell_the_time()?;
         self.obey_owner()?;
         self.obey_kept_halt()?;
+        self.follow_kept_captures();
         self.feed(Event::Started)?;
         self.enforce()?;
         let mut ticks = tokio::time::interval(TICK);
@@ -403,6 +410,7 @@ impl Supervisor {
         match input {
             Input::Message(message) => self.on_message(message),
             Input::Halt(message) => return self.on_halt(message),
+            Input::Capture(message) => return self.on_capture(message),
             Input::Again { message, followed } => return self.on_again(message, followed),
             Input::Directors(directors, until) => self.halts.trust(directors, until),
             Input::Worked(worked) => return self.deliver(*worked),
@@ -450,6 +458,7 @@ impl Supervisor {
                     self.next_poll = self.clock.steady().plus(spread_ms);
                 }
                 Topic::Broadcast(_, Broadcast::Halt) => self.on_halt(payload.to_vec())?,
+                Topic::Broadcast(_, Broadcast::Capture) => self.on_capture(payload.to_vec())?,
                 Topic::Down(_, _, Down::Request) => self.on_request(payload.to_vec())?,
                 Topic::Up(..) => {}
             },
@@ -530,33 +539,6 @@ impl Supervisor {
             self.feed(Event::Counted { model, image, requests, errors })?;
         }
         self.judge_behaviour()
-    }
-
-    /// Asks for directive and halts over HTTPS: the broker may have lost them.
-    fn poll(&mut self, now: UnixMillis) {
-        use sealift_protocol::limits::DIRECTIVE_BYTES_MAX;
-        let spread_permille = i64::from(crate::verify::spread_permille());
-        let period_ms = i64::from(self.setup.config.poll_s) * 1_000;
-        self.next_poll = now.plus(period_ms / 2 + period_ms * spread_permille / 1_000);
-        self.ask_for_the_deny_list();
-        let (origin, inputs) = (self.origin.clone(), self.inputs.clone());
-        tokio::spawn(async move {
-            // The list first: what it names must not be begun.
-            if let Some(halt) = halted::fetch(&origin).await {
-                drop(inputs.send(halt).await);
-            }
-            match origin.get("/directive", DIRECTIVE_BYTES_MAX).await {
-                // The supervisor may have gone meanwhile.
-                Ok(Some(message)) => drop(inputs.send(Input::Message(message)).await),
-                Ok(None) => tracing::debug!("no directive for this device"),
-                Err(error) => {
-                    tracing::info!(%error, "directive cannot be fetched");
-                    if renew::is_asked_for(&error) {
-                        drop(inputs.send(Input::MustRenew).await);
-                    }
-                }
-            }
-        });
     }
 
     /// Stops in good order: no request is dropped, and everything that was said is on disk.

@@ -13,9 +13,11 @@ use crate::certificate;
 use crate::drift::Policy;
 pub use access::{Access, Approval, Approvals, Oidc};
 pub use retention::Retention;
+pub use review::ReviewBudget;
 
 mod access;
 mod retention;
+mod review;
 
 use crate::reconcile::Patience;
 
@@ -75,6 +77,9 @@ pub struct Config {
     /// For how long what was remembered for later rollouts is kept.
     #[serde(default)]
     pub retention: Retention,
+    /// How much people are asked to label.
+    #[serde(default)]
+    pub review: ReviewBudget,
     /// How drift is judged.
     #[serde(default)]
     pub drift: Policy,
@@ -358,6 +363,7 @@ impl Config {
             registry: RegistryRules::default(),
             timing: Timing::default(),
             retention: Retention::default(),
+            review: ReviewBudget::default(),
             drift: Policy::default(),
             cohort_labels: cohort_labels(),
             alerts: Alerts::default(),
@@ -483,6 +489,7 @@ impl Config {
         }
         self.access.check()?;
         self.retention.check()?;
+        self.review.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

@@ -1,15 +1,16 @@
 //! The director: signs for each device what it should run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use sealift_protocol::capture::{CaptureKey, CaptureList, CapturePolicy};
 use sealift_protocol::codec::CodecError;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Directive};
 use sealift_protocol::halt::HaltList;
-use sealift_protocol::id::{DeviceId, Generation, TenantId, UnixMillis};
+use sealift_protocol::id::{DeviceId, Generation, ModelName, TenantId, UnixMillis};
 use sealift_protocol::request::{Ask, Nonce, Request};
 use sealift_protocol::tuf::key::{Key, KeyId, SigningKey as RoleKey};
 
@@ -117,5 +118,17 @@ impl Director {
         let Present { key, id, .. } = self.present();
         let (tenant, reason) = (self.tenant.clone(), reason.to_owned());
         Ok((HaltList::new(tenant, (sequence, now), reason, campaigns).sign(&key)?, id))
+    }
+
+    /// Signs what devices of the tenant keep for people to look at, and says with which key.
+    pub(crate) fn sign_captures(
+        &self,
+        (sequence, now): (u64, UnixMillis),
+        to: CaptureKey,
+        models: BTreeMap<ModelName, CapturePolicy>,
+    ) -> Result<(Vec<u8>, KeyId), CodecError> {
+        let Present { key, id, .. } = self.present();
+        let list = CaptureList::new(self.tenant.clone(), (sequence, now), to, models);
+        Ok((list.sign(&key)?, id))
     }
 }

@@ -30,6 +30,7 @@ use crate::history::History;
 use crate::limits::{API_BODY_BYTES_MAX, API_REQUEST_MAX, API_REQUESTS_MAX};
 use crate::metrics::Metrics;
 use crate::reconcile::{Patience, Reconciler};
+use crate::review::Review;
 use crate::signals::Signals;
 use crate::store::TenantStore;
 use crate::trust::expiry::Expiries;
@@ -58,6 +59,7 @@ pub(crate) mod questions;
 pub(crate) mod rates;
 mod reach;
 pub(crate) mod registry;
+mod review;
 mod rollbacks;
 mod rollouts;
 mod session;
@@ -88,6 +90,8 @@ pub(crate) struct App {
     pub(crate) history: History,
     /// Sends alerts to channels.
     pub(crate) dispatch: Dispatch,
+    /// Knows what devices keep for people to look at.
+    pub(crate) review: Review,
     /// Recognises operators.
     pub(crate) auth: Arc<Auth>,
     /// How fast anybody may ask.
@@ -146,6 +150,7 @@ fn api(app: App, edge: OpenApiRouter) -> OpenApiRouter {
         .merge(rollouts::router())
         .merge(rollbacks::router())
         .merge(halt::router())
+        .merge(review::router())
         .merge(audit::router())
         .merge(drift::router())
         .merge(taken::router())

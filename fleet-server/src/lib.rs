@@ -33,6 +33,7 @@ mod reconcile;
 mod recover;
 mod registry;
 mod renewal;
+mod review;
 mod rollback;
 mod signals;
 mod store;

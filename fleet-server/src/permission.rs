@@ -14,7 +14,9 @@
 //! Approve                                             x                     what somebody else asked for
 //! Revoke                                                          x         devices; step-up
 //! Access                                                          x         operators, tokens, sessions; whole fleet only
-//! Configure                                                                 channels and rules of alerts; whole fleet only
+//! Review                           x                                        see and label what devices keep; whole fleet only
+//! Tell                             x         x                              say what predictions should have been; whole fleet only
+//! Configure                                                                 channels, rules of alerts, what devices keep; whole fleet only
 //! ```
 //!
 //! Beside its role every operator has a scope: a filter of labels. What needs the whole fleet is refused to those who have one.
@@ -50,7 +52,11 @@ pub(crate) enum Permission {
     Revoke,
     /// Operators, their tokens and sessions.
     Access,
-    /// Whom alerts are sent to.
+    /// See what devices keep of their predictions, with what went into the model, and label it.
+    Review,
+    /// Say what predictions should have been, by inference id: it shows nothing.
+    Tell,
+    /// Whom alerts are sent to, and what devices keep for people to look at.
     Configure,
 }
 
@@ -142,6 +148,18 @@ pub(crate) const ROUTES: &[(&str, &str, Permission)] = &[
     ("POST", "/api/v1/channels/{id}/test", P::Configure),
     ("GET", "/api/v1/channels/{id}/deliveries", P::Configure),
     ("POST", "/api/v1/channels/{id}/deliveries/{number}/resend", P::Configure),
+    ("GET", "/api/v1/review/policies", P::Read),
+    ("PUT", "/api/v1/review/policies/{team}/{name}", P::Configure),
+    ("DELETE", "/api/v1/review/policies/{team}/{name}", P::Configure),
+    ("GET", "/api/v1/review/queue", P::Review),
+    ("GET", "/api/v1/review/samples/{id}", P::Review),
+    ("PUT", "/api/v1/review/samples/{id}/label", P::Review),
+    ("DELETE", "/api/v1/review/samples/{id}/label", P::Review),
+    ("GET", "/api/v1/review/export", P::Review),
+    ("GET", "/api/v1/review/accuracy", P::Read),
+    ("GET", "/api/v1/review/agreement", P::Read),
+    ("POST", "/api/v1/review/retraining", P::Review),
+    ("POST", "/api/v1/labels", P::Tell),
     ("GET", "/api/v1/audit", P::Audit),
     ("GET", "/api/v1/audit/checkpoint", P::Audit),
     ("GET", "/api/v1/audit/checkpoints", P::Audit),
@@ -198,7 +216,8 @@ impl Permission {
                 &[R::Viewer, R::Auditor, R::Operator, R::Publisher, R::Approver, R::SecurityAdmin]
             }
             P::Audit => &[R::Auditor, R::SecurityAdmin],
-            P::Operate => &[R::Operator],
+            P::Operate | P::Review => &[R::Operator],
+            P::Tell => &[R::Operator, R::Publisher],
             P::Ask | P::Halt | P::Enrol => &[R::Operator, R::SecurityAdmin],
             P::Publish => &[R::Publisher],
             P::Withdraw => &[R::Publisher, R::SecurityAdmin],
@@ -216,7 +235,14 @@ impl Permission {
     /// Whether it is about more than devices: nobody with a scope has it.
     pub(crate) const fn takes_whole_fleet(self) -> bool {
         match self {
-            P::Audit | P::Halt | P::Publish | P::Withdraw | P::Access | P::Configure => true,
+            P::Audit
+            | P::Halt
+            | P::Publish
+            | P::Withdraw
+            | P::Access
+            | P::Review
+            | P::Tell
+            | P::Configure => true,
             P::Open
             | P::Own
             | P::Read
@@ -244,6 +270,8 @@ impl Permission {
             | P::Withdraw
             | P::Approve
             | P::Access
+            | P::Review
+            | P::Tell
             | P::Configure => false,
         }
     }
@@ -253,7 +281,8 @@ impl Permission {
         match self {
             P::Open | P::Own | P::Read => "this needs a role",
             P::Audit => "this needs the role auditor, security-admin or admin",
-            P::Operate => "this needs the role operator or admin",
+            P::Operate | P::Review => "this needs the role operator or admin",
+            P::Tell => "this needs the role operator, publisher or admin",
             P::Ask | P::Halt | P::Enrol => "this needs the role operator, security-admin or admin",
             P::Publish => "this needs the role publisher or admin",
             P::Withdraw => "this needs the role publisher, security-admin or admin",
@@ -322,6 +351,8 @@ mod tests {
             P::Approve,
             P::Revoke,
             P::Access,
+            P::Review,
+            P::Tell,
             P::Configure,
         ] {
             let word = format!("//! {permission:?} ");
@@ -333,7 +364,7 @@ mod tests {
             assert!(permission.is_of(Role::Admin));
             rows += 1;
         }
-        assert_eq!(rows, 13);
+        assert_eq!(rows, 15);
     }
 
     #[test]

@@ -44,6 +44,7 @@ use crate::question::Questions;
 use crate::reconcile::Reconciler;
 use crate::registry::sweep::Sweeper;
 use crate::renewal::Renewal;
+use crate::review::Review;
 use crate::signals::Signals;
 use crate::store::{Store, StoreError, TenantStore};
 use crate::tls::{self, TlsError};
@@ -278,6 +279,7 @@ impl Server {
             renewal: parts.renewal.clone(),
             trust: Arc::clone(&parts.trust),
             registry: parts.registry.clone(),
+            review: parts.review.clone(),
         });
         let operator_router = http::router(parts.app(), edge(&parts));
         let until = Until { stop: self.stop.clone(), signals: parts.signals.clone() };
@@ -299,6 +301,7 @@ impl Server {
             watch,
             history,
             dispatch,
+            review,
             tasks,
             ..
         } = parts;
@@ -311,6 +314,7 @@ impl Server {
         let pause = Duration::from_secs(config.timing.drift_interval_s.into());
         self.spawn("history", history.run(pause));
         self.spawn("channels", dispatch.run());
+        self.spawn("review", review.run());
         for (name, task) in tasks {
             self.spawn(name, async {
                 if let Err(error) = task.await {
@@ -375,6 +379,7 @@ struct Parts {
     watch: Watch,
     history: History,
     dispatch: Dispatch,
+    review: Review,
     auth: Arc<Auth>,
     tasks: [(&'static str, JoinHandle<()>); 2],
 }
@@ -421,6 +426,12 @@ impl Parts {
         let auth = Arc::new(authority_over_people(&config, &tenant, url)?);
         let inside = config.alerts.inside();
         let dispatch = Dispatch::new(tenant.clone(), auth.seal.clone(), inside, url);
+        let review = Review::new(
+            tenant.clone(),
+            auth.seal.clone(),
+            (Arc::clone(&director), signals.clone()),
+            (config.review, config.retention),
+        );
         let tasks = [("ingest", ingest_task), ("broker", broker_task)];
         Ok(Self {
             config,
@@ -442,6 +453,7 @@ impl Parts {
             watch,
             history,
             dispatch,
+            review,
             auth,
             tasks,
         })
@@ -459,6 +471,7 @@ impl Parts {
             watch: self.watch.clone(),
             history: self.history.clone(),
             dispatch: self.dispatch.clone(),
+            review: self.review.clone(),
             metrics: self.metrics.clone(),
             auth: Arc::clone(&self.auth),
             rates: Rates::default(),

@@ -14,6 +14,7 @@ mod enrol;
 mod keys;
 mod people;
 mod recall;
+mod review;
 mod rollout;
 
 pub(crate) use alert::{Alert, AlertTest, ChannelName, Notify, NotifyAdd, Rule};
@@ -23,6 +24,7 @@ pub(crate) use enrol::{Enrol, EnrolApprove, EnrolClaim, EnrolSerials};
 pub(crate) use keys::{Key, KeyAlgorithm, Trust};
 pub(crate) use people::{Login, Operator, Session, Token};
 pub(crate) use recall::{Halt, Resume, Rollback, RollbackOf, moment};
+pub(crate) use review::{Review, ReviewEnable, ReviewExport, ReviewFormat};
 pub(crate) use rollout::{BehaviourRules, RolloutAbort, RolloutCreate, ShadowRules};
 
 use crate::command::drift::Replay;
@@ -94,6 +96,9 @@ pub(crate) enum Command {
     /// Drift verdicts.
     #[command(subcommand)]
     Drift(Drift),
+    /// Predictions that devices keep for people to look at, and what they say of them.
+    #[command(subcommand)]
+    Review(Review),
     /// Alerts.
     #[command(subcommand)]
     Alert(Alert),

@@ -117,6 +117,15 @@ impl Client {
         Ok(())
     }
 
+    /// Puts something, and returns what is there afterwards.
+    pub(crate) async fn put_for<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<T> {
+        Ok(self.send(self.request(Method::PUT, &api(path))?.json(body)).await?.json().await?)
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.send(self.request(Method::DELETE, &api(path))?).await?;
         Ok(())

@@ -11,6 +11,7 @@ pub(crate) mod infer;
 pub(crate) mod key;
 pub(crate) mod login;
 pub(crate) mod model;
+pub(crate) mod review;
 pub(crate) mod revoke;
 pub(crate) mod notify;
 pub(crate) mod operator;

@@ -60,6 +60,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Revoke(revoke) => command::revoke::run(&connect()?, output, revoke).await,
         Command::Rollout(rollout) => command::rollout::run(&connect()?, output, rollout).await,
         Command::Drift(drift) => command::drift::run(connect, output, drift).await,
+        Command::Review(review) => command::review::run(&connect()?, output, review).await,
         Command::Alert(alert) => command::alert::run(&connect()?, output, alert).await,
         Command::Notify(notify) => command::notify::run(&connect()?, output, notify).await,
         Command::Key(key) => command::key::run(connect, output, key).await,

@@ -14,6 +14,7 @@ mod halt;
 mod model;
 mod operate;
 mod request;
+mod review;
 mod revocation;
 mod operator;
 mod rollback;
@@ -60,6 +61,11 @@ pub use operator::{
     SessionView, StepUp, TokenCreated, TokenNew, TokenView,
 };
 pub use request::{InferView, LogsNew};
+pub use review::{
+    AccuracyGroup, AccuracyReport, AccuracyView, AgreementView, CaptureNew, CaptureView, LabelNew,
+    LabelSource, LabelView, LabelsTaken, QueueView, RetrainRule, RetrainingNew,
+    RetrainingRequested, SampleDetail, SampleLabel, SampleView, TensorView,
+};
 pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
 pub use rollback::{
     RollbackRequest, RollbackResult, RollbackStep, RollbackTarget, RollbackUntouched,

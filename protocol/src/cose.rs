@@ -57,6 +57,8 @@ pub enum Purpose {
     Request,
     /// An operator's word for a rollout.
     Approval,
+    /// The list of what devices keep for people to look at.
+    Capture,
 }
 
 impl Purpose {
@@ -66,6 +68,7 @@ impl Purpose {
             Self::Halt => "sealift-halt-v1",
             Self::Request => "sealift-request-v1",
             Self::Approval => "sealift-approval-v1",
+            Self::Capture => "sealift-capture-v1",
         }
     }
 }

@@ -66,6 +66,39 @@ pub struct Listener<'a> {
     pub newest: Option<(u64, &'a KeyId)>,
 }
 
+/// Why a list is no news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotNewer {
+    /// The list that the device obeys already, redelivered.
+    #[error("list {0} is the one that is obeyed")]
+    Known(u64),
+    /// Older than what the device obeys: replayed.
+    #[error("list has sequence {given}, the device obeys {newest}")]
+    Stale {
+        /// The list's sequence.
+        given: u64,
+        /// The device's.
+        newest: u64,
+    },
+}
+
+impl Listener<'_> {
+    /// Rule: a sequence only rises, so that an old list neither stops what goes on nor lets go on what is stopped. It rises among the
+    /// lists of keys that are trusted: a thief of a key that was revoked since must not have spoken for ever.
+    pub(crate) fn takes(
+        &self,
+        given: u64,
+        directors: &BTreeMap<KeyId, VerifyingKey>,
+    ) -> Result<(), NotNewer> {
+        let newest = self.newest.filter(|(_, signer)| directors.contains_key(*signer));
+        match newest.map(|(sequence, _)| sequence) {
+            Some(newest) if given == newest => Err(NotNewer::Known(given)),
+            Some(newest) if given < newest => Err(NotNewer::Stale { given, newest }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 /// Why a list was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum HaltRefused {
@@ -89,17 +122,9 @@ pub enum HaltRefused {
         "list names more than {HALTED_MAX} rollouts, or has a reason of more than {REASON_CHARS_MAX} characters"
     )]
     Size,
-    /// The list that the device obeys already, redelivered.
-    #[error("list {0} is the one that is obeyed")]
-    Known(u64),
-    /// Older than what the device obeys: replayed.
-    #[error("list has sequence {given}, the device obeys {newest}")]
-    Stale {
-        /// The list's sequence.
-        given: u64,
-        /// The device's.
-        newest: u64,
-    },
+    /// Redelivered, or replayed.
+    #[error(transparent)]
+    NotNewer(#[from] NotNewer),
 }
 
 impl HaltRefused {
@@ -112,14 +137,14 @@ impl HaltRefused {
             Self::Version(_) => "halt.version",
             Self::Audience(_) => "halt.audience",
             Self::Size => "halt.size",
-            Self::Known(_) => "halt.known",
-            Self::Stale { .. } => "halt.stale",
+            Self::NotNewer(NotNewer::Known(_)) => "halt.known",
+            Self::NotNewer(NotNewer::Stale { .. }) => "halt.stale",
         }
     }
 
     /// Whether it is an attack or a fault rather than an ordinary redelivery.
     pub const fn is_security_event(&self) -> bool {
-        !matches!(self, Self::Known(_))
+        !matches!(self, Self::NotNewer(NotNewer::Known(_)))
     }
 }
 
@@ -177,14 +202,6 @@ impl HaltList {
         if self.campaigns.len() > HALTED_MAX || self.reason.chars().count() > REASON_CHARS_MAX {
             return Err(HaltRefused::Size);
         }
-        // Rule: a sequence only rises, so that an old list neither stops what goes on nor lets go on what is stopped. It rises among the
-        // lists of keys that are trusted: a thief of a key that was revoked since must not have stopped the fleet for ever.
-        let newest = listener.newest.filter(|(_, signer)| directors.contains_key(*signer));
-        let (given, newest) = (self.sequence, newest.map(|(sequence, _)| sequence));
-        match newest {
-            Some(newest) if given == newest => Err(HaltRefused::Known(given)),
-            Some(newest) if given < newest => Err(HaltRefused::Stale { given, newest }),
-            Some(_) | None => Ok(()),
-        }
+        Ok(listener.takes(self.sequence, directors)?)
     }
 }

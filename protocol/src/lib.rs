@@ -16,6 +16,7 @@ pub mod token;
 pub mod directive;
 pub mod halt;
 pub mod request;
+pub mod capture;
 pub mod report;
 pub mod telemetry;
 pub mod profile;

@@ -97,3 +97,42 @@ pub const DISK_RESERVE_BYTES: u64 = 32 << 20;
 
 /// What a worker may write before it answers: caches of the inference library, compiled for this device.
 pub const SCRATCH_BYTES: u64 = 16 << 20;
+
+/// Models of which devices keep samples: people label a few at a time.
+pub const CAPTURE_MODELS_MAX: usize = 64;
+
+/// Characters of a retention notice: a paragraph.
+pub const NOTICE_CHARS_MAX: usize = 400;
+
+/// [`CAPTURE_MODELS_MAX`] policies with the longest notices, a key, a signature; it fits one message.
+pub const CAPTURE_BYTES_MAX: usize = 192 << 10;
+
+/// Samples that a device may keep in a day; more is not a sample but a copy of the traffic.
+pub const CAPTURE_SAMPLES_A_DAY_MAX: u32 = 10_000;
+
+/// KiB that a device may keep in a day: an hour of an uplink of 500 kbit/s.
+pub const CAPTURE_KIB_A_DAY_MAX: u32 = 256 << 10;
+
+/// Days that the server may keep a sample: ten years, as everything else.
+pub const CAPTURE_KEEP_DAYS_MAX: u32 = 3_650;
+
+/// Rows of one answer that are looked at one by one; of a longer one only chance keeps something, as one row.
+pub const CAPTURE_ROWS_MAX: usize = 1_024;
+
+/// Probabilities of one answer that are looked at while an application waits: 30 µs.
+pub const CAPTURE_ELEMENTS_MAX: u64 = 65_536;
+
+/// A sample in plain: an image of 512 x 512 in FP32, and its outputs.
+pub const SAMPLE_BYTES_MAX: usize = 4 << 20;
+
+/// A sample, encrypted: 16 bytes of a tag, 32 of a key, a head.
+pub const SEALED_SAMPLE_BYTES_MAX: usize = SAMPLE_BYTES_MAX + 256;
+
+/// The part of a sample that goes up at a time: 4 s at 500 kbit/s, and no more than that is sent twice after a cut.
+pub const SAMPLE_PART_BYTES_MAX: usize = 256 << 10;
+
+/// Characters of an inference's name.
+pub const INFERENCE_ID_CHARS_MAX: usize = 128;
+
+/// Characters of a label that a person gives to a sample, or a model names.
+pub const LABEL_CHARS_MAX: usize = 200;

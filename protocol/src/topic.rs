@@ -47,6 +47,8 @@ pub enum Broadcast {
     Halt,
     /// A hint that trust metadata changed; retained.
     Trust,
+    /// The signed list of what devices keep for people to look at; retained.
+    Capture,
 }
 
 /// A topic of ours.
@@ -110,13 +112,14 @@ impl Down {
 }
 
 impl Broadcast {
-    const ALL: [Self; 2] = [Self::Halt, Self::Trust];
+    const ALL: [Self; 3] = [Self::Halt, Self::Trust, Self::Capture];
 
     /// The last level of the topic.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Halt => "halt",
             Self::Trust => "trust",
+            Self::Capture => "capture",
         }
     }
 }

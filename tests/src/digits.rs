@@ -103,6 +103,16 @@ impl Batch {
         }]})
     }
 
+    /// Whether its first row shows this digit.
+    pub fn is(&self, digit: u8) -> bool {
+        self.labels.first() == Some(&digit)
+    }
+
+    /// The pixels as they would lie in memory.
+    pub fn plain(&self) -> Vec<u8> {
+        self.pixels.iter().flatten().flat_map(|pixel| pixel.to_le_bytes()).collect()
+    }
+
     /// How many rows of an answer name the right digit.
     pub fn correct(&self, answer: &Value) -> anyhow::Result<usize> {
         let outputs = answer["outputs"].as_array().context("no outputs")?;

@@ -1,5 +1,6 @@
 //! What operators ask a device from afar: test inferences, its log, a diagnosis; and what somebody on the broker would ask it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,13 +17,15 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use sealift_protocol::api::{AuditEntry, DeviceState, InferView, Page, TimelineEntry};
+use sealift_protocol::capture::{CaptureKey, CaptureList, CapturePolicy, Ppm};
 use sealift_protocol::directive::Directive;
+use sealift_protocol::halt::HaltList;
 use sealift_protocol::id::{DeviceId, Generation, TenantId, UnixMillis};
 use sealift_protocol::limits::{
     ANSWER_HERE_BYTES_MAX, INPUT_HERE_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_LIFE_MS_MAX,
 };
 use sealift_protocol::request::{Ask, Diagnosis, LogTail, Nonce, Request};
-use sealift_protocol::topic::{Down, Topic};
+use sealift_protocol::topic::{Broadcast, Down, Topic};
 use sealift_tests::digits::{MODEL, Rows, directory as model_directory};
 use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
 use sealift_tests::mosquitto::Mosquitto;
@@ -257,7 +260,11 @@ impl Eve {
 
     async fn asks(&mut self, message: &[u8]) -> anyhow::Result<()> {
         let device = DeviceId::parse("cam-1")?;
-        let topic = Topic::Down(TenantId::parse("main")?, device, Down::Request).to_string();
+        self.says(&Topic::Down(TenantId::parse("main")?, device, Down::Request), message).await
+    }
+
+    async fn says(&mut self, topic: &Topic, message: &[u8]) -> anyhow::Result<()> {
+        let topic = topic.to_string();
         self.client.publish(topic, QoS::AtLeastOnce, false, message.to_vec()).await?;
         self.next(|packet| matches!(packet, Packet::PubAck(_))).await?;
         Ok(())
@@ -365,5 +372,52 @@ async fn replayed_forged_expired_and_foreign_requests_on_the_broker_get_no_answe
     eve.asks(&genuine).await?;
     is_refused(&server, &device.id, 3).await?;
     ensure!(answered(&server, &device.id).await? == 1, "it was answered again after a restart");
+    Ok(())
+}
+
+/// A list that has every device keep everything, for whoever signs it.
+fn everything(sequence: u64) -> anyhow::Result<CaptureList> {
+    let policy = CapturePolicy {
+        below: None,
+        margin: None,
+        disagreement: false,
+        share: Ppm::WHOLE,
+        samples_a_day: 1_000,
+        kib_a_day: 10_000,
+        keep_days: 1,
+        notice: "none".to_owned(),
+    };
+    let models = BTreeMap::from([(MODEL.parse()?, policy)]);
+    let key = CaptureKey { number: 1, public: vec![9; 32] };
+    Ok(CaptureList::new(TenantId::parse("main")?, (sequence, now()?), key, models))
+}
+
+#[tokio::test]
+#[ignore = "needs mosquitto"]
+async fn a_thief_of_the_broker_switches_no_capture_on() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (_broker, server, device, mut eve) = overheard(directory.path()).await?;
+    let pem = fs::read_to_string(server.data().join("keys/director.pem"))?;
+    let director = SigningKey::from_pkcs8_pem(&pem)?;
+    let topic = Topic::Broadcast(TenantId::parse("main")?, Broadcast::Capture);
+    let stranger = SigningKey::from_bytes(&[9; 32]);
+    let halt = HaltList::new(TenantId::parse("main")?, (9, now()?), String::new(), BTreeSet::new());
+    let mut changed = everything(9)?.sign(&director)?;
+    *changed.last_mut().context("a byte")? ^= 1;
+    let mut endless = everything(9)?;
+    endless.until = endless.until.plus(1);
+
+    for (message, code) in [
+        (everything(9)?.sign(&stranger)?, "cose.key"),
+        (halt.sign(&director)?, "cose.signature"),
+        (changed, "cose.signature"),
+        (endless.sign(&director)?, "capture.life"),
+    ] {
+        let entries = timeline(&server, &device.id).await?;
+        let before = entries.iter().filter(|entry| entry.code == code).count();
+        eve.says(&topic, &message).await?;
+        told(&server, &device.id, code, before + 1).await?;
+    }
+    ensure!(!device.store.join("capture.cbor").exists(), "a forged list was taken");
     Ok(())
 }

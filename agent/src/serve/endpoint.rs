@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sealift_protocol::capture::InferenceId;
 use sealift_protocol::tensor::Tensor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -35,6 +36,8 @@ pub(super) struct Endpoint {
 /// A request whose form has been read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
+    /// What it is called.
+    pub(super) inference: &'a InferenceId,
     pub(super) inputs: &'a [Tensor],
     /// After it, if there is one, nobody wants the answer any more.
     pub(super) deadline: Option<Duration>,
@@ -92,19 +95,25 @@ impl Endpoint {
         }
     }
 
+    /// What an inference is called: as its sender does, or else a name of its own.
+    pub(super) fn name(&self, given: Option<&str>) -> InferenceId {
+        let given = given.and_then(|given| InferenceId::parse(given).ok());
+        given.unwrap_or_else(|| self.board.captor().name())
+    }
+
     /// Names of all models, for people.
     fn served(&self) -> String {
         let names: Vec<_> = self.board.all().iter().map(|live| live.model().to_string()).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// Checks the inputs, asks the model and counts the answer. Returns which image has answered, too.
+    /// Checks the inputs, asks the model, counts the answer, and keeps it where it is to be kept. Returns which image has answered, too.
     pub(super) async fn ask(
         &self,
         live: Live,
         asked: Asked<'_>,
     ) -> Result<(Live, Vec<Tensor>), Refusal> {
-        let Asked { inputs, deadline, split } = asked;
+        let Asked { inference, inputs, deadline, split } = asked;
         live.contract().check_inputs(inputs)?;
         let begin = Instant::now();
         let asked = ask_either(&self.board, live, (inputs, split));
@@ -116,7 +125,10 @@ impl Endpoint {
             }
         };
         match &answer {
-            Ok(_) => self.board.count(begin.elapsed(), false),
+            Ok((live, outputs)) => {
+                self.board.count(begin.elapsed(), false);
+                self.board.captor().look(live, inference, (inputs, outputs));
+            }
             // The sender's fault, or its wish.
             Err(
                 Refusal::Infer(InferError::Input(_)) | Refusal::Contract(_) | Refusal::TooLate(_),

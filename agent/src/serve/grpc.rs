@@ -150,11 +150,14 @@ async fn infer(
         Some(key) => Split::Key(key.as_bytes()),
         None => http_infer::split_by(metadata),
     };
-    let asked = Asked { inputs: &call.inputs, deadline: call.timeout, split };
+    let inference = endpoint.name(Some(&call.id));
+    let (inputs, deadline) = (call.inputs.as_slice(), call.timeout);
+    let asked = Asked { inference: &inference, inputs, deadline, split };
     let (live, outputs) = endpoint.ask(live, asked).await?;
     let wanted = |tensor: &&Tensor| call.outputs.is_empty() || call.outputs.contains(&tensor.name);
     let outputs: Vec<_> = outputs.iter().filter(wanted).collect();
-    Ok(message::outputs(&live, &call.id, &outputs))
+    let id = if call.id.is_empty() { inference.as_str() } else { &call.id };
+    Ok(message::outputs(&live, id, &outputs))
 }
 
 fn has_output(live: &Live, name: &str) -> bool {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use sealift_protocol::capture::InferenceId;
 
 use super::body;
 use super::challenger::Split;
@@ -23,6 +24,9 @@ const KEY: HeaderName = HeaderName::from_static("sealift-key");
 /// Digest of the OCI index of the image that answered.
 const IMAGE: HeaderName = HeaderName::from_static("x-sealift-image");
 
+/// Name of the inference, as in the body of an answer by this protocol.
+const INFERENCE: HeaderName = HeaderName::from_static("x-sealift-inference-id");
+
 /// Answers a request to `live`.
 pub(super) async fn answer(
     endpoint: &Endpoint,
@@ -32,7 +36,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Refusal> {
     let body = body::read(body).await?;
     let is_image = |value: &HeaderValue| value.to_str().is_ok_and(request::is_image);
-    let request = if headers.get(header::CONTENT_TYPE).is_some_and(is_image) {
+    let mut request = if headers.get(header::CONTENT_TYPE).is_some_and(is_image) {
         InferRequest::of_image(live.contract(), &body)?
     } else {
         InferRequest::parse(&body, header_length(headers)?)?
@@ -45,10 +49,13 @@ pub(super) async fn answer(
     } else {
         request.key.as_ref().map_or_else(|| split_by(headers), |key| Split::Key(key.as_bytes()))
     };
-    let asked = Asked { inputs: &request.inputs, deadline, split };
+    let inference = endpoint.name(request.id.as_deref());
+    let inputs = request.inputs.as_slice();
+    let asked = Asked { inference: &inference, inputs, deadline, split };
     let (live, outputs) = endpoint.ask(live, asked).await?;
+    request.id.get_or_insert_with(|| inference.to_string());
     let response = InferResponse::write(&live, &request, &outputs)?;
-    Ok(respond(&live, response))
+    Ok(respond((&live, &inference), response))
 }
 
 /// By the application's key, if it has sent one.
@@ -66,7 +73,7 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     length.map(Some).ok_or_else(refused)
 }
 
-fn respond(live: &Live, response: InferResponse) -> Response {
+fn respond(answered: (&Live, &InferenceId), response: InferResponse) -> Response {
     let InferResponse { body, header_bytes } = response;
     let content_type =
         if header_bytes.is_some() { "application/octet-stream" } else { "application/json" };
@@ -76,8 +83,16 @@ fn respond(live: &Live, response: InferResponse) -> Response {
     if let Some(header_bytes) = header_bytes {
         headers.insert(HEADER_LENGTH, HeaderValue::from(header_bytes));
     }
-    headers.extend(image(live));
+    headers.extend(source(answered));
     response
+}
+
+/// The headers that say which image has answered, and by which name ground truth can be told of the inference.
+pub(super) fn source(
+    (live, inference): (&Live, &InferenceId),
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let inference = HeaderValue::try_from(inference.as_str()).ok();
+    image(live).into_iter().chain(inference.map(|inference| (INFERENCE, inference)))
 }
 
 /// The header that says which image has answered.

@@ -33,6 +33,9 @@ pub(super) use request::InvalidScoring;
 /// The model of a SageMaker endpoint that has several.
 const TARGET_MODEL: HeaderName = HeaderName::from_static("x-amzn-sagemaker-target-model");
 
+/// The name of an inference, by SageMaker's `InvokeEndpoint`.
+const INFERENCE_ID: HeaderName = HeaderName::from_static("x-amzn-sagemaker-inference-id");
+
 /// By which SageMaker's clients tell kinds of errors apart.
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
@@ -112,15 +115,22 @@ async fn answer(
     let body = body::read(body).await?;
     let inputs = request::parse(live.contract(), encoding, &body)?;
     drop(body);
-    let asked = Asked { inputs: &inputs, deadline: None, split: infer::split_by(headers) };
+    let inference = endpoint.name(given_name(headers));
+    let split = infer::split_by(headers);
+    let asked = Asked { inference: &inference, inputs: &inputs, deadline: None, split };
     let (live, outputs) = endpoint.ask(live, asked).await?;
     let accepts_csv = headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/csv");
     let form = if accepts_csv { Form::Csv } else { form };
     let written = answer::write(&outputs, form)?;
     let content_type = HeaderValue::from_static(form.content_type());
     let mut response = ([(header::CONTENT_TYPE, content_type)], written).into_response();
-    response.headers_mut().extend(infer::image(&live));
+    response.headers_mut().extend(infer::source((&live, &inference)));
     Ok(response)
+}
+
+/// What SageMaker's clients call an inference, `InferenceId`: ground truth is joined by it there as well.
+fn given_name(headers: &HeaderMap) -> Option<&str> {
+    headers.get(INFERENCE_ID)?.to_str().ok()
 }
 
 /// One form for all three: MLflow's code, and the message that the others look for.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::challenger::Challenger;
 use super::live::Live;
+use crate::capture::Captor;
 use crate::observe::{Counters, Observer, WindowLimits, p95_us};
 
 /// How long a request whose worker died waits for the next one; a restart takes a fraction of it.
@@ -39,6 +40,7 @@ struct Inner {
     retired: Mutex<Vec<Arc<Observer>>>,
     swaps: watch::Sender<u64>,
     totals: Mutex<Totals>,
+    captor: Captor,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,7 @@ impl Switchboard {
             retired: Mutex::default(),
             swaps: watch::Sender::new(0),
             totals: Mutex::new(totals),
+            captor: Captor::default(),
         }))
     }
 
@@ -202,6 +205,11 @@ impl Switchboard {
         latency.merge(&totals.latency);
         let latency_p95_us = p95_us(&latency);
         Counters { requests: totals.requests, errors: totals.errors, latency_p95_us }
+    }
+
+    /// Names inferences, and keeps some for people to look at.
+    pub(crate) fn captor(&self) -> &Captor {
+        &self.0.captor
     }
 
     /// Requests that are being answered by any model, or wait for it.

@@ -62,7 +62,8 @@ proptest! {
         run(async {
             let (endpoint, router) = device_with(CONTRACT).await;
             let live = endpoint.only().unwrap();
-            let asked = Asked { inputs: &inputs, deadline: None, split: Split::Each };
+            let (inference, split) = (endpoint.name(None), Split::Each);
+            let asked = Asked { inference: &inference, inputs: &inputs, deadline: None, split };
             let (_, direct) = endpoint.ask(live, asked).await.unwrap();
 
             assert_eq!(by_json(&router, &inputs, false).await, direct, "JSON");

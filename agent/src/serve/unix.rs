@@ -99,7 +99,8 @@ async fn answer(endpoint: &Endpoint, body: &[u8]) -> Result<Answer, Refusal> {
     let deadline = (!deadline.is_zero()).then_some(deadline);
     // The frame has no place for a key.
     let split = if question.version.is_empty() { Split::Each } else { Split::Never };
-    let asked = Asked { inputs: &question.inputs, deadline, split };
+    let inference = endpoint.name(None);
+    let asked = Asked { inference: &inference, inputs: &question.inputs, deadline, split };
     let (live, outputs) = endpoint.ask(live, asked).await?;
     Ok(Answer::Outputs { version: live.image().version.as_str().to_owned(), outputs })
 }

@@ -16,13 +16,13 @@ use sealift_protocol::telemetry::Severity;
 use super::keeper::{Question, Unsigned};
 use super::{Input, Supervisor, SupervisorError};
 use crate::device::{Event, Fault, FaultKind};
-use crate::halt::Kept;
+use crate::kept::{self, Kept};
 use crate::origin::Origin;
 
 /// What the device obeys, and whom it believes.
 #[derive(Debug, Default)]
 pub(super) struct Halts {
-    kept: Option<Kept>,
+    kept: Option<Kept<HaltList>>,
     directors: BTreeMap<KeyId, VerifyingKey>,
     /// When the first of the metadata expires that say so.
     earliest_expiry: UnixMillis,
@@ -32,7 +32,7 @@ pub(super) struct Halts {
 }
 
 impl Halts {
-    pub(super) fn new(kept: Option<Kept>) -> Self {
+    pub(super) fn new(kept: Option<Kept<HaltList>>) -> Self {
         Self { kept, ..Self::default() }
     }
 
@@ -105,11 +105,11 @@ impl Supervisor {
 
     /// First it is obeyed, then written: a device that loses its power between the two hears it again.
     fn obey_halt(&mut self, verified: &VerifiedHaltList) -> Result<(), SupervisorError> {
-        let kept = Kept::new(verified);
+        let kept = Kept { list: verified.get().clone(), signer: verified.signer().clone() };
         let HaltList { sequence, campaigns, reason, .. } = &kept.list;
         tracing::warn!(sequence, rollouts = campaigns.len(), reason, "list of halted rollouts");
         self.feed(Event::Halts(kept.list.clone()))?;
-        let written = self.reserve.spend(|| kept.write(&self.setup.store));
+        let written = self.reserve.spend(|| kept.write(&self.setup.store, kept::HALTS));
         if let Err(error) = written {
             tracing::error!(%error, "list of halted rollouts is not kept over a restart");
         }

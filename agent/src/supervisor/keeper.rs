@@ -45,6 +45,8 @@ pub(super) enum Unsigned {
     Halt(Vec<u8>),
     /// A request.
     Request(Vec<u8>),
+    /// A list of what is kept for people to look at.
+    Capture(Vec<u8>),
 }
 
 pub(super) struct Keeper {

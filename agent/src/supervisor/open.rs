@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::behaviour::Memory;
+use super::capturing::Captures;
 use super::halted::Halts;
 use super::keeper;
 use super::requests::Requests;
@@ -19,14 +20,15 @@ use super::revoked::Denied;
 use super::telemetry::ALARMS_MAX;
 use super::{Channels, INPUTS_MAX, Input, Setup, Supervisor, SupervisorError, Workers};
 use crate::asked::Taken;
+use crate::capture::Captor;
 use crate::clock::Clock;
 use crate::device::{Device, Entry};
 use crate::disk::{self, Reserve, Secrecy};
 use crate::download::Downloads;
-use crate::halt::Kept;
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::journal::Journal;
+use crate::kept::{self, Kept};
 use crate::key;
 use crate::limits::SPOOL_BYTES_MAX;
 use crate::link::{self, Link, LinkEvent};
@@ -74,6 +76,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let (denied, trusted) = (Denied::new(trust.denied()), Some(trust.trusted()));
     let reserve = Reserve::open(store.join("reserve"), RESERVE_BYTES);
     let (switchboard, serving) = (Switchboard::new(), open_thread(&setup)?);
+    let captor = switchboard.captor().clone();
     let (endpoint, served) = open_endpoint(&setup, (&switchboard, &serving), &reserve)?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
     let keeper = keep(trust, &me, (&slots, &origin, &clock), &inputs);
@@ -81,6 +84,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let link = open_link(&setup, &identity, tls_of_link, clock.clone())?;
     let downloads = Downloads::new(&setup.config, &origin, slots.clone(), clock.clone());
     let (now, asked) = (clock.steady(), Taken::read(&store, clock.now()));
+    open_captor(&setup, &captor, (&me, &origin, &clock));
     let supervisor = Supervisor {
         workers: Workers::new(setup.config.budget()),
         zone: setup.config.zone(),
@@ -107,7 +111,8 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         keeper: keeper.start(),
         session: None,
         denied,
-        halts: Halts::new(Kept::read(&store)),
+        halts: Halts::new(Kept::read(&store, kept::HALTS)),
+        captures: Captures::new(captor, Kept::read(&store, kept::CAPTURES)),
         memory: Memory::new(&store, now),
         requests: Requests::new(asked),
         trusted,
@@ -152,6 +157,14 @@ fn introduce(setup: &Setup, identity: &Identity) -> Me {
         tracing::warn!(gap, "kernel does not shut a model's process in completely");
     }
     me
+}
+
+/// What is captured lies on the disk and goes up by itself. Without room for it nothing is captured, and models are served all the same.
+fn open_captor(setup: &Setup, captor: &Captor, (me, origin, clock): (&Me, &Origin, &Clock)) {
+    let whose = (me.tenant.clone(), me.device.clone());
+    if let Err(error) = captor.open(&setup.store, whose, (origin.clone(), clock.clone())) {
+        tracing::error!(%error, "nothing is captured: its place on the disk cannot be opened");
+    }
 }
 
 fn open_spool(store: &Path, clock: &Clock) -> Result<Spool, SupervisorError> {

@@ -117,6 +117,7 @@ impl Supervisor {
         match message {
             Unsigned::Halt(message) => self.on_halt_again(&message, followed),
             Unsigned::Request(message) => self.on_request_again(&message, followed),
+            Unsigned::Capture(message) => self.on_capture_again(&message, followed),
         }
     }
 

@@ -239,7 +239,7 @@ async function paths(): Promise<string[]> {
     ]),
     ...rollouts.items.slice(0, 1).map(({ id }) => `/rollouts/${id}`),
   ];
-  const lists = ["/", "/devices", "/models", "/rollouts", "/rollouts/new", "/drift", "/alerts", "/audit", "/settings", "/nowhere"];
+  const lists = ["/", "/devices", "/models", "/rollouts", "/rollouts/new", "/drift", "/review", "/alerts", "/audit", "/settings", "/nowhere"];
   return [...lists, ...about];
 }
 

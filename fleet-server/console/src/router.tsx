@@ -93,6 +93,12 @@ const drift = createRoute({
   component: lazyRouteComponent(() => import("./pages/drift"), "DriftPage"),
 });
 
+const review = createRoute({
+  getParentRoute: () => shell,
+  path: "/review",
+  component: lazyRouteComponent(() => import("./pages/review"), "ReviewPage"),
+});
+
 const alerts = createRoute({
   getParentRoute: () => shell,
   path: "/alerts",
@@ -112,7 +118,7 @@ const settings = createRoute({
   component: lazyRouteComponent(() => import("./pages/settings"), "SettingsPage"),
 });
 
-const inShell = [overview, devices, device, models, model, version, rollouts, newRollout, rollout, drift, alerts, audit, settings];
+const inShell = [overview, devices, device, models, model, version, rollouts, newRollout, rollout, drift, review, alerts, audit, settings];
 
 export const router = createRouter({
   routeTree: root.addChildren([login, shell.addChildren(inShell)]),

@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     Totp,
     /// Where alerts are sent, and with which secret.
     Channel,
+    /// The key that opens what devices keep for people to look at.
+    Capture,
 }
 
 impl Purpose {
@@ -30,6 +32,7 @@ impl Purpose {
         match self {
             Self::Totp => "sealift-totp-v1",
             Self::Channel => "sealift-channel-v1",
+            Self::Capture => "sealift-capture-v1",
         }
     }
 }

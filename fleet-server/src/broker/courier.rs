@@ -84,11 +84,13 @@ impl Courier {
             let mut change = self.store.begin().await?;
             change.mark_all_unpublished().await?;
             change.mark_halt_unpublished().await?;
+            change.mark_captures_unpublished().await?;
             change.commit().await?;
             if let Some(timestamp) = self.store.metadata_head().await? {
                 self.hint(timestamp).await;
             }
         }
+        self.deliver_captures().await?;
         let mut after: Option<DeviceId> = None;
         loop {
             // Before each page: a halt waits for no directive.
@@ -122,6 +124,20 @@ impl Courier {
         change.mark_halt_published(sequence).await?;
         change.commit().await?;
         tracing::info!(sequence, "list of halted rollouts published");
+        Ok(())
+    }
+
+    /// Publishes the list of what devices keep, if the broker does not have the newest one.
+    async fn deliver_captures(&self) -> Result<(), CourierError> {
+        let Some((sequence, payload)) = self.store.unpublished_captures().await? else {
+            return Ok(());
+        };
+        let topic = Topic::Broadcast(self.store.tenant().clone(), Broadcast::Capture);
+        self.broker.publish(Message { topic, payload, retain: true }).await?;
+        let mut change = self.store.begin().await?;
+        change.mark_captures_published(sequence).await?;
+        change.commit().await?;
+        tracing::info!(sequence, "capture list published");
         Ok(())
     }
 

@@ -26,6 +26,11 @@ pub struct Retention {
     pub days_days: u32,
     /// MiB that hours and days together may take in the database; beyond that the oldest go before their time.
     pub history_mb: u32,
+    /// MiB that predictions kept for people to look at may take in the database; beyond that the oldest go before their time. For how many
+    /// days they stay is said where keeping them is switched on.
+    pub samples_mb: u32,
+    /// Labels of inferences that no device has kept wait for so many days.
+    pub labels_days: u32,
 }
 
 impl Default for Retention {
@@ -36,6 +41,8 @@ impl Default for Retention {
             hours_days: 14,
             days_days: 400,
             history_mb: 4_096,
+            samples_mb: 1_024,
+            labels_days: 90,
         }
     }
 }
@@ -65,8 +72,14 @@ impl Retention {
         if self.days_days > DAYS_MAX {
             return refused(format!("retention.days_days is {}, above {DAYS_MAX}", self.days_days));
         }
-        if self.history_mb == 0 {
-            return refused("retention.history_mb is 0".to_owned());
+        if self.history_mb == 0 || self.samples_mb == 0 {
+            return refused("retention.history_mb or retention.samples_mb is 0".to_owned());
+        }
+        if !(1..=DAYS_MAX).contains(&self.labels_days) {
+            return refused(format!(
+                "retention.labels_days is {}, not 1 to {DAYS_MAX}",
+                self.labels_days
+            ));
         }
         Ok(())
     }
@@ -77,6 +90,10 @@ impl Retention {
 
     pub(crate) fn days_ms(self) -> i64 {
         i64::from(self.days_days) * DAY_MS
+    }
+
+    pub(crate) fn labels_ms(self) -> i64 {
+        i64::from(self.labels_days) * DAY_MS
     }
 
     pub(crate) fn forecast_ms(self) -> i64 {

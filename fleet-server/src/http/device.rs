@@ -24,11 +24,13 @@ use crate::enrol::Enrolment;
 use crate::enrol::claims::Claims;
 use crate::listen::Peer;
 use crate::renewal::{Refused, Renewal};
+use crate::review::Review;
 use crate::signals::Signals;
 use crate::store::TenantStore;
 use crate::trust::Trust;
 
 mod asked;
+mod samples;
 
 /// A request to enrol holds a token and a certificate request.
 const ENROL_BODY_BYTES_MAX: usize = 64 << 10;
@@ -49,6 +51,8 @@ pub(crate) struct DevicePort {
     pub(crate) trust: Arc<Trust>,
     /// Model images.
     pub(crate) registry: Registry,
+    /// Predictions that devices keep.
+    pub(crate) review: Review,
 }
 
 impl From<Refused> for ApiError {
@@ -76,11 +80,12 @@ impl From<Refused> for ApiError {
 
 /// All routes of the port.
 pub(crate) fn router(port: DevicePort) -> Router {
-    let DevicePort { store, signals, enrolment, claims, renewal, trust, registry } = port;
+    let DevicePort { store, signals, enrolment, claims, renewal, trust, registry, review } = port;
     let devices = Router::new()
         .route("/directive", get(directive))
         .route("/halt", get(halt))
         .with_state(store.clone())
+        .merge(samples::router(store.clone(), review))
         .merge(asked::router(store, signals))
         .merge(trust::metadata_router(trust))
         .merge(registry::device_router(registry))

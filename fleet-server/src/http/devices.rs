@@ -178,7 +178,8 @@ async fn revoke(
     device.map(Json).ok_or_else(|| unknown(&id))
 }
 
-/// Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats. The device stays, and so does
+/// Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats, predictions that
+/// it kept for people to look at. The device stays, and so does
 /// what the audit log says of it.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/forget", tag = "devices",
     params(("id" = String, Path, description = "The device")), request_body = DeviceForget,
@@ -196,19 +197,23 @@ async fn forget(
     let now = clock::now();
     let mut change = app.store.begin().await?;
     let Forgotten { rows, spans } = app.history.forget(&mut change, &id).await?;
+    let samples = change.forget_samples(&id).await?;
     let deed = Deed {
         actor: caller.name(),
         action: "device.forget",
         subject: id.as_str(),
         reason: Some(reason),
-        detail: &format!("{} windows, {spans} spans, {} events", rows.windows, rows.events),
+        detail: &format!(
+            "{} windows, {spans} spans, {} events, {samples} samples",
+            rows.windows, rows.events
+        ),
     };
     change.audit(&deed, now).await?;
     change.commit().await?;
     app.signals.profiles().notify_one();
     app.hub.touch_device(id);
     let spans = u64::try_from(spans).unwrap_or(u64::MAX);
-    Ok(Json(DeviceForgotten { windows: rows.windows, spans, events: rows.events }))
+    Ok(Json(DeviceForgotten { windows: rows.windows, spans, events: rows.events, samples }))
 }
 
 /// A reason without the space around it.

@@ -12,9 +12,10 @@ use crate::alert::deliver::Inside;
 use crate::auth::{self, Rules, Seal};
 use crate::blobs::Blobs;
 use crate::certificate::DeviceCertificate;
-use crate::config::Retention;
+use crate::config::{Retention, ReviewBudget};
 use crate::drift::Policy;
 use crate::permission::{Entry, Permission};
+use crate::review::Review;
 use crate::store::Store;
 use crate::store::enrol::{Given, Taken};
 use crate::watch::Outlook;
@@ -72,7 +73,14 @@ impl Port {
         let admin = auth::create_token(&store, "ann", Role::Admin, clock::now()).await.unwrap();
         let seal = Seal::of_test(store.tenant());
         let inside = Inside { is_open: true, networks: Vec::new() };
+        let review = Review::new(
+            store.clone(),
+            seal.clone(),
+            (Arc::clone(&director), signals.clone()),
+            (ReviewBudget::default(), Retention::default()),
+        );
         let app = App {
+            review,
             dispatch: Dispatch::new(store.clone(), seal.clone(), inside, "http://console"),
             reconciler,
             director,

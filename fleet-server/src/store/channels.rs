@@ -365,10 +365,22 @@ impl Change {
         verb: Verb,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
+        let message = deliver::message_id(self.tenant().as_str(), alert.id, now);
+        self.enqueue_as(&message, (Some(alert.id), alert, verb), now).await.map(drop)
+    }
+
+    /// The same under a name of its own; for what is about no alert, without a number. Returns for how many channels it was queued.
+    pub(crate) async fn enqueue_as(
+        &mut self,
+        message: &str,
+        (id, alert, verb): (Option<AlertId>, &AlertView, Verb),
+        now: UnixMillis,
+    ) -> Result<u64, StoreError> {
         let rows: Vec<ChannelColumns> = sqlx::query_as(CHANNELS)
             .bind(self.tenant().to_string())
             .fetch_all(self.connection())
             .await?;
+        let mut queued = 0;
         for row in rows {
             let channel = channel(row)?;
             if !deliver::concerns(&channel, alert) {
@@ -381,10 +393,10 @@ impl Change {
                 continue;
             }
             let due_at = channel.due_at(alert, now);
-            let message = deliver::message_id(self.tenant().as_str(), alert.id, now);
-            self.queue(channel.id, (Some(alert.id), alert, verb), &message, (now, due_at)).await?;
+            self.queue(channel.id, (id, alert, verb), message, (now, due_at)).await?;
+            queued += 1;
         }
-        Ok(())
+        Ok(queued)
     }
 
     /// Queues one message; returns its number.

@@ -29,6 +29,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (19, "reverts", include_str!("../../migrations/0019_reverts.sql")),
     (21, "requests", include_str!("../../migrations/0021_requests.sql")),
     (22, "spans", include_str!("../../migrations/0022_spans.sql")),
+    (24, "review", include_str!("../../migrations/0024_review.sql")),
 ];
 
 #[derive(Debug)]

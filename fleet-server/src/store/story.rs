@@ -42,6 +42,7 @@ mod recall;
 mod recover;
 mod registry;
 mod requests;
+mod review;
 mod rollouts;
 mod scale;
 mod tables;
@@ -114,6 +115,13 @@ stories! {
         a_signed_version_is_not_taken_off_the_list;
     requests: a_request_is_answered_once_and_by_the_device_that_was_asked,
         what_was_asked_by_one_name_is_found_until_it_is_forgotten;
+    review: what_devices_keep_is_signed_renewed_and_switched_off,
+        a_sample_comes_in_parts_goes_on_after_a_cut_and_is_there_once,
+        what_is_no_sample_of_the_device_is_refused_and_leaves_nothing,
+        truth_finds_its_sample_whichever_comes_first,
+        people_label_what_they_have_not_and_their_agreement_is_measured,
+        samples_go_with_their_device_and_after_their_time,
+        the_oldest_samples_go_where_there_are_too_many, training_is_asked_for_once_for_each_time;
     gates: canaries_that_fail_more_than_others_halt_while_they_are_watched,
         devices_that_disagree_beside_the_live_image_halt_together,
         a_rehearsal_says_whom_a_rollout_would_tell_and_changes_nothing;

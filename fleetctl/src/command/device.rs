@@ -52,8 +52,10 @@ pub(crate) async fn run(client: &Client, output: Output, device: Device) -> anyh
 }
 
 fn forgotten(gone: &DeviceForgotten) -> String {
-    let DeviceForgotten { windows, spans, events } = gone;
-    format!("deleted: {windows} windows, {spans} hours and days, {events} events\n")
+    let DeviceForgotten { windows, spans, events, samples } = gone;
+    format!(
+        "deleted: {windows} windows, {spans} hours and days, {events} events, {samples} samples\n"
+    )
 }
 
 async fn list(client: &Client, output: Output, filter: &str) -> anyhow::Result<()> {

@@ -269,6 +269,9 @@ pub struct DeviceForgotten {
     pub spans: u64,
     /// Events of its timeline.
     pub events: u64,
+    /// Predictions that it had kept for people to look at, and their labels.
+    #[serde(default)]
+    pub samples: u64,
 }
 
 /// `GET /devices/{id}/timeline`: newest first.

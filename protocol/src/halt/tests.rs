@@ -65,8 +65,8 @@ fn a_list_of_a_key_that_is_not_a_directors_is_refused() {
 fn an_older_list_is_refused_and_the_same_is_no_news() {
     assert_eq!(verify(&signed(&list(4))), "halt.stale");
     assert_eq!(verify(&signed(&list(5))), "halt.known");
-    assert!(!HaltRefused::Known(5).is_security_event());
-    assert!(HaltRefused::Stale { given: 4, newest: 5 }.is_security_event());
+    assert!(!HaltRefused::NotNewer(NotNewer::Known(5)).is_security_event());
+    assert!(HaltRefused::NotNewer(NotNewer::Stale { given: 4, newest: 5 }).is_security_event());
 }
 
 #[test]

@@ -244,11 +244,7 @@ async fn direct(endpoint: &Endpoint, datatype: &str, numbers: &[u64]) -> Vec<u8>
     let shape = vec![numbers.len() as u64];
     let x = Tensor::new("x".to_owned(), datatype, shape, bytes.collect()).unwrap();
     let live = endpoint.only().unwrap();
-    endpoint
-        .ask(live, Asked { inputs: &[x], deadline: None, split: Split::Each })
-        .await
-        .unwrap()
-        .1
-        .remove(0)
-        .bytes
+    let (inference, split) = (endpoint.name(None), Split::Each);
+    let asked = Asked { inference: &inference, inputs: &[x], deadline: None, split };
+    endpoint.ask(live, asked).await.unwrap().1.remove(0).bytes
 }

@@ -2,7 +2,7 @@
 
 import { answer, answerAs, http, takeCsrfToken } from "./client";
 import type { components } from "./schema";
-import type { Action, ChannelNew, DeviceView, EnrolTokenNew, InferView, KindChange, ModelView, Page, RollbackRequest, RolloutNew, SessionView, SilenceNew, VersionView } from "./types";
+import type { Action, ChannelNew, DeviceView, EnrolTokenNew, InferView, KindChange, ModelView, Page, QueueView, RollbackRequest, RolloutNew, SampleDetail, SessionView, SilenceNew, VersionView } from "./types";
 
 /** Entries of lists that are shown whole; the server allows 1,000. */
 const LIST_MAX = 200;
@@ -125,6 +125,20 @@ export const listAlerts = (state: string | undefined, match: string) =>
 
 export const acknowledgeAlert = (id: string, note: string) =>
   answer(http.POST("/api/v1/alerts/{id}/acknowledge", { params: { path: { id } }, body: { note } }));
+
+export const listReviewPolicies = () => answer(http.GET("/api/v1/review/policies"));
+
+export const readReviewQueue = () => answerAs<QueueView>(http.GET("/api/v1/review/queue", { params: { query: { limit: 50 } } }));
+
+export const readReviewSample = (id: string) => answerAs<SampleDetail>(http.GET("/api/v1/review/samples/{id}", { params: { path: { id } } }));
+
+export const labelSample = (id: string, label: string) =>
+  answer(http.PUT("/api/v1/review/samples/{id}/label", { params: { path: { id } }, body: { label } }));
+
+export const unlabelSample = (id: string) => answer(http.DELETE("/api/v1/review/samples/{id}/label", { params: { path: { id } } }));
+
+export const readReviewAccuracy = (model: string) =>
+  answer(http.GET("/api/v1/review/accuracy", { params: { query: { model, by: "day" } } }));
 
 export const listAudit = (cursor?: string) =>
   answer(http.GET("/api/v1/audit", { params: { query: { limit: LIST_MAX, ...(cursor === undefined ? {} : { cursor }) } } }));

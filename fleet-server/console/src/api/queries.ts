@@ -148,3 +148,19 @@ export const deliveriesQuery = (id: number) =>
   queryOptions({ queryKey: ["channels", id, "deliveries"], queryFn: () => calls.listDeliveries(id) });
 
 export const auditVerdictQuery = queryOptions({ queryKey: ["audit", "verdict"], queryFn: calls.checkAudit });
+
+export const reviewPoliciesQuery = queryOptions({ queryKey: ["review", "policies"], queryFn: calls.listReviewPolicies });
+
+/** Asked for once, and again when somebody comes back: an order that changes under the hands of who labels is none. */
+export const reviewQueueQuery = queryOptions({
+  queryKey: ["review", "queue"],
+  queryFn: calls.readReviewQueue,
+  staleTime: Number.POSITIVE_INFINITY,
+  gcTime: 0,
+});
+
+export const reviewSampleQuery = (id: string) =>
+  queryOptions({ queryKey: ["review", "sample", id], queryFn: () => calls.readReviewSample(id), gcTime: 0 });
+
+export const reviewAccuracyQuery = (model: string) =>
+  queryOptions({ queryKey: ["review", "accuracy", model], queryFn: () => calls.readReviewAccuracy(model) });

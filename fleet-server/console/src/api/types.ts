@@ -94,3 +94,12 @@ export type KindChange = Schemas["KindChange"];
 export type KindView = Schemas["KindView"];
 export type RuleView = Schemas["RuleView"];
 export type SilenceNew = Schemas["SilenceNew"];
+
+export type CaptureView = Schemas["CaptureView"];
+export type AccuracyView = Schemas["AccuracyView"];
+export type TensorView = Schemas["TensorView"];
+export type Why = "confidence" | "margin" | "disagreement" | "random";
+/** The schema knows the reasons as texts. */
+export type SampleView = Omit<Schemas["SampleView"], "why"> & { why: Why[] };
+export type QueueView = Omit<Schemas["QueueView"], "items"> & { items: SampleView[] };
+export type SampleDetail = Omit<Schemas["SampleDetail"], "sample"> & { sample: SampleView };

@@ -27,6 +27,7 @@ export const destinations = [
   { to: "/models", key: "nav.models", icon: "models" },
   { to: "/rollouts", key: "nav.rollouts", icon: "rollouts" },
   { to: "/drift", key: "nav.drift", icon: "drift" },
+  { to: "/review", key: "nav.review", icon: "eye" },
   { to: "/alerts", key: "nav.alerts", icon: "alerts" },
   { to: "/audit", key: "nav.audit", icon: "audit" },
   { to: "/settings", key: "nav.settings", icon: "settings" },

@@ -4,9 +4,10 @@ import { chrome } from "./en/chrome";
 import { fleet } from "./en/fleet";
 import { images } from "./en/images";
 import { recall } from "./en/recall";
+import { review } from "./en/review";
 import { rollout } from "./en/rollout";
 
-export const en = { ...chrome, ...fleet, ...images, ...recall, ...rollout } as const;
+export const en = { ...chrome, ...fleet, ...images, ...recall, ...review, ...rollout } as const;
 
 export type Key = keyof typeof en;
 

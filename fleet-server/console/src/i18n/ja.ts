@@ -5,6 +5,7 @@ import { chrome } from "./ja/chrome";
 import { fleet } from "./ja/fleet";
 import { images } from "./ja/images";
 import { recall } from "./ja/recall";
+import { review } from "./ja/review";
 import { rollout } from "./ja/rollout";
 
-export const ja: Messages = { ...chrome, ...fleet, ...images, ...recall, ...rollout };
+export const ja: Messages = { ...chrome, ...fleet, ...images, ...recall, ...review, ...rollout };

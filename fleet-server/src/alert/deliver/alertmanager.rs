@@ -38,7 +38,9 @@ pub(super) async fn send(inside: &Inside, door: &Door, parcel: &Parcel<'_>) -> R
         .map(|delivery| {
             let ends_at = match delivery.verb {
                 Verb::Closed => delivery.view.closed_at.unwrap_or(parcel.now),
-                Verb::Opened | Verb::Repeated | Verb::Test => parcel.now.plus(ACTIVE_MS),
+                Verb::Opened | Verb::Repeated | Verb::Test | Verb::Retraining => {
+                    parcel.now.plus(ACTIVE_MS)
+                }
             };
             posted(&delivery.view, ends_at, parcel.url)
         })

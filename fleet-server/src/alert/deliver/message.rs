@@ -24,6 +24,8 @@ pub(crate) enum Verb {
     Closed,
     /// Nothing: somebody tries a channel.
     Test,
+    /// It is no alert: a model is to be trained anew.
+    Retraining,
 }
 
 impl Verb {
@@ -34,12 +36,23 @@ impl Verb {
             Self::Repeated => "repeated",
             Self::Closed => "closed",
             Self::Test => "test",
+            Self::Retraining => "retraining",
+        }
+    }
+
+    /// The type of the `CloudEvents` message that says so.
+    pub(crate) fn event_type(self) -> String {
+        match self {
+            Self::Retraining => "dev.sealift.retraining.requested".to_owned(),
+            Self::Opened | Self::Repeated | Self::Closed | Self::Test => {
+                format!("dev.sealift.alert.{}", self.as_str())
+            }
         }
     }
 
     /// The verb that [`Self::as_str`] has named.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Opened, Self::Repeated, Self::Closed, Self::Test]
+        [Self::Opened, Self::Repeated, Self::Closed, Self::Test, Self::Retraining]
             .into_iter()
             .find(|verb| verb.as_str() == text)
     }
@@ -78,7 +91,7 @@ pub(super) fn headline(delivery: &Delivery) -> String {
         Verb::Opened => format!("{severity}: {title}"),
         Verb::Repeated => format!("{severity}, still: {title}"),
         Verb::Closed => format!("over: {title}"),
-        Verb::Test => title,
+        Verb::Test | Verb::Retraining => title,
     }
 }
 

@@ -146,7 +146,7 @@ fn part(delivery: &Delivery, url: &str) -> String {
     let opened = alert.opened_at;
     let next = match delivery.verb {
         Verb::Closed => String::new(),
-        Verb::Opened | Verb::Repeated | Verb::Test => {
+        Verb::Opened | Verb::Repeated | Verb::Test | Verb::Retraining => {
             format!("next: {}\n", message::one_line(&alert.help, 500))
         }
     };

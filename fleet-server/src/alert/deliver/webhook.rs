@@ -54,7 +54,7 @@ fn body(tenant: &str, delivery: &Delivery) -> String {
         "specversion": "1.0",
         "id": delivery.message,
         "source": format!("/sealift/{tenant}"),
-        "type": format!("dev.sealift.alert.{}", delivery.verb.as_str()),
+        "type": delivery.verb.event_type(),
         "subject": delivery.view.id.to_string(),
         "time": delivery.queued_at.to_string(),
         "datacontenttype": "application/json",
