@@ -167,13 +167,15 @@ fn postgres_program(program: &str) -> anyhow::Result<PathBuf> {
     places.find(|place| place.exists()).with_context(|| format!("{program} is not installed"))
 }
 
-/// Back up, roll out version 2, sign version 3, restore the old backup, notice, recover, roll out version 3.
+/// Back up, roll out version 2, sign version 3, halt, restore the old backup, notice, recover, roll out version 3.
 async fn an_old_backup_is_restored(mut fleet: Fleet) -> anyhow::Result<()> {
     fleet.back_up().await?;
     fleet.server.publish(&model_directory("v2"), "2")?;
     story::roll_out(&fleet.server, "2").await?;
     let third = as_version(&fleet.directory, "3", "")?;
     fleet.server.publish(&third, "3")?;
+    // The backup knows nothing of it, and the devices, which keep it over restarts, would obey it for ever.
+    fleet.server.ctl(&["halt", "--all", "--reason", "lost with the database", "--yes", "--wait"])?;
     let kept = fleet.server.ctl(&["-o", "json", "audit", "verify"])?;
     let kept: Value = serde_json::from_str(&kept)?;
 

@@ -4,7 +4,9 @@
 mod agent;
 mod drift;
 mod fleet;
+mod load;
 mod machine;
+mod observe;
 mod pure;
 mod serve;
 mod swap;
@@ -38,8 +40,8 @@ enum Subject {
     Gates,
     /// How long it takes to plan 100,000 and 1,000,000 devices.
     Plan,
-    /// What counting a value costs a device, and how large a window of profiles is.
-    Profile,
+    /// What counting a value costs a device, how large a window of profiles is, and how many requests a second it costs.
+    Profile(observe::Arguments),
     /// Requests a second, latency, processor time and memory of a model under load, by every way to the agent and beside others.
     Serve(serve::Arguments),
 }
@@ -47,7 +49,11 @@ enum Subject {
 /// Measures what is asked.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.subject {
-        Subject::Agent(_) | Subject::Fleet(_) | Subject::Serve(_) | Subject::Swap(_)
+        Subject::Agent(_)
+        | Subject::Fleet(_)
+        | Subject::Profile(_)
+        | Subject::Serve(_)
+        | Subject::Swap(_)
             if std::env::var_os("SEALIFT_BIN_DIR").is_none() =>
         {
             again_with_distributed_programs()
@@ -59,7 +65,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Subject::Blame => pure::run("sealift-fleet-server", "blame"),
         Subject::Gates => pure::run("sealift-fleet-server", "gates"),
         Subject::Plan => pure::run("sealift-fleet-server", "plan"),
-        Subject::Profile => pure::run("sealift-protocol", "profile"),
+        Subject::Profile(arguments) => {
+            pure::run("sealift-protocol", "profile")?;
+            observe::run(arguments)
+        }
         Subject::Serve(arguments) => serve::run(arguments),
     }
 }

@@ -274,25 +274,6 @@ pub(crate) struct Unknown<'a> {
 }
 
 impl Change {
-    /// Writes what a device says that it trusts.
-    pub(super) async fn set_trusted(
-        &mut self,
-        device: &DeviceId,
-        trusted: &Trusted,
-    ) -> Result<(), StoreError> {
-        let (id, text) = (device.to_string(), to_json("trusted", trusted)?);
-        let timestamp = signed("timestamp version", trusted.timestamp)?;
-        let snapshot = signed("snapshot version", trusted.snapshot)?;
-        let halt = signed("sequence of halts", trusted.halt)?;
-        self.run(
-            "UPDATE devices SET trusted = $3, trusted_timestamp = $4, trusted_snapshot = $5,
-             halt_sequence = $6 WHERE tenant = $1 AND id = $2",
-            |it| it.bind(id).bind(text).bind(timestamp).bind(snapshot).bind(halt),
-        )
-        .await?;
-        Ok(())
-    }
-
     /// A device that reports for the first time after a recovery, and runs what it should, is waited for no longer.
     pub(super) async fn end_waiting(&mut self, device: &DeviceId) -> Result<(), StoreError> {
         let id = device.to_string();

@@ -27,6 +27,12 @@ pub(crate) struct Account<'a> {
     pub(crate) position: (SpoolId, u64),
 }
 
+/// Since when the server waits for a device's first word after a recovery, if it does.
+#[derive(sqlx::FromRow)]
+struct Waiting {
+    since: Option<i64>,
+}
+
 impl Change {
     /// Notes that something came from a device, unless it is its last will. Returns whether there is such a device, and it is not
     /// revoked.
@@ -135,9 +141,7 @@ impl Change {
         account: Account<'_>,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        if !self.is_newest_account(device, account).await? {
-            return Ok(false);
-        }
+        let Some(waiting) = self.begin_account(device, account).await? else { return Ok(false) };
         let mut before = self.slots(device).await?;
         for slot in account.slots {
             let (was, since) = before.remove(&slot.model).unzip();
@@ -161,32 +165,46 @@ impl Change {
         if let Some(refusal) = account.refused {
             self.note_refusal(device, refusal, now).await?;
         }
-        if let Some(trusted) = account.trusted {
-            self.set_trusted(device, trusted).await?;
+        if waiting.since.is_some() {
+            self.end_waiting(device).await?;
         }
-        self.end_waiting(device).await?;
         Ok(true)
     }
 
-    async fn is_newest_account(
+    /// Writes what an account says of the whole device; none, and nothing, if it is older than the one written.
+    async fn begin_account(
         &mut self,
         device: &DeviceId,
         account: Account<'_>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Waiting>, StoreError> {
         let (spool, sequence) = account.position;
-        let (id, spool) = (device.to_string(), spool.0.cast_signed());
-        let (sequence, generation) =
-            (signed("sequence", sequence)?, signed("generation", account.generation.0)?);
-        let trouble = inventory::trouble(account.slots);
-        let newest = self
-            .run(
-                "UPDATE devices SET reported_generation = $5, trouble = $6, reported_spool = $3,
-                 reported_sequence = $4 WHERE tenant = $1 AND id = $2 AND
-                 (reported_spool IS NULL OR reported_spool <> $3 OR reported_sequence < $4)",
-                |it| it.bind(id).bind(spool).bind(sequence).bind(generation).bind(trouble),
-            )
-            .await?;
-        Ok(newest == 1)
+        let trusted = account.trusted;
+        let text = trusted.map(|trusted| to_json("trusted", trusted)).transpose()?;
+        let version = |what, of: fn(&Trusted) -> u64| {
+            trusted.map(|trusted| signed(what, of(trusted))).transpose()
+        };
+        let waiting = sqlx::query_as(
+            "UPDATE devices SET reported_generation = $5, trouble = $6, reported_spool = $3,
+             reported_sequence = $4, trusted = COALESCE($7, trusted),
+             trusted_timestamp = COALESCE($8, trusted_timestamp),
+             trusted_snapshot = COALESCE($9, trusted_snapshot),
+             halt_sequence = COALESCE($10, halt_sequence) WHERE tenant = $1 AND id = $2 AND
+             (reported_spool IS NULL OR reported_spool <> $3 OR reported_sequence < $4)
+             RETURNING awaited_since AS since",
+        )
+        .bind(self.tenant().to_string())
+        .bind(device.to_string())
+        .bind(spool.0.cast_signed())
+        .bind(signed("sequence", sequence)?)
+        .bind(signed("generation", account.generation.0)?)
+        .bind(inventory::trouble(account.slots))
+        .bind(text)
+        .bind(version("timestamp version", |trusted| trusted.timestamp)?)
+        .bind(version("snapshot version", |trusted| trusted.snapshot)?)
+        .bind(version("sequence of halts", |trusted| trusted.halt)?)
+        .fetch_optional(self.connection())
+        .await?;
+        Ok(waiting)
     }
 
     async fn slots(

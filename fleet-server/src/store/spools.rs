@@ -33,10 +33,18 @@ impl Change {
         let position = Position { device, spool };
         let (sequence, lowest) =
             (signed("sequence", sequence)?, signed("sequence", lowest.saturating_sub(1))?);
-        let acknowledged = self.touch_spool(position, lowest, now).await?;
         let ack = |acknowledged| {
             unsigned("sequence", acknowledged).map(|sequence| Ack { spool, sequence })
         };
+        if self.is_next_alone(position, (sequence, lowest), now).await? {
+            return Ok(Arrival::New(ack(sequence)?));
+        }
+        let before = self.touch_spool(position, lowest, now).await?;
+        // What is skipped may have been all that was missing before messages that are stored.
+        let acknowledged = self.contiguous(position, before).await?;
+        if acknowledged > before {
+            self.acknowledge(position, acknowledged).await?;
+        }
         if sequence <= acknowledged {
             return Ok(Arrival::Known(ack(acknowledged)?));
         }
@@ -48,13 +56,32 @@ impl Change {
         let contiguous = self.contiguous(position, reached).await?;
         if contiguous > acknowledged {
             self.acknowledge(position, contiguous).await?;
-            if contiguous > reached {
-                self.clear_ahead(position, contiguous).await?;
-            }
         } else if self.count_ahead(position, acknowledged).await? > AHEAD_MAX {
             return Ok(Arrival::TooFarAhead);
         }
         Ok(Arrival::New(ack(contiguous)?))
+    }
+
+    /// Acknowledges the next message of a spool beyond which nothing is stored, which nearly all are: in one statement. Returns false, and
+    /// changes nothing, for any other.
+    async fn is_next_alone(
+        &mut self,
+        position: Position<'_>,
+        (sequence, below_lowest): (i64, i64),
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let (device, spool) = (position.device.to_string(), position.number());
+        let acknowledged = self
+            .run(
+                "UPDATE spools SET used_at = $5, acknowledged = $4
+                 WHERE tenant = $1 AND device = $2 AND spool = $3
+                 AND CASE WHEN acknowledged < $6 THEN $6 ELSE acknowledged END = $4 - 1
+                 AND NOT EXISTS (SELECT 1 FROM spool_ahead a WHERE a.tenant = $1
+                 AND a.device = $2 AND a.spool = $3 AND a.sequence >= $4)",
+                |it| it.bind(device).bind(spool).bind(sequence).bind(now.0).bind(below_lowest),
+            )
+            .await?;
+        Ok(acknowledged == 1)
     }
 
     /// Makes sure of the spool's row and skips what will not come any more; returns how far it is acknowledged.
@@ -145,27 +172,14 @@ impl Change {
         position: Position<'_>,
         acknowledged: i64,
     ) -> Result<(), StoreError> {
-        let (device, spool) = (position.device.to_string(), position.number());
-        self.run(
+        for statement in [
             "UPDATE spools SET acknowledged = $4 WHERE tenant = $1 AND device = $2 AND spool = $3",
-            |it| it.bind(device).bind(spool).bind(acknowledged),
-        )
-        .await?;
-        Ok(())
-    }
-
-    async fn clear_ahead(
-        &mut self,
-        position: Position<'_>,
-        acknowledged: i64,
-    ) -> Result<(), StoreError> {
-        let (device, spool) = (position.device.to_string(), position.number());
-        self.run(
             "DELETE FROM spool_ahead
              WHERE tenant = $1 AND device = $2 AND spool = $3 AND sequence <= $4",
-            |it| it.bind(device).bind(spool).bind(acknowledged),
-        )
-        .await?;
+        ] {
+            let (device, spool) = (position.device.to_string(), position.number());
+            self.run(statement, |it| it.bind(device).bind(spool).bind(acknowledged)).await?;
+        }
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! The digits model under load: by every way to the agent, and by others that serve it.
 
-mod load;
 mod peers;
 
 use std::net::SocketAddr;
@@ -18,8 +17,8 @@ use sealift_tests::story::{TIMING, answers_with, roll_out};
 use serde::Serialize;
 use serde_json::Value;
 
-use self::load::Target;
 use self::peers::Peer;
+use super::load::{self, Target};
 use super::machine::{Machine, cpu_us, pss_mb, round};
 use crate::child;
 use crate::fetch::{self, Obtained};
@@ -111,7 +110,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// The device with version 1 live.
-async fn fleet(folder: &Path, library: PathBuf) -> anyhow::Result<(Server, Device)> {
+pub(super) async fn fleet(folder: &Path, library: PathBuf) -> anyhow::Result<(Server, Device)> {
     let options = Options { extra: TIMING.to_owned(), ..Options::default() };
     let server = Server::start(folder, &options).await?;
     // A runtime's section comes after this; what is measured should not be interrupted by reports.
@@ -125,7 +124,7 @@ async fn fleet(folder: &Path, library: PathBuf) -> anyhow::Result<(Server, Devic
 }
 
 /// Pixels of one digit.
-fn row() -> anyhow::Result<Vec<f32>> {
+pub(super) fn row() -> anyhow::Result<Vec<f32>> {
     let request = Rows::held_out()?.batch(0, 1).request();
     Ok(serde_json::from_value(request["inputs"][0]["data"].clone())?)
 }
@@ -140,7 +139,7 @@ fn ways(device: &Device, row: &[f32]) -> anyhow::Result<Vec<(&'static str, Targe
         ),
         ("Sealift, HTTP binary", Target::Http(address, binary_request(row))),
         ("Sealift, gRPC", grpc(address, row)),
-        ("Sealift, Unix socket", socket(device, row)?),
+        ("Sealift, Unix socket", socket(device, MODEL, row)?),
     ])
 }
 
@@ -148,9 +147,10 @@ fn address(device: &Device) -> anyhow::Result<SocketAddr> {
     Ok(device.endpoint()?.trim_start_matches("http://").parse()?)
 }
 
-fn socket(device: &Device, row: &[f32]) -> anyhow::Result<Target> {
+/// The Unix socket, for a model that takes such rows.
+pub(super) fn socket(device: &Device, model: &str, row: &[f32]) -> anyhow::Result<Target> {
     let inputs = vec![Tensor::fp32("pixels", &[1, 64], row)?];
-    let (model, version) = (MODEL.to_owned(), String::new());
+    let (model, version) = (model.to_owned(), String::new());
     let frame = Question { model, version, timeout_ms: 0, inputs }.frame()?;
     let said: Value =
         serde_json::from_slice(&std::fs::read(device.store.join("run/endpoint.json"))?)?;

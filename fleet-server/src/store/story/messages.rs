@@ -60,7 +60,12 @@ pub(super) async fn receipts_cover_what_is_complete_and_skip_what_is_gone(ground
     assert_eq!(send(&ground, 8, 1).await, 4);
     assert_eq!(send(&ground, 9, 8).await, 9, "5 to 7 will never come");
     assert_eq!(send(&ground, 12, 12).await, 12);
-    assert_eq!(texts(&ground).await, ["1", "3", "4", "2", "8", "9", "12"]);
+    assert_eq!(send(&ground, 15, 1).await, 12);
+    assert_eq!(send(&ground, 15, 15).await, 15, "it is stored, and 13 and 14 will never come");
+    assert_eq!(send(&ground, 18, 16).await, 15);
+    assert_eq!(send(&ground, 17, 17).await, 18);
+    assert_eq!(send(&ground, 19, 17).await, 19);
+    assert_eq!(texts(&ground).await, ["1", "3", "4", "2", "8", "9", "12", "15", "18", "17", "19"]);
 }
 
 pub(super) async fn messages_far_beyond_a_gap_are_refused(ground: Ground) {
