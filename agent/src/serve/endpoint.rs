@@ -95,7 +95,8 @@ impl Endpoint {
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// Checks the inputs, asks the model, counts the answer, and keeps it where it is to be kept. After `deadline`, if there is one, nobody wants it any more.
+    /// Checks the inputs, asks the model, counts the answer, and keeps it where it is to be kept. After `deadline`, if there is one, nobody
+    /// wants it any more.
     pub(super) async fn ask(
         &self,
         live: Live,
