@@ -253,7 +253,7 @@ fn exported(server: &Server, directory: &Path, kept: usize) -> anyhow::Result<()
 
 /// Where Python's Parquet is at hand, another than our own reader reads it.
 fn read_by_pyarrow(table: &str, kept: usize) -> anyhow::Result<()> {
-    let Ok(python) = std::env::var("SEALIFT_PARQUET_PYTHON") else { return Ok(()) };
+    let Ok(python) = std::env::var("SEALIFT_DRIFT_PYTHON") else { return Ok(()) };
     let script = "import sys, pyarrow.parquet as p; t = p.read_table(sys.argv[1]).to_pylist(); \
                   print(len(t), len(t[0]['input_0']), t[0]['label'] is not None)";
     let output = std::process::Command::new(python).args(["-c", script, table]).output()?;

@@ -107,7 +107,8 @@ impl Endpoint {
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// Checks the inputs, asks the model, counts the answer, and keeps it where it is to be kept. Returns which image has answered, too.
+    /// Checks the inputs, asks the model, counts the answer, and keeps it where it is to be kept. Returns which image has answered,
+    /// too.
     pub(super) async fn ask(
         &self,
         live: Live,
