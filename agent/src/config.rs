@@ -53,8 +53,18 @@ pub struct Config {
     pub time_zone: Option<String>,
     /// What the fleet's operators may ask this device from afar.
     pub remote_requests: RemoteRequests,
+    /// Over which files batches may be asked for from afar.
+    pub batch: BatchConfig,
     /// How and when layers are fetched.
     pub download: DownloadConfig,
+}
+
+/// What batches from afar may touch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchConfig {
+    /// Directories in which rows may be read and predictions written, as full paths; none, if nothing is said.
+    pub directories: Vec<PathBuf>,
 }
 
 /// What a device answers to those who ask it from afar.
@@ -75,7 +85,7 @@ impl RemoteRequests {
     pub(crate) const fn lets(self, ask: &Ask) -> bool {
         match (self, ask) {
             (Self::All, _) | (Self::Diagnose, Ask::Diagnose | Ask::Infer(_)) => true,
-            (Self::Diagnose, Ask::Logs(_)) | (Self::None, _) => false,
+            (Self::Diagnose, Ask::Logs(_) | Ask::Batch(_)) | (Self::None, _) => false,
         }
     }
 
@@ -138,6 +148,7 @@ impl Default for Config {
             require_cosign: false,
             time_zone: None,
             remote_requests: RemoteRequests::default(),
+            batch: BatchConfig::default(),
             download: DownloadConfig::default(),
         }
     }
@@ -161,6 +172,9 @@ impl Config {
 
     fn check(&self) -> Result<(), &'static str> {
         self.download.check()?;
+        if !self.batch.directories.iter().all(|directory| directory.is_absolute()) {
+            return Err("batch.directories must be full paths");
+        }
         if self.time_zone.as_ref().is_some_and(|name| TimeZone::get(name).is_err()) {
             return Err("time_zone is not known; write a name such as \"Asia/Tokyo\"");
         }

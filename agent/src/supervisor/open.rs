@@ -25,6 +25,7 @@ use crate::download::Downloads;
 use crate::halt::Kept;
 use crate::health::{self, Health};
 use crate::identity::Identity;
+use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::key;
 use crate::limits::SPOOL_BYTES_MAX;
@@ -80,6 +81,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let link = open_link(&setup, &identity, tls_of_link, clock.clone())?;
     let downloads = Downloads::new(&setup.config, &origin, slots.clone(), clock.clone());
     let (now, asked) = (clock.steady(), Taken::read(&store, clock.now()));
+    let (directories, clock_of_jobs) = (setup.config.batch.directories.clone(), clock.clone());
     let supervisor = Supervisor {
         workers: Workers::new(setup.config.budget()),
         zone: setup.config.zone(),
@@ -107,6 +109,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         session: None,
         denied,
         halts: Halts::new(Kept::read(&store)),
+        jobs: Jobs::start(store.clone(), directories, clock_of_jobs),
         memory: Memory::new(&store, now),
         requests: Requests::new(asked),
         trusted,
