@@ -17,8 +17,11 @@ use crate::output::{Output, note, word};
 /// Devices that one command starts a batch on: each is asked by itself, at most once a second.
 const DEVICES_MAX: usize = 200;
 
-/// Between two questions to a device: everybody may ask once a second.
-const PAUSE: Duration = Duration::from_secs(2);
+/// Between two questions: a device answers 30 in a minute, and others ask it, too.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// What passes while somebody waits: the device starts again, or is asked much.
+const PASSING: [&str; 3] = ["request.busy", "device.offline", "device.silent"];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Batch {
@@ -203,6 +206,11 @@ async fn jobs(client: &Client, device: &DeviceId) -> anyhow::Result<Vec<BatchJob
     client.get(&format!("devices/{device}/batches"), &[]).await
 }
 
+fn passes(error: &anyhow::Error) -> bool {
+    let code = error.downcast_ref::<Failure>().and_then(|failure| failure.code.as_deref());
+    code.is_some_and(|code| PASSING.contains(&code))
+}
+
 /// Shows a batch; with `until`, as soon as it is over.
 async fn show(
     client: &Client,
@@ -211,7 +219,14 @@ async fn show(
     until: Option<Instant>,
 ) -> anyhow::Result<()> {
     loop {
-        let job = jobs(client, device).await?.into_iter().find(|job| job.run.name == name);
+        let jobs = match jobs(client, device).await {
+            Err(error) if until.is_some_and(|until| Instant::now() < until) && passes(&error) => {
+                sleep(PAUSE).await;
+                continue;
+            }
+            jobs => jobs?,
+        };
+        let job = jobs.into_iter().find(|job| job.run.name == name);
         let job = job.with_context(|| {
             format!("{device} knows of no batch `{name}`\nhelp: `fleetctl batch list --device {device}` names all")
         })?;
