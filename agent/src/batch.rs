@@ -8,8 +8,10 @@
 //! row is answered twice or left out.
 
 mod ask;
+pub(crate) mod fence;
 mod input;
 mod job;
+mod report;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ use job::{Directory, Done, Job};
 pub use ask::AskError;
 pub use input::InputError;
 pub use job::JobError;
+pub(crate) use report::News;
+pub use report::report;
 
 /// How often progress is told: on a terminal, and in a log.
 const TOLD_EVERY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
@@ -52,6 +56,9 @@ pub struct Arguments {
     /// The first line of CSV is a row
     #[arg(long)]
     no_header: bool,
+    /// Say how it goes in lines of JSON, for the agent
+    #[arg(long, hide = true)]
+    report: bool,
 }
 
 /// Why a batch was not finished. It can be started again.
@@ -93,8 +100,19 @@ pub struct Summary {
     pub parts: u64,
 }
 
+impl Arguments {
+    /// Whether the agent has started it, and reads what it says.
+    pub const fn is_reported(&self) -> bool {
+        self.report
+    }
+}
+
 /// Answers every row that has no answer yet.
 pub async fn run(arguments: &Arguments) -> Result<Summary, BatchError> {
+    run_with(arguments, |_| ()).await
+}
+
+async fn run_with(arguments: &Arguments, tell: impl Fn(Summary)) -> Result<Summary, BatchError> {
     let url = match &arguments.url {
         Some(url) => url.clone(),
         None => endpoint(arguments.store.as_deref().unwrap_or(Path::new(".")))?,
@@ -119,6 +137,7 @@ pub async fn run(arguments: &Arguments) -> Result<Summary, BatchError> {
         }
         summary.parts += 1;
         progress.tell(summary.rows - summary.rows_before, input.read_bytes());
+        tell(summary);
     }
     directory.finish(&Done { rows: summary.rows, parts: summary.parts })?;
     Ok(summary)

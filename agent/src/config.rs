@@ -61,6 +61,8 @@ pub struct Config {
     pub remote_requests: RemoteRequests,
     /// Whether predictions may be kept for people to look at, where the fleet's operators have switched that on.
     pub capture: Capture,
+    /// Over which files batches may be asked for from afar.
+    pub batch: BatchConfig,
     /// How and when layers are fetched.
     pub download: DownloadConfig,
 }
@@ -74,6 +76,14 @@ pub enum Capture {
     Allowed,
     /// Nothing, whoever says otherwise.
     Forbidden,
+}
+
+/// What batches from afar may touch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchConfig {
+    /// Directories in which rows may be read and predictions written, as full paths; none, if nothing is said.
+    pub directories: Vec<PathBuf>,
 }
 
 /// What a device answers to those who ask it from afar.
@@ -94,7 +104,7 @@ impl RemoteRequests {
     pub(crate) const fn lets(self, ask: &Ask) -> bool {
         match (self, ask) {
             (Self::All, _) | (Self::Diagnose, Ask::Diagnose | Ask::Infer(_)) => true,
-            (Self::Diagnose, Ask::Logs(_)) | (Self::None, _) => false,
+            (Self::Diagnose, Ask::Logs(_) | Ask::Batch(_)) | (Self::None, _) => false,
         }
     }
 
@@ -160,6 +170,7 @@ impl Default for Config {
             time_zone: None,
             remote_requests: RemoteRequests::default(),
             capture: Capture::default(),
+            batch: BatchConfig::default(),
             download: DownloadConfig::default(),
         }
     }
@@ -184,6 +195,9 @@ impl Config {
     fn check(&self) -> Result<(), &'static str> {
         self.download.check()?;
         serve::check(self)?;
+        if !self.batch.directories.iter().all(|directory| directory.is_absolute()) {
+            return Err("batch.directories must be full paths");
+        }
         if self.time_zone.as_ref().is_some_and(|name| TimeZone::get(name).is_err()) {
             return Err("time_zone is not known; write a name such as \"Asia/Tokyo\"");
         }

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod batch;
+mod jobs;
 pub mod claim;
 pub mod clock;
 pub mod config;

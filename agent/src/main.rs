@@ -209,6 +209,9 @@ fn execute(command: Command, logs: Logs) -> anyhow::Result<()> {
             let simulation = Simulation { store, url, token, count, prefix, config };
             runtime()?.block_on(async { Ok(simulation.run(stop_signal()?).await?) })
         }
+        Command::Batch(arguments) if arguments.is_reported() => {
+            Ok(runtime()?.block_on(batch::report(&arguments))?)
+        }
         Command::Batch(arguments) => {
             let done = runtime()?.block_on(batch::run(&arguments))?;
             let batch::Summary { rows, rows_before, parts } = done;

@@ -51,6 +51,7 @@ use crate::download::Downloads;
 use crate::drill;
 use crate::health::Health;
 use crate::identity::{Identity, IdentityError};
+use crate::jobs::Jobs;
 use crate::journal::{Journal, JournalError};
 use crate::limits::IN_FLIGHT_MAX;
 use crate::link::{LinkEvent, Session};
@@ -290,6 +291,7 @@ struct Supervisor {
     captures: Captures,
     memory: Memory,
     requests: Requests,
+    jobs: Jobs,
     /// How far the trust metadata have been followed.
     trusted: Option<Trusted>,
 

@@ -21,7 +21,7 @@ use sealift_protocol::codec::{self, CodecError};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, UnixMillis};
 use sealift_protocol::limits::INPUT_HERE_BYTES_MAX;
-use sealift_protocol::request::{Answer, Ask, InvalidAnswer, Nonce, Outcome};
+use sealift_protocol::request::{Answer, Ask, Batch, InvalidAnswer, Nonce, Outcome};
 use sealift_protocol::topic::{Down, Topic};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
@@ -211,6 +211,9 @@ impl Questions {
             Ask::Infer(_) => "device.infer",
             Ask::Logs(_) => "device.logs",
             Ask::Diagnose => "device.diagnose",
+            Ask::Batch(Batch::Run(_)) => "device.batch-run",
+            Ask::Batch(Batch::List) => "device.batch-list",
+            Ask::Batch(Batch::Cancel(_)) => "device.batch-cancel",
         };
         let detail = format!("{ask}, request {nonce}, {} bytes of input", input.len());
         let (actor, subject) = (asker.name, device.as_str());

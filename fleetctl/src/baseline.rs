@@ -1,4 +1,4 @@
-//! Makes a baseline from reference rows: of a file, or of a directory of pictures.
+//! Makes a baseline from reference rows.
 
 pub(crate) mod rows;
 mod source;

@@ -27,6 +27,7 @@ pub(crate) use recall::{Halt, Resume, Rollback, RollbackOf, moment};
 pub(crate) use review::{Review, ReviewEnable, ReviewExport, ReviewFormat};
 pub(crate) use rollout::{BehaviourRules, RolloutAbort, RolloutCreate, ShadowRules};
 
+use crate::command::batch::Batch;
 use crate::command::drift::Replay;
 use crate::command::model::MakeBaseline;
 use crate::trust::publish::Holding;
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     Device(Device),
     /// Asks a model on a device, as an application there would; it counts for no profile and no error rate.
     Infer(Infer),
+    /// Rows that lie on a device, through a model that it serves.
+    #[command(subcommand)]
+    Batch(Batch),
     /// Tokens with which devices enrol.
     #[command(subcommand)]
     Enrol(Enrol),

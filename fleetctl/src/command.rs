@@ -3,6 +3,7 @@
 pub(crate) mod alert;
 pub(crate) mod apply;
 pub(crate) mod audit;
+pub(crate) mod batch;
 pub(crate) mod device;
 pub(crate) mod drift;
 pub(crate) mod enrol;

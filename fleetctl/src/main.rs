@@ -54,6 +54,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Resume(resume) => command::halt::resume(&connect()?, output, resume).await,
         Command::Apply(apply) => command::apply::run(&connect()?, output, apply).await,
         Command::Device(device) => command::device::run(&connect()?, output, device).await,
+        Command::Batch(batch) => command::batch::run(&connect()?, output, batch).await,
         Command::Infer(infer) => command::infer::run(&connect()?, output, infer).await,
         Command::Enrol(enrol) => command::enrol::run(&connect()?, output, enrol).await,
         Command::Model(model) => command::model::run(connect, output, model).await,

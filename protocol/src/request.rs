@@ -24,6 +24,7 @@ use crate::limits::{
 };
 
 mod answer;
+mod batch;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,8 @@ pub use answer::{
     Answer, Diagnosis, DiagnosisClock, DiagnosisModel, DiagnosisTrouble, Inferred, InvalidAnswer,
     LogLine, LogTail, Outcome, Refused,
 };
+
+pub use batch::{BATCH_JOBS_MAX, BATCH_ROWS_MAX, Batch, BatchJob, BatchRun, BatchState};
 
 /// The version of this format.
 const VERSION: u16 = 1;
@@ -78,6 +81,8 @@ pub enum Ask {
     Logs(Logs),
     /// How the device does, from the inside.
     Diagnose,
+    /// A batch job over its files.
+    Batch(Batch),
 }
 
 /// A test inference.
@@ -293,6 +298,7 @@ impl Request {
             Ask::Infer(infer) if infer.input.length() > INPUT_BYTES_MAX as u64 => {
                 Err("an inference on too large an input")
             }
+            Ask::Batch(batch) => batch.check(),
             Ask::Infer(_) | Ask::Logs(_) | Ask::Diagnose => Ok(()),
         }
     }
@@ -305,6 +311,7 @@ impl Ask {
             Self::Infer(_) => "infer",
             Self::Logs(_) => "logs",
             Self::Diagnose => "diagnose",
+            Self::Batch(batch) => batch.kind(),
         }
     }
 }
@@ -318,6 +325,11 @@ impl fmt::Display for Ask {
             Self::Infer(Infer { model, .. }) => write!(f, "test inference of {model}"),
             Self::Logs(logs) => write!(f, "tail of {} lines of the log", logs.lines),
             Self::Diagnose => f.write_str("diagnosis"),
+            Self::Batch(Batch::Run(run)) => {
+                write!(f, "batch `{}` of {} over {}", run.name, run.model, run.input)
+            }
+            Self::Batch(Batch::List) => f.write_str("list of batches"),
+            Self::Batch(Batch::Cancel(name)) => write!(f, "end of batch `{name}`"),
         }
     }
 }

@@ -79,11 +79,12 @@ pub enum InputError {
     NoParquet(PathBuf),
     /// Not a Parquet file, or one of columns that no request takes.
     #[cfg(feature = "parquet")]
-    #[error("{path}: {source}")]
+    #[error("cannot read the rows of {path}")]
     Parquet {
         /// The file.
         path: PathBuf,
         /// What is wrong.
+        #[source]
         source: NoColumns,
     },
     /// A line that is not JSON.

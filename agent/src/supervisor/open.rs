@@ -27,6 +27,7 @@ use crate::disk::{self, Reserve, Secrecy};
 use crate::download::Downloads;
 use crate::health::{self, Health};
 use crate::identity::Identity;
+use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::kept::{self, Kept};
 use crate::key;
@@ -85,6 +86,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let downloads = Downloads::new(&setup.config, &origin, slots.clone(), clock.clone());
     let (now, asked) = (clock.steady(), Taken::read(&store, clock.now()));
     open_captor(&setup, &captor, (&me, &origin, &clock));
+    let (directories, clock_of_jobs) = (setup.config.batch.directories.clone(), clock.clone());
     let supervisor = Supervisor {
         workers: Workers::new(setup.config.budget()),
         zone: setup.config.zone(),
@@ -113,6 +115,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         denied,
         halts: Halts::new(Kept::read(&store, kept::HALTS)),
         captures: Captures::new(captor, Kept::read(&store, kept::CAPTURES)),
+        jobs: Jobs::start(store.clone(), directories, clock_of_jobs),
         memory: Memory::new(&store, now),
         requests: Requests::new(asked),
         trusted,

@@ -15,7 +15,7 @@ use sealift_protocol::id::{ModelName, UnixMillis, Version};
 use sealift_protocol::limits::{ANSWER_BYTES_MAX, ANSWER_HERE_BYTES_MAX};
 use sealift_protocol::report::ImageRef;
 use sealift_protocol::request::{
-    Answer, Ask, Asked, Infer, Inferred, Input as Given, Nonce, Outcome, Refused, Request,
+    Answer, Ask, Asked, Batch, Infer, Inferred, Input as Given, Nonce, Outcome, Refused, Request,
     RequestRefused,
 };
 use sealift_protocol::telemetry::{Event as Alarm, Severity};
@@ -175,7 +175,8 @@ impl Supervisor {
     fn admit_request(&mut self, ask: &Ask) -> Result<OwnedSemaphorePermit, Refused> {
         let remote = self.setup.config.remote_requests;
         if !remote.lets(ask) {
-            let needed = if remote == RemoteRequests::None { "diagnose" } else { "all" };
+            let is_harmless = !matches!(ask, Ask::Batch(_)) && remote == RemoteRequests::None;
+            let needed = if is_harmless { "diagnose" } else { "all" };
             let reason = format!(
                 "the device's owner lets nobody ask for this (remote_requests = \"{}\"); \
                  `remote_requests = \"{needed}\"` in its agent.toml would",
@@ -210,6 +211,10 @@ impl Supervisor {
                 self.infer(asker, infer, room);
                 return Ok(());
             }
+            Ask::Batch(batch) => {
+                self.batch(asker, batch, room);
+                return Ok(());
+            }
             Ask::Logs(wanted) => Outcome::Logs(self.setup.logs.tail(&wanted)),
             Ask::Diagnose => Outcome::Diagnosed(Box::new(self.diagnose())),
         };
@@ -234,6 +239,20 @@ impl Supervisor {
             });
             let answered = answered.await.unwrap_or_else(|_| late());
             let outcome = answered.map_or_else(Outcome::Refused, Outcome::Inferred);
+            let worked = Worked { asker, outcome, is_up: false, _room: room };
+            // The supervisor may have gone meanwhile.
+            drop(inputs.send(Input::Worked(Box::new(worked))).await);
+        });
+    }
+
+    fn batch(&self, asker: Asker, batch: Batch, room: OwnedSemaphorePermit) {
+        let (jobs, inputs) = (self.jobs.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            let answered =
+                tokio::time::timeout(ANSWER_MAX, jobs.ask(batch, asker.by.clone())).await;
+            let late = |_| Err(Refused::new(503, "batch.ended", "the batches do not answer"));
+            let answered = answered.unwrap_or_else(late);
+            let outcome = answered.map_or_else(Outcome::Refused, Outcome::Batches);
             let worked = Worked { asker, outcome, is_up: false, _room: room };
             // The supervisor may have gone meanwhile.
             drop(inputs.send(Input::Worked(Box::new(worked))).await);
@@ -344,6 +363,7 @@ fn summary(outcome: &Outcome) -> (&str, String, Option<(ModelName, ImageRef)>) {
             (ANSWERED, text, Some((model.clone(), image.clone())))
         }
         Outcome::Logs(tail) => (ANSWERED, format!("{} lines", tail.lines.len()), None),
+        Outcome::Batches(jobs) => (ANSWERED, format!("{} batches", jobs.len()), None),
         Outcome::Diagnosed(_) => (ANSWERED, "done".to_owned(), None),
         Outcome::Refused(Refused { code, reason, .. }) => {
             (code, format!("refused: {reason}"), None)

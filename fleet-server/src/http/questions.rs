@@ -1,5 +1,7 @@
 //! `/api/v1/devices/{id}/{infer,logs,diagnose}`: what a device is asked, and says at once.
 
+mod batches;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -51,6 +53,7 @@ pub(crate) fn router(devices: Devices) -> OpenApiRouter {
         .routes(routes!(infer))
         .routes(routes!(logs))
         .routes(routes!(diagnose))
+        .merge(batches::router())
         .layer(DefaultBodyLimit::max(INPUT_BYTES_MAX))
         .with_state(devices)
 }
@@ -229,7 +232,7 @@ fn tame<T: Serialize + DeserializeOwned>(value: &T) -> Result<T, ApiError> {
 }
 
 /// What a device refuses with; one that says something else is not quoted as a code.
-const CODES: [&str; 16] = [
+const CODES: [&str; 23] = [
     "request.forbidden",
     "request.busy",
     "request.not-kept",
@@ -246,6 +249,13 @@ const CODES: [&str; 16] = [
     "infer.ended",
     "infer.no-json",
     "infer.input",
+    "batch.path",
+    "batch.name",
+    "batch.not-found",
+    "batch.too-many",
+    "batch.not-kept",
+    "batch.start",
+    "batch.ended",
 ];
 
 fn refusal(refused: &Refused) -> ApiError {

@@ -19,7 +19,7 @@ use crate::failure::{Exit, Failure};
 const BLOCK_CELLS: usize = 1 << 20;
 
 /// What files of rows may be.
-const KINDS: &str = "rows come as CSV, JSON Lines, Parquet or .npy, pictures in a directory";
+const KINDS: &str = "rows come as CSV, JSON Lines, Parquet or .npy";
 
 /// A file of rows, while it is read.
 pub(super) struct Source {
@@ -46,7 +46,10 @@ impl Source {
     /// Opens a file; `names` are the columns of an array that does not name them itself.
     pub(super) fn open(path: &Path, names: Option<&[String]>) -> anyhow::Result<Self> {
         let mut file = File::open(path)?;
-        ensure!(!file.metadata()?.is_dir(), "it is a directory");
+        ensure!(
+            !file.metadata()?.is_dir(),
+            "it is a directory\nhelp: {KINDS}; of images, save what the graph takes of each as a row: `numpy.save`"
+        );
         let mut front = [0; 8];
         let length = read_front(&mut file, &mut front)?;
         let front = front.get(..length).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LogLevel, Nonce};
+use super::{BATCH_JOBS_MAX, BatchJob, LogLevel, Nonce};
 use crate::codec::{self, CodecError};
 use crate::id::{Generation, ModelName, UnixMillis, Version};
 use crate::limits::{ANSWER_BYTES_MAX, LOG_LINES_MAX, REASON_CHARS_MAX, SLOTS_MAX};
@@ -36,6 +36,8 @@ pub enum Outcome {
     Logs(LogTail),
     /// How the device does.
     Diagnosed(Box<Diagnosis>),
+    /// Its batch jobs, the newest last.
+    Batches(Vec<BatchJob>),
     /// Nothing.
     Refused(Refused),
 }
@@ -209,7 +211,10 @@ impl Outcome {
             Self::Logs(tail) if tail.lines.len() > lines_max => {
                 Err("more lines than were asked for")
             }
-            Self::Inferred(_) | Self::Logs(_) => Ok(()),
+            Self::Batches(jobs) if jobs.len() > BATCH_JOBS_MAX => {
+                Err("more batches than a device keeps")
+            }
+            Self::Inferred(_) | Self::Logs(_) | Self::Batches(_) => Ok(()),
             Self::Diagnosed(diagnosis) => diagnosis.check(),
             Self::Refused(refused) => refused.check(),
         }

@@ -4,7 +4,7 @@ use sealift_protocol::codec;
 use sealift_protocol::directive::Directive;
 use sealift_protocol::id::{Generation, TenantId};
 use sealift_protocol::request::{
-    Answer, Ask, LogLevel, Logs as Wanted, Nonce, Outcome as Said, Refused, Request,
+    Answer, Ask, Batch, LogLevel, Logs as Wanted, Nonce, Outcome as Said, Refused, Request,
 };
 
 use super::*;
@@ -62,7 +62,7 @@ fn events(supervisor: &mut Supervisor) -> Vec<(String, Severity)> {
 fn code(answer: &Answer) -> (u16, &str) {
     match &answer.outcome {
         Said::Refused(Refused { status, code, .. }) => (*status, code),
-        Said::Inferred(_) | Said::Logs(_) | Said::Diagnosed(_) => (200, "ok"),
+        Said::Inferred(_) | Said::Logs(_) | Said::Diagnosed(_) | Said::Batches(_) => (200, "ok"),
     }
 }
 
@@ -95,6 +95,8 @@ async fn what_its_owner_forbids_is_refused_and_the_asker_is_told_how_to_allow_it
         (RemoteRequests::Diagnose, logs(), "\"all\""),
         (RemoteRequests::None, logs(), "\"diagnose\""),
         (RemoteRequests::None, Ask::Diagnose, "\"diagnose\""),
+        (RemoteRequests::Diagnose, Ask::Batch(Batch::List), "\"all\""),
+        (RemoteRequests::None, Ask::Batch(Batch::List), "\"all\""),
     ] {
         let (mut supervisor, _agent) = asked(remote).await;
         supervisor.on_request(signed(&request(1, ask))).unwrap();

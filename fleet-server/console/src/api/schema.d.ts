@@ -383,6 +383,44 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/{id}/batches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How all batches of a device stand, the newest last. */
+        get: operations["get-devices-id-batches"];
+        put?: never;
+        /**
+         * Has a device answer the rows of a file that lies on it, in a directory that its owner has opened. Asked for twice by one name, it is
+         *     begun once. The device goes on with it after a restart.
+         */
+        post: operations["post-devices-id-batches"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{id}/batches/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Ends a batch; what it has written stays. */
+        delete: operations["delete-devices-id-batches-name"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{id}/diagnose": {
         parameters: {
             query?: never;
@@ -1614,6 +1652,59 @@ export interface components {
             /** @description Until when. */
             until: components["schemas"]["UnixMillis"];
         };
+        /** @description A job as its device knows it. */
+        BatchJob: {
+            /**
+             * Format: int64
+             * @description Rows that have an answer.
+             */
+            answered: number;
+            /** @description When it was asked for, by the device's clock. */
+            asked_at: components["schemas"]["UnixMillis"];
+            /** @description Who asked for it. */
+            by: string;
+            /** @description When it came to how it stands. */
+            changed_at: components["schemas"]["UnixMillis"];
+            /**
+             * Format: int32
+             * @description Starts that ended badly.
+             */
+            failures: number;
+            /**
+             * Format: int64
+             * @description Files that were written.
+             */
+            parts: number;
+            /** @description What went wrong last; empty if nothing did. */
+            reason: string;
+            /** @description What it is. */
+            run: components["schemas"]["BatchRun"];
+            /** @description How it stands. */
+            state: components["schemas"]["BatchState"];
+        };
+        /** @description A job. */
+        BatchRun: {
+            /** @description The file of rows, on the device. */
+            input: string;
+            /** @description The model that answers. */
+            model: components["schemas"]["ModelName"];
+            /** @description Its own name on the device: small letters, digits and hyphens. */
+            name: string;
+            /** @description Whether the first line of CSV is a row. */
+            no_header?: boolean;
+            /** @description The directory for predictions, on the device. */
+            output: string;
+            /**
+             * Format: int32
+             * @description Rows of one request, and of one part of the output.
+             */
+            rows: number;
+        };
+        /**
+         * @description How a job stands.
+         * @enum {string}
+         */
+        BatchState: "waiting" | "running" | "done" | "failed" | "cancelled";
         /**
          * @description How far a new image may be from what the image before showed on the same device at the same hours. 0 is no limit. Nothing is judged
          *     where the image before was not seen long enough, nor where there is none to go back to.
@@ -5180,6 +5271,206 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-devices-id-batches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The device */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchJob"][];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "post-devices-id-batches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The device */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchRun"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchJob"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-devices-id-batches-name": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The device */
+                id: string;
+                /** @description The batch */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchJob"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            504: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -5,7 +5,7 @@ mod production;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Args;
 use sealift_protocol::api::SeenTake;
 use sealift_protocol::id::{ModelName, UnixMillis, Version};
@@ -26,7 +26,7 @@ const SEASON_MAX: i64 = PHASES_MAX as i64;
 /// What to make a baseline of, and where to write it.
 #[derive(Debug, Args)]
 pub(crate) struct MakeBaseline {
-    /// Reference rows: CSV, JSON Lines, Parquet or .npy, or a directory of pictures; `prediction` and `confidence` are taken where they are there.
+    /// Reference rows: CSV, JSON Lines, Parquet or .npy; `prediction` and `confidence` are taken where they are there.
     #[arg(long, required_unless_present = "from_production")]
     data: Option<PathBuf>,
     /// In place of rows, what this version has seen in the field: `team/name@version`.
@@ -118,7 +118,6 @@ fn of_rows(output: Output, make: &MakeBaseline) -> anyhow::Result<()> {
     let season = make.season();
     let reference = Reference { data, contract: contract.as_ref(), types: &types, season };
     if let Some(file) = &make.write_types {
-        ensure!(!data.is_dir(), "pictures have no columns\nhelp: leave out --write-types");
         let text = types::text(&reference.rows()?, &types);
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
         note(&format!("{}: correct it and give it back as --types", file.display()));
