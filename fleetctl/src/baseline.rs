@@ -5,9 +5,10 @@ pub(crate) mod table;
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use sealift_protocol::image::{IoContract, Role};
 use sealift_protocol::profile::{Baseline, BaselineBuilder, Column};
+use sealift_protocol::tensor::Datatype;
 
 /// Column that holds the predicted class.
 const PREDICTION: &str = "prediction";
@@ -20,22 +21,22 @@ pub(crate) fn from_csv(path: &Path, contract: &IoContract) -> anyhow::Result<Bas
 }
 
 fn read(path: &Path, contract: &IoContract) -> anyhow::Result<Baseline> {
-    let input = contract.observed_input().context("the I/O contract names no features")?;
+    let is_text = contract.observed_inputs().any(|input| input.datatype == Datatype::Bytes);
+    if is_text {
+        return table::of_contract(path, contract);
+    }
+    let inputs: Vec<_> = contract.observed_inputs().collect();
+    ensure!(!inputs.is_empty(), "the I/O contract names no features");
     let labels = contract.output_with(Role::Probabilities).map(|output| output.labels.clone());
-    let columns: Vec<_> = input
-        .features
-        .iter()
-        .map(|feature| Column::numeric(&feature.name, &feature.group))
-        .collect();
+    let named = || inputs.iter().flat_map(|input| &input.features);
+    let columns = named().map(|feature| Column::numeric(&feature.name, &feature.group)).collect();
     let mut builder =
         BaselineBuilder::new(columns, labels.unwrap_or_default()).with_summary().with_joint();
 
     let mut reader = csv::Reader::from_path(path)?;
     let head = reader.headers()?.clone();
     let place = |name: &str| head.iter().position(|column| column == name);
-    let features: Vec<_> = input
-        .features
-        .iter()
+    let features: Vec<_> = named()
         .map(|feature| {
             place(&feature.name).with_context(|| format!("there is no column `{}`", feature.name))
         })

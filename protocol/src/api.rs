@@ -36,7 +36,10 @@ pub use device::{
     EnrolResponse, EnrolTokenCreated, EnrolTokenNew, EnrolTokenView, HealthView, LabelsChange,
     RenewRequest, RenewResponse, SlotView, TimelineEntry,
 };
-pub use drift::{DriftPoint, DriftQuery, DriftState, DriftView, HistogramView, HistoryPoint};
+pub use drift::{
+    ComparedWith, DeviceComparison, DeviceDriftView, DeviceNature, DifferentView, DriftPoint,
+    DriftQuery, DriftState, DriftView, HistogramView, HistoryPoint,
+};
 pub use enrol::{
     ClaimAnswer, ClaimFile, ClaimRequest, EnrolClaimCreated, EnrolClaimNew, EnrolClaimView,
     EnrolDeny, EnrolRequestState, EnrolRequestView, EnrolSerial, EnrolSerialView,

@@ -35,6 +35,8 @@ const PURE: [&str; 21] = [
     "fleet-server/src/alert/matcher.rs",
     "fleet-server/src/blame.rs",
     "fleet-server/src/blame",
+    "fleet-server/src/sensors.rs",
+    "fleet-server/src/sensors",
     "fleet-server/src/alert/rule.rs",
     "fleet-server/src/permission.rs",
     "fleet-server/src/reach.rs",

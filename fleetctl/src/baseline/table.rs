@@ -5,9 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
+use sealift_protocol::image::{IoContract, Role};
 use sealift_protocol::profile::{
-    Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Cell, Column, Kind, Season, is_held_out,
+    Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Cell, Column, Kind, Season, TextColumn,
+    is_held_out, is_missing, number, shortened,
 };
+use sealift_protocol::tensor::Datatype;
 use serde::Deserialize;
 
 use super::rows::Rows;
@@ -71,8 +74,8 @@ pub(crate) struct Schema {
 #[derive(Debug)]
 struct Known {
     name: String,
-    /// The place of each known value; none for a column of numbers.
-    places: Option<BTreeMap<String, usize>>,
+    group: String,
+    texts: TextColumn,
     /// Whether there are more values than those.
     is_cut: bool,
 }
@@ -85,7 +88,45 @@ pub(crate) struct Counted {
     pub(crate) confidence: Option<f32>,
 }
 
+/// Makes the baseline of rows whose columns a contract names, texts among them.
+pub(super) fn of_contract(path: &Path, contract: &IoContract) -> anyhow::Result<Baseline> {
+    let rows = Rows::read(path)?;
+    Schema::of_contract(&rows, contract)?.baseline(&rows, None)
+}
+
 impl Schema {
+    /// Takes the columns that a contract names, in its order. What an input of texts holds is guessed: numbers, or words.
+    fn of_contract(rows: &Rows, contract: &IoContract) -> anyhow::Result<Self> {
+        let mut schema =
+            Self { columns: Vec::new(), prediction: None, confidence: None, ignored: Vec::new() };
+        let named = contract
+            .observed_inputs()
+            .flat_map(|input| input.features.iter().map(move |feature| (input.datatype, feature)));
+        for (datatype, feature) in named {
+            let place = rows.place(&feature.name);
+            let place = place.with_context(|| format!("there is no column `{}`", feature.name))?;
+            let kind = if datatype == Datatype::Bytes {
+                // Words that hardly repeat are counted all the same: the contract wants its columns watched.
+                Values::of(rows, place).guess("").unwrap_or(Type::Categorical)
+            } else {
+                Type::Numeric
+            };
+            schema.add(rows, place, &feature.name, kind)?;
+            if let Some(known) = schema.columns.last_mut() {
+                known.group.clone_from(&feature.group);
+            }
+        }
+        let labels = contract.output_with(Role::Probabilities).map(|output| &output.labels);
+        if let Some(labels) = labels.filter(|labels| !labels.is_empty())
+            && rows.place(PREDICTION).is_some()
+        {
+            let places = labels.iter().cloned().zip(0..).collect();
+            schema.prediction = Some(Known::new(PREDICTION, TextColumn::Words(places)));
+        }
+        schema.confidence = rows.place(CONFIDENCE).map(|_| CONFIDENCE.to_owned());
+        Ok(schema)
+    }
+
     /// Guesses what the columns of reference rows hold; `types` are right where they say something.
     pub(crate) fn guess(rows: &Rows, types: &Types) -> anyhow::Result<Self> {
         for name in types.keys() {
@@ -112,29 +153,29 @@ impl Schema {
     }
 
     fn add(&mut self, rows: &Rows, place: usize, name: &str, kind: Type) -> anyhow::Result<()> {
-        let owned = name.to_owned();
         match kind {
             Type::Ignore => (), // was set aside before
             Type::Confidence if self.confidence.is_some() => {
                 bail!("two columns are the confidence")
             }
-            Type::Confidence => self.confidence = Some(owned),
+            Type::Confidence => self.confidence = Some(name.to_owned()),
             Type::Numeric => {
                 let has_number =
                     rows.column(place).any(|cell| number(cell).is_some_and(f32::is_finite));
                 ensure!(has_number, "column `{name}` is numeric and has no number");
-                self.columns.push(Known { name: owned, places: None, is_cut: false });
+                self.columns.push(Known::new(name, TextColumn::Numbers));
             }
             Type::Categorical => {
                 let (places, is_cut) = categories(rows, place);
-                self.columns.push(Known { name: owned, places: Some(places), is_cut });
+                let texts = TextColumn::Words(places);
+                self.columns.push(Known { is_cut, ..Known::new(name, texts) });
             }
             Type::Prediction if self.prediction.is_some() => {
                 bail!("two columns are the prediction")
             }
             Type::Prediction => {
-                let places = Some(domain(rows.column(place), CLASSES_MAX));
-                self.prediction = Some(Known { name: owned, places, is_cut: false });
+                let texts = TextColumn::Words(domain(rows.column(place), CLASSES_MAX));
+                self.prediction = Some(Known::new(name, texts));
             }
         }
         Ok(())
@@ -142,13 +183,10 @@ impl Schema {
 
     /// Makes the baseline of reference rows.
     pub(crate) fn baseline(&self, rows: &Rows, season: Option<Season>) -> anyhow::Result<Baseline> {
-        let columns = self.columns.iter().map(|known| {
-            let kind = match (&known.places, known.is_cut) {
-                (None, _) => Kind::Numeric,
-                (Some(_), false) => Kind::Categorical(known.names()),
-                (Some(_), true) => Kind::Commonest(known.names()),
-            };
-            Column { name: known.name.clone(), group: GROUP.to_owned(), kind }
+        let columns = self.columns.iter().map(|known| Column {
+            name: known.name.clone(),
+            group: known.group.clone(),
+            kind: known.kind(),
         });
         let classes = self.prediction.as_ref().map(Known::names).unwrap_or_default();
         let mut builder = BaselineBuilder::new(columns.collect(), classes.clone()).with_joint();
@@ -187,7 +225,7 @@ impl Schema {
         let cell = |place: usize| row.get(place).map_or("", String::as_str);
         into.cells.clear();
         let pairs = self.columns.iter().zip(&layout.columns);
-        into.cells.extend(pairs.map(|(known, place)| known.cell(cell(*place))));
+        into.cells.extend(pairs.map(|(known, place)| known.texts.cell(cell(*place))));
         let prediction = self.prediction.as_ref().zip(layout.prediction);
         into.prediction = prediction
             .map(|(known, place)| (known, cell(place)))
@@ -206,27 +244,33 @@ pub(crate) struct Layout {
 }
 
 impl Known {
+    fn new(name: &str, texts: TextColumn) -> Self {
+        Self { name: name.to_owned(), group: GROUP.to_owned(), texts, is_cut: false }
+    }
+
+    fn kind(&self) -> Kind {
+        match (&self.texts, self.is_cut) {
+            (TextColumn::Numbers, _) => Kind::Numeric,
+            (TextColumn::Words(_), false) => Kind::Categorical(self.names()),
+            (TextColumn::Words(_), true) => Kind::Commonest(self.names()),
+        }
+    }
+
+    fn places(&self) -> Option<&BTreeMap<String, usize>> {
+        match &self.texts {
+            TextColumn::Numbers => None,
+            TextColumn::Words(places) => Some(places),
+        }
+    }
+
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.places.iter().flatten().collect();
+        let mut names: Vec<_> = self.places().into_iter().flatten().collect();
         names.sort_by_key(|(_, place)| **place);
         names.into_iter().map(|(name, _)| name.clone()).collect()
     }
 
     fn place(&self, text: &str) -> Option<usize> {
-        self.places.as_ref()?.get(&shortened(text)).copied()
-    }
-
-    fn cell(&self, text: &str) -> Cell {
-        if is_missing(text) {
-            return Cell::Null;
-        }
-        if self.places.is_none() {
-            return number(text).map_or(Cell::WrongType, Cell::Number);
-        }
-        #[expect(clippy::cast_precision_loss, reason = "at most 256 categories")]
-        let as_number = |place: usize| place as f32;
-        // What no domain has is unseen.
-        Cell::Number(self.place(text).map_or(f32::MAX, as_number))
+        self.places()?.get(shortened(text)).copied()
     }
 }
 
@@ -238,12 +282,21 @@ struct Values {
     /// All numbers lie between 0 and 1.
     is_share: bool,
     is_whole: bool,
+    /// Each number is as much more than the one before as every other, as the numbers of rows are.
+    is_counter: bool,
 }
 
 impl Values {
     fn of(rows: &Rows, place: usize) -> Self {
         let mut distinct = std::collections::BTreeSet::new();
-        let mut values = Self { given: 0, numbers: 0, distinct: 0, is_share: true, is_whole: true };
+        let mut values = Self {
+            given: 0,
+            numbers: 0,
+            distinct: 0,
+            is_share: true,
+            is_whole: true,
+            is_counter: is_counter(rows.column(place)),
+        };
         for cell in rows.column(place).filter(|cell| !is_missing(cell)) {
             values.given += 1;
             if let Some(value) = number(cell) {
@@ -273,6 +326,9 @@ impl Values {
         if name == PREDICTION && !is_quantity && self.distinct <= CLASSES_MAX {
             return Ok(Type::Prediction);
         }
+        if self.is_counter {
+            return Err("its numbers count the rows");
+        }
         if is_numeric {
             return Ok(Type::Numeric);
         }
@@ -281,6 +337,18 @@ impl Values {
         }
         Ok(Type::Categorical)
     }
+}
+
+/// Whether each cell is a whole number, and as much more than the one before as the second is more than the first.
+fn is_counter<'a>(cells: impl Iterator<Item = &'a str>) -> bool {
+    let numbers: Option<Vec<i64>> = cells.map(|cell| cell.parse().ok()).collect();
+    let Some(numbers) = numbers.filter(|numbers| numbers.len() >= IDENTIFIER_ROWS_MIN) else {
+        return false;
+    };
+    let pairs = numbers.iter().zip(numbers.iter().skip(1));
+    let mut steps = pairs.map(|(before, now)| now.checked_sub(*before));
+    let first = steps.next().flatten();
+    first.is_some_and(|first| first > 0) && steps.all(|step| step == first)
 }
 
 /// The values of a column; of too many those that are the most common in rows that are not counted then.
@@ -297,24 +365,9 @@ fn categories(rows: &Rows, place: usize) -> (BTreeMap<String, usize>, bool) {
 fn domain<'a>(cells: impl Iterator<Item = &'a str>, max: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::<String, u64>::new();
     for cell in cells.filter(|cell| !is_missing(cell)) {
-        *counts.entry(shortened(cell)).or_default() += 1;
+        *counts.entry(shortened(cell).to_owned()).or_default() += 1;
     }
     let mut by_count: Vec<_> = counts.into_iter().collect();
     by_count.sort_by(|(left, l), (right, r)| r.cmp(l).then_with(|| left.cmp(right)));
     by_count.into_iter().take(max).zip(0..).map(|((name, _), place)| (name, place)).collect()
-}
-
-/// As long as a name may be.
-fn shortened(text: &str) -> String {
-    text.chars().take(sealift_protocol::profile::NAME_CHARS_MAX).collect()
-}
-
-/// What tools write for "nothing".
-fn is_missing(text: &str) -> bool {
-    const NOTHING: [&str; 7] = ["", "na", "n/a", "null", "none", "nil", "-"];
-    NOTHING.iter().any(|nothing| text.eq_ignore_ascii_case(nothing))
-}
-
-fn number(text: &str) -> Option<f32> {
-    text.parse::<f32>().ok()
 }
