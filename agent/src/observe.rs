@@ -3,6 +3,8 @@
 //! One lock per image, held while the rows of one answer are counted: about 10 ns a value. What an image on trial is judged by is counted
 //! under the same lock, see [`crate::behaviour`]: a logarithm and a few sums an answer.
 
+#[cfg(test)]
+mod quality;
 mod rows;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +20,7 @@ use sealift_protocol::telemetry::ProfileWindow;
 use sealift_protocol::tensor::Tensor;
 
 use crate::behaviour::{Block, Habits, Judge, Misstep, Signed, hour_of};
-use rows::RowPlan;
+use rows::{Room, RowPlan};
 
 /// When a window ends: at so many rows, or at the next full `seconds` of the clock, whichever is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +61,7 @@ struct State {
     requests: u64,
     errors: u64,
     latency: LatencySketch,
-    /// Room for one row, kept from request to request.
-    row: Vec<f32>,
+    room: Room,
     /// The last look at the clock that runs evenly.
     steady: UnixMillis,
     block: Block,
@@ -104,7 +105,7 @@ impl Observer {
             requests: 0,
             errors: 0,
             latency: LatencySketch::default(),
-            row: Vec::new(),
+            room: Room::default(),
             steady: now,
             block: Block::new(hour_of(now), now),
             habits: Habits::new(baseline.map(Signed::new).unwrap_or_default()),
@@ -121,9 +122,9 @@ impl Observer {
         let mut state = self.state();
         state.requests += 1;
         state.latency.take(latency_us);
-        let State { profiler, row, block, .. } = &mut *state;
+        let State { profiler, room, block, .. } = &mut *state;
         if let (Some(profiler), Some(observed)) = (profiler, observed.flatten()) {
-            observed.count((profiler, block), row, latency_us);
+            observed.count((profiler, block), room, latency_us);
         }
         block.answered(bytes, micros(taken.engine));
         if block.is_full() {

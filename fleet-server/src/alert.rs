@@ -13,6 +13,7 @@ mod finding;
 pub(crate) mod health;
 pub(crate) mod matcher;
 pub(crate) mod rule;
+mod sensor;
 
 pub(crate) mod deliver;
 
@@ -20,6 +21,8 @@ pub use finding::{
     Finding, Severity, common_cause, device_event, device_silent, devices_silent, drift,
     rollout_halted, store_behind,
 };
+
+pub use sensor::{Breadth, device_drift, with_cause};
 
 use std::collections::BTreeMap;
 

@@ -56,6 +56,18 @@ pub struct Blame {
     pub p: f64,
 }
 
+impl Blame {
+    /// The description, how many have it, how much likelier that makes their trouble, and what chance says to that.
+    pub fn in_words(&self) -> String {
+        let times = if self.lift.is_finite() {
+            format!("{:.0} times as often as others", self.lift)
+        } else {
+            "and no other is".to_owned()
+        };
+        format!("{self}, {times}; chance explains it with a probability of {:.1e}", self.p)
+    }
+}
+
 impl fmt::Display for Blame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let traits: Vec<_> =

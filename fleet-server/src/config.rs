@@ -12,10 +12,12 @@ use crate::alert::deliver::{Inside, Network};
 use crate::certificate;
 use crate::drift::Policy;
 pub use access::{Access, Approval, Approvals, Oidc};
+pub use otlp::Otlp;
 pub use retention::Retention;
 pub use review::ReviewBudget;
 
 mod access;
+mod otlp;
 mod retention;
 mod review;
 
@@ -89,6 +91,9 @@ pub struct Config {
     /// Whom alerts may be sent to.
     #[serde(default)]
     pub alerts: Alerts,
+    /// A collector that metrics are sent to.
+    #[serde(default)]
+    pub otlp: Option<Otlp>,
     /// How operators come in, and for how long.
     #[serde(default)]
     pub access: Access,
@@ -367,6 +372,7 @@ impl Config {
             drift: Policy::default(),
             cohort_labels: cohort_labels(),
             alerts: Alerts::default(),
+            otlp: None,
             access: Access::default(),
             approval: Approvals::default(),
             oidc: None,
@@ -435,8 +441,9 @@ impl Config {
             &mut self.operators.tls_certificate,
             &mut self.operators.tls_key,
         ];
-        for path in own.into_iter().chain(of_external.into_iter().flatten()).chain(secret).flatten()
-        {
+        let of_otlp = self.otlp.as_mut().map(Otlp::files);
+        let own = own.into_iter().chain(of_otlp.into_iter().flatten());
+        for path in own.chain(of_external.into_iter().flatten()).chain(secret).flatten() {
             *path = folder.join(&*path);
         }
         self
@@ -493,6 +500,9 @@ impl Config {
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }
+        if let Some(otlp) = &self.otlp {
+            otlp.check()?;
+        }
         if let Err(invalid) = self.drift.check() {
             return rule(invalid.to_string(), "leave [drift] out for the defaults");
         }
@@ -543,6 +553,29 @@ mod tests {
         assert!(days(30).is_ok() && days(90).is_ok());
         assert!(matches!(days(29), Err(ConfigError::Rule(..))));
         assert!(matches!(days(91), Err(ConfigError::Rule(..))));
+    }
+
+    #[test]
+    fn headers_for_a_collector_never_go_in_plain_text() {
+        let otlp = |text: &str| read(&format!("data = 'd'\n[otlp]\n{text}"));
+        let url = |config: &Config| config.otlp.as_ref().unwrap().metrics_url().to_string();
+        let config = otlp("endpoint = 'https://collector.example:4318/base/'").unwrap();
+        assert_eq!(url(&config), "https://collector.example:4318/base/v1/metrics");
+        assert_eq!(config.otlp.unwrap().interval_s, 60);
+        for near in ["http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"] {
+            let config = otlp(&format!("endpoint = '{near}'\nheaders_file = 'h'")).unwrap();
+            assert!(config.otlp.unwrap().headers_file.unwrap().is_absolute());
+        }
+        let refused = otlp("endpoint = 'http://collector.example'\nheaders_file = 'h'");
+        assert!(matches!(refused, Err(ConfigError::Rule(..))));
+        assert!(matches!(
+            otlp("endpoint = 'http://a'\ninterval_s = 0"),
+            Err(ConfigError::Rule(..))
+        ));
+        for address in ["collector:4318", "ftp://a", "http://ann:pw@a", "grpc://a"] {
+            let refused = otlp(&format!("endpoint = '{address}'"));
+            assert!(matches!(refused, Err(ConfigError::Form(..))), "{address}");
+        }
     }
 
     #[test]

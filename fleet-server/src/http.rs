@@ -29,6 +29,8 @@ use crate::events::Hub;
 use crate::history::History;
 use crate::limits::{API_BODY_BYTES_MAX, API_REQUEST_MAX, API_REQUESTS_MAX};
 use crate::metrics::Metrics;
+use crate::otlp::{self, Exporter};
+use crate::reach::Reach;
 use crate::reconcile::{Patience, Reconciler};
 use crate::review::Review;
 use crate::signals::Signals;
@@ -200,6 +202,20 @@ pub(crate) async fn tell_browsers(app: App) {
             tracing::warn!(error = &error as &dyn std::error::Error, "browsers were not told");
         }
     }
+}
+
+/// Sends what `/metrics` says to a collector; never returns.
+pub(crate) async fn export_metrics(app: App, exporter: Exporter) {
+    let read = || async {
+        let error = match status::metrics_text(&app, &Reach::default()).await {
+            Ok(text) => return Some((text, clock::now())),
+            Err(error) => error.into_cause(),
+        };
+        let error = error.as_deref().map(|error| error as &dyn std::error::Error);
+        tracing::warn!(error, "metrics cannot be read, and are not exported");
+        None
+    };
+    otlp::run(exporter, read).await;
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod rollout;
 pub mod alert;
 pub mod blame;
+pub mod sensors;
 pub mod filter;
 pub mod cli;
 pub mod config;
@@ -26,6 +27,7 @@ mod limits;
 mod listen;
 mod metrics;
 mod order;
+mod otlp;
 mod permission;
 mod question;
 mod reach;

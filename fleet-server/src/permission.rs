@@ -131,6 +131,7 @@ pub(crate) const ROUTES: &[(&str, &str, Permission)] = &[
     ("POST", "/api/v1/halt", P::Halt),
     ("DELETE", "/api/v1/halt", P::Halt),
     ("GET", "/api/v1/drift", P::Read),
+    ("GET", "/api/v1/drift/devices", P::Read),
     ("GET", "/api/v1/drift/series", P::Read),
     ("GET", "/api/v1/drift/history", P::Read),
     ("GET", "/api/v1/drift/histogram", P::Read),

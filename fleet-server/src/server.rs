@@ -40,6 +40,7 @@ use crate::http::{self, App};
 use crate::ingest::Ingest;
 use crate::listen::{self, Until};
 use crate::metrics::Metrics;
+use crate::otlp::Exporter;
 use crate::question::Questions;
 use crate::reconcile::Reconciler;
 use crate::registry::sweep::Sweeper;
@@ -289,6 +290,14 @@ impl Server {
         self.spawn_graceful("operators' port", serve);
 
         self.spawn("browsers", http::tell_browsers(parts.app()));
+        if let Some(otlp) = &parts.config.otlp {
+            let exporter = Exporter::new(otlp, &parts.config.tenant, clock::now());
+            let exporter = exporter.map_err(|source| ServerError::Part {
+                part: "the export of metrics",
+                source: source.into(),
+            })?;
+            self.spawn("metrics", http::export_metrics(parts.app(), exporter));
+        }
         let sweeper = Sweeper::new(parts.tenant.clone(), parts.registry.blobs().clone());
         self.spawn("registry", sweeper.run());
         let Parts {

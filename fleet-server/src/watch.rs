@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sealift_protocol::api::{DriftPoint, DriftView, HistogramView};
+use sealift_protocol::api::{DeviceDriftView, DriftPoint, DriftView, HistogramView};
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::profile::Mismatch;
 use tokio::time::sleep;
@@ -128,6 +128,7 @@ impl Watch {
     pub(crate) async fn turn(&self, now: UnixMillis) -> Result<(), WatchError> {
         let served = self.served().await?;
         let forgotten = self.store.forgotten_devices().await?;
+        self.memory().begin(now);
         self.memory().keep_only(&served);
         self.memory().forget_unless(forgotten);
         loop {
@@ -193,6 +194,11 @@ impl Watch {
     /// The newest verdict of each subject in each scope.
     pub(crate) fn verdicts(&self) -> Vec<DriftView> {
         self.memory().views()
+    }
+
+    /// Where devices stand, each by itself.
+    pub(crate) fn devices(&self) -> Vec<DeviceDriftView> {
+        self.memory().device_views()
     }
 
     /// What a subject's verdicts were, oldest first.

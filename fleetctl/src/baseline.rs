@@ -40,9 +40,11 @@ pub(crate) struct Made {
 impl Reference<'_> {
     /// Reads the rows.
     pub(crate) fn rows(&self) -> anyhow::Result<Rows> {
-        let names = self.contract.and_then(IoContract::observed_input).map(|input| {
-            input.features.iter().map(|feature| feature.name.clone()).collect::<Vec<_>>()
+        let names = self.contract.map(|contract| {
+            let features = contract.observed_inputs().flat_map(|input| &input.features);
+            features.map(|feature| feature.name.clone()).collect::<Vec<_>>()
         });
+        let names = names.filter(|names| !names.is_empty());
         Rows::read_named(self.data, names.as_deref())
     }
 

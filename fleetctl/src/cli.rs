@@ -396,6 +396,18 @@ pub(crate) enum Drift {
         #[arg(long)]
         all: bool,
     },
+    /// Lists where devices stand, each by itself: against its cohort, its own past and the reference.
+    Devices {
+        /// Only with this model.
+        #[arg(long)]
+        model: Option<ModelName>,
+        /// Only this device, with all that it differs from.
+        #[arg(long)]
+        device: Option<DeviceId>,
+        /// Also devices that differ from nothing.
+        #[arg(long)]
+        all: bool,
+    },
     /// Shows reference and current rows of one subject.
     Show {
         /// The model.

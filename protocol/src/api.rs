@@ -38,7 +38,8 @@ pub use device::{
     RenewRequest, RenewResponse, SlotView, TimelineEntry,
 };
 pub use drift::{
-    DriftPoint, DriftQuery, DriftState, DriftView, HistogramView, HistoryPoint, SeenTake, SeenTaken,
+    ComparedWith, DeviceComparison, DeviceDriftView, DeviceNature, DifferentView, DriftPoint,
+    DriftQuery, DriftState, DriftView, HistogramView, HistoryPoint, SeenTake, SeenTaken,
 };
 pub use enrol::{
     ClaimAnswer, ClaimFile, ClaimRequest, EnrolClaimCreated, EnrolClaimNew, EnrolClaimView,

@@ -96,10 +96,13 @@ pub enum Metric {
     UnseenShare,
     /// Whether a value that used to change is the same in every row: 1, or 0.
     Stuck,
+    /// How many different values a categorical feature has; shown, and not judged.
+    Cardinality,
 }
 
 impl Metric {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 25] = [
+        Self::Cardinality,
         Self::SdRatio,
         Self::RankShift,
         Self::ConfidenceShift,
@@ -153,6 +156,7 @@ impl Metric {
             Self::OutOfRangeShare => "share/out-of-range",
             Self::UnseenShare => "share/unseen",
             Self::Stuck => "stuck/range",
+            Self::Cardinality => "cardinality/domain+hll512",
         }
     }
 
@@ -177,7 +181,8 @@ impl Metric {
             | Self::WrongTypeShare
             | Self::OutOfRangeShare
             | Self::UnseenShare
-            | Self::Stuck => Method::Index,
+            | Self::Stuck
+            | Self::Cardinality => Method::Index,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod baseline;
 mod builder;
 mod calibration;
+mod distinct;
 mod joint;
 mod latency;
 mod moments;
@@ -13,6 +14,7 @@ pub mod pairs;
 mod part;
 mod profiler;
 mod succeed;
+mod text;
 mod wire;
 
 pub use baseline::{
@@ -21,10 +23,12 @@ pub use baseline::{
     Reference, SUMMARY_GROUP,
 };
 pub use builder::{BaselineBuilder, Column, Kind, Season, quadrant};
+pub use distinct::{DistinctSketch, hash_of_text};
 pub use joint::{JOINT_GROUP, is_held_out};
 pub use latency::{BUCKETS, LatencySketch, RELATIVE_ACCURACY};
 pub use profiler::{Cell, Profiler};
 pub use succeed::{NoSuccessor, SUCCESSOR_ROWS_MIN};
+pub use text::{TextColumn, is_missing, number, shortened};
 pub use wire::{InvalidProfile, PROFILE_BYTES_MAX};
 
 use crate::digest::Digest;
@@ -98,6 +102,17 @@ pub struct CategoricalCounts {
     pub null: u64,
     /// Values of another type.
     pub wrong_type: u64,
+    /// How many different ones the unseen are.
+    pub(crate) different: DistinctSketch,
+}
+
+/// How many different values there were.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cardinality {
+    /// Of those that the domain has, exactly; of the unseen about 4.6 % more or less.
+    pub values: f64,
+    /// Whether there are more: of some unseen values nothing is known but that they were there.
+    pub is_at_least: bool,
 }
 
 impl Profile {
@@ -304,11 +319,20 @@ impl CategoricalCounts {
         self.null.saturating_add(self.wrong_type)
     }
 
+    /// How many different values there were.
+    pub fn cardinality(&self) -> Cardinality {
+        let known = self.domain.iter().filter(|count| **count > 0).count();
+        let known = crate::drift::number(u64::try_from(known).unwrap_or(u64::MAX));
+        let is_at_least = self.different.taken() < self.unseen;
+        Cardinality { values: known + self.different.estimate(), is_at_least }
+    }
+
     fn merge(&mut self, other: &Self) {
         add_counts(&mut self.domain, &other.domain);
         self.unseen += other.unseen;
         self.null += other.null;
         self.wrong_type += other.wrong_type;
+        self.different.merge(&other.different);
     }
 }
 

@@ -1,6 +1,9 @@
 """Judges made streams with `fleetctl drift replay`, and with what others use on the same rows. Prints a JSON array: a line for each stream and detector.
 
-usage: bench.py FLEETCTL FIRST_SEED SEEDS WINDOWS
+usage: bench.py FLEETCTL FIRST_SEED SEEDS WINDOWS LISTS DETECTORS
+
+LISTS are some of `streams`, `wider` and `field`, separated by commas; DETECTORS are words of which a detector's name has one, or nothing for
+all of them.
 """
 
 from __future__ import annotations
@@ -125,25 +128,22 @@ def sealift(fleetctl):
     return detector
 
 
-def detectors(fleetctl):
+def detectors(fleetctl, words):
+    wanted = lambda name: not words or any(word in name for word in words)  # noqa: E731
     known = {
         "Sealift": sealift(fleetctl),
         "scipy KS, Bonferroni": ks_bonferroni,
         "PSI > 0.2": psi,
         "PSI, quiet by hindsight": psi_at_best,
     }
-    try:
+    if wanted("river ADWIN") or wanted("river Page-Hinkley"):
         from river import drift
 
         known["river ADWIN"] = of_river(lambda: drift.ADWIN(delta=0.002))
         known["river Page-Hinkley"] = of_river(drift.PageHinkley)
-    except ImportError as error:
-        print(f"without river: {error}", file=sys.stderr)
-    try:
+    if wanted("Evidently"):
         known["Evidently"] = evidently()
-    except ImportError as error:
-        print(f"without Evidently: {error}", file=sys.stderr)
-    return known
+    return {name: detector for name, detector in known.items() if wanted(name)}
 
 
 def evidently():
@@ -174,10 +174,10 @@ def is_quick(stream):
 
 def measure(task):
     """What each detector says of one stream: windows with an alarm before the drift and all of them, and the delay after it."""
-    fleetctl, stream, with_evidently = task
+    fleetctl, stream, with_evidently, words = task
     warnings.simplefilter("ignore")
     found = {}
-    for name, detector in detectors(fleetctl).items():
+    for name, detector in detectors(fleetctl, words).items():
         if name == "Evidently" and not (with_evidently and is_quick(stream)):
             continue
         said = detector(shorter(stream) if name == "Evidently" else stream)
@@ -203,16 +203,18 @@ def shorter(stream):
     return dataclasses.replace(stream, rows=rows)
 
 
-def tasks(fleetctl, seeds, quiet, kinds):
+def tasks(fleetctl, seeds, quiet, kinds, words):
     for seed in seeds:
         for kind in kinds:
             for made in (kind.nulls(seed, quiet), kind.drifts(seed)):
                 for stream in made:
-                    yield kind.__name__, seed, stream, (fleetctl, stream, seed == seeds[0])
+                    yield kind.__name__, seed, stream, (fleetctl, stream, seed == seeds[0], words)
 
 
 def main():
     fleetctl, first, count, quiet = sys.argv[1], *map(int, sys.argv[2:5])
+    lists, words = sys.argv[5].split(","), [word for word in sys.argv[6].split(",") if word]
+    kinds = [kind for kind in (streams, wider, field) if kind.__name__ in lists]
     seeds = range(first, first + count)
     found = []
     # One process a stream: its rows go with it.
@@ -224,7 +226,7 @@ def main():
             found.extend({"kind": kind, "seed": seed, "stream": name, "detector": detector} | of for detector, of in result.get().items())
             print(f"{kind} seed {seed}: {name}", file=sys.stderr)
 
-        for kind, seed, stream, task in tasks(fleetctl, seeds, quiet, (streams, wider, field)):
+        for kind, seed, stream, task in tasks(fleetctl, seeds, quiet, kinds, words):
             waiting.append((kind, seed, stream.name, pool.apply_async(measure, (task,))))
             if len(waiting) > 2 * os.cpu_count():
                 take()

@@ -175,7 +175,14 @@ async fn an_old_backup_is_restored(mut fleet: Fleet) -> anyhow::Result<()> {
     let third = as_version(&fleet.directory, "3", "")?;
     fleet.server.publish(&third, "3")?;
     // The backup knows nothing of it, and the devices, which keep it over restarts, would obey it for ever.
-    fleet.server.ctl(&["halt", "--all", "--reason", "lost with the database", "--yes", "--wait"])?;
+    fleet.server.ctl(&[
+        "halt",
+        "--all",
+        "--reason",
+        "lost with the database",
+        "--yes",
+        "--wait",
+    ])?;
     let kept = fleet.server.ctl(&["-o", "json", "audit", "verify"])?;
     let kept: Value = serde_json::from_str(&kept)?;
 

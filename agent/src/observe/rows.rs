@@ -1,7 +1,7 @@
 //! Where in the tensors of a request the rows, the predictions and the confidences are.
 
 use sealift_protocol::image::{IoContract, Role};
-use sealift_protocol::profile::{Baseline, Profiler};
+use sealift_protocol::profile::{Baseline, Cell, Profiler, TextColumn};
 use sealift_protocol::tensor::{Datatype, Tensor};
 
 use crate::behaviour::Block;
@@ -9,20 +9,37 @@ use crate::behaviour::Block;
 /// Which tensors of a contract are observed.
 #[derive(Debug)]
 pub(super) struct RowPlan {
-    input: String,
-    columns: usize,
+    inputs: Vec<Planned>,
     class: Option<String>,
     probabilities: Option<String>,
     /// For outputs that name the class by text.
     labels: Vec<String>,
 }
 
+/// An input whose columns are watched.
+#[derive(Debug)]
+struct Planned {
+    name: String,
+    /// How texts are taken, column by column; numbers are taken as they are.
+    columns: Vec<TextColumn>,
+}
+
 /// The observed tensors of one answer.
 pub(super) struct Observed<'a> {
-    columns: usize,
-    input: Numbers<'a>,
+    inputs: Vec<Columns<'a>>,
     class: Option<Classes<'a>>,
     probabilities: Option<(Numbers<'a>, usize)>,
+}
+
+/// The elements of one input, and how many make a row.
+struct Columns<'a> {
+    elements: Elements<'a>,
+    width: usize,
+}
+
+enum Elements<'a> {
+    Numbers(Numbers<'a>),
+    Texts(Vec<Cell>),
 }
 
 /// Elements as numbers, without a copy for the common type.
@@ -36,19 +53,41 @@ enum Classes<'a> {
     Labels(Vec<Option<usize>>),
 }
 
+/// Room for one row, kept from request to request.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    row: Vec<f32>,
+    cells: Vec<Cell>,
+}
+
 impl RowPlan {
     /// Looks up what is to be observed; none where the contract names no columns, or others than the baseline.
     pub(super) fn new(contract: &IoContract, baseline: &Baseline) -> Option<Self> {
-        let input = contract.observed_input()?;
-        if input.features.len() != baseline.inputs() {
-            let (contract, baseline) = (input.features.len(), baseline.inputs());
-            tracing::warn!(contract, baseline, "contract and baseline differ in features");
+        let mut features = baseline.features().iter().take(baseline.inputs());
+        let mut inputs = Vec::new();
+        for spec in contract.observed_inputs() {
+            let columns: Vec<_> = features.by_ref().take(spec.features.len()).collect();
+            // Baselines used to be made of the first input alone.
+            if columns.is_empty() && !inputs.is_empty() {
+                break;
+            }
+            if columns.len() != spec.features.len() {
+                tracing::warn!(input = spec.name, "contract and baseline differ in features");
+                return None;
+            }
+            let columns = columns.into_iter().map(TextColumn::of).collect();
+            inputs.push(Planned { name: spec.name.clone(), columns });
+        }
+        let left = features.count();
+        if left > 0 && !inputs.is_empty() {
+            tracing::warn!(left, "the baseline has features that the contract does not name");
+        }
+        if left > 0 || inputs.is_empty() {
             return None;
         }
         let name = |role| contract.output_with(role).map(|spec| spec.name.clone());
         Some(Self {
-            input: input.name.clone(),
-            columns: input.features.len(),
+            inputs,
             class: name(Role::Class),
             probabilities: name(Role::Probabilities),
             labels: baseline.classes().iter().map(|class| class.name.clone()).collect(),
@@ -61,14 +100,15 @@ impl RowPlan {
         inputs: &'a [Tensor],
         outputs: &'a [Tensor],
     ) -> Option<Observed<'a>> {
-        let input = Numbers::of(find(inputs, &self.input)?)?;
+        let columns =
+            self.inputs.iter().map(|planned| planned.columns(find(inputs, &planned.name)?));
         let class = self.class.as_ref().and_then(|name| self.classes(find(outputs, name)?));
         let probabilities = self.probabilities.as_ref().and_then(|name| {
             let tensor = find(outputs, name)?;
             let columns = usize::try_from(*tensor.shape.last()?).ok().filter(|&count| count > 0)?;
             Some((Numbers::of(tensor)?, columns))
         });
-        Some(Observed { columns: self.columns, input, class, probabilities })
+        Some(Observed { inputs: columns.collect::<Option<_>>()?, class, probabilities })
     }
 
     fn classes<'a>(&self, tensor: &'a Tensor) -> Option<Classes<'a>> {
@@ -76,15 +116,31 @@ impl RowPlan {
             return Numbers::of(tensor).map(Classes::Places);
         }
         let place = |text: &[u8]| self.labels.iter().position(|label| label.as_bytes() == text);
-        let mut places = Vec::new();
-        let mut rest = tensor.bytes.as_slice();
-        while let Some((length, tail)) = rest.split_first_chunk::<4>() {
-            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-            let (text, tail) = tail.split_at_checked(length)?;
-            places.push(place(text));
-            rest = tail;
+        Some(Classes::Labels(texts(tensor)?.into_iter().map(place).collect()))
+    }
+}
+
+impl Planned {
+    fn columns<'a>(&self, tensor: &'a Tensor) -> Option<Columns<'a>> {
+        let width = self.columns.len();
+        if tensor.datatype != Datatype::Bytes {
+            return Some(Columns { elements: Elements::Numbers(Numbers::of(tensor)?), width });
         }
-        Some(Classes::Labels(places))
+        let cell = |(text, column): (&[u8], &TextColumn)| {
+            str::from_utf8(text).map_or(Cell::WrongType, |text| column.cell(text.trim()))
+        };
+        let cells = texts(tensor)?.into_iter().zip(self.columns.iter().cycle()).map(cell);
+        Some(Columns { elements: Elements::Texts(cells.collect()), width })
+    }
+}
+
+impl Columns<'_> {
+    fn rows(&self) -> usize {
+        let elements = match &self.elements {
+            Elements::Numbers(numbers) => numbers.len(),
+            Elements::Texts(cells) => cells.len(),
+        };
+        elements.checked_div(self.width).unwrap_or(0)
     }
 }
 
@@ -93,12 +149,11 @@ impl Observed<'_> {
     pub(super) fn count(
         &self,
         (profiler, block): (&mut Profiler, &mut Block),
-        row: &mut Vec<f32>,
+        room: &mut Room,
         latency_us: u64,
     ) {
-        let rows = self.input.len().checked_div(self.columns).unwrap_or(0);
+        let rows = self.inputs.iter().map(Columns::rows).min().unwrap_or(0);
         for place in 0..rows {
-            self.input.fill(row, place * self.columns, self.columns);
             let (likeliest, confidence) = self.likeliest(place);
             let class = match &self.class {
                 Some(Classes::Places(places)) => places.get(place).map(class),
@@ -108,9 +163,39 @@ impl Observed<'_> {
                 }
                 None => likeliest,
             };
-            block.row(mean(row), class, confidence);
-            profiler.observe(row, class, confidence, (place == 0).then_some(latency_us));
+            let latency_us = (place == 0).then_some(latency_us);
+            let Room { row, cells } = room;
+            if let [Columns { elements: Elements::Numbers(numbers), width }] = &*self.inputs {
+                numbers.fill(row, place * width, *width);
+                block.row(mean(row), class, confidence);
+                profiler.observe(row, class, confidence, latency_us);
+            } else {
+                self.fill(place, (row, cells));
+                block.row(mean(row), class, confidence);
+                profiler.observe_cells(cells, class, confidence, latency_us);
+            }
         }
+    }
+
+    /// The cells of a row of several inputs, and the numbers among them.
+    fn fill(&self, place: usize, (row, cells): (&mut Vec<f32>, &mut Vec<Cell>)) {
+        cells.clear();
+        for Columns { elements, width } in &self.inputs {
+            match elements {
+                Elements::Numbers(numbers) => {
+                    numbers.fill(row, place * width, *width);
+                    cells.extend(row.iter().copied().map(Cell::Number));
+                }
+                Elements::Texts(texts) => {
+                    cells.extend(texts.iter().skip(place * width).take(*width));
+                }
+            }
+        }
+        row.clear();
+        row.extend(cells.iter().filter_map(|cell| match cell {
+            Cell::Number(number) => Some(*number),
+            Cell::Null | Cell::WrongType | Cell::Unseen(_) => None,
+        }));
     }
 
     /// The class with the largest probability, and that.
@@ -166,6 +251,19 @@ fn mean(row: &[f32]) -> f64 {
     let (sum, count) =
         numbers.fold((0.0, 0.0), |(sum, count), &value| (sum + f64::from(value), count + 1.0));
     sum / count
+}
+
+/// The elements of a tensor of texts; nothing if its bytes are none.
+fn texts(tensor: &Tensor) -> Option<Vec<&[u8]>> {
+    let mut texts = Vec::new();
+    let mut rest = tensor.bytes.as_slice();
+    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (text, tail) = tail.split_at_checked(length)?;
+        texts.push(text);
+        rest = tail;
+    }
+    Some(texts)
 }
 
 fn find<'a>(tensors: &'a [Tensor], name: &str) -> Option<&'a Tensor> {

@@ -88,12 +88,25 @@ fn in_scope(
             Scope::Fleet | Scope::Cohort { .. } => Severity::Critical,
         },
         title: format!("{model} {version} drifted in {scope}: {}", named(&drifted)),
-        detail: format!("{}: {why}", strongest.subject),
+        detail: format!("{}: {why}; {}", strongest.subject, meaning(scope)),
         help: format!("`fleetctl drift list --model {model} --scope {scope}` lists the measures"),
         labels,
         since,
         hold_ms: 0, // a verdict has its own hysteresis
     })
+}
+
+/// What drift at this level usually comes from.
+const fn meaning(scope: &Scope) -> &'static str {
+    match scope {
+        Scope::Device(_) => "this device differs: look at its sensor first",
+        Scope::Cohort { .. } => {
+            "the cohort differs from the reference: its surroundings changed, or the image does not suit them"
+        }
+        Scope::Fleet => {
+            "the fleet differs from the reference: the world changed, or the image is a bad one"
+        }
+    }
 }
 
 /// Groups stand for their features.
@@ -178,11 +191,6 @@ pub fn devices_silent(count: u64, since: UnixMillis) -> Finding {
 pub fn common_cause(trouble: &str, blame: &Blame, now: UnixMillis) -> Finding {
     let traits = blame.description.iter().map(|(key, value)| format!("{key}={value}"));
     let description = traits.collect::<Vec<_>>().join(" and ");
-    let times = if blame.lift.is_finite() {
-        format!("{:.0} times as often as others", blame.lift)
-    } else {
-        "and no other is".to_owned()
-    };
     let mut labels: BTreeMap<_, _> = blame.description.iter().cloned().collect();
     labels.insert("trouble".to_owned(), trouble.to_owned());
     Finding {
@@ -190,10 +198,7 @@ pub fn common_cause(trouble: &str, blame: &Blame, now: UnixMillis) -> Finding {
         kind: "common-cause".to_owned(),
         severity: Severity::Critical,
         title: format!("{trouble} devices have {description} in common"),
-        detail: format!(
-            "{blame}, {times}; chance explains it with a probability of {:.1e}",
-            blame.p
-        ),
+        detail: blame.in_words(),
         help: "look at what these devices share and others do not, before at each of them"
             .to_owned(),
         labels,
@@ -299,7 +304,7 @@ mod tests {
         "kind": "drift",
         "severity": "critical",
         "title": "vision/digits 2 drifted in site=osaka: group:upper-left",
-        "detail": "feature:p01: psi 0.9",
+        "detail": "feature:p01: psi 0.9; the cohort differs from the reference: its surroundings changed, or the image does not suit them",
         "help": "`fleetctl drift list --model vision/digits --scope site=osaka` lists the measures",
         "labels": {
           "group": "upper-left",
@@ -316,7 +321,7 @@ mod tests {
         "kind": "drift",
         "severity": "warning",
         "title": "vision/digits 2 drifted in device:cam-1: confidence",
-        "detail": "confidence: psi 0.5",
+        "detail": "confidence: psi 0.5; this device differs: look at its sensor first",
         "help": "`fleetctl drift list --model vision/digits --scope device:cam-1` lists the measures",
         "labels": {
           "device": "cam-1",

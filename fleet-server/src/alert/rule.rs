@@ -23,6 +23,11 @@ pub(crate) struct Kind {
 /// Every kind that an operator can change.
 pub(crate) const KINDS: &[Kind] = &[
     Kind { name: "drift", meaning: "what a model sees or answers has changed", hold_s: 0 },
+    Kind {
+        name: "device-drift",
+        meaning: "a device is off its cohort, or its own past",
+        hold_s: 0,
+    },
     Kind { name: "rollout-halted", meaning: "a gate has stopped a rollout", hold_s: 0 },
     Kind { name: "device-silent", meaning: "nothing comes from a device", hold_s: 600 },
     Kind { name: "device-event", meaning: "a device reports something critical", hold_s: 0 },

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use sealift_protocol::api::{DriftPoint, DriftView, HistogramView, HistoryPoint, Page, Problem};
-use sealift_protocol::id::{ModelName, UnixMillis};
+use sealift_protocol::api::{
+    DeviceDriftView, DriftPoint, DriftView, HistogramView, HistoryPoint, Page, Problem,
+};
+use sealift_protocol::id::{DeviceId, ModelName, UnixMillis};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -24,6 +26,7 @@ use crate::store::spans::Length;
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list))
+        .routes(routes!(devices))
         .routes(routes!(series))
         .routes(routes!(history))
         .routes(routes!(histogram))
@@ -63,6 +66,49 @@ async fn list(
     };
     let verdicts: Vec<_> = app.watch.verdicts().into_iter().filter(is_asked).collect();
     Ok(Json(slice(in_reach(&app, &caller, verdicts).await?, &paging)))
+}
+
+/// Which devices.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DevicesQuery {
+    /// Only with this model.
+    #[serde(default)]
+    model: Option<ModelName>,
+    /// Only this device.
+    #[serde(default)]
+    device: Option<DeviceId>,
+    /// Entries on the page; 100 if not given, at most 1,000.
+    #[serde(default)]
+    limit: Option<u32>,
+    /// Where the page starts: `next_cursor` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+/// Lists where devices stand, each by itself: against its cohort, its own past and the reference; by model and device.
+#[utoipa::path(get, path = "/api/v1/drift/devices", tag = "drift", params(DevicesQuery),
+    responses((status = 200, body = Page<DeviceDriftView>)))]
+async fn devices(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<DevicesQuery>,
+) -> Result<Json<Page<DeviceDriftView>>, ApiError> {
+    let DevicesQuery { model, device, limit, cursor } = query;
+    let paging = PageQuery { limit, cursor };
+    let is_asked = |view: &DeviceDriftView| {
+        model.as_ref().is_none_or(|model| view.model == *model)
+            && device.as_ref().is_none_or(|device| view.device == *device)
+    };
+    let presence = app.patience.presence(clock::now());
+    let mut seen = Vec::new();
+    for view in app.watch.devices().into_iter().filter(is_asked) {
+        let scope = Scope::Device(view.device.clone());
+        if reach::sees_drift(&app, caller.reach(), &scope, presence).await? {
+            seen.push(view);
+        }
+    }
+    Ok(Json(slice(seen, &paging)))
 }
 
 async fn in_reach(

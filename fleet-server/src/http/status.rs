@@ -156,7 +156,14 @@ async fn keys_left_here(app: &App) -> Option<AttentionItem> {
 
 /// What Prometheus reads.
 async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
-    let status = read(&app, caller.reach()).await?;
+    let text = metrics_text(&app, caller.reach()).await?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// All metrics, as far as somebody reaches.
+pub(super) async fn metrics_text(app: &App, reach: &Reach) -> Result<String, ApiError> {
+    let status = read(app, reach).await?;
     let moving = |state: RolloutState| state == RolloutState::Halted;
     let live = app.store.live_rollouts().await?;
     let halted =
@@ -165,12 +172,10 @@ async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, Api
         status: &status,
         rollouts_halted: u64::try_from(halted).unwrap_or(u64::MAX),
         expiries: &app.expiries.all(),
-        alerts: &live_by_severity(&app).await?,
-        waiting: &waiting_by_channel(&app).await?,
+        alerts: &live_by_severity(app).await?,
+        waiting: &waiting_by_channel(app).await?,
     };
-    let text = app.metrics.encode(&gauges).map_err(ApiError::internal)?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    app.metrics.encode(&gauges).map_err(ApiError::internal)
 }
 
 async fn live_by_severity(app: &App) -> Result<BTreeMap<String, u64>, StoreError> {

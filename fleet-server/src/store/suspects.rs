@@ -8,9 +8,11 @@ use sealift_protocol::telemetry::Facts;
 use super::{StoreError, TenantStore, from_json, unsigned};
 use crate::blame::Traits;
 
-/// A device, known by its traits alone.
+/// A device, known by its traits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
+    /// Its name.
+    pub(crate) id: String,
     /// Labels, and facts that no label has the name of.
     pub(crate) traits: Traits,
     /// Whether nothing has come from it for long.
@@ -71,7 +73,7 @@ impl TenantStore {
                 traits.entry(name.to_owned()).or_insert(value);
             }
             let (is_silent, has_refused) = (row.is_silent != 0, row.has_refused != 0);
-            Ok(Known { traits, is_silent, has_refused })
+            Ok(Known { id: row.id, traits, is_silent, has_refused })
         };
         rows.into_iter().map(known).collect()
     }

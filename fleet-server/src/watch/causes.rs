@@ -1,10 +1,10 @@
-//! What devices have in common that are silent, or refuse what they should run.
+//! What devices have in common that are silent, refuse what they should run, or drift.
 
-use sealift_protocol::id::UnixMillis;
+use sealift_protocol::id::{DeviceId, UnixMillis};
 
 use super::Watch;
 use crate::alert::{self, Finding};
-use crate::blame::{self, Suspect};
+use crate::blame::{self, Blame, Suspect};
 use crate::store::StoreError;
 use crate::store::suspects::Known;
 
@@ -20,6 +20,8 @@ const TROUBLED_MIN: u64 = 3;
 pub(super) struct Causes {
     looked_at: Option<UnixMillis>,
     findings: Vec<Finding>,
+    /// What drifting devices have in common.
+    of_drift: Option<Blame>,
 }
 
 impl Causes {
@@ -40,25 +42,38 @@ pub(super) async fn common_causes(
     }
     let heard_before = now.plus(-watch.patience.offline_after_ms);
     let (silent, refused) = watch.store.troubled(heard_before).await?;
-    let mut findings = Vec::new();
-    if silent.max(refused) >= TROUBLED_MIN {
+    let judged = watch.memory().judged_devices();
+    let drifting = judged.values().filter(|is_off| **is_off).count();
+    let drifting = u64::try_from(drifting).unwrap_or(u64::MAX);
+    let (mut findings, mut of_drift) = (Vec::new(), None);
+    if silent.max(refused).max(drifting) >= TROUBLED_MIN {
         let known = watch.store.suspects(heard_before, DEVICES_MAX).await?;
-        findings.extend(cause(&known, "silent", |known| known.is_silent, now));
-        findings.extend(cause(&known, "refusing", |known| known.has_refused, now));
+        let tell = |trouble: &str, blame: &Blame| alert::common_cause(trouble, blame, now);
+        let silent = cause(&known, |known| Some(known.is_silent));
+        findings.extend(silent.map(|blame| tell("silent", &blame)));
+        let refusing = cause(&known, |known| Some(known.has_refused));
+        findings.extend(refusing.map(|blame| tell("refusing", &blame)));
+        // Whoever was not judged is neither well nor off.
+        of_drift = cause(&known, |known| {
+            DeviceId::parse(&known.id).ok().and_then(|device| judged.get(&device).copied())
+        });
+        findings.extend(of_drift.as_ref().map(|blame| tell("drifting", blame)));
     }
-    let found = Causes { looked_at: Some(now), findings: findings.clone() };
+    let found = Causes { looked_at: Some(now), findings: findings.clone(), of_drift };
     watch.causes(|causes| *causes = found);
     Ok(findings)
 }
 
-fn cause(
-    known: &[Known],
-    trouble: &str,
-    is_affected: impl Fn(&Known) -> bool,
-    now: UnixMillis,
-) -> Option<Finding> {
-    let suspect =
-        |known: &Known| Suspect { traits: known.traits.clone(), is_affected: is_affected(known) };
-    let suspects: Vec<_> = known.iter().map(suspect).collect();
-    blame::blame(&suspects).map(|blame| alert::common_cause(trouble, &blame, now))
+/// What drifting devices had in common when it was looked for last.
+pub(super) fn of_drift(watch: &Watch) -> Option<Blame> {
+    watch.causes(|causes| causes.of_drift.clone())
+}
+
+/// What the affected ones have in common; devices of which nothing is known are left out.
+fn cause(known: &[Known], is_affected: impl Fn(&Known) -> Option<bool>) -> Option<Blame> {
+    let suspect = |known: &Known| {
+        Some(Suspect { traits: known.traits.clone(), is_affected: is_affected(known)? })
+    };
+    let suspects: Vec<_> = known.iter().filter_map(suspect).collect();
+    blame::blame(&suspects)
 }

@@ -1,7 +1,9 @@
 //! A subject's rows beside the reference's, bin by bin.
 
-use sealift_protocol::api::HistogramView;
-use sealift_protocol::profile::{Baseline, CategoricalReference, Feature, Profile, Reference};
+use sealift_protocol::api::{DifferentView, HistogramView};
+use sealift_protocol::profile::{
+    Baseline, Cardinality, CategoricalReference, Feature, Profile, Reference,
+};
 
 use crate::drift::Subject;
 
@@ -37,8 +39,18 @@ pub(super) fn histogram(
         return None;
     }
     let (reference, current) = (shares(&reference), shares(&current));
+    let different = different(baseline, profile, subject);
     let subject = subject.to_string();
-    Some(HistogramView { subject, bins, reference, current, rows: profile.rows() })
+    Some(HistogramView { subject, bins, reference, current, rows: profile.rows(), different })
+}
+
+fn different(baseline: &Baseline, profile: &Profile, subject: &Subject) -> Option<DifferentView> {
+    let Subject::Feature(name) = subject else { return None };
+    let categorical = baseline.features().iter().filter(|feature| feature.numeric().is_none());
+    let mut counted = categorical.zip(profile.categorical());
+    let (_, counts) = counted.find(|(feature, _)| feature.name == *name)?;
+    let Cardinality { values, is_at_least } = counts.cardinality();
+    Some(DifferentView { values, is_at_least })
 }
 
 type Bins = (Vec<String>, Vec<u64>, Vec<u64>);

@@ -3,19 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sealift_protocol::api::{DriftPoint, DriftState, DriftView, HistogramView};
+use sealift_protocol::api::{
+    DeviceComparison, DeviceDriftView, DriftPoint, DriftState, DriftView, HistogramView,
+};
 use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{ModelName, UnixMillis, Version};
+use sealift_protocol::id::{DeviceId, ModelName, UnixMillis, Version};
 use sealift_protocol::profile::{Baseline, InvalidProfile, Mismatch, Profile};
 
 use super::histogram::histogram;
 use super::seen::Seen;
-use crate::alert::{self, Finding};
+use crate::alert::{self, Breadth, Finding};
 use crate::drift::{Against, Case, Policy, Scope, Subject, Verdict, Window, judge};
+use crate::sensors::{ComparedWith, DEVICES_MAX, DeviceNature, Sensors, Standing};
 use crate::store::profiles::StoredWindow;
 
 /// Scopes of one image; 64 windows of 64 features take about 1 MiB in each.
 const SCOPES_MAX: usize = 256;
+
+/// A device sends a window at least so often if it sends any.
+const YOUNG_MS: i64 = 3_600 * 1_000;
 
 /// An image by name and digest.
 pub(super) type Image = (ModelName, Digest);
@@ -40,6 +46,7 @@ pub(super) struct Memory {
     round_ms: i64,
     round: i64,
     cursor: Option<u64>,
+    begun: Option<UnixMillis>,
     /// How often data of a device had been deleted when the first window was taken.
     forgotten: u64,
     images: BTreeMap<Image, Watched>,
@@ -52,12 +59,21 @@ struct Watched {
     baseline: Option<Arc<Baseline>>,
     scopes: BTreeMap<Scope, Seen>,
     verdicts: Vec<Verdict>,
+    sensors: Sensors,
 }
 
 impl Memory {
     /// A memory of nothing. What comes within `round_ms` is judged together.
     pub(super) const fn new(policy: Policy, round_ms: i64) -> Self {
-        Self { policy, round_ms, round: 0, cursor: None, forgotten: 0, images: BTreeMap::new() }
+        Self {
+            policy,
+            round_ms,
+            round: 0,
+            cursor: None,
+            begun: None,
+            forgotten: 0,
+            images: BTreeMap::new(),
+        }
     }
 
     /// The last window that was taken; none before the first turn.
@@ -101,7 +117,8 @@ impl Memory {
         baseline: Option<Arc<Baseline>>,
     ) {
         let (version, scopes) = (version.clone(), BTreeMap::new());
-        let watched = Watched { version, baseline, scopes, verdicts: Vec::new() };
+        let (verdicts, sensors) = (Vec::new(), Sensors::default());
+        let watched = Watched { version, baseline, scopes, verdicts, sensors };
         self.images.insert(image, watched);
     }
 
@@ -122,6 +139,13 @@ impl Memory {
             }
             watched.scopes.entry(scope.clone()).or_default().take(&stored.device, taken.clone())?;
         }
+        // Of several labels the first that is configured says whom a device is like.
+        let cohort = scopes.iter().find(|scope| matches!(scope, Scope::Cohort { .. }));
+        let cohort = cohort.unwrap_or(&Scope::Fleet);
+        if watched.sensors.take(&stored.device, cohort, &taken)? {
+            let (model, devices_max) = (&window.model, DEVICES_MAX);
+            tracing::warn!(%model, devices_max, "some devices are not compared with others");
+        }
         Ok(())
     }
 
@@ -134,6 +158,9 @@ impl Memory {
         self.round = round;
         for watched in self.images.values_mut() {
             watched.end_round(&self.policy)?;
+            if let Some(baseline) = &watched.baseline {
+                watched.sensors.end_round(baseline, &self.policy, (now, self.round_ms))?;
+            }
         }
         Ok(())
     }
@@ -141,9 +168,53 @@ impl Memory {
     /// What the verdicts say that people may have to know.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let findings = self.images.iter().flat_map(|((model, _), watched)| {
-            alert::drift(model, &watched.version, &watched.verdicts)
+            let standings: Vec<_> = watched.sensors.standings().collect();
+            let of_scopes = alert::drift(model, &watched.version, &watched.verdicts).into_iter();
+            let of_scopes = of_scopes.map(|finding| with_breadth(finding, &standings));
+            // Where the only device of a cohort has changed, the cohort's own alert says so.
+            let is_told = |standing: &&Standing<'_>| {
+                standing.nature == DeviceNature::Changed && watched.has_drifted(standing.cohort)
+            };
+            let of_devices = standings
+                .iter()
+                .filter(|standing| !is_told(standing))
+                .filter_map(|standing| alert::device_drift(model, &watched.version, standing));
+            of_scopes.chain(of_devices).collect::<Vec<_>>()
         });
         findings.collect()
+    }
+
+    /// The devices that were judged by themselves, and whether each differs from anything in any model.
+    pub(super) fn judged_devices(&self) -> BTreeMap<DeviceId, bool> {
+        let mut judged = BTreeMap::new();
+        for standing in self.images.values().flat_map(|watched| watched.sensors.standings()) {
+            *judged.entry(standing.device.clone()).or_insert(false) |= standing.is_off();
+        }
+        judged
+    }
+
+    /// Whether so little time has passed since the first round that devices may not have been judged yet.
+    pub(super) fn is_young(&self, now: UnixMillis) -> bool {
+        self.begun.is_none_or(|begun| now.since(begun) < YOUNG_MS)
+    }
+
+    /// Notes when the first turn was.
+    pub(super) fn begin(&mut self, now: UnixMillis) {
+        self.begun.get_or_insert(now);
+    }
+
+    /// Whether a device was judged by itself.
+    pub(super) fn has_judged_device(&self, device: &DeviceId) -> bool {
+        self.images.values().any(|watched| watched.sensors.has_judged(device))
+    }
+
+    /// Where devices stand, in the order of models and devices.
+    pub(super) fn device_views(&self) -> Vec<DeviceDriftView> {
+        let views = self.images.iter().flat_map(|((model, _), watched)| {
+            let standings = watched.sensors.standings();
+            standings.map(|standing| device_view(model, &watched.version, &standing))
+        });
+        views.collect()
     }
 
     /// Whether there is a verdict on a version in a scope.
@@ -234,6 +305,11 @@ impl Watched {
         Ok(())
     }
 
+    fn has_drifted(&self, scope: &Scope) -> bool {
+        let mut verdicts = self.verdicts.iter();
+        verdicts.any(|it| it.scope == *scope && it.state == DriftState::Drifted)
+    }
+
     /// Judges all scopes of a level; those without a new window keep their verdicts.
     fn judge(
         &mut self,
@@ -310,6 +386,38 @@ fn view(model: &ModelName, version: &Version, verdict: &Verdict) -> DriftView {
         from: verdict.from,
         until: verdict.until,
         why: verdict.why.clone(),
+    }
+}
+
+fn device_view(model: &ModelName, version: &Version, standing: &Standing<'_>) -> DeviceDriftView {
+    let comparison = |(against, verdict): &(ComparedWith, &Verdict)| DeviceComparison {
+        against: *against,
+        subject: verdict.subject.to_string(),
+        metric: verdict.metric.to_string(),
+        value: verdict.value,
+        threshold: verdict.threshold,
+        p: verdict.corrected_p,
+        since: verdict.since,
+        why: verdict.why.clone(),
+    };
+    DeviceDriftView {
+        device: standing.device.clone(),
+        model: model.clone(),
+        version: version.clone(),
+        cohort: standing.cohort.to_string(),
+        nature: standing.nature,
+        off: standing.off.iter().map(comparison).collect(),
+        rows: standing.rows,
+        until: standing.until,
+    }
+}
+
+/// What the devices of a drifted scope say of it.
+fn with_breadth(finding: Finding, standings: &[Standing<'_>]) -> Finding {
+    let scope = finding.labels.get("scope").and_then(|scope| Scope::parse(scope).ok());
+    match scope {
+        Some(scope) => Breadth::of(&scope, standings.iter()).told(finding),
+        None => finding,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What people may have to know: looked for, compared with the alerts that are open, written down, and queued for channels.
 
-use sealift_protocol::id::{AlertId, ModelName, UnixMillis, Version};
+use sealift_protocol::id::{AlertId, DeviceId, ModelName, UnixMillis, Version};
 use sealift_protocol::telemetry::{self, Event};
 
 use super::memory::Served;
@@ -29,11 +29,18 @@ pub(super) async fn tell(
 ) -> Result<(), StoreError> {
     let open = watch.store.live_alerts().await?;
     let mut findings = watch.memory().findings();
-    findings.extend(open.iter().filter(|alert| is_undecided(watch, alert, served)).map(again));
+    findings.extend(open.iter().filter(|alert| is_undecided(watch, alert, served, now)).map(again));
     findings.extend(halted_rollouts(watch).await?);
     findings.extend(grave_events(watch, now).await?);
     findings.extend(silent_devices(watch, now).await?);
     findings.extend(causes::common_causes(watch, now).await?);
+    if let Some(blame) = causes::of_drift(watch) {
+        let is_of_scope = |finding: &Finding| finding.kind == "drift";
+        let told = |finding| {
+            if is_of_scope(&finding) { alert::with_cause(finding, &blame) } else { finding }
+        };
+        findings = findings.into_iter().map(told).collect();
+    }
     let behind = watch.store.behind().await?;
     findings.extend((!behind.is_nobody()).then(|| alert::store_behind(behind.to_string(), now)));
     findings.extend(health::findings(watch, now).await?);
@@ -123,11 +130,21 @@ async fn refresh(
 
 /// Whether an alert is about drift of an image that is still served where it was, and was not judged yet: after a restart nothing is
 /// known until enough rows have come.
-fn is_undecided(watch: &Watch, alert: &Alert, served: &Served) -> bool {
+fn is_undecided(watch: &Watch, alert: &Alert, served: &Served, now: UnixMillis) -> bool {
+    if alert.finding.kind == "device-drift" {
+        return is_undecided_device(watch, alert, now);
+    }
     drifted(alert).is_some_and(|(model, version, scope)| {
         is_served(served, (&model, &version), &scope)
             && !watch.memory().has_judged(&model, &version, &scope)
     })
+}
+
+/// A device that was off before a restart may be so still; one that says nothing for long serves something else, or is gone.
+fn is_undecided_device(watch: &Watch, alert: &Alert, now: UnixMillis) -> bool {
+    let device = alert.finding.labels.get("device").and_then(|id| DeviceId::parse(id).ok());
+    let memory = watch.memory();
+    memory.is_young(now) && device.is_some_and(|device| !memory.has_judged_device(&device))
 }
 
 fn again(alert: &Alert) -> Finding {
@@ -152,6 +169,9 @@ fn is_served(served: &Served, (model, version): (&ModelName, &Version), scope: &
 }
 
 fn why_over(alert: &Alert, served: &Served) -> String {
+    if alert.finding.kind == "device-drift" {
+        return "the device is as its cohort and its past again, or serves it no more".to_owned();
+    }
     match drifted(alert) {
         Some((model, version, scope)) if !is_served(served, (&model, &version), &scope) => {
             format!("{model} {version} is not served in {scope} any more")

@@ -1,5 +1,6 @@
 //! The story of the digits at three sites, on a real store.
 
+mod devices;
 mod history;
 
 use std::collections::BTreeMap;

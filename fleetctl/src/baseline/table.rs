@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail, ensure};
 use sealift_protocol::image::{IoContract, Role};
 use sealift_protocol::profile::{
-    self, Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Column, Kind, Season, is_held_out,
+    self, Baseline, BaselineBuilder, CATEGORIES_MAX, CLASSES_MAX, Column, Kind, Season,
+    hash_of_text, is_held_out,
 };
+use sealift_protocol::tensor::Datatype;
 
 use super::rows::{Cell, Rows, name_of};
 use super::types::{Type, Types, Values};
@@ -128,18 +130,36 @@ impl Schema {
         types: &Types,
     ) -> anyhow::Result<Self> {
         are_there(rows, types)?;
-        let input = contract.observed_input().context("the I/O contract names no features")?;
-        let mut schema = Self { has_summary: true, ..Self::default() };
-        for feature in &input.features {
+        let inputs: Vec<_> = contract.observed_inputs().collect();
+        ensure!(!inputs.is_empty(), "the I/O contract names no features");
+        let has_text = inputs.iter().any(|input| input.datatype == Datatype::Bytes);
+        let mut schema = Self { has_summary: !has_text, ..Self::default() };
+        let named = inputs.iter().flat_map(|input| {
+            let is_text = input.datatype == Datatype::Bytes;
+            input.features.iter().map(move |feature| (is_text, feature))
+        });
+        for (is_text, feature) in named {
             let name = &feature.name;
             let place = rows.place(name).with_context(|| no_column(rows, name, "the contract"))?;
             readable(rows, place, name)?;
-            let reading = match types.get(name) {
-                None | Some(Type::Numeric) => Reading::Element,
-                Some(Type::Categorical) => codes(rows, place, name)?,
-                Some(Type::Ignore | Type::Prediction | Type::Confidence) => bail!(
+            let given = types.get(name);
+            if matches!(given, Some(Type::Ignore | Type::Prediction | Type::Confidence)) {
+                bail!(
                     "column `{name}` is a feature of the contract\nhelp: it is numeric or categorical"
-                ),
+                );
+            }
+            if is_text {
+                // Words that hardly repeat are counted all the same: the contract wants its columns watched.
+                let guessed = || Values::of(rows, place).guess("").unwrap_or(Type::Categorical);
+                schema.add(rows, place, name, given.copied().unwrap_or_else(guessed))?;
+                if let Some(known) = schema.columns.last_mut() {
+                    known.group.clone_from(&feature.group);
+                }
+                continue;
+            }
+            let reading = match given {
+                Some(Type::Categorical) => codes(rows, place, name)?,
+                Some(_) | None => Reading::Element,
             };
             schema.columns.push(Known {
                 name: name.clone(),
@@ -280,9 +300,11 @@ impl Reading {
             }
             Self::Category { .. } if is_nothing(cell) => profile::Cell::Null,
             Self::Category { places, .. } => {
-                let place = cell.name().and_then(|name| places.get(name.as_ref()).copied());
-                // What no domain has is unseen.
-                profile::Cell::Number(place.map_or(f32::MAX, as_number))
+                let name = cell.name().unwrap_or_default();
+                places.get(name.as_ref()).map_or_else(
+                    || profile::Cell::Unseen(hash_of_text(&name)),
+                    |place| profile::Cell::Number(as_number(*place)),
+                )
             }
         }
     }

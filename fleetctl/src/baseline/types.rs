@@ -107,6 +107,8 @@ pub(super) struct Values {
     /// All numbers lie between 0 and 1.
     is_share: bool,
     is_whole: bool,
+    /// Each number is as much more than the one before as every other, as the numbers of rows are.
+    is_counter: bool,
 }
 
 impl Values {
@@ -122,6 +124,7 @@ impl Values {
             is_overfull: rows.is_overfull(place),
             is_share: true,
             is_whole: true,
+            is_counter: is_counter(rows.column(place)),
         };
         for (packed, cell) in rows.keyed(place).filter(|(_, cell)| !cell.is_missing()) {
             values.given += 1;
@@ -173,6 +176,9 @@ impl Values {
         if name == PREDICTION && !is_quantity && self.distinct <= CLASSES_MAX {
             return Ok(Type::Prediction);
         }
+        if self.is_counter {
+            return Err("its numbers count the rows");
+        }
         if is_numeric {
             return Ok(Type::Numeric);
         }
@@ -182,4 +188,17 @@ impl Values {
         }
         Ok(Type::Categorical)
     }
+}
+
+/// Whether each cell is a whole number, and as much more than the one before as the second is more than the first.
+fn is_counter<'a>(cells: impl Iterator<Item = Cell<'a>>) -> bool {
+    let whole = |cell: Cell<'_>| cell.number().filter(|value| value.fract() == 0.0);
+    let numbers: Option<Vec<f64>> = cells.map(whole).collect();
+    let Some(numbers) = numbers.filter(|numbers| numbers.len() >= IDENTIFIER_ROWS_MIN) else {
+        return false;
+    };
+    let pairs = numbers.iter().zip(numbers.iter().skip(1));
+    let mut steps = pairs.map(|(before, now)| now - before);
+    let first = steps.next();
+    first.is_some_and(|first| first > 0.0) && steps.all(|step| Some(step) == first)
 }

@@ -1,5 +1,6 @@
 //! `fleetctl drift`.
 
+mod devices;
 mod replay;
 
 pub(crate) use replay::Replay;
@@ -26,6 +27,15 @@ pub(crate) async fn run(
             let query = [("model", model.as_str()), ("scope", scope.as_str())];
             let verdicts = connect()?.list("drift", &query).await?;
             list(output, verdicts, all)
+        }
+        Drift::Devices { model, device, all } => {
+            let model = model.map(|model| model.to_string()).unwrap_or_default();
+            let name = device.as_ref().map(ToString::to_string).unwrap_or_default();
+            let mut query = Vec::new();
+            query.extend((!model.is_empty()).then_some(("model", model.as_str())));
+            query.extend((!name.is_empty()).then_some(("device", name.as_str())));
+            let devices = connect()?.list("drift/devices", &query).await?;
+            devices::list(output, devices, all || device.is_some())
         }
         Drift::Show { model, scope, subject } => {
             let model = model.to_string();
@@ -112,7 +122,11 @@ fn text(histogram: &HistogramView) -> String {
         [bin.clone(), percent(reference), percent(current), bar(current)]
     });
     let table = table(["BIN", "REFERENCE", "CURRENT", ""], rows);
-    format!("{} ({} rows)\n{table}", histogram.subject, histogram.rows)
+    let different = histogram.different.map_or_else(String::new, |different| {
+        let least = if different.is_at_least { "at least " } else { "" };
+        format!(", {least}{:.0} different values", different.values)
+    });
+    format!("{} ({} rows{different})\n{table}", histogram.subject, histogram.rows)
 }
 
 fn percent(share: f64) -> String {

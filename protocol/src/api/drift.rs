@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 pub use crate::drift::DriftState;
-use crate::id::{ModelName, UnixMillis, Version};
+use crate::id::{DeviceId, ModelName, UnixMillis, Version};
 
 /// Query of `GET /drift`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +104,96 @@ pub struct HistogramView {
     pub current: Vec<f64>,
     /// Current rows.
     pub rows: u64,
+    /// How many different values a categorical feature has now, the unseen among them to about 5 %; none for other subjects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub different: Option<DifferentView>,
+}
+
+/// How many different values there are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DifferentView {
+    /// So many.
+    pub values: f64,
+    /// Whether there are more: agents of an earlier release, and data of a device that was deleted, are not counted here.
+    pub is_at_least: bool,
+}
+
+/// What is to be thought of a device by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum DeviceNature {
+    /// It differs from nothing that it should be like.
+    Steady,
+    /// It is off its cohort: a sensor.
+    Alone,
+    /// It differs from the reference or from its past, and not from its cohort: the world, or the image.
+    Together,
+    /// It differs from its past, and has too few others to be compared with.
+    Changed,
+}
+
+/// What a device is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ComparedWith {
+    /// The other devices of its cohort, in the same time.
+    Cohort,
+    /// What it saw itself before.
+    Past,
+    /// What the model was made for.
+    Reference,
+}
+
+impl ComparedWith {
+    /// All of them, in the order in which people ask.
+    pub const ALL: [Self; 3] = [Self::Cohort, Self::Past, Self::Reference];
+}
+
+/// `GET /drift/devices`: where one device stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceDriftView {
+    /// The device.
+    pub device: DeviceId,
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: Version,
+    /// Whom it is compared with: `site=osaka`, or `fleet`.
+    pub cohort: String,
+    /// What is to be thought of it.
+    pub nature: DeviceNature,
+    /// Of each comparison in which it differs, what differs most.
+    pub off: Vec<DeviceComparison>,
+    /// Rows of its newest window.
+    pub rows: u64,
+    /// When that ended.
+    pub until: UnixMillis,
+}
+
+/// What of a device differs most from one thing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceComparison {
+    /// From what.
+    pub against: ComparedWith,
+    /// `feature:p00`, `group:upper-left`, `prediction`, `confidence`, `correlations`.
+    pub subject: String,
+    /// The metric with its binning.
+    pub metric: String,
+    /// The metric's value.
+    pub value: f64,
+    /// The value at which it drifts.
+    pub threshold: f64,
+    /// Corrected p-value.
+    pub p: f64,
+    /// Since when.
+    pub since: UnixMillis,
+    /// Why, in a sentence.
+    pub why: String,
 }
 
 /// `POST /models/{team}/{name}/versions/{version}/seen`: which rows are to be the reference of a new baseline.

@@ -314,6 +314,8 @@ fn of_phases<'a>(
 }
 
 #[cfg(test)]
+mod quality;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

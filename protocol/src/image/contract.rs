@@ -170,6 +170,14 @@ impl IoContract {
             }
         }
         self.inputs.iter().chain(&self.outputs).try_for_each(TensorSpec::check)?;
+        let features = || self.observed_inputs().flat_map(|spec| &spec.features);
+        let names: BTreeSet<_> = features().map(|feature| &feature.name).collect();
+        if names.len() != features().count() {
+            return content("a feature is named twice".to_owned());
+        }
+        if names.len() > FEATURES_MAX {
+            return content(format!("more than {FEATURES_MAX} features"));
+        }
         let Some(processing) = &self.processing else { return Ok(()) };
         processing.check(self).map_err(|text| ContractError::Content(format!("processing: {text}")))
     }
@@ -215,9 +223,9 @@ impl IoContract {
         self.outputs.iter().find(|spec| spec.role == Some(role))
     }
 
-    /// The input whose columns are named, if there is one: drift is watched on it.
-    pub fn observed_input(&self) -> Option<&TensorSpec> {
-        self.inputs.iter().find(|spec| !spec.features.is_empty())
+    /// The inputs whose columns are named: drift is watched on them.
+    pub fn observed_inputs(&self) -> impl Iterator<Item = &TensorSpec> {
+        self.inputs.iter().filter(|spec| !spec.features.is_empty())
     }
 }
 

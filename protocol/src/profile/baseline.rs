@@ -44,8 +44,8 @@ pub const CLASSES_MAX: usize = 1_000;
 pub const NAME_CHARS_MAX: usize = 80;
 /// Parts of a season: the minutes of a week.
 pub const PHASES_MAX: usize = 10_080;
-/// Beyond this the rows of a window say next to nothing, and no factor makes up for that.
-pub(super) const DISPERSION_MAX: f64 = 16.0;
+/// Rows of which each resembles the one before by 0.99 have 200; beyond this a window says next to nothing.
+pub(super) const DISPERSION_MAX: f64 = 256.0;
 /// The group of the two features that are derived from all numeric ones of a row.
 pub const SUMMARY_GROUP: &str = "summary";
 /// The derived features, in their order: mean and standard deviation of the numeric features of a row.

@@ -154,13 +154,19 @@ impl BaselineBuilder {
         prediction: Option<&str>,
         confidence: Option<f64>,
     ) -> Result<(), InvalidBaseline> {
-        let value = |cell: &Cell| match *cell {
+        let is_numeric =
+            |place: usize| self.columns.get(place).is_some_and(|it| it.kind == Kind::Numeric);
+        let value = |(place, cell): (usize, &Cell)| match *cell {
             Cell::Number(value) => value + 0.0,
-            Cell::Null | Cell::WrongType => f32::NAN,
+            Cell::Unseen(_) if !is_numeric(place) => f32::MAX, // is in no domain
+            Cell::Null | Cell::WrongType | Cell::Unseen(_) => f32::NAN,
         };
-        let is_wrong = |(place, cell): (usize, &Cell)| (*cell == Cell::WrongType).then_some(place);
+        let is_wrong = |(place, cell): (usize, &Cell)| {
+            let is_text = matches!(cell, Cell::Unseen(_)) && is_numeric(place);
+            (is_text || *cell == Cell::WrongType).then_some(place)
+        };
         let wrong_type = cells.iter().enumerate().filter_map(is_wrong).collect();
-        let values = cells.iter().map(value).collect();
+        let values = cells.iter().enumerate().map(value).collect();
         self.push_values(values, wrong_type, prediction, confidence)
     }
 

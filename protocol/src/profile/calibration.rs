@@ -7,13 +7,17 @@ use std::collections::BTreeMap;
 
 use super::baseline::{Contents, DISPERSION_MAX, Feature, Phase, Reference};
 use super::builder::{Row, Season};
-use super::joint::is_held_out;
+use super::joint::{JOINT_GROUP, is_held_out};
 use super::pairs::counts_of;
 use super::profiler::{category, confidence_bin, pair_counter};
 use crate::drift::number;
 
 /// Lags beyond which rows of a window are taken to be independent.
-const LAGS_MAX: usize = 100;
+const LAGS_MAX: usize = 1_000;
+/// Correlations that go on for fewer rows are short, whatever their shape.
+const LONG_LAGS: usize = 30;
+/// Halfway to its end a memory that fades has less than this of its first correlation left, and rows put in groups half of it.
+const FADED: f64 = 0.4;
 /// A correlation with the next row below so many standard errors is taken for chance.
 const FIRST_LAG_ERRORS: f64 = 3.0;
 /// The same for the rows after that, as long as the correlation goes on.
@@ -36,16 +40,26 @@ pub(super) fn complete(
     }
     let outputs = [Seen::Prediction, Seen::Confidence];
     let seen = (0..contents.features.len()).map(Seen::Feature).chain(outputs);
-    let factors: Vec<f64> = seen
+    let mut factors: Vec<f64> = seen
         .map(|seen| {
             let scores = scores(contents, sample, seen);
-            let factor = match season {
-                Some(season) => dispersion_of_seasons(&scores, season),
-                None => dispersion_of_rows(&scores),
+            let factor = |scores: &[(u64, f64)]| match season {
+                Some(season) => dispersion_of_seasons(scores, season),
+                None => dispersion_of_rows(scores),
             };
-            factor.clamp(1.0, DISPERSION_MAX)
+            // Where calm and stormy times follow each other the mean stays and the spread does not.
+            let squares = scores.iter().map(|(order, score)| (*order, score * score));
+            let of_spread = factor(&squares.collect::<Vec<_>>());
+            factor(&scores).max(of_spread).clamp(1.0, DISPERSION_MAX)
         })
         .collect();
+    // Joint features are known of every other lot of rows, which hides a memory that is longer than a lot.
+    let of_inputs = factors.iter().take(contents.inputs).copied().fold(1.0, f64::max);
+    for (factor, feature) in factors.iter_mut().zip(&contents.features) {
+        if feature.group == JOINT_GROUP {
+            *factor = factor.max(of_inputs);
+        }
+    }
     if factors.iter().any(|factor| *factor > 1.0) {
         contents.dispersion = factors;
     }
@@ -185,7 +199,8 @@ fn scores(contents: &Contents, sample: &[Row], seen: Seen) -> Vec<(u64, f64)> {
 
 /// One and twice the sum of the correlations with the rows after: the variance of a mean of many rows, over that of independent ones.
 ///
-/// One where the correlation does not end: such rows were sorted, and say nothing about the order in which they came.
+/// One where the correlation does not end, or falls in a straight line: such rows were sorted or put in groups, and say nothing about the
+/// order in which they came.
 fn dispersion_of_rows(scores: &[(u64, f64)]) -> f64 {
     let rows = number(u64::try_from(scores.len()).unwrap_or(u64::MAX));
     let mean = scores.iter().map(|(_, score)| score).sum::<f64>() / rows.max(1.0);
@@ -195,16 +210,19 @@ fn dispersion_of_rows(scores: &[(u64, f64)]) -> f64 {
         return 1.0;
     }
     let error = rows.sqrt().recip();
-    let mut factor = 1.0;
+    let mut correlations: Vec<f64> = Vec::new();
     let lags = LAGS_MAX.min(scores.len() / 10);
     for lag in 1..=lags {
         let products = gaps.iter().zip(gaps.iter().skip(lag)).map(|(gap, later)| gap * later);
         let correlation = products.sum::<f64>() / variance;
         let errors = if lag == 1 { FIRST_LAG_ERRORS } else { NEXT_LAG_ERRORS };
         if correlation < errors * error {
-            return factor;
+            let halfway = correlations.get(correlations.len() / 2).copied().unwrap_or(0.0);
+            let first = correlations.first().copied().unwrap_or(0.0);
+            let is_grouped = correlations.len() > LONG_LAGS && halfway > FADED * first;
+            return if is_grouped { 1.0 } else { 1.0 + 2.0 * correlations.iter().sum::<f64>() };
         }
-        factor += 2.0 * correlation;
+        correlations.push(correlation);
     }
     1.0
 }

@@ -8,7 +8,8 @@ impl Profile {
     /// Takes out what `part` had brought in by [`Profile::merge`], exactly: what is left is what the others have counted. On an error
     /// nothing was taken.
     ///
-    /// The smallest and the largest value of others are not known where the part had them; there the reference's take their place.
+    /// The smallest and the largest value of others are not known where the part had them; there the reference's take their place. Of how
+    /// many different ones the unseen values of others were, nothing is known where the part had any.
     pub fn take_out(&mut self, part: &Self, baseline: &Baseline) -> Result<(), Mismatch> {
         self.check(baseline)?;
         part.check(baseline)?;
@@ -68,6 +69,7 @@ impl CategoricalCounts {
             unseen: self.unseen.checked_sub(part.unseen)?,
             null: self.null.checked_sub(part.null)?,
             wrong_type: self.wrong_type.checked_sub(part.wrong_type)?,
+            different: self.different.without(&part.different),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Profile;
 use super::baseline::{BINS_MAX, Baseline, CONFIDENCE_BINS, Feature, Reference};
+use super::distinct::hash_of_number;
 use super::joint::Projector;
 use super::moments::Scale;
 use super::pairs::PairCounter;
@@ -15,6 +16,8 @@ pub enum Cell {
     Null,
     /// Given, but not of the type that the contract asks for.
     WrongType,
+    /// A value of a categorical feature that the domain does not have, by its hash.
+    Unseen(u64),
 }
 
 /// Counts rows on the bins of one baseline until [`Profiler::close`] ends the window.
@@ -134,12 +137,13 @@ impl Profiler {
                 Cell::Number(value) => self.take(place, value),
                 Cell::Null => self.count_fault(place, false),
                 Cell::WrongType => self.count_fault(place, true),
+                Cell::Unseen(hash) => self.count_unseen(place, hash),
             }
         }
         self.end_row();
         let value = |cell: &Cell| match *cell {
             Cell::Number(value) => value,
-            Cell::Null | Cell::WrongType => f32::NAN,
+            Cell::Null | Cell::WrongType | Cell::Unseen(_) => f32::NAN,
         };
         self.observe_derived(|| row.iter().map(value));
     }
@@ -226,11 +230,27 @@ impl Profiler {
 
     fn take_category(&mut self, feature: usize, value: f32) {
         let Some(counts) = self.profile.categorical.get_mut(feature) else { return };
-        let count = match category(value) {
-            None => &mut counts.null,
-            Some(place) => counts.domain.get_mut(place).unwrap_or(&mut counts.unseen),
+        let Some(place) = category(value) else {
+            counts.null += 1;
+            return;
         };
-        *count += 1;
+        if let Some(count) = counts.domain.get_mut(place) {
+            *count += 1;
+        } else {
+            counts.unseen += 1;
+            counts.different.take(hash_of_number(value));
+        }
+    }
+
+    /// A number has no domain, and so what is no number is of another type.
+    fn count_unseen(&mut self, place: usize, hash: u64) {
+        let Some(Input::Categorical(feature)) = self.inputs.get(place).copied() else {
+            return self.count_fault(place, true);
+        };
+        if let Some(counts) = self.profile.categorical.get_mut(feature) {
+            counts.unseen += 1;
+            counts.different.take(hash);
+        }
     }
 
     fn count_fault(&mut self, place: usize, is_wrong_type: bool) {

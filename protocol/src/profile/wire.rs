@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::baseline::total;
+use super::distinct::DistinctWire;
 use super::latency::{LatencySketch, LatencyWire};
 use super::moments::{Moments, Wide};
 use super::pairs::PAIR_FEATURES_MAX;
@@ -104,6 +105,9 @@ struct CategoricalWire {
     null: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     wrong_type: Vec<u64>,
+    /// How many different ones the unseen values are; empty if there are none, and from agents that did not count that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    different: Vec<DistinctWire>,
 }
 
 impl CategoricalWire {
@@ -173,6 +177,7 @@ impl Profile {
         for counts in &self.categorical {
             let all = counts.n().saturating_add(counts.faulty());
             adds_up("a categorical feature", shapely == Some(all))?;
+            adds_up("different values", counts.different.taken() <= counts.unseen)?;
         }
         let classes = total(&self.classes).saturating_add(self.unseen_class);
         adds_up("classes", classes <= self.rows)?;
@@ -240,6 +245,7 @@ impl From<&[CategoricalCounts]> for CategoricalWire {
             unseen: unless_zeros(features.iter().map(|counts| counts.unseen)),
             null: unless_zeros(features.iter().map(|counts| counts.null)),
             wrong_type: unless_zeros(features.iter().map(|counts| counts.wrong_type)),
+            different: unless_empty(features.iter().map(|it| DistinctWire::from(&it.different))),
         }
     }
 }
@@ -251,6 +257,10 @@ impl CategoricalWire {
         let mut unseen = column(&self.unseen, features)?;
         let mut null = column(&self.null, features)?;
         let mut wrong_type = column(&self.wrong_type, features)?;
+        if !self.different.is_empty() && self.different.len() != features {
+            return Err(InvalidProfile::Length { what: "features", max: FEATURES_MAX });
+        }
+        let mut different = self.different.into_iter();
         let one = |domain: Vec<u64>| {
             within("categories", domain.len(), CATEGORIES_MAX)?;
             Ok(CategoricalCounts {
@@ -258,6 +268,7 @@ impl CategoricalWire {
                 unseen: unseen.next().unwrap_or(0),
                 null: null.next().unwrap_or(0),
                 wrong_type: wrong_type.next().unwrap_or(0),
+                different: different.next().unwrap_or_default().try_into()?,
             })
         };
         self.domain.into_iter().map(one).collect()
@@ -274,6 +285,11 @@ fn adds_up(what: &'static str, holds: bool) -> Result<(), InvalidProfile> {
 
 fn unless_zeros(counts: impl Iterator<Item = u64> + Clone) -> Vec<u64> {
     if counts.clone().all(|count| count == 0) { Vec::new() } else { counts.collect() }
+}
+
+fn unless_empty(sketches: impl Iterator<Item = DistinctWire>) -> Vec<DistinctWire> {
+    let sketches: Vec<_> = sketches.collect();
+    if sketches.iter().all(DistinctWire::is_empty) { Vec::new() } else { sketches }
 }
 
 /// A column over all features; one that was left out is all zeros.

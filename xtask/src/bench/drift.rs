@@ -22,9 +22,15 @@ pub(super) struct Arguments {
     /// The first seed. Those below 1,000 were tuned on.
     #[arg(long, default_value_t = FIRST_FRESH_SEED)]
     first_seed: u32,
-    /// How many seeds; each makes some 130 streams. Evidently sees the first one alone, and of each stream 20 windows.
+    /// How many seeds; each makes some 220 streams. Evidently sees the first one alone, and of each stream 20 windows.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     seeds: u32,
+    /// Which streams: `streams`, `wider` and `field`, separated by commas.
+    #[arg(long, default_value = "streams,wider,field")]
+    lists: String,
+    /// Words of which a detector's name has one, such as `Sealift,PSI`; all detectors if not given.
+    #[arg(long, default_value = "")]
+    detectors: String,
     /// Windows of each stream in which nothing drifts.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=10_000))]
     windows: u32,
@@ -39,6 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .arg(workspace::root().join("tests/drift/bench.py"))
         .arg(programs::build_fleetctl()?)
         .args([arguments.first_seed, arguments.seeds, arguments.windows].map(|n| n.to_string()))
+        .args([&arguments.lists, &arguments.detectors])
         .stderr(Stdio::inherit())
         .output()
         .context("cannot start Python")?;

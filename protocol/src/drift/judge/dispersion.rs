@@ -6,7 +6,7 @@ use crate::profile::{Baseline, NumericReference, Phase, Profile, Reference};
 
 /// For how many pairs of windows the baseline's estimate counts.
 const PRIOR: f64 = 10.0;
-/// No single difference says more than this: where drift begins, two windows differ for another reason.
+/// No single difference says more than so many times what the baseline expects: where drift begins, two windows differ for another reason.
 const SQUARE_MAX: f64 = 9.0;
 
 /// Factors of all features, of the prediction and of the confidence, in this order, and one for pairs.
@@ -14,26 +14,33 @@ const SQUARE_MAX: f64 = 9.0;
 /// One window is compared with the next, not with the reference: what has drifted and stays there varies no more than before.
 pub(super) fn factors(baseline: &Baseline, windows: &[Window]) -> Vec<f64> {
     let subjects = baseline.features().len() + 2;
-    let mut evidence = vec![(0.0, 0.0); subjects];
-    let seen: Vec<Vec<Option<Seen>>> = windows
+    let mut evidence = vec![[(0.0, 0.0); 2]; subjects];
+    let seen: Vec<Vec<Option<[Seen; 2]>>> = windows
         .iter()
         .map(|window| (0..subjects).map(|place| see(baseline, window, place)).collect())
         .collect();
     for (before, now) in seen.iter().zip(seen.iter().skip(1)) {
-        for ((sum, pairs), (before, now)) in evidence.iter_mut().zip(before.iter().zip(now)) {
+        let both = before.iter().zip(now).enumerate();
+        for (evidence, (place, (before, now))) in evidence.iter_mut().zip(both) {
             let (Some(before), Some(now)) = (before, now) else { continue };
-            let variance = before.variance + now.variance;
-            if variance > 0.0 {
-                *sum += ((now.gap - before.gap).powi(2) / variance).min(SQUARE_MAX);
-                *pairs += 1.0;
+            let largest = SQUARE_MAX * baseline.dispersion(place);
+            for ((sum, pairs), (before, now)) in evidence.iter_mut().zip(before.iter().zip(now)) {
+                let variance = before.variance + now.variance;
+                if variance > 0.0 {
+                    *sum += ((now.gap - before.gap).powi(2) / variance).min(largest);
+                    *pairs += 1.0;
+                }
             }
         }
     }
-    let factor = |(place, (sum, pairs)): (usize, (f64, f64))| {
-        let known: f64 = PRIOR + pairs;
-        let estimate = (PRIOR * baseline.dispersion(place) + sum) / known;
-        // One standard error less: most streams are independent, and should not pay for a guess.
-        (estimate - (2.0 / known).sqrt()).max(1.0)
+    let factor = |(place, evidence): (usize, [(f64, f64); 2])| {
+        let estimates = evidence.map(|(sum, pairs)| {
+            let known: f64 = PRIOR + pairs;
+            let estimate = (PRIOR * baseline.dispersion(place) + sum) / known;
+            // One standard error less: most streams are independent, and should not pay for a guess.
+            estimate - (2.0 / known).sqrt()
+        });
+        estimates.into_iter().fold(1.0, f64::max)
     };
     let mut factors: Vec<f64> = evidence.into_iter().enumerate().map(factor).collect();
     let largest = factors.iter().copied().fold(1.0, f64::max);
@@ -43,14 +50,15 @@ pub(super) fn factors(baseline: &Baseline, windows: &[Window]) -> Vec<f64> {
     factors
 }
 
-/// The mean score of a window less that of its reference, and the variance of that if rows were independent.
+/// The mean score of a window less that of its reference, and the variance of that if rows were independent; of scores and of their
+/// squares, as what is calm at one time and stormy at another has the same mean.
 #[derive(Clone, Copy)]
 struct Seen {
     gap: f64,
     variance: f64,
 }
 
-fn see(baseline: &Baseline, window: &Window, place: usize) -> Option<Seen> {
+fn see(baseline: &Baseline, window: &Window, place: usize) -> Option<[Seen; 2]> {
     let phase = baseline.phases().get(window.phase(baseline));
     let (reference, found, is_ordered) = counts(baseline, phase, &window.profile, place)?;
     let n = number(reference.iter().sum::<u64>());
@@ -59,23 +67,30 @@ fn see(baseline: &Baseline, window: &Window, place: usize) -> Option<Seen> {
         return None;
     }
     let commonest = reference.iter().max().copied();
-    let (mut below, mut mean, mut squares, mut of_window) = (0.0, 0.0, 0.0, 0.0);
-    for (count, found) in reference.iter().zip(&found) {
-        let share = number(*count) / n;
-        let score = if is_ordered {
-            below + share / 2.0 - 0.5
-        } else {
-            f64::from(u8::from(Some(*count) == commonest))
-        };
-        below += share;
-        mean += share * score;
-        squares += share * score * score;
-        of_window += number(*found) / m * score;
-    }
-    let variance = squares - mean * mean;
+    let mut below = 0.0;
+    let scores: Vec<f64> = reference
+        .iter()
+        .map(|count| {
+            let share = number(*count) / n;
+            let middle = below + share / 2.0 - 0.5;
+            below += share;
+            if is_ordered { middle } else { f64::from(u8::from(Some(*count) == commonest)) }
+        })
+        .collect();
     // Phases have samples of their own, which differ from each other by chance as windows do.
     let of_reference = if phase.is_some() { n.recip() } else { 0.0 };
-    Some(Seen { gap: of_window - mean, variance: variance * (m.recip() + of_reference) })
+    let seen = |power: i32| {
+        let (mut mean, mut squares, mut of_window) = (0.0, 0.0, 0.0);
+        for ((count, found), score) in reference.iter().zip(&found).zip(&scores) {
+            let (share, score) = (number(*count) / n, score.powi(power));
+            mean += share * score;
+            squares += share * score * score;
+            of_window += number(*found) / m * score;
+        }
+        let variance = (squares - mean * mean).max(0.0);
+        Seen { gap: of_window - mean, variance: variance * (m.recip() + of_reference) }
+    };
+    Some([seen(1), seen(2)])
 }
 
 /// Reference and window on the same bins, and whether these have an order.

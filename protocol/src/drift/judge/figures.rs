@@ -1,7 +1,7 @@
 //! Figures that are shown beside verdicts and not judged.
 
 use crate::drift::{Metric, chi_square, jensen_shannon, kolmogorov_smirnov, psi, wasserstein};
-use crate::profile::{Baseline, Profile};
+use crate::profile::{Baseline, Feature, Profile};
 
 /// One number about a feature, for the page that explains it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,8 +14,15 @@ pub struct Figure {
     pub p: Option<f64>,
 }
 
-/// All that can be said of one numeric feature in `profile`; empty for another feature or without values.
+/// All that can be said of one feature in `profile`; empty for another feature or without values.
 pub fn figures(baseline: &Baseline, profile: &Profile, feature: &str) -> Vec<Figure> {
+    let is_categorical = |feature: &&Feature| feature.numeric().is_none();
+    let mut categorical =
+        baseline.features().iter().filter(is_categorical).zip(profile.categorical());
+    if let Some((_, counts)) = categorical.find(|(known, _)| known.name == feature) {
+        let value = counts.cardinality().values;
+        return vec![Figure { metric: Metric::Cardinality, value, p: None }];
+    }
     let numeric = baseline.features().iter().filter_map(|feature| {
         feature.numeric().map(|reference| (feature.name.as_str(), reference))
     });

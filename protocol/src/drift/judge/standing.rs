@@ -11,7 +11,6 @@ use crate::drift::DriftState;
 use crate::drift::Metric;
 
 use super::{Evidence, Finding, Policy, Verdict};
-use crate::drift::Scope;
 
 /// Where a metric opens and where it closes.
 #[derive(Clone, Copy)]
@@ -147,7 +146,8 @@ const fn thresholds(metric: Metric, policy: &Policy) -> Thresholds {
         | Metric::JensenShannon
         | Metric::KolmogorovSmirnov
         | Metric::WassersteinSd
-        | Metric::ChiSquare => Thresholds { open: policy.psi_open, close: policy.psi_close },
+        | Metric::ChiSquare
+        | Metric::Cardinality => Thresholds { open: policy.psi_open, close: policy.psi_close },
     }
 }
 
@@ -161,7 +161,7 @@ fn why(
     let strongest = measure.strongest.as_ref().filter(|_| state != DriftState::Steady);
     let most = strongest.map_or_else(String::new, |feature| format!(", most in `{feature}`"));
     let windows = if evidence.windows == 1 { "window" } else { "windows" };
-    let facts = format!(
+    format!(
         "{} {:.3}{most} (counts from {}), corrected p {:.1e}, over {} rows in {} {windows}",
         finding.metric,
         measure.value,
@@ -169,22 +169,5 @@ fn why(
         evidence.corrected_p,
         evidence.rows,
         evidence.windows,
-    );
-    if state != DriftState::Drifted {
-        return facts;
-    }
-    format!("{facts}; {}", meaning(finding.scope))
-}
-
-/// What drift at this level usually comes from.
-const fn meaning(scope: &Scope) -> &'static str {
-    match scope {
-        Scope::Device(_) => "this device differs from its cohort: look at its sensor first",
-        Scope::Cohort { .. } => {
-            "the whole cohort differs from the reference: its surroundings changed, or the image does not suit them"
-        }
-        Scope::Fleet => {
-            "the fleet differs from the reference: the world changed, or the image is a bad one"
-        }
-    }
+    )
 }

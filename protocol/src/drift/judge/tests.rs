@@ -108,7 +108,7 @@ fn a_device_is_compared_with_its_cohort() {
         }
     }
     assert_eq!(states, [Steady, Steady, Suspect, Drifted]);
-    insta::assert_snapshot!(light(&verdicts).why, @"psi/refq10+tails/eps1e-4 7.713 (counts from 0.1), corrected p 1.8e-233, over 200 rows in 1 window; this device differs from its cohort: look at its sensor first");
+    insta::assert_snapshot!(light(&verdicts).why, @"psi/refq10+tails/eps1e-4 7.713 (counts from 0.1), corrected p 1.8e-233, over 200 rows in 1 window");
 }
 
 #[test]
