@@ -34,7 +34,7 @@ fn misnamed(directory: &Path, version: &str) -> anyhow::Result<std::path::PathBu
     let path = copy.join("contract.json");
     let mut contract: Value = serde_json::from_slice(&fs::read(&path)?)?;
     let outputs = contract["outputs"].as_array_mut().context("no outputs")?;
-    let labels = outputs.iter_mut().find_map(|output| output["labels"].as_array_mut());
+    let labels = outputs.iter_mut().find_map(|output| output.get_mut("labels")?.as_array_mut());
     labels.context("no labels")?.rotate_left(1);
     write(&path, &serde_json::to_string_pretty(&contract)?)?;
     Ok(copy)
