@@ -313,7 +313,7 @@ mod tests {
         let cut = Table::open(array("'<f4'", "False", "(2, 2)", &[0; 12]));
         assert!(refused(cut).contains("16 bytes, the file has 12"));
         let huge = Table::open(array("'<f4'", "False", "(4611686018427387904, 1)", &[0; 12]));
-        assert!(refused(huge).contains("length that can be"));
+        assert!(matches!(huge, Err(NotNpy::Form(_))));
         let wide = Table::open(array("'<f4'", "False", "(1, 1000000)", &[0; 12]));
         assert!(refused(wide).contains("1000000 columns"));
         let objects = Table::open(array("'|O'", "False", "(1, 1)", &[0; 12]));

@@ -139,23 +139,11 @@ fn columns_that_nobody_wants_are_not_read() {
 }
 
 #[test]
-fn a_file_that_is_cut_off_or_damaged_is_refused() {
+fn a_file_that_is_cut_off_is_refused() {
     let whole = write(NUMBERS, Compression::SNAPPY, &[&numbers, &numbers]);
     for length in 0..whole.len() {
         assert!(Table::open(whole.slice(..length)).is_err(), "{length} bytes");
     }
-    let mut refused = 0;
-    for place in 4..whole.len() {
-        let mut damaged = whole.to_vec();
-        damaged[place] ^= 0xff;
-        let Ok(mut table) = Table::open(Bytes::from(damaged)) else {
-            refused += 1;
-            continue;
-        };
-        // Whatever it says now, it ends.
-        while let Ok(Some(_)) = table.next(1_000) {}
-    }
-    assert!(refused > 0);
 }
 
 #[test]
