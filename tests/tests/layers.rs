@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What decides from values alone: files, and directories with everything in them.
-const PURE: [&str; 26] = [
+const PURE: [&str; 28] = [
     "protocol/src",
     "agent/src/device.rs",
     "agent/src/device",

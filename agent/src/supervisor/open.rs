@@ -20,7 +20,6 @@ use super::revoked::Denied;
 use super::telemetry::ALARMS_MAX;
 use super::{Channels, INPUTS_MAX, Input, Setup, Supervisor, SupervisorError, Workers};
 use crate::asked::Taken;
-use crate::capture::Captor;
 use crate::clock::Clock;
 use crate::device::{Device, Entry};
 use crate::disk::{self, Reserve, Secrecy};
@@ -63,9 +62,7 @@ pub(super) fn lock(store: &Path) -> Result<std::fs::File, SupervisorError> {
 pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorError> {
     let (store, identity) = (setup.store.clone(), Identity::load(&setup.store)?);
     key::tidy(&store, &identity.key);
-    let (journal, entries) = Journal::open(&store.join("journal"))?;
-    let slots = Slots::open(&store)?;
-    let device = restore(entries, &slots)?;
+    let (journal, slots, device) = open_device(&store)?;
     // The fleet's authority signed the certificate at that time, or the server its newest directive.
     let floor = device.issued_at().max(*identity.valid().start());
     let clock = Clock::new(floor, setup.wall);
@@ -77,7 +74,6 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let (denied, trusted) = (Denied::new(trust.denied()), Some(trust.trusted()));
     let reserve = Reserve::open(store.join("reserve"), RESERVE_BYTES);
     let (switchboard, serving) = (Switchboard::new(), open_thread(&setup)?);
-    let captor = switchboard.captor().clone();
     let (endpoint, served) = open_endpoint(&setup, (&switchboard, &serving), &reserve)?;
     let (inputs, inputs_end) = mpsc::channel(INPUTS_MAX);
     let keeper = keep(trust, &me, (&slots, &origin, &clock), &inputs);
@@ -85,8 +81,8 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let link = open_link(&setup, &identity, tls_of_link, clock.clone())?;
     let downloads = Downloads::new(&setup.config, &origin, slots.clone(), clock.clone());
     let (now, asked) = (clock.steady(), Taken::read(&store, clock.now()));
-    open_captor(&setup, &captor, (&me, &origin, &clock));
-    let (directories, clock_of_jobs) = (setup.config.batch.directories.clone(), clock.clone());
+    let captures = open_captures(&setup, &switchboard, (&me, &origin, &clock));
+    let jobs = Jobs::start(store.clone(), setup.config.batch.directories.clone(), clock.clone());
     let supervisor = Supervisor {
         workers: Workers::new(setup.config.budget()),
         zone: setup.config.zone(),
@@ -114,8 +110,8 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         session: None,
         denied,
         halts: Halts::new(Kept::read(&store, kept::HALTS)),
-        captures: Captures::new(captor, Kept::read(&store, kept::CAPTURES)),
-        jobs: Jobs::start(store.clone(), directories, clock_of_jobs),
+        captures,
+        jobs,
         memory: Memory::new(&store, now),
         requests: Requests::new(asked),
         trusted,
@@ -134,6 +130,13 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         next_beat: now,
     };
     Ok((supervisor, Channels { inputs: inputs_end, link, served }))
+}
+
+fn open_device(store: &Path) -> Result<(Journal, Slots, Device), SupervisorError> {
+    let (journal, entries) = Journal::open(&store.join("journal"))?;
+    let slots = Slots::open(store)?;
+    let device = restore(entries, &slots)?;
+    Ok((journal, slots, device))
 }
 
 fn keep(
@@ -163,11 +166,17 @@ fn introduce(setup: &Setup, identity: &Identity) -> Me {
 }
 
 /// What is captured lies on the disk and goes up by itself. Without room for it nothing is captured, and models are served all the same.
-fn open_captor(setup: &Setup, captor: &Captor, (me, origin, clock): (&Me, &Origin, &Clock)) {
+fn open_captures(
+    setup: &Setup,
+    switchboard: &Switchboard,
+    (me, origin, clock): (&Me, &Origin, &Clock),
+) -> Captures {
+    let captor = switchboard.captor().clone();
     let whose = (me.tenant.clone(), me.device.clone());
     if let Err(error) = captor.open(&setup.store, whose, (origin.clone(), clock.clone())) {
         tracing::error!(%error, "nothing is captured: its place on the disk cannot be opened");
     }
+    Captures::new(captor, Kept::read(&setup.store, kept::CAPTURES))
 }
 
 fn open_spool(store: &Path, clock: &Clock) -> Result<Spool, SupervisorError> {

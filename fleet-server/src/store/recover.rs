@@ -10,7 +10,7 @@ use sealift_protocol::id::{
 use sealift_protocol::report::{SlotReport, Trusted};
 
 use super::devices::stored_report;
-use super::{Change, StoreError, TenantStore, from_json, parsed, signed, to_json, unsigned};
+use super::{Change, StoreError, TenantStore, from_json, parsed, signed, unsigned};
 use crate::audit::Deed;
 use crate::directive::Director;
 

@@ -134,11 +134,11 @@ impl Schema {
         ensure!(!inputs.is_empty(), "the I/O contract names no features");
         let has_text = inputs.iter().any(|input| input.datatype == Datatype::Bytes);
         let mut schema = Self { has_summary: !has_text, ..Self::default() };
-        let named = inputs.iter().flat_map(|input| {
+        let features = inputs.iter().flat_map(|input| {
             let is_text = input.datatype == Datatype::Bytes;
             input.features.iter().map(move |feature| (is_text, feature))
         });
-        for (is_text, feature) in named {
+        for (is_text, feature) in features {
             let name = &feature.name;
             let place = rows.place(name).with_context(|| no_column(rows, name, "the contract"))?;
             readable(rows, place, name)?;

@@ -107,8 +107,8 @@ pub(super) struct Values {
     /// All numbers lie between 0 and 1.
     is_share: bool,
     is_whole: bool,
-    /// Each number is as much more than the one before as every other, as the numbers of rows are.
-    is_counter: bool,
+    /// By how much each number is more than the one before, if all are by the same, as the numbers of rows are.
+    step: Option<f64>,
 }
 
 impl Values {
@@ -124,7 +124,7 @@ impl Values {
             is_overfull: rows.is_overfull(place),
             is_share: true,
             is_whole: true,
-            is_counter: is_counter(rows.column(place)),
+            step: step(rows.column(place)),
         };
         for (packed, cell) in rows.keyed(place).filter(|(_, cell)| !cell.is_missing()) {
             values.given += 1;
@@ -176,7 +176,7 @@ impl Values {
         if name == PREDICTION && !is_quantity && self.distinct <= CLASSES_MAX {
             return Ok(Type::Prediction);
         }
-        if self.is_counter {
+        if self.step.is_some() {
             return Err("its numbers count the rows");
         }
         if is_numeric {
@@ -190,15 +190,13 @@ impl Values {
     }
 }
 
-/// Whether each cell is a whole number, and as much more than the one before as the second is more than the first.
-fn is_counter<'a>(cells: impl Iterator<Item = Cell<'a>>) -> bool {
+/// By how much each cell, a whole number, is more than the one before; none if they differ in that.
+fn step<'a>(cells: impl Iterator<Item = Cell<'a>>) -> Option<f64> {
     let whole = |cell: Cell<'_>| cell.number().filter(|value| value.fract() == 0.0);
-    let numbers: Option<Vec<f64>> = cells.map(whole).collect();
-    let Some(numbers) = numbers.filter(|numbers| numbers.len() >= IDENTIFIER_ROWS_MIN) else {
-        return false;
-    };
+    let numbers: Vec<f64> = cells.map(whole).collect::<Option<_>>()?;
     let pairs = numbers.iter().zip(numbers.iter().skip(1));
     let mut steps = pairs.map(|(before, now)| now - before);
-    let first = steps.next();
-    first.is_some_and(|first| first > 0.0) && steps.all(|step| Some(step) == first)
+    let first =
+        steps.next().filter(|first| *first > 0.0 && numbers.len() >= IDENTIFIER_ROWS_MIN)?;
+    steps.all(|step| step.total_cmp(&first).is_eq()).then_some(first)
 }
