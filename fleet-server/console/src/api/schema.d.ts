@@ -448,7 +448,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats. The device stays, and so does
+         * Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats, predictions that
+         *     it kept for people to look at. The device stays, and so does
          *     what the audit log says of it.
          */
         post: operations["post-devices-id-forget"];
@@ -558,6 +559,23 @@ export interface paths {
         };
         /** Lists the newest verdict of each subject in each scope, by model, scope and subject. */
         get: operations["get-drift"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/drift/devices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists where devices stand, each by itself: against its cohort, its own past and the reference; by model and device. */
+        get: operations["get-drift-devices"];
         put?: never;
         post?: never;
         delete?: never;
@@ -792,6 +810,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/labels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes ground truth by inference id: a JSON array, or JSON Lines. What is not among the samples waits for its sample. Said twice, it is
+         *     said once; what two callers say is kept under both.
+         */
+        post: operations["post-labels"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models": {
         parameters: {
             query?: never;
@@ -930,6 +968,161 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/accuracy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Measures how often a model is right, by what people and systems say of its predictions. */
+        get: operations["get-review-accuracy"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/agreement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Says how far people agree who have labelled the same samples. */
+        get: operations["get-review-agreement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists samples with everything that is known of them, to train with; a page ends before it becomes too long. The audit log notes it. */
+        get: operations["get-review-export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists what devices keep of which models, and what came of it. */
+        get: operations["get-review-policies"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/policies/{team}/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Has devices keep predictions of a model, by these rules and under this notice. Their owners may forbid it. */
+        put: operations["put-review-policies-team-name"];
+        post?: never;
+        /** Has devices keep nothing more of a model, and delete what waits on them. */
+        delete: operations["delete-review-policies-team-name"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/queue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists what the caller labels next, the most telling first, and no more than the fleet's people have left today. */
+        get: operations["get-review-queue"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/retraining": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Tells every channel that takes warnings that a model is to be trained anew: `retraining.requested`. */
+        post: operations["post-review-retraining"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/samples/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Shows a sample with what went in and came out. */
+        get: operations["get-review-samples-id"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review/samples/{id}/label": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Says what a prediction should have been. Said again, it takes the place of what the caller has said before. */
+        put: operations["put-review-samples-id-label"];
+        post?: never;
+        /** Takes back what the caller has said of a sample. */
+        delete: operations["delete-review-samples-id-label"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1461,6 +1654,64 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description By what measured accuracy is told apart. */
+        AccuracyGroup: {
+            /** @description The value of the label that was asked for, or the day as `2026-11-21`; none if neither was. */
+            value?: string | null;
+            /** @description The version. */
+            version: components["schemas"]["Version"];
+        };
+        /** @description `GET /review/accuracy`. */
+        AccuracyReport: {
+            /** @description From when on. */
+            from: components["schemas"]["UnixMillis"];
+            /** @description The figures, by version and then by value. */
+            items: components["schemas"]["AccuracyView"][];
+            /**
+             * Format: int64
+             * @description Labelled samples that count for no figure: people chose them, not chance, or the model named no class.
+             */
+            left_out: number;
+            /** @description Names estimator, interval and level. */
+            method: string;
+            /** @description Until when. */
+            until: components["schemas"]["UnixMillis"];
+        };
+        /** @description How often a model was right. */
+        AccuracyView: {
+            /**
+             * Format: double
+             * @description The share of right ones among all predictions.
+             */
+            accuracy: number;
+            /**
+             * Format: double
+             * @description How many of one chance they are worth.
+             */
+            effective: number;
+            /** @description Of what. */
+            group: components["schemas"]["AccuracyGroup"];
+            /**
+             * Format: double
+             * @description Its upper end.
+             */
+            high: number;
+            /**
+             * Format: int64
+             * @description Labelled predictions that it is made of.
+             */
+            labels: number;
+            /**
+             * Format: int64
+             * @description Samples that devices have chosen and lost in between; the figure does not know of them.
+             */
+            lost: number;
+            /**
+             * Format: double
+             * @description Lower end of the interval.
+             */
+            low: number;
+        };
         /** @description `POST /alerts/{id}/acknowledge`. */
         Acknowledge: {
             /** @description What to tell the others. */
@@ -1475,6 +1726,26 @@ export interface components {
         ActionNew: {
             /** @description The reason. */
             reason?: string;
+        };
+        /** @description How two people agree about the same samples. */
+        AgreementView: {
+            /**
+             * Format: int64
+             * @description Samples that both have labelled.
+             */
+            common: number;
+            /**
+             * Format: double
+             * @description Cohen's kappa; none where both have said one and the same label all along.
+             */
+            kappa?: number | null;
+            /** @description Who. */
+            labellers: string[];
+            /**
+             * Format: int64
+             * @description Of these, the ones that they have labelled the same.
+             */
+            same: number;
         };
         /** @example a-7 */
         AlertId: string;
@@ -1754,6 +2025,81 @@ export interface components {
              */
             percent?: number | null;
         };
+        /** @description `PUT /review/policies/{team}/{name}`: what devices keep of a model from now on. */
+        CaptureNew: {
+            /**
+             * Format: double
+             * @description Predictions whose confidence is below this, from 0 to 1.
+             */
+            below?: number | null;
+            /** @description Predictions that a shadow of the model does not share. */
+            disagreement?: boolean;
+            /**
+             * Format: int32
+             * @description Days after which the server deletes a sample.
+             */
+            keep_days?: number;
+            /**
+             * Format: int32
+             * @description KiB that a device keeps in a day.
+             */
+            kib_a_day?: number;
+            /**
+             * Format: double
+             * @description Predictions whose two likeliest classes are less than this apart, from 0 to 1.
+             */
+            margin?: number | null;
+            /** @description What the people whom it is about were told. */
+            notice: string;
+            retrain?: components["schemas"]["RetrainRule"] | null;
+            /**
+             * Format: int32
+             * @description Samples that a device keeps in a day.
+             */
+            samples_a_day?: number;
+            /**
+             * Format: double
+             * @description This share of all predictions, from 0 to 1; without it the accuracy of the confident ones cannot be measured.
+             */
+            share?: number;
+        };
+        /** @description What devices keep of a model, and what came of it. */
+        CaptureView: {
+            /**
+             * Format: int64
+             * @description Their bytes.
+             */
+            bytes: number;
+            /** @description When. */
+            changed_at: components["schemas"]["UnixMillis"];
+            /** @description Who has said so. */
+            changed_by: string;
+            /** @description Whether devices keep anything now. */
+            is_on: boolean;
+            /**
+             * Format: int64
+             * @description Of these, the ones that somebody has labelled.
+             */
+            labelled: number;
+            /**
+             * Format: int64
+             * @description Samples that devices have chosen and lost.
+             */
+            lost: number;
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            newest_at?: components["schemas"]["UnixMillis"] | null;
+            /** @description The notice with the rules in words. */
+            notice_text: string;
+            retraining_at?: components["schemas"]["UnixMillis"] | null;
+            /** @description By which rules they do, or did. */
+            rules: components["schemas"]["CaptureNew"];
+            /**
+             * Format: int64
+             * @description Samples on the server.
+             */
+            samples: number;
+        };
         /**
          * @description By which way alerts are sent.
          * @enum {string}
@@ -1801,6 +2147,11 @@ export interface components {
             /** @description `whsec_…`, to check a webhook's signatures with; shown only when it is made. */
             secret?: string | null;
         };
+        /**
+         * @description What a device is compared with.
+         * @enum {string}
+         */
+        ComparedWith: "cohort" | "past" | "reference";
         /** @description `POST /rollouts/{id}/cosign`. */
         CosignNew: {
             /** @description An operator's COSE signature under the rollout's approval, in base64. */
@@ -1863,6 +2214,56 @@ export interface components {
             /** @description Name for HTTP basic authentication. */
             username?: string | null;
         };
+        /** @description What of a device differs most from one thing. */
+        DeviceComparison: {
+            /** @description From what. */
+            against: components["schemas"]["ComparedWith"];
+            /** @description The metric with its binning. */
+            metric: string;
+            /**
+             * Format: double
+             * @description Corrected p-value.
+             */
+            p: number;
+            /** @description Since when. */
+            since: components["schemas"]["UnixMillis"];
+            /** @description `feature:p00`, `group:upper-left`, `prediction`, `confidence`, `correlations`. */
+            subject: string;
+            /**
+             * Format: double
+             * @description The value at which it drifts.
+             */
+            threshold: number;
+            /**
+             * Format: double
+             * @description The metric's value.
+             */
+            value: number;
+            /** @description Why, in a sentence. */
+            why: string;
+        };
+        /** @description `GET /drift/devices`: where one device stands. */
+        DeviceDriftView: {
+            /** @description Whom it is compared with: `site=osaka`, or `fleet`. */
+            cohort: string;
+            /** @description The device. */
+            device: components["schemas"]["DeviceId"];
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /** @description What is to be thought of it. */
+            nature: components["schemas"]["DeviceNature"];
+            /** @description Of each comparison in which it differs, what differs most. */
+            off: components["schemas"]["DeviceComparison"][];
+            /**
+             * Format: int64
+             * @description Rows of its newest window.
+             */
+            rows: number;
+            /** @description When that ended. */
+            until: components["schemas"]["UnixMillis"];
+            /** @description The version. */
+            version: components["schemas"]["Version"];
+        };
         /** @description `POST /devices/{id}/forget`. */
         DeviceForget: {
             /** @description Why; kept in the audit log. */
@@ -1875,6 +2276,11 @@ export interface components {
              * @description Events of its timeline.
              */
             events: number;
+            /**
+             * Format: int64
+             * @description Predictions that it had kept for people to look at, and their labels.
+             */
+            samples?: number;
             /**
              * Format: int64
              * @description Hours and days, which were taken out of those of the fleet and the cohorts as well.
@@ -1909,6 +2315,11 @@ export interface components {
             /** @description The same with the code in it, if the provider has one. */
             verification_uri_complete?: string | null;
         };
+        /**
+         * @description What is to be thought of a device by itself.
+         * @enum {string}
+         */
+        DeviceNature: "steady" | "alone" | "together" | "changed";
         /** @description `POST /session/oidc/device/poll`. */
         DevicePoll: {
             /** @description As [`DeviceLogin`] named it. */
@@ -2077,6 +2488,16 @@ export interface components {
             code: string;
             /** @description What happened. */
             reason: string;
+        };
+        /** @description How many different values there are. */
+        DifferentView: {
+            /** @description Whether there are more: agents of an earlier release, and data of a device that was deleted, are not counted here. */
+            is_at_least: boolean;
+            /**
+             * Format: double
+             * @description So many.
+             */
+            values: number;
         };
         /** @example sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 */
         Digest: string;
@@ -2634,6 +3055,7 @@ export interface components {
             bins: string[];
             /** @description Share of the current rows in each bin; adds up to 1. */
             current: number[];
+            different?: components["schemas"]["DifferentView"] | null;
             /** @description Share of the reference in each bin; adds up to 1. */
             reference: number[];
             /**
@@ -2747,12 +3169,56 @@ export interface components {
             /** @description What it means. */
             meaning: string;
         };
+        /** @description One entry of `POST /labels`, which takes a JSON array or JSON Lines of them. */
+        LabelNew: {
+            at?: components["schemas"]["UnixMillis"] | null;
+            /** @description The inference that it is about. */
+            inference: string;
+            /** @description What the prediction should have been. */
+            label: string;
+            /** @description From where. */
+            source?: components["schemas"]["LabelSource"];
+        };
+        /**
+         * @description From where a label comes.
+         * @enum {string}
+         */
+        LabelSource: "truth" | "review";
+        /** @description What somebody says that a prediction should have been. */
+        LabelView: {
+            /** @description When it was so. */
+            at: components["schemas"]["UnixMillis"];
+            /** @description What. */
+            label: string;
+            /** @description Who. */
+            labeller: string;
+            /** @description From where: `review` or `truth`. */
+            source: components["schemas"]["LabelSource"];
+        };
         /** @description `PATCH /devices/{id}/labels`: a value sets, null removes. */
         LabelsChange: {
             /** @description What to change; other labels stay. */
             labels: {
                 [key: string]: string | null;
             };
+        };
+        /** @description What became of `POST /labels`. */
+        LabelsTaken: {
+            /**
+             * Format: int64
+             * @description Labels that were new, or say something else than before.
+             */
+            changed: number;
+            /**
+             * Format: int64
+             * @description Of all, the ones whose inference is among the samples; the rest wait for theirs.
+             */
+            joined: number;
+            /**
+             * Format: int64
+             * @description Labels that were known already.
+             */
+            known: number;
         };
         /**
          * @description How bad a line of a log is.
@@ -3172,6 +3638,38 @@ export interface components {
                 title: string;
                 /** @description `opened`, `repeated`, `closed` or `test`. */
                 verb: string;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_DeviceDriftView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description Whom it is compared with: `site=osaka`, or `fleet`. */
+                cohort: string;
+                /** @description The device. */
+                device: components["schemas"]["DeviceId"];
+                /** @description The model. */
+                model: components["schemas"]["ModelName"];
+                /** @description What is to be thought of it. */
+                nature: components["schemas"]["DeviceNature"];
+                /** @description Of each comparison in which it differs, what differs most. */
+                off: components["schemas"]["DeviceComparison"][];
+                /**
+                 * Format: int64
+                 * @description Rows of its newest window.
+                 */
+                rows: number;
+                /** @description When that ended. */
+                until: components["schemas"]["UnixMillis"];
+                /** @description The version. */
+                version: components["schemas"]["Version"];
             }[];
             /** @description Where the next page starts; none on the last. */
             next_cursor?: string | null;
@@ -3605,6 +4103,31 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_SampleDetail: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description Names of the model's classes, in their order; empty where it names none. */
+                classes: string[];
+                /** @description What went in. */
+                inputs: components["schemas"]["TensorView"][];
+                /** @description What is held to be right: what happened before what people say, and what most say; none where that is open. */
+                label?: string | null;
+                /** @description What people and systems say of it. */
+                labels: components["schemas"]["LabelView"][];
+                /** @description What came out. */
+                outputs: components["schemas"]["TensorView"][];
+                /** @description What is known of it. */
+                sample: components["schemas"]["SampleView"];
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_SessionEntry: {
             /** @description The entries, in the list's order. */
             items: {
@@ -3781,11 +4304,63 @@ export interface components {
             /** @description Where the kind of problem is explained. */
             type: string;
         };
+        /** @description `GET /review/queue`: what is to be labelled next, the most telling first. */
+        QueueView: {
+            /**
+             * Format: int64
+             * @description Labels that the fleet's people give in a day.
+             */
+            budget: number;
+            /** @description The samples. */
+            items: components["schemas"]["SampleView"][];
+            /**
+             * Format: int64
+             * @description Of these, the ones that are left today.
+             */
+            left: number;
+            /** @description How they were chosen. */
+            method: string;
+            /**
+             * Format: int64
+             * @description Samples that nobody has labelled yet.
+             */
+            waiting: number;
+        };
         /**
          * @description What follows where too little was seen to judge by.
          * @enum {string}
          */
         Quiet: "pass" | "fail";
+        /** @description When a model is to be trained anew: whichever comes first. */
+        RetrainRule: {
+            /**
+             * Format: double
+             * @description The measured accuracy is below this for sure: the upper end of its interval is.
+             */
+            accuracy_below?: number | null;
+            /**
+             * Format: int32
+             * @description So many samples were labelled since it was asked for last.
+             */
+            labels?: number | null;
+        };
+        /** @description `POST /review/retraining`: says that a model is to be trained anew. */
+        RetrainingNew: {
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /** @description Why; must not be empty. */
+            reason: string;
+        };
+        /** @description What was sent. */
+        RetrainingRequested: {
+            /**
+             * Format: int64
+             * @description Channels that are told.
+             */
+            channels: number;
+            /** @description Names the request; messages carry it. */
+            id: string;
+        };
         /** @description How far devices are on their way back from what a rollout brought; each of them is counted once. */
         ReversionView: {
             /**
@@ -4133,6 +4708,59 @@ export interface components {
             id: number;
             since?: components["schemas"]["UnixMillis"] | null;
         };
+        /** @description A sample with what went in and came out. */
+        SampleDetail: {
+            /** @description Names of the model's classes, in their order; empty where it names none. */
+            classes: string[];
+            /** @description What went in. */
+            inputs: components["schemas"]["TensorView"][];
+            /** @description What is held to be right: what happened before what people say, and what most say; none where that is open. */
+            label?: string | null;
+            /** @description What people and systems say of it. */
+            labels: components["schemas"]["LabelView"][];
+            /** @description What came out. */
+            outputs: components["schemas"]["TensorView"][];
+            /** @description What is known of it. */
+            sample: components["schemas"]["SampleView"];
+        };
+        /** @description `PUT /review/samples/{id}/label`. */
+        SampleLabel: {
+            /** @description What the prediction should have been. */
+            label: string;
+        };
+        /** @description A sample without what went in. */
+        SampleView: {
+            /** @description When, by the device's clock. */
+            at: components["schemas"]["UnixMillis"];
+            /**
+             * Format: double
+             * @description The chance with which it was kept.
+             */
+            chance: number;
+            /**
+             * Format: double
+             * @description The probability of that class.
+             */
+            confidence?: number | null;
+            /** @description When the server deletes it. */
+            delete_at: components["schemas"]["UnixMillis"];
+            /** @description Where it was taken. */
+            device: components["schemas"]["DeviceId"];
+            /** @description Names it. */
+            id: string;
+            /** @description The inference, as the application called it. */
+            inference: string;
+            /** @description Whether it was drawn by chance to be labelled, so that it counts for the accuracy whoever looks at it. */
+            is_audit: boolean;
+            /** @description The model. */
+            model: components["schemas"]["ModelName"];
+            /** @description The class that the model named. */
+            prediction?: string | null;
+            /** @description Its version. */
+            version: components["schemas"]["Version"];
+            /** @description Why it was kept. */
+            why: string[];
+        };
         /** @description `POST /models/{team}/{name}/versions/{version}/seen`: which rows are to be the reference of a new baseline. */
         SeenTake: {
             /** @description Only what these devices have seen; the whole fleet if empty. */
@@ -4435,6 +5063,17 @@ export interface components {
             };
             /** @description `host:port` of each. */
             targets: string[];
+        };
+        /** @description A tensor of a sample. */
+        TensorView: {
+            /** @description The elements: little-endian, in base64. */
+            base64: string;
+            /** @description Its element type, by the Open Inference Protocol. */
+            datatype: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Length of each dimension. */
+            shape: number[];
         };
         /** @description `GET /devices/{id}/timeline`: newest first. */
         TimelineEntry: {
@@ -5880,6 +6519,34 @@ export interface operations {
             };
         };
     };
+    "get-drift-devices": {
+        parameters: {
+            query?: {
+                /** @description Only with this model. */
+                model?: components["schemas"]["ModelName"];
+                /** @description Only this device. */
+                device?: components["schemas"]["DeviceId"];
+                /** @description Entries on the page; 100 if not given, at most 1,000. */
+                limit?: number;
+                /** @description Where the page starts: `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_DeviceDriftView"];
+                };
+            };
+        };
+    };
     "get-drift-histogram": {
         parameters: {
             query: {
@@ -6383,6 +7050,38 @@ export interface operations {
             };
         };
     };
+    "post-labels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description A JSON array, or JSON Lines */
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelNew"][];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelsTaken"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-models": {
         parameters: {
             query?: never;
@@ -6660,6 +7359,363 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TargetGroup"][];
+                };
+            };
+        };
+    };
+    "get-review-accuracy": {
+        parameters: {
+            query: {
+                /** @description The model. */
+                model: string;
+                /** @description Only this version. */
+                version?: string;
+                /** @description Told apart by `day`, or by the value of a device's label such as `site`; by version alone if not given. */
+                by?: string;
+                /** @description Predictions from this moment on. */
+                from?: number;
+                /** @description Predictions before this moment. */
+                until?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccuracyReport"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-review-agreement": {
+        parameters: {
+            query: {
+                /** @description The model. */
+                model: string;
+                /** @description Only this version. */
+                version?: string;
+                /** @description Told apart by `day`, or by the value of a device's label such as `site`; by version alone if not given. */
+                by?: string;
+                /** @description Predictions from this moment on. */
+                from?: number;
+                /** @description Predictions before this moment. */
+                until?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgreementView"][];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-review-export": {
+        parameters: {
+            query: {
+                /** @description Of this model. */
+                model: string;
+                /** @description Taken from this moment on. */
+                from?: number;
+                /** @description Taken before this moment. */
+                until?: number;
+                /** @description Also those that nobody has labelled. */
+                unlabelled?: boolean;
+                /** @description Entries on the page; 100 if not given, at most 1,000. */
+                limit?: number;
+                /** @description Where the page starts: `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SampleDetail"];
+                };
+            };
+        };
+    };
+    "get-review-policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptureView"][];
+                };
+            };
+        };
+    };
+    "put-review-policies-team-name": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                team: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CaptureNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptureView"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-review-policies-team-name": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                team: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptureView"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-review-queue": {
+        parameters: {
+            query?: {
+                /** @description Only of this model. */
+                model?: string;
+                /** @description At most so many; 20 if not given. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueView"];
+                };
+            };
+        };
+    };
+    "post-review-retraining": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RetrainingNew"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetrainingRequested"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-review-samples-id": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SampleDetail"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "put-review-samples-id-label": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SampleLabel"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-review-samples-id-label": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
