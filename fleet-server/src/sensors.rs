@@ -16,7 +16,7 @@
 mod judged;
 mod packed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use sealift_protocol::api::{ComparedWith, DeviceNature};
 use sealift_protocol::id::{DeviceId, UnixMillis};
@@ -186,9 +186,11 @@ impl Sensors {
         baseline: &Baseline,
         policy: &Policy,
     ) -> Result<(), Mismatch> {
+        let strangers = self.strangers(members);
+        let is_heard = |device: &DeviceId| !strangers.contains(device);
         let mut all = Profile::empty(baseline);
-        for sensor in members.iter().filter_map(|device| self.devices.get(device)) {
-            for window in &sensor.windows {
+        for device in members.iter().filter(|device| is_heard(device)) {
+            for window in self.devices.get(device).into_iter().flat_map(|sensor| &sensor.windows) {
                 all.merge(&window.profile()?)?;
             }
         }
@@ -196,7 +198,7 @@ impl Sensors {
         let lot = |device: &DeviceId, sensor: &Sensor| -> Result<Lot, Mismatch> {
             let windows = sensor.unpacked()?;
             let mut others = all.clone();
-            for window in &windows {
+            for window in windows.iter().filter(|_| is_heard(device)) {
                 others.take_out(&window.profile, baseline)?;
             }
             Ok(sensor.lot(device, windows, Some(others), ComparedWith::Cohort))
@@ -245,11 +247,32 @@ impl Sensors {
         self.devices.iter().filter(|(_, sensor)| sensor.is_fresh)
     }
 
+    /// Devices that do not tell what is usual in their cohort: of those that differed in the round before, the farthest, and whoever is at
+    /// least half as far. One device that is off makes all others differ from a cohort that has it, but not as much. Nobody is a stranger
+    /// where too few would be left.
+    fn strangers(&self, members: &[DeviceId]) -> BTreeSet<DeviceId> {
+        let far = |device: &DeviceId| {
+            let sensor = self.devices.get(device)?;
+            let differs = sensor.suspected.get(&ComparedWith::Cohort)?;
+            let far = sensor.distances.iter().copied().fold(0.0, f64::max);
+            (!differs.is_empty()).then_some(far)
+        };
+        let farthest = members.iter().filter_map(far).fold(0.0, f64::max);
+        let is_stranger = |device: &&DeviceId| far(device).is_some_and(|far| far * 2.0 >= farthest);
+        let strangers: BTreeSet<_> = members.iter().filter(is_stranger).cloned().collect();
+        if strangers.len() + PEERS_MIN < members.len() { strangers } else { BTreeSet::new() }
+    }
+
     fn remember(&mut self, compared: ComparedWith, judged: Judged) {
         for (device, verdicts) in judged.suspected {
             if let Some(sensor) = self.devices.get_mut(&device) {
+                let was_off = sensor.strongest(compared).is_some();
                 sensor.is_judged = true;
                 sensor.suspected.insert(compared, verdicts);
+                let is_well = sensor.strongest(compared).is_none();
+                if compared == ComparedWith::Cohort && was_off && is_well {
+                    sensor.forget_illness();
+                }
             }
         }
     }
@@ -300,6 +323,12 @@ impl Sensor {
         }
         self.windows.push(pending);
         Ok(())
+    }
+
+    /// What it saw before it was well again would make all others look off.
+    fn forget_illness(&mut self) {
+        let before = self.windows.len().saturating_sub(1);
+        self.windows.drain(..before);
     }
 
     /// What may be off does not become the custom.
