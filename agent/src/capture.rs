@@ -103,12 +103,14 @@ impl Captor {
         InferenceId::numbered(*prefix, self.0.named.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Looks whether an answer is to be kept, and queues what is.
+    /// Looks whether an answer is to be kept, and queues what is. `differs` says for which rows a shadow predicts another class, if one was
+    /// asked: whether one is does not depend on what it says, so that the chances stay what they are.
     pub(crate) fn look(
         &self,
         live: &Live,
         inference: &InferenceId,
         (inputs, outputs): (&[Tensor], &[Tensor]),
+        differs: Option<&[bool]>,
     ) {
         if !self.0.is_on.load(Ordering::Acquire) {
             return;
@@ -118,7 +120,10 @@ impl Captor {
         if !self.chooser().wants(live.model(), now) {
             return;
         }
-        let rows = judge(live.contract(), outputs);
+        let mut rows = judge(live.contract(), outputs);
+        for (row, differs) in rows.iter_mut().zip(differs.into_iter().flatten()) {
+            row.seen.disagrees = Some(*differs);
+        }
         let answered = Answered {
             model: live.model(),
             image: live.image(),

@@ -251,6 +251,6 @@ async fn a_row_that_is_refused_is_told_and_leaves_the_parts_before_it() {
     let told = refused("broken.jsonl", "[1, 2]\n[1,\n").await;
     assert!(told.contains("broken.jsonl, line 2: not JSON"), "{told}");
     let told = refused("rows.xml", "<row/>").await;
-    assert!(told.contains("rows come as .jsonl, .csv or .npy"), "{told}");
+    assert!(told.contains("rows come as .jsonl, .csv, .parquet or .npy"), "{told}");
     assert!(!Path::new(&bench.path("rows-xml")).join("done.json").exists());
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use sealift_protocol::id::UnixMillis;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -55,8 +54,10 @@ use crate::trust::{Trust, TrustError};
 use crate::watch::{Outlook, Watch};
 
 mod endpoints;
+mod stop;
 
 pub use endpoints::Endpoints;
+use stop::asked_to_stop;
 
 /// Why the server did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -536,22 +537,6 @@ fn authority_over_people(
     };
     let seal = Seal::open_in(&config.keys(), &config.tenant)?;
     Ok(Auth::new(tenant.clone(), rules, seal, provider))
-}
-
-async fn asked_to_stop() {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    match (terminate, interrupt) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => (),
-                _ = interrupt.recv() => (),
-            }
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "signals cannot be waited for; the server stops only when it is killed");
-            std::future::pending::<()>().await;
-        }
-    }
 }
 
 async fn bind(configured: SocketAddr, last_port: u16) -> Result<TcpListener, ServerError> {

@@ -104,7 +104,10 @@ async fn a_test_inference_is_what_an_application_gets_and_leaves_no_trace_in_the
     let before = counted(&open).await?;
     let mut asked = 0;
     for count in [1, 8, MANY_ROWS] {
-        let body = rows.batch(0, count).request().to_string();
+        // A name of its own, which the answer carries: nameless, each gets another.
+        let mut request = rows.batch(0, count).request();
+        request["id"] = format!("rows-{count}").into();
+        let body = request.to_string();
         write(&file, &body)?;
         let stdout = server.ctl(&[
             "-o",

@@ -13,11 +13,12 @@ use sealift_protocol::capture::{
     CaptureKey, CaptureList, CapturePolicy, HPKE_INFO, Ppm, Sample, SampleId, SealedSample, Why,
 };
 use sealift_protocol::codec;
+use sealift_protocol::directive::Shadow;
 use sealift_protocol::id::{DeviceId, ModelName, TenantId};
 use serde::Deserialize;
 
-use super::Switchboard;
-use super::testing::{REQUEST, Told, device, post, send};
+use super::testing::{CONTRACT, REQUEST, Told, device, live_with, post, send};
+use super::{Challenger, Switchboard};
 use crate::clock::{Clock, system_time};
 use crate::limits::BUILT_AT;
 use crate::origin::Origin;
@@ -147,6 +148,48 @@ async fn what_is_kept_is_encrypted_to_the_server_for_this_device_alone() {
     assert!(opened(&file, &key, "cam-2").is_none(), "of another device");
     let (_, other) = HPKE.generate_key_pair().unwrap();
     assert!(opened(&file, &other, "cam-1").is_none(), "with another key");
+}
+
+/// The contract, with names of the classes.
+fn naming(labels: &str) -> String {
+    let role = r#""role":"probabilities""#;
+    CONTRACT.replace(role, &format!(r#"{role},"labels":[{labels}]"#))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_shadow_says_otherwise_is_kept_and_nothing_else() {
+    /// Fewer than the queue holds, so that none is lost on a slow disk.
+    const REQUESTS: u64 = 12;
+    let store = tempfile::tempdir().unwrap();
+    let (board, router) = device(&[]).await;
+    open(&board, store.path());
+    let live = live_with(&naming(r#""a","b","c""#), MODEL, "3").await;
+    let model = live.model().clone();
+    board.swap(&model, Some(live));
+    let (key, list) =
+        list(Some(CapturePolicy { disagreement: true, share: Ppm(0), ..everything() }));
+    board.captor().follow(Some(list));
+    let new = live_with(&naming(r#""c","b","a""#), MODEL, "4").await;
+    let (challenger, queue) = Challenger::new(new, Shadow { span_s: 60, ..Shadow::OFF });
+    board.challenge(&model, Some(challenger.clone()));
+    tokio::spawn(challenger.clone().compare(queue, board.captor().clone()));
+
+    for number in 1..=REQUESTS {
+        post(&router, PATH, &REQUEST.replace("[1,2]}", &format!("[{number},2]}}"))).await;
+        while challenger.counts().requests < number {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    let counts = challenger.counts();
+    assert_eq!((counts.rows, counts.skipped), (REQUESTS, 0));
+    let differing = usize::try_from(counts.rows - counts.agreed).unwrap();
+    assert!(differing > 0 && counts.agreed > 0, "{counts:?}");
+    for file in files(store.path(), differing) {
+        let sample = opened(&file, &key, "cam-1").unwrap();
+        assert_eq!(sample.why, [Why::Disagreement].into());
+        assert_eq!(sample.chance, 1.0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use sealift_protocol::capture::InferenceId;
 use sealift_protocol::directive::Shadow;
 use sealift_protocol::report::ShadowCounts;
 use sealift_protocol::tensor::Tensor;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::live::Live;
+use crate::capture::Captor;
 use crate::worker::Inferred;
 use agreement::Agreement;
 use allowance::Allowance;
@@ -60,6 +62,7 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Sample {
     by: Live,
+    inference: InferenceId,
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
     engine: Duration,
@@ -134,28 +137,41 @@ impl Challenger {
         answered
     }
 
-    /// Takes a copy of what `by` has answered, if it may compute and there is room.
-    pub(super) fn offer(&self, by: &Live, inputs: &[Tensor], answer: &Inferred) {
+    /// Takes a copy of what `by` has answered, if it may compute and there is room. Returns whether it has: then the captor is shown the
+    /// answer with what the challenger says to it.
+    pub(super) fn offer(
+        &self,
+        by: &Live,
+        (inference, inputs): (&InferenceId, &[Tensor]),
+        answer: &Inferred,
+    ) -> bool {
         let tensors = inputs.iter().chain(&answer.outputs);
         let bytes: usize = tensors.map(|tensor| tensor.bytes.len()).sum();
         let is_rested = self.now_ms() >= self.0.rests_until_ms.load(Ordering::Relaxed);
         let room = self.0.samples.try_reserve();
         match room {
-            Ok(room) if is_rested && bytes <= SAMPLE_BYTES_MAX => room.send(Sample {
-                by: by.clone(),
-                inputs: inputs.to_vec(),
-                outputs: answer.outputs.clone(),
-                engine: answer.engine,
-            }),
-            Ok(_) | Err(_) => self.count().skipped += 1,
+            Ok(room) if is_rested && bytes <= SAMPLE_BYTES_MAX => {
+                room.send(Sample {
+                    by: by.clone(),
+                    inference: inference.clone(),
+                    inputs: inputs.to_vec(),
+                    outputs: answer.outputs.clone(),
+                    engine: answer.engine,
+                });
+                true
+            }
+            Ok(_) | Err(_) => {
+                self.count().skipped += 1;
+                false
+            }
         }
     }
 
     /// Compares what is offered, for as long as it is not given up.
-    pub(crate) async fn compare(self, mut samples: Samples) {
+    pub(crate) async fn compare(self, mut samples: Samples, captor: Captor) {
         let mut allowance = Allowance::begin(self.0.live.worker().processor_time());
         while let Some(sample) = samples.0.recv().await {
-            let took = self.compare_one(&sample).await;
+            let took = self.compare_one(&sample, &captor).await;
             let used = self.0.live.worker().processor_time();
             let cpu_permille = self.rules().cpu_permille;
             let rest = allowance.used(self.0.begin.elapsed(), (used, took), cpu_permille);
@@ -165,13 +181,17 @@ impl Challenger {
     }
 
     /// Asks what the live image was asked. Returns how long the engine took.
-    async fn compare_one(&self, sample: &Sample) -> Duration {
-        let Sample { by, inputs, outputs, engine } = sample;
+    async fn compare_one(&self, sample: &Sample, captor: &Captor) -> Duration {
+        let Sample { by, inference, inputs, outputs, engine } = sample;
         let live = &self.0.live;
         let fits = live.contract().check_inputs(inputs).is_ok();
         let answered = if fits { live.timed_unseen(inputs).await.ok() } else { None };
         let tolerance_permille = self.rules().tolerance_permille;
         let of_live = (by.contract(), outputs.as_slice());
+        let differs = answered.as_ref().and_then(|answer| {
+            agreement::disagreeing(of_live, (live.contract(), answer.outputs.as_slice()))
+        });
+        captor.look(by, inference, (inputs, outputs), differs.as_deref());
         let Agreement { rows, agreed } = match &answered {
             Some(answer) => {
                 let of_new = (live.contract(), answer.outputs.as_slice());

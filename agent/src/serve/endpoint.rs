@@ -117,7 +117,7 @@ impl Endpoint {
         let Asked { inference, inputs, deadline, split } = asked;
         live.contract().check_inputs(inputs)?;
         let begin = Instant::now();
-        let asked = ask_either(&self.board, live, (inputs, split));
+        let asked = ask_either(&self.board, live, (inference, inputs, split));
         let answer = match deadline {
             None => asked.await,
             Some(deadline) => {
@@ -126,9 +126,11 @@ impl Endpoint {
             }
         };
         match &answer {
-            Ok((live, outputs)) => {
+            Ok(Answered { live, outputs, is_compared }) => {
                 self.board.count(begin.elapsed(), false);
-                self.board.captor().look(live, inference, (inputs, outputs));
+                if !is_compared {
+                    self.board.captor().look(live, inference, (inputs, outputs), None);
+                }
             }
             // The sender's fault, or its wish.
             Err(
@@ -136,8 +138,16 @@ impl Endpoint {
             ) => (),
             Err(_) => self.board.count(begin.elapsed(), true),
         }
-        answer
+        answer.map(|answer| (answer.live, answer.outputs))
     }
+}
+
+/// What a request was answered, and by which image.
+struct Answered {
+    live: Live,
+    outputs: Vec<Tensor>,
+    /// The image beside the live one has a copy, and says whether it agrees.
+    is_compared: bool,
 }
 
 /// A request that falls to an image beside the live one is answered by that. What it does not answer, and all others, the live one does,
@@ -145,19 +155,18 @@ impl Endpoint {
 async fn ask_either(
     board: &Switchboard,
     live: Live,
-    (inputs, split): (&[Tensor], Split<'_>),
-) -> Result<(Live, Vec<Tensor>), Refusal> {
+    (inference, inputs, split): (&InferenceId, &[Tensor], Split<'_>),
+) -> Result<Answered, Refusal> {
     let challenger = board.challenger(live.model());
     if let Some(asked) = challenger.as_ref().filter(|asked| asked.is_asked(&live, &split))
         && let Some(outputs) = asked.answer(inputs).await
     {
-        return Ok((asked.live().clone(), outputs));
+        return Ok(Answered { live: asked.live().clone(), outputs, is_compared: false });
     }
     let (live, answer) = ask_twice(board, live, inputs).await?;
-    if let Some(challenger) = challenger {
-        challenger.offer(&live, inputs, &answer);
-    }
-    Ok((live, answer.outputs))
+    let is_compared =
+        challenger.is_some_and(|other| other.offer(&live, (inference, inputs), &answer));
+    Ok(Answered { live, outputs: answer.outputs, is_compared })
 }
 
 /// A request whose worker dies is tried once on what replaces it, so that a crash is no outage. Never more often: the request may be

@@ -39,7 +39,8 @@ impl Supervisor {
         tracing::info!(%model, version = %image.version, span_s = rules.span_s, "image is beside the live one");
         let (challenger, samples) = Challenger::new(live, rules);
         // Not on the thread on which applications are answered.
-        let job = tokio::spawn(challenger.clone().compare(samples)).abort_handle();
+        let captor = self.switchboard.captor().clone();
+        let job = tokio::spawn(challenger.clone().compare(samples, captor)).abort_handle();
         self.switchboard.challenge(model, Some(challenger.clone()));
         let (told, told_at) = (ShadowCounts::default(), self.clock.steady());
         let beside = Beside { challenger, ticket, job, told, told_at };

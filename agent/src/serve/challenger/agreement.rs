@@ -29,6 +29,14 @@ pub(super) fn between(live: Said<'_>, new: Said<'_>, tolerance_permille: u16) ->
     }
 }
 
+/// The rows for which the images predict other classes; none where either predicts none, or not of the same rows.
+pub(super) fn disagreeing(live: Said<'_>, new: Said<'_>) -> Option<Vec<bool>> {
+    let by_name = names_classes(live.0) && names_classes(new.0);
+    let (live, new) = (predictions(live, by_name)?, predictions(new, by_name)?);
+    (live.len() == new.len())
+        .then(|| live.iter().zip(&new).map(|(live, new)| live != new).collect())
+}
+
 /// Whether both take and give tensors of the same names, types and shapes, so that an application cannot tell them apart.
 pub(super) fn is_same_form(live: &IoContract, new: &IoContract) -> bool {
     let is_same = |live: &[TensorSpec], new: &[TensorSpec]| {

@@ -83,7 +83,7 @@ async fn what_applications_ask_is_compared_and_they_get_what_they_always_got() {
     for (new, agrees) in [(named(), true), (REVERSED.to_owned(), false)] {
         let (board, router, challenger, samples) = beside(&named(), &new, RULES).await;
         let (_, alone) = device(&["vision/digits"]).await;
-        tokio::spawn(challenger.clone().compare(samples));
+        tokio::spawn(challenger.clone().compare(samples, Captor::default()));
 
         for number in 0..60 {
             let told = post(&router, INFER, &row(number)).await;
@@ -105,7 +105,7 @@ async fn what_applications_ask_is_compared_and_they_get_what_they_always_got() {
 async fn a_request_that_the_new_image_does_not_take_counts_against_it_alone() {
     let other = CONTRACT.replace("[-1,2]", "[-1,5]");
     let (_, router, challenger, samples) = beside(CONTRACT, &other, RULES).await;
-    tokio::spawn(challenger.clone().compare(samples));
+    tokio::spawn(challenger.clone().compare(samples, Captor::default()));
 
     ask(&router, 0..3, &challenger).await;
 
@@ -122,7 +122,7 @@ async fn what_finds_no_room_is_skipped_and_applications_do_not_wait() {
     }
     assert_eq!(challenger.counts().skipped, 6);
 
-    tokio::spawn(challenger.clone().compare(samples));
+    tokio::spawn(challenger.clone().compare(samples, Captor::default()));
     let counts = compared(&challenger, 10).await;
     assert_eq!((counts.requests, counts.skipped), (4, 6));
     // Beyond its share of the processor it rests.
@@ -135,7 +135,7 @@ async fn what_finds_no_room_is_skipped_and_applications_do_not_wait() {
 async fn of_the_requests_a_share_is_answered_by_the_new_image_and_says_so() {
     let rules = Shadow { split_permille: 200, ..RULES };
     let (board, router, challenger, samples) = beside(CONTRACT, CONTRACT, rules).await;
-    tokio::spawn(challenger.clone().compare(samples));
+    tokio::spawn(challenger.clone().compare(samples, Captor::default()));
     let mut new = 0;
     for number in 0..500 {
         new += u64::from(version(&router, &[], INFER, row(number)).await == "4");
