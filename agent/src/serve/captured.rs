@@ -166,8 +166,10 @@ async fn what_a_shadow_says_otherwise_is_kept_and_nothing_else() {
     let live = live_with(&naming(r#""a","b","c""#), MODEL, "3").await;
     let model = live.model().clone();
     board.swap(&model, Some(live));
-    let (key, list) =
-        list(Some(CapturePolicy { disagreement: true, share: Ppm(0), ..everything() }));
+    // A budget so large that nothing is thinned out.
+    let (disagreement, share, samples_a_day) = (true, Ppm(0), 1_000);
+    let policy = CapturePolicy { disagreement, share, samples_a_day, ..everything() };
+    let (key, list) = list(Some(policy));
     board.captor().follow(Some(list));
     let new = live_with(&naming(r#""c","b","a""#), MODEL, "4").await;
     let (challenger, queue) = Challenger::new(new, Shadow { span_s: 60, ..Shadow::OFF });
