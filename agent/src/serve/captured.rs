@@ -190,7 +190,7 @@ async fn what_a_shadow_says_otherwise_is_kept_and_nothing_else() {
     for file in files(store.path(), differing) {
         let sample = opened(&file, &key, "cam-1").unwrap();
         assert_eq!(sample.why, [Why::Disagreement].into());
-        assert_eq!(sample.chance, 1.0);
+        assert!(sample.chance > 0.999, "{}", sample.chance);
     }
 }
 
