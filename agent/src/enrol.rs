@@ -177,15 +177,12 @@ where
 {
     let mut turn = Turn::default();
     loop {
-        let asked = ask().await;
-        let pause = match &asked {
-            Err(OriginError::Status { status: 429, .. } | OriginError::Crowded) => {
-                turn.pause(spread_permille())
-            }
-            Ok(_) | Err(_) => None,
+        let error = match ask().await {
+            Err(error @ (OriginError::Status { status: 429, .. } | OriginError::Crowded)) => error,
+            settled => return settled,
         };
-        let Some(pause) = pause else { return asked };
-        tracing::warn!(pause_s = pause.as_secs(), "too many devices enrol at once; asking again");
+        let Some(pause) = turn.pause(spread_permille()) else { return Err(error) };
+        tracing::warn!(%error, pause_s = pause.as_secs(), "no turn to enrol yet; asking again");
         tokio::time::sleep(pause).await;
     }
 }
