@@ -137,10 +137,8 @@ impl Stream<'_> {
             drop(piece.split_to(usize::try_from(skipped).unwrap_or(0)));
             skip -= skipped;
             let length = piece.len() as u64;
-            if length > left && !may_go_on {
-                let reason = format!("more than the {} bytes that were signed", self.fetching.size);
-                return End::Lied { code: "image.size", reason };
-            }
+            let too_long = length > left && !may_go_on;
+            // What was signed counts, though more came in the same piece.
             piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
             left = left.saturating_sub(length);
             done_bytes = done_bytes.saturating_add(piece.len() as u64);
@@ -148,6 +146,10 @@ impl Stream<'_> {
             // The writer has ended: by an error, or by a chunk that is wrong. It says which.
             if pieces.send(piece).await.is_err() {
                 break;
+            }
+            if too_long {
+                let reason = format!("more than the {} bytes that were signed", self.fetching.size);
+                return End::Lied { code: "image.size", reason };
             }
         }
         End::Whole

@@ -284,9 +284,11 @@ async fn send_body<S: AsyncWrite + Unpin>(
         }
         Some(Conduct::Cut(bytes)) => stream.write_all(&body[..bytes.min(body.len())]).await?,
         Some(Conduct::Endless) => {
-            stream.write_all(body).await?;
+            let more = [b'x'; 16 << 10];
+            // In one piece: no reader can tell by what comes together where the signed bytes end.
+            stream.write_all(&[body, more.as_slice()].concat()).await?;
             loop {
-                stream.write_all(&[b'x'; 16 << 10]).await?;
+                stream.write_all(&more).await?;
             }
         }
         _ => stream.write_all(body).await?, // in one go
