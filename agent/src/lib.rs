@@ -31,6 +31,7 @@ mod behaviour;
 mod asked;
 mod capture;
 mod device;
+mod dice;
 mod disk;
 mod download;
 mod engine;

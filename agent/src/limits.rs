@@ -64,3 +64,15 @@ pub(crate) const CAPTURE_SPOOL_BYTES_MAX: u64 = 32 << 20;
 
 /// Samples that wait to be encrypted; what comes when they are that many is lost, and counted.
 pub(crate) const CAPTURE_QUEUE_MAX: usize = 16;
+
+/// Pictures of a model that are looked at in a second, where more come: at some 100 µs each they take half a percent of a core,
+pub(crate) const LOOKS_A_SECOND: f64 = 50.0;
+
+/// and two percent in the second in which they become many.
+pub(crate) const LOOKS_A_SECOND_MAX: u32 = 200;
+
+/// Pictures of one request that are looked at, where it has more: whoever waits for the answer waits 5 ms longer,
+pub(crate) const LOOKS_A_REQUEST: f64 = 48.0;
+
+/// and once in a hundred requests some more.
+pub(crate) const LOOKS_A_REQUEST_MAX: usize = 64;

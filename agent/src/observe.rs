@@ -3,6 +3,7 @@
 //! One lock per image, held while the rows of one answer are counted: about 10 ns a value. What an image on trial is judged by is counted
 //! under the same lock, see [`crate::behaviour`]: a logarithm and a few sums an answer.
 
+mod pictures;
 #[cfg(test)]
 mod quality;
 mod rows;
@@ -18,9 +19,13 @@ use sealift_protocol::profile::{Baseline, LatencySketch, Profiler};
 use sealift_protocol::report::ImageRef;
 use sealift_protocol::telemetry::ProfileWindow;
 use sealift_protocol::tensor::Tensor;
+use tokio::time::Instant;
 
 use crate::behaviour::{Block, Habits, Judge, Misstep, Signed, hour_of};
+use pictures::Eye;
 use rows::{Room, RowPlan};
+
+pub(crate) use pictures::{Looks, Seen};
 
 /// When a window ends: at so many rows, or at the next full `seconds` of the clock, whichever is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +67,8 @@ struct State {
     errors: u64,
     latency: LatencySketch,
     room: Room,
+    eye: Eye,
+    looks: Looks,
     /// The last look at the clock that runs evenly.
     steady: UnixMillis,
     block: Block,
@@ -106,6 +113,8 @@ impl Observer {
             errors: 0,
             latency: LatencySketch::default(),
             room: Room::default(),
+            eye: Eye::default(),
+            looks: Looks::default(),
             steady: now,
             block: Block::new(hour_of(now), now),
             habits: Habits::new(baseline.map(Signed::new).unwrap_or_default()),
@@ -114,17 +123,31 @@ impl Observer {
         Self { model, image, plan, state: Mutex::new(state) }
     }
 
-    /// Counts an answer.
-    pub(crate) fn answered(&self, inputs: &[Tensor], outputs: &[Tensor], taken: Taken) {
+    /// Which pictures of a request are to be looked at.
+    pub(crate) fn choose(&self, inputs: &[Tensor], now: Instant) -> Vec<u16> {
+        let pictures = self.plan.as_ref().and_then(RowPlan::pictures);
+        pictures
+            .map_or_else(Vec::new, |pictures| self.state().eye.choose(pictures.count(inputs), now))
+    }
+
+    /// Counts an answer, and what was seen of its pictures.
+    pub(crate) fn answered(
+        &self,
+        (inputs, outputs): (&[Tensor], &[Tensor]),
+        seen: Seen<'_>,
+        taken: Taken,
+    ) {
         let latency_us = micros(taken.whole);
-        let observed = self.plan.as_ref().map(|plan| plan.observe(inputs, outputs));
+        let observed = self.plan.as_ref().map(|plan| plan.observe((inputs, outputs), seen));
         let bytes = inputs.iter().map(|tensor| tensor.bytes.len() as u64).sum();
         let mut state = self.state();
         state.requests += 1;
         state.latency.take(latency_us);
-        let State { profiler, room, block, .. } = &mut *state;
+        let State { profiler, room, block, looks, .. } = &mut *state;
         if let (Some(profiler), Some(observed)) = (profiler, observed.flatten()) {
-            observed.count((profiler, block), room, latency_us);
+            let looked = observed.count((profiler, block), room, latency_us);
+            looks.looked_at += looked.looked_at;
+            looks.passed_over += looked.passed_over;
         }
         block.answered(bytes, micros(taken.engine));
         if block.is_full() {
@@ -145,6 +168,11 @@ impl Observer {
         let state = self.state();
         let latency_p95_us = p95_us(&state.latency);
         Counters { requests: state.requests, errors: state.errors, latency_p95_us }
+    }
+
+    /// Pictures that were looked at, and those that were not; none where the baseline counts none.
+    pub(crate) fn looks(&self) -> Option<Looks> {
+        self.plan.as_ref().and_then(RowPlan::pictures).map(|_| self.state().looks)
     }
 
     /// Looks at the clock that runs evenly: what is seen belongs to its hour.
@@ -317,7 +345,7 @@ mod tests {
         let p = Tensor::fp32("p", &[rows, 2], &[0.25, 0.75].repeat(classes.len())).unwrap();
         let engine = Duration::from_micros(300);
         let taken = Taken { whole: Duration::from_micros(500), engine };
-        observer.answered(&[x], &[label, p], taken);
+        observer.answered((&[x], &[label, p]), Seen::default(), taken);
     }
 
     fn profile(window: &ProfileWindow) -> Profile {

@@ -14,6 +14,8 @@ mod infer;
 mod listen;
 mod live;
 mod metrics;
+#[cfg(test)]
+mod pictured;
 mod probe;
 mod refusal;
 mod request;

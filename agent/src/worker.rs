@@ -27,11 +27,13 @@ use std::time::Duration;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::image::{Golden, IoContract, Policy};
 use sealift_protocol::limits::{CONTRACT_BYTES_MAX, GOLDEN_BYTES_MAX, POLICY_BYTES_MAX};
+use sealift_protocol::picture::Figures;
 use sealift_protocol::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::engine::fake::Fake;
+use crate::engine::look::Look;
 use crate::engine::{Engine, EngineError};
 pub use budget::Budget;
 use frame::{Loaded, Order};
@@ -202,6 +204,8 @@ pub(crate) struct Inferred {
     pub(crate) outputs: Vec<Tensor>,
     /// How long it took, without the wait for its turn.
     pub(crate) engine: Duration,
+    /// Of the pictures that were to be looked at, in their order; empty if one of them was not there.
+    pub(crate) figures: Vec<Figures>,
 }
 
 /// A model that is loaded, self-tested and ready. Cheap to clone; when the last clone goes, the process is ended.
@@ -243,18 +247,25 @@ impl Worker {
 
     /// Asks the model. `inputs` keep the contract; the caller has checked it.
     pub async fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
-        self.timed(inputs).await.map(|inferred| inferred.outputs)
+        self.looked_at(inputs, &[]).await.map(|inferred| inferred.outputs)
     }
 
-    /// The same, with how long the engine itself took.
-    pub(crate) async fn timed(&self, inputs: &[Tensor]) -> Result<Inferred, InferError> {
+    /// The same, with how long the engine itself took, and what was seen of the pictures at `places`.
+    pub(crate) async fn looked_at(
+        &self,
+        inputs: &[Tensor],
+        places: &[u16],
+    ) -> Result<Inferred, InferError> {
         match &*self.0 {
-            Place::Child(seat) => seat.infer(inputs, INFER_MAX).await,
+            Place::Child(seat) => seat.infer((inputs, places), INFER_MAX).await,
             Place::Here { fake } => {
                 let mut fake = fake.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut look = Look::new(places.to_vec());
                 let begin = Instant::now();
                 let outputs = fake.run(inputs)?;
-                Ok(Inferred { outputs, engine: begin.elapsed() })
+                let engine = begin.elapsed();
+                look.decoded(fake.contract(), inputs);
+                Ok(Inferred { outputs, engine, figures: look.into_figures() })
             }
         }
     }

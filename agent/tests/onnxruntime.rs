@@ -17,14 +17,15 @@ mod hostile;
 mod large;
 #[path = "onnxruntime/onnx.rs"]
 mod onnx;
+#[path = "onnxruntime/pictures.rs"]
+mod pictures;
 
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::StatusCode;
 use base64::Engine as _;
 use rustix::process::{Pid, Signal, kill_process};
 use sealift_agent::observe::WindowLimits;
@@ -37,7 +38,7 @@ use serde_json::json;
 
 use fixtures::{
     Slot, ask, baseline, binary_request, board, body, candidate, cpu, json, json_request, library,
-    model, pixels, png_of, rows,
+    model, pixels, png_of, post_body, rows,
 };
 
 #[tokio::test]
@@ -61,19 +62,16 @@ async fn a_model_behind_steps_answers_an_image_as_it_answers_its_pixels() {
     let plain = Slot::digits("v1").worker().await;
     let (_, router) = board(&Slot::digits_of_images().live("1", None).await);
     let file = png_of(&pixels().numbers().unwrap());
-    let post = |content_type: &str, body: Vec<u8>| {
-        let request = Request::post("/v2/models/digits/infer").header("content-type", content_type);
-        request.body(Body::from(body)).unwrap()
-    };
     let text = base64::engine::general_purpose::STANDARD.encode(&file);
     let input =
         json!({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}]});
 
     let expected = plain.infer(&[pixels()]).await.unwrap();
-    let by_body = json(ask(&router, post("image/png", file.clone())).await).await;
+    let by_body = json(ask(&router, post_body("image/png", file.clone())).await).await;
     let by_json =
-        json(ask(&router, post("application/json", input.to_string().into_bytes())).await).await;
-    let broken = ask(&router, post("image/png", file[..file.len() / 2].to_vec())).await;
+        json(ask(&router, post_body("application/json", input.to_string().into_bytes())).await)
+            .await;
+    let broken = ask(&router, post_body("image/png", file[..file.len() / 2].to_vec())).await;
 
     assert_eq!(
         by_body["outputs"][1]["data"][0],

@@ -1,5 +1,6 @@
-//! Makes a baseline from reference rows.
+//! Makes a baseline from reference rows, or from a folder of pictures.
 
+pub(crate) mod pictures;
 pub(crate) mod rows;
 mod source;
 pub(crate) mod table;
@@ -11,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use sealift_protocol::image::IoContract;
 use sealift_protocol::profile::{Baseline, Season};
 
+use pictures::{Pictures, View};
 use rows::Rows;
 use table::Schema;
 use types::Types;
@@ -22,12 +24,14 @@ const CONFIDENCE: &str = "confidence";
 
 /// What a baseline is made of.
 pub(crate) struct Reference<'a> {
-    /// The rows.
+    /// The rows, or a folder of pictures.
     pub(crate) data: &'a Path,
     /// What names the features; without one, each column that can be watched is a feature.
     pub(crate) contract: Option<&'a IoContract>,
     pub(crate) types: &'a Types,
     pub(crate) season: Option<Season>,
+    /// Of a folder of pictures: whether one that cannot be read refuses all.
+    pub(crate) is_strict: bool,
 }
 
 /// A baseline, and what of the rows is not in it.
@@ -35,6 +39,8 @@ pub(crate) struct Made {
     pub(crate) baseline: Baseline,
     /// Columns that are not watched, and why.
     pub(crate) ignored: Vec<(String, &'static str)>,
+    /// Pictures that could not be read.
+    pub(crate) skipped: usize,
 }
 
 impl Reference<'_> {
@@ -50,6 +56,9 @@ impl Reference<'_> {
 
     /// Makes the baseline.
     pub(crate) fn make(&self) -> anyhow::Result<Made> {
+        if self.data.is_dir() {
+            return self.of_pictures();
+        }
         let rows = self.rows()?;
         self.of(&rows).with_context(|| format!("cannot make a baseline of {}", self.data.display()))
     }
@@ -61,15 +70,31 @@ impl Reference<'_> {
             None => Schema::guess(rows, self.types)?,
         };
         let baseline = schema.baseline(rows, self.season)?;
-        if let Some(season) = self.season {
-            ensure!(
-                !baseline.phases().is_empty(),
-                "there are not rows of every phase\nhelp: a season of {} phases of {} rows needs that many reference rows, better several times",
-                season.phases,
-                season.rows,
-            );
-        }
-        Ok(Made { baseline, ignored: schema.ignored })
+        self.has_every_phase(&baseline)?;
+        Ok(Made { baseline, ignored: schema.ignored, skipped: 0 })
+    }
+
+    fn of_pictures(&self) -> anyhow::Result<Made> {
+        ensure!(
+            self.types.is_empty(),
+            "{} is a folder of pictures, which have no columns\nhelp: leave the types out",
+            self.data.display()
+        );
+        let pictures = Pictures::read(self.data, View::of(self.contract)?, self.is_strict)?;
+        let baseline = pictures.baseline(self.contract, self.season)?;
+        self.has_every_phase(&baseline)?;
+        Ok(Made { baseline, ignored: Vec::new(), skipped: pictures.skipped.len() })
+    }
+
+    fn has_every_phase(&self, baseline: &Baseline) -> anyhow::Result<()> {
+        let Some(season) = self.season else { return Ok(()) };
+        ensure!(
+            !baseline.phases().is_empty(),
+            "there are not rows of every phase\nhelp: a season of {} phases of {} rows needs that many reference rows, better several times",
+            season.phases,
+            season.rows,
+        );
+        Ok(())
     }
 }
 

@@ -41,7 +41,7 @@ struct ModelFile {
     weights: PathBuf,
     contract: PathBuf,
     golden: PathBuf,
-    /// Reference rows, from which the baseline is made.
+    /// Reference rows, or a folder of pictures, from which the baseline is made.
     reference: Option<PathBuf>,
     /// What columns of the reference are taken for, where it is not what they look like.
     reference_types: Option<PathBuf>,
@@ -227,7 +227,8 @@ fn read_files(
             let types = types.as_deref().map_or_else(|| Ok(Types::new()), types::read)?;
             let data = &directory.join(path);
             let contract = Some(&contract);
-            let made = Reference { data, contract, types: &types, season: None }.make()?;
+            let (season, is_strict) = (None, true);
+            let made = Reference { data, contract, types: &types, season, is_strict }.make()?;
             add(LayerKind::Baseline, "baseline.cbor", made.baseline.encode()?);
         }
         (None, None) => (),

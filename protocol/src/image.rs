@@ -16,6 +16,7 @@ mod foreign;
 mod golden;
 mod host;
 mod manifest;
+mod pictures;
 mod policy;
 mod processing;
 
@@ -28,6 +29,7 @@ pub use manifest::{
     Descriptor, ImageError, ImageManifest, Layer, LayerKind, ModelConfig, ModelDescriptor,
     ModelIndex, Platform, Variant,
 };
+pub use pictures::{ImageTensor, PictureInput};
 pub use policy::{OnRevoked, Policy};
 pub use processing::{
     After, Before, CategoryColumn, Colour, Column, Encode, Filter, Fit, GraphTensors, ImageStep,

@@ -20,6 +20,7 @@ pub mod capture;
 pub mod report;
 pub mod telemetry;
 pub mod profile;
+pub mod picture;
 pub mod drift;
 pub mod change;
 pub mod topic;

@@ -43,6 +43,7 @@ pub const ROWS_MAX: u64 = 1 << 40;
 pub struct Profile {
     baseline: Digest,
     rows: u64,
+    skipped: u64,
     misshapen: u64,
     numeric: Vec<NumericCounts>,
     categorical: Vec<CategoricalCounts>,
@@ -132,6 +133,7 @@ impl Profile {
         Self {
             baseline: baseline.digest(),
             rows: 0,
+            skipped: 0,
             misshapen: 0,
             numeric,
             categorical,
@@ -150,10 +152,12 @@ impl Profile {
         if !self.has_shape_of(other) {
             return Err(Mismatch::Shape);
         }
-        if self.rows.saturating_add(other.rows) > ROWS_MAX {
+        let skipped = self.skipped.saturating_add(other.skipped);
+        if self.rows.saturating_add(other.rows).max(skipped) > ROWS_MAX {
             return Err(Mismatch::Rows);
         }
         self.rows += other.rows;
+        self.skipped = skipped;
         self.misshapen += other.misshapen;
         let numeric = self.numeric.iter_mut().zip(&other.numeric);
         numeric.for_each(|(mine, theirs)| mine.merge(theirs));
@@ -191,6 +195,11 @@ impl Profile {
     /// Rows that were counted, with the misshapen ones.
     pub const fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Rows that were answered and not counted, because there were more than are looked at. Which ones, was left to chance.
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// Rows with a wrong number of values, of which nothing but the outputs was counted.

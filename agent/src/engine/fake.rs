@@ -28,6 +28,11 @@ impl Fake {
         Self { contract, providers: vec![("FakeExecutionProvider".to_owned(), 1)] }
     }
 
+    /// What it takes and gives.
+    pub(crate) const fn contract(&self) -> &IoContract {
+        &self.contract
+    }
+
     fn classes(&self) -> usize {
         let outputs = self.contract.outputs.iter();
         let labels = outputs.clone().map(|spec| spec.labels.len()).find(|&count| count > 0);

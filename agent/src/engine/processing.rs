@@ -3,7 +3,6 @@
 //! What cannot be read is the sender's fault, and is told by tensor and element.
 
 mod after;
-mod decode;
 mod image;
 mod resample;
 mod table;
@@ -11,6 +10,7 @@ mod table;
 use sealift_protocol::image::{Before, IoContract, Processing, TensorSpec};
 use sealift_protocol::tensor::Tensor;
 
+use super::look::Look;
 use super::{Engine, EngineError};
 
 /// What all tensors that a step makes may take together; as much as a frame to the supervisor.
@@ -32,11 +32,13 @@ impl<E: Engine> Processed<E> {
         }
     }
 
-    fn before(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+    fn before(&self, inputs: &[Tensor], look: &mut Look) -> Result<Vec<Tensor>, EngineError> {
         let make = |spec: &TensorSpec| {
             let step = self.processing.before.iter().find(|step| step.makes() == spec.name);
             let made = match step {
-                Some(Before::Image(step)) => image::run(step, spec, find(inputs, &step.from)?),
+                Some(Before::Image(step)) => {
+                    image::run(step, spec, find(inputs, &step.from)?, look)
+                }
                 Some(Before::Table(step)) => table::run(step, spec, inputs),
                 None => find(inputs, &spec.name).cloned(),
             }?;
@@ -62,10 +64,14 @@ impl<E: Engine> Processed<E> {
 }
 
 impl<E: Engine> Engine for Processed<E> {
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
-        let inputs = self.before(inputs)?;
+    fn look(&mut self, inputs: &[Tensor], look: &mut Look) -> Result<Vec<Tensor>, EngineError> {
+        let inputs = self.before(inputs, look)?;
         let outputs = self.engine.run(&inputs)?;
         self.after(outputs)
+    }
+
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+        self.look(inputs, &mut Look::default())
     }
 
     fn providers(&self) -> &[(String, u32)] {

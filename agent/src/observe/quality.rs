@@ -56,7 +56,7 @@ fn seen(rows: &[([f32; 2], [&[u8]; 2])]) -> Profile {
     let x = Tensor::fp32("x", &[count, 2], &numbers).unwrap();
     let y = Tensor::fp32("y", &[count], &vec![0.0; rows.len()]).unwrap();
     let taken = Taken { whole: Duration::from_micros(500), engine: Duration::from_micros(300) };
-    observer.answered(&[x, text.unwrap()], &[y], taken);
+    observer.answered((&[x, text.unwrap()], &[y]), Seen::default(), taken);
     let limits = WindowLimits { rows: 1, seconds: 60 };
     let window = observer.drain(UnixMillis(2_000), limits, true).unwrap();
     let profile = Profile::decode(&window.profile).unwrap();

@@ -1,19 +1,30 @@
 //! Where in the tensors of a request the rows, the predictions and the confidences are.
 
 use sealift_protocol::image::{IoContract, Role};
+use sealift_protocol::picture::figure;
 use sealift_protocol::profile::{Baseline, Cell, Profiler, TextColumn};
 use sealift_protocol::tensor::{Datatype, Tensor};
 
+use super::pictures::{Looks, Pictures, Seen, level};
 use crate::behaviour::Block;
 
 /// Which tensors of a contract are observed.
 #[derive(Debug)]
 pub(super) struct RowPlan {
-    inputs: Vec<Planned>,
+    rows: Rows,
     class: Option<String>,
     probabilities: Option<String>,
     /// For outputs that name the class by text.
     labels: Vec<String>,
+}
+
+/// What a row is.
+#[derive(Debug)]
+enum Rows {
+    /// A row of each of these inputs.
+    Columns(Vec<Planned>),
+    /// A picture.
+    Pictures(Pictures),
 }
 
 /// An input whose columns are watched.
@@ -26,9 +37,14 @@ struct Planned {
 
 /// The observed tensors of one answer.
 pub(super) struct Observed<'a> {
-    inputs: Vec<Columns<'a>>,
+    rows: ObservedRows<'a>,
     class: Option<Classes<'a>>,
     probabilities: Option<(Numbers<'a>, usize)>,
+}
+
+enum ObservedRows<'a> {
+    Columns(Vec<Columns<'a>>),
+    Pictures { plan: &'a Pictures, count: usize, seen: Seen<'a> },
 }
 
 /// The elements of one input, and how many make a row.
@@ -63,6 +79,64 @@ pub(super) struct Room {
 impl RowPlan {
     /// Looks up what is to be observed; none where the contract names no columns, or others than the baseline.
     pub(super) fn new(contract: &IoContract, baseline: &Baseline) -> Option<Self> {
+        let rows = if baseline.features().first().is_some_and(|it| figure(&it.name).is_some()) {
+            Rows::Pictures(Pictures::new(contract, baseline)?)
+        } else {
+            Rows::Columns(Planned::all(contract, baseline)?)
+        };
+        let name = |role| contract.output_with(role).map(|spec| spec.name.clone());
+        Some(Self {
+            rows,
+            class: name(Role::Class),
+            probabilities: name(Role::Probabilities),
+            labels: baseline.classes().iter().map(|class| class.name.clone()).collect(),
+        })
+    }
+
+    /// The pictures, if rows are some.
+    pub(super) const fn pictures(&self) -> Option<&Pictures> {
+        match &self.rows {
+            Rows::Pictures(pictures) => Some(pictures),
+            Rows::Columns(_) => None,
+        }
+    }
+
+    /// Finds the observed tensors of an answer.
+    pub(super) fn observe<'a>(
+        &'a self,
+        (inputs, outputs): (&'a [Tensor], &'a [Tensor]),
+        seen: Seen<'a>,
+    ) -> Option<Observed<'a>> {
+        let columns = |planned: &'a Planned| planned.columns(find(inputs, &planned.name)?);
+        let rows = match &self.rows {
+            Rows::Columns(planned) => {
+                ObservedRows::Columns(planned.iter().map(columns).collect::<Option<_>>()?)
+            }
+            Rows::Pictures(plan) => {
+                ObservedRows::Pictures { plan, count: plan.count(inputs), seen }
+            }
+        };
+        let class = self.class.as_ref().and_then(|name| self.classes(find(outputs, name)?));
+        let probabilities = self.probabilities.as_ref().and_then(|name| {
+            let tensor = find(outputs, name)?;
+            let columns = usize::try_from(*tensor.shape.last()?).ok().filter(|&count| count > 0)?;
+            Some((Numbers::of(tensor)?, columns))
+        });
+        Some(Observed { rows, class, probabilities })
+    }
+
+    fn classes<'a>(&self, tensor: &'a Tensor) -> Option<Classes<'a>> {
+        if tensor.datatype != Datatype::Bytes {
+            return Numbers::of(tensor).map(Classes::Places);
+        }
+        let place = |text: &[u8]| self.labels.iter().position(|label| label.as_bytes() == text);
+        Some(Classes::Labels(texts(tensor)?.into_iter().map(place).collect()))
+    }
+}
+
+impl Planned {
+    /// The inputs whose columns the baseline has.
+    fn all(contract: &IoContract, baseline: &Baseline) -> Option<Vec<Self>> {
         let mut features = baseline.features().iter().take(baseline.inputs());
         let mut inputs = Vec::new();
         for spec in contract.observed_inputs() {
@@ -76,7 +150,7 @@ impl RowPlan {
                 return None;
             }
             let columns = columns.into_iter().map(TextColumn::of).collect();
-            inputs.push(Planned { name: spec.name.clone(), columns });
+            inputs.push(Self { name: spec.name.clone(), columns });
         }
         let left = features.count();
         if left > 0 && !inputs.is_empty() {
@@ -85,42 +159,9 @@ impl RowPlan {
         if left > 0 || inputs.is_empty() {
             return None;
         }
-        let name = |role| contract.output_with(role).map(|spec| spec.name.clone());
-        Some(Self {
-            inputs,
-            class: name(Role::Class),
-            probabilities: name(Role::Probabilities),
-            labels: baseline.classes().iter().map(|class| class.name.clone()).collect(),
-        })
+        Some(inputs)
     }
 
-    /// Finds the observed tensors of an answer.
-    pub(super) fn observe<'a>(
-        &self,
-        inputs: &'a [Tensor],
-        outputs: &'a [Tensor],
-    ) -> Option<Observed<'a>> {
-        let columns =
-            self.inputs.iter().map(|planned| planned.columns(find(inputs, &planned.name)?));
-        let class = self.class.as_ref().and_then(|name| self.classes(find(outputs, name)?));
-        let probabilities = self.probabilities.as_ref().and_then(|name| {
-            let tensor = find(outputs, name)?;
-            let columns = usize::try_from(*tensor.shape.last()?).ok().filter(|&count| count > 0)?;
-            Some((Numbers::of(tensor)?, columns))
-        });
-        Some(Observed { inputs: columns.collect::<Option<_>>()?, class, probabilities })
-    }
-
-    fn classes<'a>(&self, tensor: &'a Tensor) -> Option<Classes<'a>> {
-        if tensor.datatype != Datatype::Bytes {
-            return Numbers::of(tensor).map(Classes::Places);
-        }
-        let place = |text: &[u8]| self.labels.iter().position(|label| label.as_bytes() == text);
-        Some(Classes::Labels(texts(tensor)?.into_iter().map(place).collect()))
-    }
-}
-
-impl Planned {
     fn columns<'a>(&self, tensor: &'a Tensor) -> Option<Columns<'a>> {
         let width = self.columns.len();
         if tensor.datatype != Datatype::Bytes {
@@ -145,57 +186,87 @@ impl Columns<'_> {
 }
 
 impl Observed<'_> {
-    /// Counts every row; the request's latency is counted once, with the first.
+    /// Counts every row; the request's latency is counted once, with the first. Returns how many pictures were looked at.
     pub(super) fn count(
         &self,
+        counters: (&mut Profiler, &mut Block),
+        room: &mut Room,
+        latency_us: u64,
+    ) -> Looks {
+        match &self.rows {
+            ObservedRows::Columns(inputs) => {
+                self.count_columns(inputs, counters, room, latency_us);
+                Looks::default()
+            }
+            ObservedRows::Pictures { plan, count, seen } => {
+                self.count_pictures((plan, *count, *seen), counters, &mut room.row, latency_us)
+            }
+        }
+    }
+
+    fn count_columns(
+        &self,
+        inputs: &[Columns<'_>],
         (profiler, block): (&mut Profiler, &mut Block),
         room: &mut Room,
         latency_us: u64,
     ) {
-        let rows = self.inputs.iter().map(Columns::rows).min().unwrap_or(0);
+        let rows = inputs.iter().map(Columns::rows).min().unwrap_or(0);
         for place in 0..rows {
-            let (likeliest, confidence) = self.likeliest(place);
-            let class = match &self.class {
-                Some(Classes::Places(places)) => places.get(place).map(class),
-                // A label that the baseline does not know is a class that it has not seen.
-                Some(Classes::Labels(labels)) => {
-                    labels.get(place).map(|place| place.unwrap_or(usize::MAX))
-                }
-                None => likeliest,
-            };
+            let (class, confidence) = self.said(place);
             let latency_us = (place == 0).then_some(latency_us);
             let Room { row, cells } = room;
-            if let [Columns { elements: Elements::Numbers(numbers), width }] = &*self.inputs {
+            if let [Columns { elements: Elements::Numbers(numbers), width }] = inputs {
                 numbers.fill(row, place * width, *width);
                 block.row(mean(row), class, confidence);
                 profiler.observe(row, class, confidence, latency_us);
             } else {
-                self.fill(place, (row, cells));
+                fill(inputs, place, (row, cells));
                 block.row(mean(row), class, confidence);
                 profiler.observe_cells(cells, class, confidence, latency_us);
             }
         }
     }
 
-    /// The cells of a row of several inputs, and the numbers among them.
-    fn fill(&self, place: usize, (row, cells): (&mut Vec<f32>, &mut Vec<Cell>)) {
-        cells.clear();
-        for Columns { elements, width } in &self.inputs {
-            match elements {
-                Elements::Numbers(numbers) => {
-                    numbers.fill(row, place * width, *width);
-                    cells.extend(row.iter().copied().map(Cell::Number));
-                }
-                Elements::Texts(texts) => {
-                    cells.extend(texts.iter().skip(place * width).take(*width));
-                }
+    fn count_pictures(
+        &self,
+        (plan, count, seen): (&Pictures, usize, Seen<'_>),
+        (profiler, block): (&mut Profiler, &mut Block),
+        row: &mut Vec<f32>,
+        latency_us: u64,
+    ) -> Looks {
+        let mut looks = Looks::default();
+        let mut latency_us = Some(latency_us);
+        for place in 0..count {
+            let (class, confidence) = self.said(place);
+            if let Some(figures) = seen.at(place) {
+                plan.fill(row, figures);
+                block.row(level(figures), class, confidence);
+                profiler.observe(row, class, confidence, latency_us.take());
+                looks.looked_at += 1;
+            } else {
+                block.row(f64::NAN, class, confidence);
+                looks.passed_over += 1;
             }
         }
-        row.clear();
-        row.extend(cells.iter().filter_map(|cell| match cell {
-            Cell::Number(number) => Some(*number),
-            Cell::Null | Cell::WrongType | Cell::Unseen(_) => None,
-        }));
+        if count > 0 {
+            profiler.skip(looks.passed_over, latency_us);
+        }
+        looks
+    }
+
+    /// What the model made of a row: its class and its confidence.
+    fn said(&self, place: usize) -> (Option<usize>, Option<f32>) {
+        let (likeliest, confidence) = self.likeliest(place);
+        let class = match &self.class {
+            Some(Classes::Places(places)) => places.get(place).map(class),
+            // A label that the baseline does not know is a class that it has not seen.
+            Some(Classes::Labels(labels)) => {
+                labels.get(place).map(|place| place.unwrap_or(usize::MAX))
+            }
+            None => likeliest,
+        };
+        (class, confidence)
     }
 
     /// The class with the largest probability, and that.
@@ -243,6 +314,27 @@ impl<'a> Numbers<'a> {
             }
         }
     }
+}
+
+/// The cells of a row of several inputs, and the numbers among them.
+fn fill(inputs: &[Columns<'_>], place: usize, (row, cells): (&mut Vec<f32>, &mut Vec<Cell>)) {
+    cells.clear();
+    for Columns { elements, width } in inputs {
+        match elements {
+            Elements::Numbers(numbers) => {
+                numbers.fill(row, place * width, *width);
+                cells.extend(row.iter().copied().map(Cell::Number));
+            }
+            Elements::Texts(texts) => {
+                cells.extend(texts.iter().skip(place * width).take(*width));
+            }
+        }
+    }
+    row.clear();
+    row.extend(cells.iter().filter_map(|cell| match cell {
+        Cell::Number(number) => Some(*number),
+        Cell::Null | Cell::WrongType | Cell::Unseen(_) => None,
+    }));
 }
 
 /// Of the numbers among them; not a number if there is none.

@@ -12,7 +12,7 @@ use sealift_protocol::tensor::Tensor;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use crate::observe::{Counters, Observer, Taken};
+use crate::observe::{Counters, Looks, Observer, Seen, Taken};
 use crate::worker::{InferError, Inferred, Worker};
 
 /// How long a retired image may go on answering what it had begun; a little more than one answer may take.
@@ -101,6 +101,11 @@ impl Live {
         self.0.observer.counters()
     }
 
+    /// Pictures that were looked at, and those that were not; none where none are.
+    pub(super) fn looks(&self) -> Option<Looks> {
+        self.0.observer.looks()
+    }
+
     /// Requests that are being answered, or wait for it.
     pub(super) fn in_flight(&self) -> usize {
         self.0.in_flight.load(Ordering::Acquire)
@@ -115,11 +120,13 @@ impl Live {
     pub(super) async fn timed(&self, inputs: &[Tensor]) -> Result<Inferred, InferError> {
         let _in_flight = InFlight::begin(&self.0);
         let begin = Instant::now();
-        let answer = self.0.worker.timed(inputs).await;
+        let places = self.0.observer.choose(inputs, begin);
+        let answer = self.0.worker.looked_at(inputs, &places).await;
         match &answer {
-            Ok(Inferred { outputs, engine }) => {
+            Ok(Inferred { outputs, engine, figures }) => {
                 let taken = Taken { whole: begin.elapsed(), engine: *engine };
-                self.0.observer.answered(inputs, outputs, taken);
+                let seen = Seen { places: &places, figures };
+                self.0.observer.answered((inputs, outputs), seen, taken);
             }
             Err(InferError::Input(_)) => (), // the sender's fault
             Err(_) => self.0.observer.failed(),
@@ -135,7 +142,7 @@ impl Live {
     /// The same, with how long the engine itself took.
     pub(super) async fn timed_unseen(&self, inputs: &[Tensor]) -> Result<Inferred, InferError> {
         let _in_flight = InFlight::begin(&self.0);
-        self.0.worker.timed(inputs).await
+        self.0.worker.looked_at(inputs, &[]).await
     }
 
     /// Lets requests in flight finish, up to a deadline, and stops the worker. For an image that was swapped out.

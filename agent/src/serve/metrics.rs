@@ -50,8 +50,22 @@ pub(super) fn write(board: &Switchboard) -> String {
     for live in &all {
         line(&mut text, "sealift_model_errors_total", &labels(live), live.counters().errors);
     }
+    pictures(&mut text, &all);
     shadows(&mut text, &beside);
     text
+}
+
+/// Writes how many pictures drift is watched on.
+fn pictures(text: &mut String, all: &[Live]) {
+    let name = "sealift_model_pictures_total";
+    family(text, name, "counter", "Pictures by whether drift is watched on them.");
+    for (live, looks) in all.iter().filter_map(|live| Some((live, live.looks()?))) {
+        let labels = labels(live);
+        for (result, count) in [("looked-at", looks.looked_at), ("passed-over", looks.passed_over)]
+        {
+            line(text, name, &format!("{labels},result=\"{result}\""), count);
+        }
+    }
 }
 
 /// Writes how images beside live ones compare.

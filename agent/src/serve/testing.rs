@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, UnixMillis, Version};
 use sealift_protocol::image::{Golden, IoContract};
+use sealift_protocol::profile::Baseline;
 use sealift_protocol::report::ImageRef;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -26,6 +27,15 @@ pub(super) const REQUEST: &str =
 
 /// A model of this contract.
 pub(super) async fn live_with(contract: &str, model: &str, version: &str) -> Live {
+    live_watched(contract, (model, version), None).await
+}
+
+/// The same, of which what it sees is counted.
+pub(super) async fn live_watched(
+    contract: &str,
+    (model, version): (&str, &str),
+    baseline: Option<Baseline>,
+) -> Live {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let golden = Golden { schema: 1, cases: vec![] };
@@ -54,7 +64,7 @@ pub(super) async fn live_with(contract: &str, model: &str, version: &str) -> Liv
         model: ModelName::parse(model).unwrap(),
         image,
         contract: IoContract::parse(contract.as_bytes()).unwrap(),
-        baseline: None,
+        baseline,
         providers: warmed.providers,
         since: UnixMillis(0),
     };

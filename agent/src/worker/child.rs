@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use super::frame::{self, Answer, Fault, LoadOrder, Loaded, Order, Reply, Request};
 use super::shared::{self, Place, Shared};
 use super::{read_contract, read_golden, sandbox, selftest};
+use crate::engine::look::Look;
 use crate::engine::onnxruntime::OnnxRuntime;
 use crate::engine::processing::Processed;
 use crate::engine::{Engine, EngineError};
@@ -61,9 +62,9 @@ fn serve() -> io::Result<()> {
         return Err(io::Error::other("the first order was not to load"));
     };
     match load(&order) {
-        Ok((engines, loaded)) => {
+        Ok((engines, contract, loaded)) => {
             conversation.writer.say(id, &Answer::Loaded(loaded), None)?;
-            answer_all(conversation, engines)
+            answer_all(conversation, engines, &contract)
         }
         Err((fault, reason)) => {
             let reason = reason.chars().take(REASON_CHARS_MAX).collect();
@@ -73,7 +74,11 @@ fn serve() -> io::Result<()> {
 }
 
 /// Answers by all sessions at once, each on a thread: whichever is free takes the next request.
-fn answer_all(conversation: Conversation, engines: Sessions) -> io::Result<()> {
+fn answer_all(
+    conversation: Conversation,
+    engines: Sessions,
+    contract: &IoContract,
+) -> io::Result<()> {
     let Conversation { reader, writer } = conversation;
     let (reader, writer) = (Mutex::new(Some(reader)), Mutex::new(writer));
     let (reader, writer) = (&reader, &writer);
@@ -81,10 +86,12 @@ fn answer_all(conversation: Conversation, engines: Sessions) -> io::Result<()> {
         let mut engines = engines.into_iter();
         let first = engines.next();
         let others: Vec<_> = engines
-            .map(|mut engine| threads.spawn(move || answer_some(reader, writer, engine.as_mut())))
+            .map(|mut engine| {
+                threads.spawn(move || answer_some(reader, writer, (engine.as_mut(), contract)))
+            })
             .collect();
-        let mut ended =
-            first.map_or(Ok(()), |mut engine| answer_some(reader, writer, engine.as_mut()));
+        let mut ended = first
+            .map_or(Ok(()), |mut engine| answer_some(reader, writer, (engine.as_mut(), contract)));
         for other in others {
             let panicked = |_| Err(io::Error::other("a session has panicked"));
             ended = ended.and(other.join().unwrap_or_else(panicked));
@@ -97,24 +104,22 @@ fn answer_all(conversation: Conversation, engines: Sessions) -> io::Result<()> {
 fn answer_some(
     reader: &Mutex<Option<Reader>>,
     writer: &Mutex<Writer>,
-    engine: &mut dyn Engine,
+    (engine, contract): (&mut dyn Engine, &IoContract),
 ) -> io::Result<()> {
     loop {
         let next = {
             let mut shared = reader.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(open) = shared.as_mut() else { return Ok(()) };
             let next = open.next();
-            if !matches!(next, Ok(Some(Request { order: Order::Run(_), .. }))) {
+            if !matches!(next, Ok(Some(Request { order: Order::Run(..), .. }))) {
                 *shared = None;
             }
             next?
         };
         let Some(Request { id, place, order }) = next else { return Ok(()) };
         match order {
-            Order::Run(inputs) => {
-                let begin = Instant::now();
-                let outputs = engine.run(&inputs);
-                let answer = answer(outputs, begin.elapsed());
+            Order::Run(inputs, places) => {
+                let answer = run((engine, contract), &inputs, Look::new(places.into_owned()));
                 writer.lock().unwrap_or_else(PoisonError::into_inner).say(id, &answer, place)?;
             }
             Order::Stop => return Ok(()),
@@ -123,11 +128,20 @@ fn answer_some(
     }
 }
 
-fn answer(outputs: Result<Vec<Tensor>, EngineError>, taken: Duration) -> Answer {
+/// Runs the model; what it costs to look at pictures is not the engine's.
+fn run(
+    (engine, contract): (&mut dyn Engine, &IoContract),
+    inputs: &[Tensor],
+    mut look: Look,
+) -> Answer {
+    let begin = Instant::now();
+    let outputs = engine.look(inputs, &mut look);
+    let taken = begin.elapsed().saturating_sub(look.taken());
     let (fault, reason) = match outputs {
         Ok(outputs) => {
+            look.decoded(contract, inputs);
             let engine_us = u32::try_from(taken.as_micros()).unwrap_or(u32::MAX);
-            return Answer::Outputs { outputs, engine_us };
+            return Answer::Outputs { outputs, engine_us, figures: look.into_figures() };
         }
         Err(EngineError::Input(reason)) => (Fault::Input, reason),
         Err(EngineError::Load(reason) | EngineError::Run(reason)) => (Fault::Run, reason),
@@ -135,7 +149,7 @@ fn answer(outputs: Result<Vec<Tensor>, EngineError>, taken: Duration) -> Answer 
     Answer::Refused { fault, reason: reason.chars().take(REASON_CHARS_MAX).collect() }
 }
 
-fn load(order: &LoadOrder) -> Result<(Sessions, Loaded), (Fault, String)> {
+fn load(order: &LoadOrder) -> Result<(Sessions, IoContract, Loaded), (Fault, String)> {
     let (contract, golden) = read_layers(order)?;
     let weights = open_hashed(order)?;
     sandbox::enter(order).map_err(|error| (Fault::Load, format!("sandbox: {error}")))?;
@@ -165,7 +179,7 @@ fn load(order: &LoadOrder) -> Result<(Sessions, Loaded), (Fault, String)> {
         load_ms: millis(load),
         golden_ms: millis(golden_time),
     };
-    Ok((engines, loaded))
+    Ok((engines, contract, loaded))
 }
 
 fn with_steps(engine: OnnxRuntime, contract: &IoContract) -> Box<dyn Engine> {

@@ -1,13 +1,15 @@
 //! What supervisor and worker say to each other.
 //!
 //! ```text
-//!  length u32 │ request number u64 │ 0 u8 │ CBOR                  an order, or an answer, that comes once or seldom
-//!                                  │ 1 u8 │ place u8 │ tensors    inputs, as `sealift_protocol::tensor::wire` has them
-//!                                  │ 2 u8 │ place u8 │ bytes u32  so many bytes of inputs lie at the place
-//!                                  │ 1 u8 │ µs u32 │ tensors      outputs, and how long the engine took
-//!                                  │ 2 u8 │ µs u32 │ bytes u32    so many bytes of outputs lie at the request's place
+//!  length u32 │ request number u64 │ 0 u8 │ CBOR                         an order, or an answer, that comes once or seldom
+//!                                  │ 1 u8 │ place u8 │ look │ tensors    inputs, as `sealift_protocol::tensor::wire` has them
+//!                                  │ 2 u8 │ place u8 │ look │ bytes u32  so many bytes of inputs lie at the place
+//!                                  │ 1 u8 │ µs u32 │ look │ tensors      outputs, and how long the engine took
+//!                                  │ 2 u8 │ µs u32 │ look │ bytes u32    so many bytes of outputs lie at the request's place
 //! ```
-//! The place is one of [`super::shared`], lent to the request.
+//! The place is one of [`super::shared`], lent to the request; what `look` is, [`look`] says.
+
+mod look;
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::image::Policy;
+use sealift_protocol::picture::Figures;
 use sealift_protocol::tensor::{Tensor, wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -62,9 +65,9 @@ pub(super) type Room<'a> = Option<(Place, &'a Shared)>;
 pub(super) enum Order<'a> {
     /// Load and self-test; the first request, and only the first.
     Load(Box<LoadOrder>),
-    /// Answer. Never in CBOR.
+    /// Answer, and look at the pictures at these places. Never in CBOR.
     #[serde(skip)]
-    Run(Cow<'a, [Tensor]>),
+    Run(Cow<'a, [Tensor]>, Cow<'a, [u16]>),
     /// End.
     Stop,
 }
@@ -101,6 +104,8 @@ pub(super) enum Answer {
     Outputs {
         outputs: Vec<Tensor>,
         engine_us: u32,
+        /// Of the pictures that were to be looked at; empty if one of them was not there.
+        figures: Vec<Figures>,
     },
     Refused {
         fault: Fault,
@@ -148,17 +153,12 @@ impl Order<'_> {
 impl Request<'_> {
     /// The whole frame, so that it is one write. Large inputs are left at their place.
     pub(super) fn frame(id: u64, order: &Order<'_>, room: Room<'_>) -> Result<Vec<u8>, FrameError> {
-        let Order::Run(inputs) = order else { return frame_of(id, order) };
-        let place = Place::number(room.map(|(place, _)| place));
-        if let Some(bytes) = leave(inputs, Area::Inputs, room)? {
-            let mut frame = begin(id, SHARED);
-            frame.push(place);
-            frame.extend(bytes.to_le_bytes());
-            return finish(frame);
-        }
-        let mut frame = begin(id, TENSORS);
-        frame.push(place);
-        frame_of_tensors(frame, inputs)
+        let Order::Run(inputs, places) = order else { return frame_of(id, order) };
+        let bytes = leave(inputs, Area::Inputs, room)?;
+        let mut frame = begin(id, if bytes.is_some() { SHARED } else { TENSORS });
+        frame.push(Place::number(room.map(|(place, _)| place)));
+        look::write_places(places, &mut frame).ok_or_else(|| form("it has too many pictures"))?;
+        finish_with(frame, bytes, inputs)
     }
 
     /// Reads a frame's body, and what it says lies in the memory.
@@ -172,30 +172,28 @@ impl Request<'_> {
         }
         let (&number, rest) = rest.split_first().ok_or_else(cut_off)?;
         let place = Place::of_number(number).map_err(|_| form("there is no such place"))?;
+        let (places, rest) = look::read_places(rest).ok_or_else(cut_off)?;
         let inputs = if kind == TENSORS {
             tensors(rest)?
         } else {
             let lies = |bytes| shared?.look(place?, Area::Inputs, bytes, tensors);
             lies(length(rest)?).ok_or_else(|| form("its inputs lie nowhere"))??
         };
-        Ok(Request { id, place, order: Order::Run(Cow::Owned(inputs)) })
+        Ok(Request { id, place, order: Order::Run(Cow::Owned(inputs), Cow::Owned(places)) })
     }
 }
 
 impl Reply {
     /// The whole frame, so that it is one write. Large outputs are left at the request's place.
     pub(super) fn frame(id: u64, answer: &Answer, room: Room<'_>) -> Result<Vec<u8>, FrameError> {
-        let Answer::Outputs { outputs, engine_us } = answer else { return frame_of(id, answer) };
+        let Answer::Outputs { outputs, engine_us, figures } = answer else {
+            return frame_of(id, answer);
+        };
         let bytes = leave(outputs, Area::Outputs, room)?;
         let mut frame = begin(id, if bytes.is_some() { SHARED } else { TENSORS });
         frame.extend(engine_us.to_le_bytes());
-        match bytes {
-            Some(bytes) => {
-                frame.extend(bytes.to_le_bytes());
-                finish(frame)
-            }
-            None => frame_of_tensors(frame, outputs),
-        }
+        look::write_figures(figures, &mut frame).ok_or_else(|| form("it has too many pictures"))?;
+        finish_with(frame, bytes, outputs)
     }
 
     /// Reads a frame's body; `fetch` copies so many bytes from the place of the request with this number, if it has one.
@@ -208,6 +206,7 @@ impl Reply {
             return Ok(Self { id, answer: control(kind, rest)? });
         }
         let (engine_us, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
+        let (figures, rest) = look::read_figures(rest).ok_or_else(cut_off)?;
         let outputs = if kind == TENSORS {
             tensors(rest)?
         } else {
@@ -215,7 +214,7 @@ impl Reply {
             tensors(&fetched.ok_or_else(|| form("its outputs lie nowhere"))?)?
         };
         let engine_us = u32::from_le_bytes(*engine_us);
-        Ok(Self { id, answer: Answer::Outputs { outputs, engine_us } })
+        Ok(Self { id, answer: Answer::Outputs { outputs, engine_us, figures } })
     }
 }
 
@@ -242,8 +241,16 @@ fn frame_of<T: Serialize>(id: u64, value: &T) -> Result<Vec<u8>, FrameError> {
     finish(frame)
 }
 
-fn frame_of_tensors(mut frame: Vec<u8>, tensors: &[Tensor]) -> Result<Vec<u8>, FrameError> {
-    wire::write(tensors, &mut frame).map_err(form)?;
+/// Ends a frame with how many bytes of tensors lie elsewhere, or with the tensors.
+fn finish_with(
+    mut frame: Vec<u8>,
+    bytes: Option<u32>,
+    tensors: &[Tensor],
+) -> Result<Vec<u8>, FrameError> {
+    match bytes {
+        Some(bytes) => frame.extend(bytes.to_le_bytes()),
+        None => wire::write(tensors, &mut frame).map_err(form)?,
+    }
     finish(frame)
 }
 
@@ -319,6 +326,7 @@ pub(super) fn read(stream: &mut impl Read, body: &mut Vec<u8>) -> io::Result<boo
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sealift_protocol::picture::FIGURES;
     use sealift_protocol::tensor::Datatype;
 
     use super::*;
@@ -348,7 +356,7 @@ mod tests {
         fn requests_survive_the_wire_one_after_the_other(story in prop::collection::vec(tensors(), 1..4)) {
             let mut stream = Vec::new();
             for (id, inputs) in story.iter().enumerate() {
-                let order = Order::Run(Cow::Borrowed(inputs.as_slice()));
+                let order = Order::Run(Cow::Borrowed(inputs.as_slice()), Cow::Borrowed(&[0, 9]));
                 stream.extend(Request::frame(id as u64, &order, None).unwrap());
             }
             let (mut stream, mut body) = (stream.as_slice(), Vec::new());
@@ -356,20 +364,22 @@ mod tests {
                 prop_assert!(read(&mut stream, &mut body).unwrap());
                 let request = Request::read(&body, None).unwrap();
                 prop_assert_eq!(request.id, id as u64);
-                let Order::Run(given) = request.order else { panic!("another order") };
+                let Order::Run(given, places) = request.order else { panic!("another order") };
                 prop_assert_eq!(given.as_ref(), inputs.as_slice());
+                prop_assert_eq!(places.as_ref(), &[0, 9]);
             }
             prop_assert!(!read(&mut stream, &mut body).unwrap());
         }
 
         #[test]
         fn outputs_survive_the_wire_with_the_time_they_took(given in tensors(), took_us in any::<u32>()) {
-            let answer = Answer::Outputs { outputs: given.clone(), engine_us: took_us };
+            let seen = vec![[0.5; FIGURES], [-2.0; FIGURES]];
+            let answer = Answer::Outputs { outputs: given.clone(), engine_us: took_us, figures: seen.clone() };
             let frame = Reply::frame(3, &answer, None).unwrap();
-            let Answer::Outputs { outputs, engine_us } = Reply::read(&frame[HEADER_BYTES..], nowhere).unwrap().answer else {
+            let Answer::Outputs { outputs, engine_us, figures } = Reply::read(&frame[HEADER_BYTES..], nowhere).unwrap().answer else {
                 panic!("another answer")
             };
-            prop_assert_eq!((outputs, engine_us), (given, took_us));
+            prop_assert_eq!((outputs, engine_us, figures), (given, took_us, seen));
         }
 
         #[test]
@@ -412,14 +422,18 @@ mod tests {
             [(1, true), (SHARED_BYTES_MIN, false), (5 << 20, false), (AREA_BYTES, true)]
         {
             let given = tensor_of(bytes);
-            let order = Order::Run(Cow::Borrowed(given.as_slice()));
+            let order = Order::Run(Cow::Borrowed(given.as_slice()), Cow::Borrowed(&[3]));
             let frame = Request::frame(1, &order, Some((place, &shared))).unwrap();
             assert_eq!(frame.len() > bytes, is_inline, "{bytes}");
             let request = Request::read(&frame[HEADER_BYTES..], Some(&shared)).unwrap();
-            let Order::Run(read) = request.order else { panic!("another order") };
+            let Order::Run(read, _) = request.order else { panic!("another order") };
             assert!(request.place == Some(place) && *read == *given);
 
-            let answer = Answer::Outputs { outputs: given.clone(), engine_us: 5 };
+            let answer = Answer::Outputs {
+                outputs: given.clone(),
+                engine_us: 5,
+                figures: vec![[1.0; FIGURES]],
+            };
             let frame = Reply::frame(1, &answer, Some((place, &shared))).unwrap();
             assert_eq!(frame.len() > bytes, is_inline, "{bytes}");
             let fetch = |id, bytes| {
@@ -437,7 +451,7 @@ mod tests {
         let shared = Shared::make().unwrap();
         let request = |place: u8, bytes: u32| {
             let mut body = 1_u64.to_le_bytes().to_vec();
-            body.extend([SHARED, place]);
+            body.extend([SHARED, place, 0, 0]);
             body.extend(bytes.to_le_bytes());
             body
         };
@@ -448,14 +462,15 @@ mod tests {
             (request(0, past), Some(&shared)),
             (request(0, u32::MAX), Some(&shared)),
             (request(0, 10), None),
-            (request(0, 10)[..12].to_vec(), Some(&shared)),
+            (request(0, 10)[..14].to_vec(), Some(&shared)),
+            (request(0, 10)[..11].to_vec(), Some(&shared)),
         ] {
             assert!(Request::read(&body, shared).is_err(), "{body:?}");
         }
         // Outputs as long as a liar says, which is more than there can be.
         let mut body = 1_u64.to_le_bytes().to_vec();
         body.push(SHARED);
-        body.extend([0; 4]);
+        body.extend([0; 6]);
         body.extend(u32::MAX.to_le_bytes());
         let place = Place::of_number(0).unwrap().unwrap();
         let fetch = |_, bytes| shared.copy(place, Area::Outputs, bytes);

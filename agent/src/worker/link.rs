@@ -141,11 +141,11 @@ impl Link {
     /// Has the model answer within `deadline`. A worker that has answered nobody for so long is killed.
     pub(super) async fn infer(
         &self,
-        inputs: &[Tensor],
+        (inputs, places): (&[Tensor], &[u16]),
         deadline: Duration,
     ) -> Result<Inferred, InferError> {
         let replies = self.shared.replies.load(Ordering::Relaxed);
-        let order = Order::Run(Cow::Borrowed(inputs));
+        let order = Order::Run(Cow::Borrowed(inputs), Cow::Borrowed(places));
         let Ok(answer) = timeout(deadline, self.call(&order)).await else {
             if self.shared.replies.load(Ordering::Relaxed) == replies {
                 tracing::error!(worker = self.process_id(), "worker hangs and is killed");
@@ -154,8 +154,9 @@ impl Link {
             return Err(InferError::Deadline);
         };
         let answer = answer.and_then(|answer| match answer {
-            Answer::Outputs { outputs, engine_us } => {
-                Ok(Inferred { outputs, engine: Duration::from_micros(engine_us.into()) })
+            Answer::Outputs { outputs, engine_us, figures } => {
+                let engine = Duration::from_micros(engine_us.into());
+                Ok(Inferred { outputs, engine, figures })
             }
             Answer::Refused { fault, reason } => Err(CallError::Fault { fault, reason }),
             Answer::Loaded(_) => Err(self.broken("it answered a request with a load")),
@@ -268,7 +269,7 @@ impl Shared {
 
     /// The frame of an order, with a place for what is large.
     fn frame(&self, id: u64, order: &Order<'_>) -> Result<Vec<u8>, FrameError> {
-        let (Order::Run(inputs), Some(memory)) = (order, &self.memory) else {
+        let (Order::Run(inputs, _), Some(memory)) = (order, &self.memory) else {
             return Request::frame(id, order, None);
         };
         let Some(place) = self.loans().lend(id) else { return Request::frame(id, order, None) };
@@ -426,7 +427,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let link = program(directory.path(), "exec sleep 60").await;
 
-        let answer = link.infer(&[], Duration::from_millis(20)).await;
+        let answer = link.infer((&[], &[]), Duration::from_millis(20)).await;
 
         assert_eq!(answer.unwrap_err(), InferError::Deadline);
         assert_eq!(link.ended_by_itself().await, "signal: 9 (SIGKILL)");
@@ -437,7 +438,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let link = program(directory.path(), "exit 7").await;
 
-        let answer = link.infer(&[], Duration::from_secs(9)).await;
+        let answer = link.infer((&[], &[]), Duration::from_secs(9)).await;
 
         let reason = "exit status: 7".to_owned();
         assert_eq!(answer.unwrap_err(), InferError::WorkerGone { reason });
@@ -450,7 +451,7 @@ mod tests {
         let link =
             program(directory.path(), "printf '\\377\\377\\377\\377' >&0; exec sleep 60").await;
 
-        let answer = link.infer(&[], Duration::from_secs(9)).await;
+        let answer = link.infer((&[], &[]), Duration::from_secs(9)).await;
 
         let reason = "signal: 9 (SIGKILL)".to_owned();
         assert_eq!(answer.unwrap_err(), InferError::WorkerGone { reason });

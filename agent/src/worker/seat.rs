@@ -67,16 +67,16 @@ impl Seat {
         seat
     }
 
-    /// Asks the model, which is loaded first if it must be.
+    /// Asks the model, which is loaded first if it must be; the pictures at these places are looked at.
     pub(super) async fn infer(
         self: &Arc<Self>,
-        inputs: &[Tensor],
+        asked: (&[Tensor], &[u16]),
         deadline: Duration,
     ) -> Result<Inferred, InferError> {
         loop {
             self.touch();
             let link = self.awake().await?;
-            match link.infer(inputs, deadline).await {
+            match link.infer(asked, deadline).await {
                 // It was sent to sleep in this very moment, which is no crash.
                 Err(InferError::WorkerGone { .. }) if !self.holds(&link) => (),
                 answer => return answer,

@@ -232,6 +232,12 @@ pub(crate) fn pixels() -> Tensor {
     golden(&digits("v1").join("golden.json")).cases.remove(0).inputs.remove(0)
 }
 
+/// A request with this body.
+pub(crate) fn post_body(content_type: &str, body: Vec<u8>) -> Request<Body> {
+    let request = Request::post("/v2/models/digits/infer").header("content-type", content_type);
+    request.body(Body::from(body)).unwrap()
+}
+
 /// A request in JSON.
 pub(crate) fn json_request(pixels: &Tensor) -> Request<Body> {
     let data = pixels.numbers().unwrap();

@@ -227,6 +227,7 @@ mod tests {
             role,
             labels: Vec::new(),
             features: Vec::new(),
+            image: None,
             numbers: Numbers::Any,
         };
         serde_json::to_vec(&IoContract {

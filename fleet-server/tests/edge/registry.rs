@@ -78,6 +78,7 @@ fn contract() -> Vec<u8> {
         role: None,
         labels: Vec::new(),
         features: Vec::new(),
+        image: None,
         numbers: Numbers::Any,
     };
     let contract = IoContract {

@@ -48,7 +48,7 @@ impl Source {
         let mut file = File::open(path)?;
         ensure!(
             !file.metadata()?.is_dir(),
-            "it is a directory\nhelp: {KINDS}; of images, save what the graph takes of each as a row: `numpy.save`"
+            "it is a directory\nhelp: {KINDS}; a folder of pictures goes with a folder of pictures"
         );
         let mut front = [0; 8];
         let length = read_front(&mut file, &mut front)?;

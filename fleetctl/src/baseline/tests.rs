@@ -32,7 +32,7 @@ fn made(
     types: &[(&str, Type)],
 ) -> anyhow::Result<Made> {
     let types: Types = types.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
-    Reference { data, contract, types: &types, season: None }.make()
+    Reference { data, contract, types: &types, season: None, is_strict: false }.make()
 }
 
 fn bytes(data: &Path, contract: Option<&IoContract>) -> Vec<u8> {
@@ -137,7 +137,8 @@ fn types_are_guessed_and_can_be_written_corrected_and_read() {
         guess.replace("\"postcode\" = \"numeric\"", "\"postcode\" = \"categorical\""),
     );
     let types = types::read(&corrected).unwrap();
-    let reference = Reference { data: &path, contract: None, types: &types, season: None };
+    let reference =
+        Reference { data: &path, contract: None, types: &types, season: None, is_strict: false };
     let baseline = reference.make().unwrap().baseline;
     assert_eq!(baseline.features().iter().filter(|feature| feature.numeric().is_none()).count(), 2);
 }

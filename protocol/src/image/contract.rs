@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::pictures::{ImageTensor, PictureInput};
 use super::processing::Processing;
 use crate::limits::{CONTRACT_BYTES_MAX, FEATURES_MAX};
 use crate::tensor::{Datatype, Tensor};
@@ -23,7 +24,7 @@ pub struct IoContract {
 }
 
 /// One tensor of the contract.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TensorSpec {
     /// Its name in the graph and in requests.
     pub name: String,
@@ -40,6 +41,9 @@ pub struct TensorSpec {
     /// Names of the columns of an input, in order; they are what drift is watched on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<Feature>,
+    /// That an input is decoded pictures, on which drift is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageTensor>,
     /// Which numbers an input may hold.
     #[serde(default, skip_serializing_if = "Numbers::is_any")]
     pub numbers: Numbers,
@@ -170,6 +174,9 @@ impl IoContract {
             }
         }
         self.inputs.iter().chain(&self.outputs).try_for_each(TensorSpec::check)?;
+        if let Some(output) = self.outputs.iter().find(|output| output.image.is_some()) {
+            return content(format!("output `{}`: pictures are inputs", output.name));
+        }
         let features = || self.observed_inputs().flat_map(|spec| &spec.features);
         let names: BTreeSet<_> = features().map(|feature| &feature.name).collect();
         if names.len() != features().count() {
@@ -194,6 +201,23 @@ impl IoContract {
     pub fn image_input(&self) -> Option<&TensorSpec> {
         let [only] = self.inputs.as_slice() else { return None };
         self.processing.as_ref()?.image_from(&only.name).map(|_| only)
+    }
+
+    /// The one input that is pictures, encoded or decoded, on which drift is watched; none where there are several, or columns as well.
+    pub fn picture_input(&self) -> Option<PictureInput<'_>> {
+        let is_encoded = |spec: &&TensorSpec| {
+            self.processing.as_ref().is_some_and(|steps| steps.image_from(&spec.name).is_some())
+        };
+        let encoded = self.inputs.iter().filter(is_encoded).map(PictureInput::Encoded);
+        let decoded = self
+            .inputs
+            .iter()
+            .filter_map(|spec| spec.image.as_ref().map(|image| PictureInput::Decoded(spec, image)));
+        let mut all = encoded.chain(decoded);
+        match (all.next(), all.next(), self.observed_inputs().next()) {
+            (Some(only), None, None) => Some(only),
+            _ => None, // nobody has told which of them a row of a baseline is
+        }
     }
 
     /// Checks that `tensors` are exactly the inputs of the contract, in any order, each of the right type and shape.
@@ -250,7 +274,7 @@ impl TensorSpec {
         if names.len() != self.features.len() {
             return content(format!("tensor `{name}`: a feature is named twice"));
         }
-        Ok(())
+        self.image.as_ref().and_then(|image| image.misfit(self)).map_or(Ok(()), content)
     }
 
     fn accept(&self, tensor: &Tensor) -> Result<(), ContractError> {

@@ -27,7 +27,7 @@ pub struct Processing {
 }
 
 /// Names, types and shapes as the graph has them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GraphTensors {
     /// All inputs of the graph.

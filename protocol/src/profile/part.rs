@@ -25,6 +25,7 @@ impl Profile {
         Some(Self {
             baseline: self.baseline,
             rows: self.rows.checked_sub(part.rows)?,
+            skipped: self.skipped.checked_sub(part.skipped)?,
             misshapen: self.misshapen.checked_sub(part.misshapen)?,
             numeric: numeric
                 .map(|((mine, part), reference)| mine.without(part, reference))

@@ -148,6 +148,14 @@ impl Profiler {
         self.observe_derived(|| row.iter().map(value));
     }
 
+    /// Counts rows that were answered and are not looked at, and the latency of their request.
+    pub fn skip(&mut self, rows: u64, latency_us: Option<u64>) {
+        self.profile.skipped = self.profile.skipped.saturating_add(rows);
+        if let Some(latency_us) = latency_us {
+            self.profile.latency.take(latency_us);
+        }
+    }
+
     fn end_row(&mut self) {
         if let Some(pairs) = &mut self.pairs {
             pairs.end_row(&mut self.profile.pairs);

@@ -362,6 +362,26 @@ fn a_field_of_a_later_release_is_skipped_and_a_missing_one_has_its_default() {
 }
 
 #[test]
+fn rows_that_were_passed_over_are_told_and_change_no_count() {
+    let baseline = kept_baseline();
+    let mut profiler = Profiler::new(&baseline);
+    profiler.skip(3, Some(900));
+    profiler.skip(2, None);
+    let some = profiler.close();
+    let mut all = golden_profile(&baseline);
+    let (rows, alone) = (all.rows(), all.clone());
+
+    all.merge(&some).unwrap();
+
+    assert_eq!((all.rows(), all.skipped(), some.rows()), (rows, 5, 0));
+    let read = Profile::decode(&some.encode().unwrap()).unwrap();
+    assert_eq!((read.skipped(), read.latency().count()), (5, 1));
+    all.take_out(&some, &baseline).unwrap();
+    assert_eq!((all.skipped(), all.latency()), (0, alone.latency()));
+    assert!(all.take_out(&some, &baseline).is_err(), "it was taken out before");
+}
+
+#[test]
 fn another_version_is_refused() {
     let bytes = crate::digest::decode_hex(GOLDEN_PROFILE.trim()).unwrap();
     let mut fields: std::collections::BTreeMap<String, serde_cbor::Value> =

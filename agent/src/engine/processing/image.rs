@@ -1,17 +1,19 @@
 //! Encoded images to the numbers that a graph takes.
 
 use sealift_protocol::image::{Colour, Fit, ImageStep, Layout, TensorSpec};
+use sealift_protocol::picture::{Pixels, decode, grey};
 use sealift_protocol::tensor::{Datatype, Tensor, half};
 
-use super::decode::{Pixels, decode};
 use super::resample::{Stretch, resize};
 use super::{EngineError, MADE_BYTES_MAX};
+use crate::engine::look::Look;
 
-/// Makes the graph's input out of all elements of `images`.
+/// Makes the graph's input out of all elements of `images`, and looks at those that `look` asks for.
 pub(super) fn run(
     step: &ImageStep,
     spec: &TensorSpec,
     images: &Tensor,
+    look: &mut Look,
 ) -> Result<Tensor, EngineError> {
     let refused = |text: String| EngineError::Input(format!("input `{}`{text}", step.from));
     let (width, height) = (side(step.width), side(step.height));
@@ -29,6 +31,7 @@ pub(super) fn run(
     for (place, file) in images.byte_elements().enumerate() {
         let pixels = decode(file);
         let pixels = pixels.map_err(|error| refused(format!(", element {place}: {error}")))?;
+        look.at(place, || pixels.figures());
         let pixels = fit(step, &in_colour(pixels, step.colour));
         write(&pixels, step.layout, spec.datatype, &scales, &mut made);
     }
@@ -47,22 +50,10 @@ fn side(length: u32) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 
-/// Red, green and blue weigh what ITU-R BT.601 says, in parts of 65,536.
-const GREY: [u32; 3] = [19_595, 38_470, 7_471];
-
-#[expect(clippy::cast_possible_truncation, reason = "the weights add up to 1, so a byte holds it")]
 fn in_colour(pixels: Pixels, colour: Colour) -> Pixels {
     let Pixels { width, height, channels, data } = pixels;
     let data = match (colour, channels) {
-        (Colour::Grey, 3) => data
-            .as_chunks::<3>()
-            .0
-            .iter()
-            .map(|pixel| {
-                let parts = pixel.iter().zip(GREY).map(|(&part, weight)| u32::from(part) * weight);
-                ((parts.sum::<u32>() + (1 << 15)) >> 16) as u8
-            })
-            .collect(),
+        (Colour::Grey, 3) => data.as_chunks::<3>().0.iter().map(|pixel| grey(*pixel)).collect(),
         (Colour::Rgb | Colour::Bgr, 1) => data.iter().flat_map(|&grey| [grey; 3]).collect(),
         (Colour::Bgr, _) => data
             .as_chunks::<3>()

@@ -2,8 +2,7 @@
 //! does Pillow, by which most models are trained, but that it takes the passes the other way round for some shapes: one rounding apart.
 
 use sealift_protocol::image::Filter;
-
-use super::decode::Pixels;
+use sealift_protocol::picture::Pixels;
 
 /// Bits behind the point of a weight: 8 bits of a pixel and 2 to spare for sums beyond white fit beside them into 32.
 const POINT_BITS: u32 = 32 - 8 - 2;

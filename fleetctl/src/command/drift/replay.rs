@@ -1,4 +1,4 @@
-//! `fleetctl drift replay`: what device and server would have said to rows that are in a file.
+//! `fleetctl drift replay`: what device and server would have said to rows that are in a file, or to pictures in a folder.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write as _};
@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use sealift_protocol::drift::{self, DriftState, Policy, Verdict, WINDOW_MS, Watcher, figures};
-use sealift_protocol::profile::Season;
+use sealift_protocol::profile::{Baseline, Cell, Season};
 use serde::Serialize;
 
+use crate::baseline::pictures::{Pictures, View};
 use crate::baseline::rows::Rows;
 use crate::baseline::table::{Counted, Schema};
 use crate::baseline::types::{self, Types};
@@ -24,10 +25,10 @@ const PERIOD_MAX: u32 = 10_080;
 /// Runs rows through the code that device and server run, and prints what it says of each window.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// Reference rows (CSV, JSON Lines, Parquet or .npy): columns are features, with `prediction` and `confidence` where there are any.
+    /// Reference rows (CSV, JSON Lines, Parquet or .npy): columns are features, with `prediction` and `confidence` where there are any. Or a folder of PNG and JPEG pictures.
     #[arg(long, value_name = "REF")]
     baseline: PathBuf,
-    /// The rows to judge, oldest first.
+    /// The rows to judge, oldest first; or a folder of pictures, which are judged in the order of their names.
     #[arg(long, value_name = "ROWS")]
     data: PathBuf,
     /// Rows in a window.
@@ -109,6 +110,9 @@ struct MetricView {
 
 /// Runs the replay and prints it.
 pub(crate) fn run(format: Format, replay: &Replay) -> anyhow::Result<()> {
+    if replay.baseline.is_dir() && replay.data.is_dir() {
+        return of_pictures(format, replay);
+    }
     let types = replay.types.as_deref().map_or_else(|| Ok(Types::new()), types::read)?;
     let reference = Rows::read(&replay.baseline)?;
     let schema = Schema::guess(&reference, &types)
@@ -116,43 +120,72 @@ pub(crate) fn run(format: Format, replay: &Replay) -> anyhow::Result<()> {
     for (column, why) in &schema.ignored {
         note(&format!("column `{column}` is not watched: {why}"));
     }
-    let season = replay.period.map(|period| Season {
-        rows: replay.window,
-        phases: usize::try_from(period).unwrap_or(usize::MAX),
-        phase_ms: WINDOW_MS,
-    });
     let baseline = schema
-        .baseline(&reference, season)
+        .baseline(&reference, replay.season())
         .with_context(|| format!("cannot make a baseline of {}", replay.baseline.display()))?;
-    ensure!(
-        replay.period.is_none() || !baseline.phases().is_empty(),
-        "{} does not have rows of every phase\nhelp: a season of {} windows of {} rows needs that many reference rows, better several times",
-        replay.baseline.display(),
-        replay.period.unwrap_or(0),
-        replay.window,
-    );
     let names: Vec<_> = reference.head().into_iter().map(str::to_owned).collect();
     drop(reference);
     let rows = Rows::read_named(&replay.data, Some(&names))?;
     let layout = schema
         .layout(&rows)
         .with_context(|| format!("{} does not fit the baseline", replay.data.display()))?;
+    replay.tell(format, baseline, rows.len(), |row, counted| {
+        schema.read(&layout, &rows, row, counted);
+    })
+}
 
-    let mut printer = Printer::new(format);
-    let mut story =
-        Story { watcher: Watcher::new(baseline, Policy::default()), index: 0, row: 0, began: None };
-    let mut counted = Counted::default();
-    for row in 0..rows.len() {
-        schema.read(&layout, &rows, row, &mut counted);
-        story.watcher.observe(&counted.cells, counted.prediction, counted.confidence);
-        if story.watcher.rows() == replay.window {
+/// The same of two folders of pictures.
+fn of_pictures(format: Format, replay: &Replay) -> anyhow::Result<()> {
+    ensure!(replay.types.is_none(), "pictures have no columns\nhelp: leave --types out");
+    let reference = Pictures::read(&replay.baseline, View::default(), false)?;
+    let baseline = reference.baseline(None, replay.season())?;
+    drop(reference);
+    let pictures = Pictures::read(&replay.data, View::default(), false)?;
+    replay.tell(format, baseline, pictures.rows.len(), |row, counted| {
+        counted.cells.clear();
+        let figures = pictures.rows.get(row).into_iter().flatten();
+        counted.cells.extend(figures.copied().map(Cell::Number));
+    })
+}
+
+impl Replay {
+    fn season(&self) -> Option<Season> {
+        let period = self.period?;
+        let phases = usize::try_from(period).unwrap_or(usize::MAX);
+        Some(Season { rows: self.window, phases, phase_ms: WINDOW_MS })
+    }
+
+    /// Judges rows, window by window, and prints what is said of each.
+    fn tell(
+        &self,
+        format: Format,
+        baseline: Baseline,
+        rows: usize,
+        read: impl Fn(usize, &mut Counted),
+    ) -> anyhow::Result<()> {
+        ensure!(
+            self.period.is_none() || !baseline.phases().is_empty(),
+            "{} does not have rows of every phase\nhelp: a season of {} windows of {} rows needs that many reference rows, better several times",
+            self.baseline.display(),
+            self.period.unwrap_or(0),
+            self.window,
+        );
+        let mut printer = Printer::new(format);
+        let watcher = Watcher::new(baseline, Policy::default());
+        let mut story = Story { watcher, index: 0, row: 0, began: None };
+        let mut counted = Counted::default();
+        for row in 0..rows {
+            read(row, &mut counted);
+            story.watcher.observe(&counted.cells, counted.prediction, counted.confidence);
+            if story.watcher.rows() == self.window {
+                printer.print(&story.close()?)?;
+            }
+        }
+        if story.watcher.rows() > 0 {
             printer.print(&story.close()?)?;
         }
+        printer.end()
     }
-    if story.watcher.rows() > 0 {
-        printer.print(&story.close()?)?;
-    }
-    printer.end()
 }
 
 /// The windows so far.

@@ -26,9 +26,12 @@ const SEASON_MAX: i64 = PHASES_MAX as i64;
 /// What to make a baseline of, and where to write it.
 #[derive(Debug, Args)]
 pub(crate) struct MakeBaseline {
-    /// Reference rows: CSV, JSON Lines, Parquet or .npy; `prediction` and `confidence` are taken where they are there.
+    /// Reference rows: CSV, JSON Lines, Parquet or .npy; `prediction` and `confidence` are taken where they are there. Or a folder of PNG and JPEG pictures, with those in it.
     #[arg(long, required_unless_present = "from_production")]
     data: Option<PathBuf>,
+    /// Of a folder: refuses it where a picture cannot be read, which is otherwise named and left out.
+    #[arg(long, requires = "data")]
+    strict: bool,
     /// In place of rows, what this version has seen in the field: `team/name@version`.
     #[arg(long, value_name = "MODEL@VERSION", value_parser = model_version, requires_all = ["since", "file"],
           conflicts_with_all = ["data", "contract", "types", "write_types", "season"])]
@@ -80,6 +83,8 @@ struct Written {
     bytes: usize,
     /// Columns that are not watched, and why.
     ignored: Vec<(String, &'static str)>,
+    /// Pictures that could not be read.
+    skipped: usize,
 }
 
 impl MakeBaseline {
@@ -116,14 +121,15 @@ fn of_rows(output: Output, make: &MakeBaseline) -> anyhow::Result<()> {
     let contract = make.contract.as_deref().map(contract).transpose()?;
     let types = make.types.as_deref().map_or_else(|| Ok(Types::new()), types::read)?;
     let season = make.season();
-    let reference = Reference { data, contract: contract.as_ref(), types: &types, season };
+    let (contract, is_strict) = (contract.as_ref(), make.strict);
+    let reference = Reference { data, contract, types: &types, season, is_strict };
     if let Some(file) = &make.write_types {
         let text = types::text(&reference.rows()?, &types);
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
         note(&format!("{}: correct it and give it back as --types", file.display()));
     }
     let Some(file) = &make.file else { return Ok(()) };
-    let Made { baseline, ignored } = reference.make()?;
+    let Made { baseline, ignored, skipped } = reference.make()?;
     for (column, why) in &ignored {
         note(&format!("column `{column}` is not watched: {why}"));
     }
@@ -138,6 +144,7 @@ fn of_rows(output: Output, make: &MakeBaseline) -> anyhow::Result<()> {
         phases: baseline.phases().len(),
         bytes: bytes.len(),
         ignored,
+        skipped,
     };
     output.text(&written, |written| {
         let (features, rows) = (written.features.len(), written.rows);

@@ -5,11 +5,13 @@ use std::io::Cursor;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sealift_protocol::limits::{IMAGE_PIXELS_MAX, IMAGE_SIDE_MAX};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
+
+use super::Pixels;
+use crate::limits::{IMAGE_PIXELS_MAX, IMAGE_SIDE_MAX};
 
 /// What begins a file of each kind: ITU-T T.81, B.1.1.3, and the PNG specification, 5.2.
 const JPEG: [u8; 3] = [0xff, 0xd8, 0xff];
@@ -21,32 +23,32 @@ const SCANS_MAX: usize = 64;
 /// Beside the pixels a decoder of PNG keeps a row, a window and some chunks.
 const PNG_BYTES_MAX: usize = 64 << 20;
 
-/// A decoded image: rows from the top, pixels of one channel (grey) or three (red, green, blue).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pixels {
-    pub(super) width: usize,
-    pub(super) height: usize,
-    pub(super) channels: usize,
-    pub(super) data: Vec<u8>,
-}
-
 /// Why bytes are no image that is taken.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotDecoded {
+pub enum NotDecoded {
+    /// Of another kind.
     #[error("neither a JPEG nor a PNG image, nor one in base64")]
     Kind,
+    /// Announces more pixels than are taken.
     #[error(
         "{width} x {height} pixels; at most {IMAGE_PIXELS_MAX} and {IMAGE_SIDE_MAX} a side are taken"
     )]
-    TooLarge { width: u64, height: u64 },
+    TooLarge {
+        /// Pixels in a row.
+        width: u64,
+        /// Rows.
+        height: u64,
+    },
+    /// Of colours that are not taken.
     #[error("its colours are {0}; grey and RGB are taken")]
     Colours(String),
+    /// Cut off, or not what its kind says.
     #[error("broken: {0}")]
     Broken(String),
 }
 
 /// Decodes a file, or a file in base64, which is how JSON carries one.
-pub(super) fn decode(file: &[u8]) -> Result<Pixels, NotDecoded> {
+pub fn decode(file: &[u8]) -> Result<Pixels, NotDecoded> {
     let file = if is_image(file) {
         Cow::Borrowed(file)
     } else {
