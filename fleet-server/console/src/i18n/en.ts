@@ -3,11 +3,12 @@
 import { chrome } from "./en/chrome";
 import { fleet } from "./en/fleet";
 import { images } from "./en/images";
+import { pictures } from "./en/pictures";
 import { recall } from "./en/recall";
 import { review } from "./en/review";
 import { rollout } from "./en/rollout";
 
-export const en = { ...chrome, ...fleet, ...images, ...recall, ...review, ...rollout } as const;
+export const en = { ...chrome, ...fleet, ...images, ...pictures, ...recall, ...review, ...rollout } as const;
 
 export type Key = keyof typeof en;
 

@@ -13,6 +13,7 @@ import { Loaded } from "../../ui/loaded";
 import { DriftMark } from "../../ui/mark";
 import { VersionLink } from "../../ui/model-link";
 import { scopesOf } from "./order";
+import { subjectText } from "./subject";
 
 interface DriftDetailProps {
   verdict: DriftView;
@@ -32,7 +33,7 @@ export function DriftDetail({ verdict, verdicts, onChoose }: DriftDetailProps) {
   const sites = others.sort((left, right) => order.indexOf(left.scope) - order.indexOf(right.scope)).slice(0, SITES_MAX);
   return (
     <>
-      <Panel title={say("drift.detail", { subject, scope })} aside={<DriftMark state={verdict.state} />}>
+      <Panel title={say("drift.detail", { subject: subjectText(say, subject), scope })} aside={<DriftMark state={verdict.state} />}>
         <p className="drift-why">{verdict.why}</p>
         <div className="columns columns-wide">
           <section aria-label={say("drift.histogram")}>
@@ -47,7 +48,7 @@ export function DriftDetail({ verdict, verdicts, onChoose }: DriftDetailProps) {
         <VerdictFacts verdict={verdict} />
       </Panel>
       {sites.length > 0 && (
-        <Panel title={say("drift.elsewhere", { subject })}>
+        <Panel title={say("drift.elsewhere", { subject: subjectText(say, subject) })}>
           <ul className="multiples">
             {sites.map((site) => <Site key={site.scope} verdict={site} onChoose={onChoose} />)}
           </ul>

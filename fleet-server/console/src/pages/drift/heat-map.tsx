@@ -7,6 +7,7 @@ import { Button, TableScroll } from "../../ui/basics";
 import { Icon } from "../../ui/icon";
 import { DriftMark, driftLooks } from "../../ui/mark";
 import { degreeOf, firstSubjects, scopesOf, subjectsOf } from "./order";
+import { subjectText } from "./subject";
 
 interface DriftHeatMapProps {
   verdicts: DriftView[];
@@ -39,7 +40,7 @@ export function DriftHeatMap({ verdicts, chosen, onChoose }: DriftHeatMapProps) 
           <tbody>
             {subjects.map((subject) => (
               <tr key={subject}>
-                <th scope="row">{subject}</th>
+                <th scope="row" title={subject}>{subjectText(say, subject)}</th>
                 {scopes.map((scope) => {
                   const verdict = verdicts.find((one) => one.subject === subject && one.scope === scope);
                   return (
@@ -61,7 +62,7 @@ function Cell({ verdict, isChosen, onChoose }: { verdict: DriftView; isChosen: b
   const { say } = useLocale();
   const [, icon] = driftLooks[verdict.state];
   const value = verdict.value.toFixed(2);
-  const label = `${verdict.subject}, ${verdict.scope}: ${value}, ${say(`drift.state.${verdict.state}`)}`;
+  const label = `${subjectText(say, verdict.subject)}, ${verdict.scope}: ${value}, ${say(`drift.state.${verdict.state}`)}`;
   return (
     <button
       type="button"

@@ -1,0 +1,28 @@
+// What is counted of pictures, in English.
+
+export const pictures = {
+  "subject.image.width": "Picture: width (pixels)",
+  "subject.image.height": "Picture: height (pixels)",
+  "subject.image.aspect": "Picture: width to height",
+  "subject.image.brightness": "Picture: brightness (0 to 255)",
+  "subject.image.contrast": "Picture: contrast (deviation of the brightness, 0 to 128)",
+  "subject.image.saturation": "Picture: saturation (%)",
+  "subject.image.sharpness": "Picture: sharpness (variance of the Laplacian)",
+  "subject.image.noise": "Picture: noise (deviation, 0 to 255)",
+  "subject.image.upright": "Picture: upright lines (% of all)",
+  "subject.image.slant": "Picture: slanted lines (-100 to 100 %)",
+  "subject.image.upper-left": "Picture: upper left, lighter than the rest by (-255 to 255)",
+  "subject.image.upper-middle": "Picture: upper middle, lighter than the rest by (-255 to 255)",
+  "subject.image.upper-right": "Picture: upper right, lighter than the rest by (-255 to 255)",
+  "subject.image.left": "Picture: left, lighter than the rest by (-255 to 255)",
+  "subject.image.middle": "Picture: middle, lighter than the rest by (-255 to 255)",
+  "subject.image.right": "Picture: right, lighter than the rest by (-255 to 255)",
+  "subject.image.lower-left": "Picture: lower left, lighter than the rest by (-255 to 255)",
+  "subject.image.lower-middle": "Picture: lower middle, lighter than the rest by (-255 to 255)",
+  "subject.image.lower-right": "Picture: lower right, lighter than the rest by (-255 to 255)",
+  "subject.image.group.size": "Picture: size",
+  "subject.image.group.light": "Picture: light and colour",
+  "subject.image.group.detail": "Picture: detail",
+  "subject.image.group.lines": "Picture: direction of lines",
+  "subject.image.group.places": "Picture: where it is light",
+} as const;
