@@ -13,6 +13,7 @@ pub mod mosquitto;
 pub mod needs;
 pub mod oidc;
 pub mod origin;
+pub mod pictures;
 pub mod process;
 pub mod receivers;
 pub mod story;

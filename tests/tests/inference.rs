@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use sealift_protocol::tensor::Tensor;
 use sealift_tests::digits::{MODEL, Rows, directory};
 use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
 use sealift_tests::needs::{onnxruntime, variable};
+use sealift_tests::pictures;
 use sealift_tests::process::{root, run, write};
 use sealift_tests::story::{TIMING, answers_with, roll_out};
 use sealift_tests::wait::{Look, until};
@@ -82,14 +83,16 @@ async fn the_examples_of_the_page_work() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two builds of one version, both behind steps: pushed from a directory, signed, tested on the device with its golden pictures, asked with
+/// Two builds of one version, both behind steps, of which one is too large for any device: pushed from a directory, signed, tested on the device with its golden pictures, asked with
 /// a picture and then with a file of rows.
 #[tokio::test]
 #[ignore = "needs ONNX Runtime"]
 async fn a_model_of_pictures_in_two_variants_goes_from_a_directory_to_an_answer()
 -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let directory = model_of_pictures(folder.path())?;
+    let too_large =
+        "[[variant]]\nweights = \"model.onnx\"\nprecision = \"int8\"\nmin_memory_mb = 99999999\n";
+    let directory = pictures::model(folder.path(), too_large)?;
     let options = Options { extra: TIMING.to_owned(), ..Options::default() };
     let server = Server::start(folder.path(), &options).await?;
     let options = DeviceOptions {
@@ -105,7 +108,7 @@ async fn a_model_of_pictures_in_two_variants_goes_from_a_directory_to_an_answer(
     let url = format!("{}/v2/models/{MODEL}/infer", device.endpoint()?);
     let asked = until("a picture is answered", SOON, || async {
         let request = reqwest::Client::new().post(&url).header("content-type", "image/png");
-        let answer = request.body(picture(&pixels)?).send().await?.error_for_status()?;
+        let answer = request.body(pictures::of_digit(&pixels)?).send().await?.error_for_status()?;
         Ok(Look::Done(answer.json::<Value>().await?))
     });
     let answer = asked.await?;
@@ -117,7 +120,7 @@ async fn a_model_of_pictures_in_two_variants_goes_from_a_directory_to_an_answer(
     let log = device.process.log();
     ensure!(log.contains("cpu/int8 needs 99999999 MiB"), "the choice is not explained");
 
-    let text = BASE64.encode(picture(&pixels)?);
+    let text = BASE64.encode(pictures::of_digit(&pixels)?);
     let lines = format!("{{\"image\": \"{text}\"}}\n").repeat(3);
     write(&folder.path().join("pictures.jsonl"), &lines)?;
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -142,51 +145,6 @@ async fn a_model_of_pictures_in_two_variants_goes_from_a_directory_to_an_answer(
     let row: Value = serde_json::from_str(part.lines().last().context("no rows")?)?;
     ensure!(part.lines().count() == 3 && row["label"] == label, "{part}");
     Ok(())
-}
-
-/// The digits, as a grey picture goes in and names come out; and a build that is too large for any device.
-fn model_of_pictures(folder: &Path) -> anyhow::Result<PathBuf> {
-    let from = directory("v1");
-    let into = folder.join("pictures");
-    let read = |name: &str| -> anyhow::Result<Value> {
-        Ok(serde_json::from_slice(&fs::read(from.join(name))?)?)
-    };
-    fs::create_dir_all(&into)?;
-    fs::copy(from.join("model.onnx"), into.join("model.onnx"))?;
-    let contract = read("contract.json")?;
-    let names: Vec<_> = (0..10).map(|digit| format!("digit {digit}")).collect();
-    let contract = json!({"schema": 1,
-        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
-        "outputs": [{"name": "best", "datatype": "BYTES", "shape": [-1, 1]}, {"name": "label", "datatype": "INT64", "shape": [-1]}],
-        "processing": {"graph": {"inputs": contract["inputs"], "outputs": contract["outputs"]},
-            "before": [{"image": {"from": "image", "to": "pixels", "width": 8, "height": 8, "colour": "grey",
-                "divisor": PIXEL_STEP, "layout": "flat"}}],
-            "after": [{"top-k": {"from": "probabilities", "k": 1, "names": "best", "labels": names}}]}});
-    write(&into.join("contract.json"), &contract.to_string())?;
-    let golden = read("golden.json")?["cases"][0].clone();
-    let pixels: Vec<f32> = serde_json::from_value(golden["inputs"][0]["data"].clone())?;
-    fs::write(into.join("digit.png"), picture(&pixels)?)?;
-    let golden = json!({"cases": [{"name": "a picture", "tolerance": golden["tolerance"],
-        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "files": ["digit.png"]}],
-        "outputs": [golden["outputs"][0]]}]});
-    write(&into.join("golden.json"), &golden.to_string())?;
-    let model = "name = \"vision/digits\"\nversion = \"1\"\nweights = \"model.onnx\"\ncontract = \"contract.json\"\n\
-        golden = \"golden.json\"\n[[variant]]\nweights = \"model.onnx\"\nprecision = \"int8\"\nmin_memory_mb = 99999999\n";
-    write(&into.join("model.toml"), model)?;
-    Ok(into)
-}
-
-/// The fixtures' pixels are 0 to 16.
-const PIXEL_STEP: u8 = 15;
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 16")]
-fn picture(pixels: &[f32]) -> anyhow::Result<Vec<u8>> {
-    let mut file = Vec::new();
-    let mut encoder = png::Encoder::new(&mut file, 8, 8);
-    encoder.set_color(png::ColorType::Grayscale);
-    let bytes: Vec<_> = pixels.iter().map(|&pixel| pixel as u8 * PIXEL_STEP).collect();
-    encoder.write_header()?.write_image_data(&bytes)?;
-    Ok(file)
 }
 
 async fn serving(folder: &Path) -> anyhow::Result<(Server, Device)> {

@@ -30,6 +30,7 @@ use sealift_tests::digits::{MODEL, Rows, directory as model_directory};
 use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
 use sealift_tests::mosquitto::Mosquitto;
 use sealift_tests::needs::onnxruntime;
+use sealift_tests::pictures::{self, Picture};
 use sealift_tests::process::write;
 use sealift_tests::story::{SOON, TIMING, roll_out};
 use sealift_tests::wait::{Look, until};
@@ -139,6 +140,62 @@ async fn a_test_inference_is_what_an_application_gets_and_leaves_no_trace_in_the
     ensure!(text.contains("PROBABILITY") && text.contains("ms on the device"), "{text}");
     told(&server, &open.id, "request.answered", 4).await?;
     audited(&server).await
+}
+
+/// A picture goes as a file, as an application sends it; and a bad one costs the device nothing but an answer.
+#[tokio::test]
+#[ignore = "needs ONNX Runtime"]
+async fn a_device_is_asked_about_pictures_and_refuses_what_is_none() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let options = Options { extra: TIMING.to_owned(), ..Options::default() };
+    let server = Server::start(directory.path(), &options).await?;
+    let open = device(&server, directory.path(), "cam-1", "all").await?;
+    server.publish(&pictures::model(directory.path(), "")?, "1")?;
+    roll_out(&server, "1").await?;
+    let file = directory.path().join("picture");
+    let picture = Picture::of_yard(7);
+    let (png, jpeg) = (picture.png()?, picture.jpeg());
+
+    let url = format!("{}/v2/models/{MODEL}/infer", open.endpoint()?);
+    let by_application = async |body: Vec<u8>, content_type: &str| {
+        let request = reqwest::Client::new().post(&url).header("content-type", content_type);
+        let response = request.body(body).send().await?;
+        anyhow::Ok((response.status().as_u16(), response.json::<Value>().await?))
+    };
+    for (content_type, body) in [("image/png", &png), ("image/jpeg", &jpeg)] {
+        fs::write(&file, body)?;
+        let asked = ["-o", "json", "infer", "cam-1", MODEL, "--image", &file.display().to_string()];
+        let view: InferView = serde_json::from_str(&server.ctl(&asked)?)?;
+        let (status, expected) = by_application(body.clone(), content_type).await?;
+        let answer: Value = serde_json::from_str(view.answer.get())?;
+        ensure!(status == 200 && answer["outputs"] == expected["outputs"], "{answer} {expected}");
+    }
+
+    let bomb = pictures::bomb()?;
+    let (cut, torn) = (png[..png.len() / 2].to_vec(), jpeg[..40].to_vec());
+    for (body, content_type, why) in [
+        (&cut, "image/png", "element 0: broken"),
+        (&torn, "image/jpeg", "element 0: broken"),
+        (&bomb, "image/png", "50000 x 50000 pixels"),
+        (&b"GIF89a".to_vec(), "image/png", "neither a JPEG nor a PNG"),
+        (&png, "application/json", "not an inference request"),
+        (&b"GIF89a".to_vec(), "image/gif", "not an inference request"),
+    ] {
+        let (status, told) = by_application(body.clone(), content_type).await?;
+        ensure!(status == 400 && told.to_string().contains(why), "{content_type}: {told}");
+        let path = format!("/api/v1/devices/cam-1/infer?model={MODEL}");
+        let request = server.api()?.request(reqwest::Method::POST, &path);
+        let request = request.header("content-type", content_type).body(body.clone());
+        let told = request.send().await?.json::<Value>().await?;
+        ensure!(told["code"] == "infer.input" && told.to_string().contains(why), "{told}");
+    }
+    fs::write(&file, "GIF89a")?;
+    let asked = ["infer", "cam-1", MODEL, "--image", &file.display().to_string()];
+    let (status, _, stderr) = server.ctl_to_end(&asked)?;
+    ensure!(status.code() == Some(1) && stderr.contains("neither a JPEG nor a PNG"), "{stderr}");
+    ensure!(by_application(png, "image/png").await?.0 == 200, "it answers as before");
+    ensure!(counted(&open).await? == 3, "only pictures of applications were counted");
+    Ok(())
 }
 
 /// Who asked which device what is written down, and what was sent is not.
