@@ -21,6 +21,7 @@ from pathlib import Path
 
 import field
 import numpy as np
+import pictures
 import streams
 import wider
 from scipy import stats
@@ -117,8 +118,9 @@ def sealift(fleetctl):
     def detector(stream):
         with tempfile.TemporaryDirectory() as directory:
             reference, rows = Path(directory, "reference.csv"), Path(directory, "rows.csv")
-            streams.write(stream.reference, reference)
-            streams.write(stream.rows, rows)
+            write = pictures.write if "pictures" in stream.tags else streams.write
+            write(stream.reference, reference)
+            write(stream.rows, rows)
             command = [fleetctl, "drift", "replay", "--baseline", reference, "--data", rows, "--window", str(stream.window), "-o", "json"]
             if stream.period:
                 command += ["--period", str(stream.period)]

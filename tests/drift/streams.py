@@ -219,7 +219,7 @@ def drifts(seed, before=30, after=40):
         _, late = digits(rng, path, 200 * after)
         rows = np.concatenate([quiet, change(late, rng)])
         of = lambda matrix: dict(zip(names, matrix.T))  # noqa: E731
-        yield Stream(name, of(reference), of(rows), 200, before)
+        yield Stream(name, of(reference), of(rows), 200, before, tags=["pictures"])
 
     for period, window, by in ((24, 50, 0.5), (7, 200, 0.4)):
         rng = np.random.default_rng([seed, period, 2])
