@@ -12,7 +12,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use sealift_protocol::image::{Colour, ImageTensor, Layout};
+use sealift_protocol::picture::{Pixels, of_tensor};
 use sealift_protocol::profile::{Baseline, BaselineBuilder, Column, Profiler};
+use sealift_protocol::tensor::Tensor;
 
 /// What a value may cost.
 const AIM_NS: f64 = 10.0;
@@ -23,6 +26,8 @@ const WINDOW: usize = 200;
 /// Values of one measurement; the best of several counts, as others use the machine too.
 const VALUES: usize = 2_000_000;
 const TRIES: usize = 5;
+/// Pictures of one measurement.
+const PICTURES: u32 = 50;
 
 fn main() {
     println!(
@@ -49,6 +54,44 @@ fn main() {
     println!(
         "at most {AIM_NS} ns for a value of a row of 8 or more, without joint features: {word} ({slowest:.1})"
     );
+    pictures();
+}
+
+/// What the figures of a picture cost, whatever its size and form.
+fn pictures() {
+    println!("\n{:28} {:>12}", "picture", "µs");
+    for (width, height) in [(64, 64), (640, 480), (1_920, 1_080), (7_680, 4_320)] {
+        let data = (0..width * height * 3).map(|place| (place * 7 % 251) as u8).collect();
+        let pixels = Pixels { width, height, channels: 3, data };
+        println!(
+            "{:28} {:>12.0}",
+            format!("{width} x {height}, decoded"),
+            micros(|| pixels.figures())
+        );
+    }
+    let image = ImageTensor {
+        layout: Layout::Nchw,
+        colour: Colour::Rgb,
+        divisor: 255.0,
+        mean: vec![0.485, 0.456, 0.406],
+        std: vec![0.229, 0.224, 0.225],
+    };
+    let values: Vec<f32> =
+        (0..3 * 224 * 224).map(|place| (place % 97) as f32 / 50.0 - 1.0).collect();
+    let tensor = Tensor::fp32("x", &[1, 3, 224, 224], &values).unwrap();
+    println!("{:28} {:>12.0}", "224 x 224, FP32 tensor", micros(|| of_tensor(&tensor, &image, 0)));
+}
+
+/// The best of several tries.
+fn micros<T>(look: impl Fn() -> T) -> f64 {
+    let once = || {
+        let begin = Instant::now();
+        for _ in 0..PICTURES {
+            black_box(look());
+        }
+        begin.elapsed().as_secs_f64() * 1e6 / f64::from(PICTURES)
+    };
+    (0..TRIES).map(|_| once()).fold(f64::INFINITY, f64::min)
 }
 
 fn rows(columns: usize, count: usize) -> Vec<Vec<f32>> {
