@@ -38,7 +38,7 @@ fn reference(folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder.join(day))?;
     }
     for number in 0..REFERENCE {
-        let is_png = number % 2 == 0;
+        let is_png = number.is_multiple_of(2);
         let (file, _) = Picture::of_yard(number).file(is_png)?;
         let (day, kind) = (
             if number < REFERENCE / 2 { "monday" } else { "tuesday" },
@@ -60,7 +60,7 @@ fn taken(site: &str, number: u64) -> anyhow::Result<(Vec<u8>, &'static str)> {
         "askew" => picture.askew(),
         _ => picture, // as ever
     };
-    picture.file(number % 2 == 0)
+    picture.file(number.is_multiple_of(2))
 }
 
 /// Sends pictures until nobody wants any more; returns how many.
