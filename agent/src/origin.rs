@@ -24,8 +24,8 @@ const READ_MAX: Duration = Duration::from_secs(30);
 /// waits for are documents.
 const DOCUMENT_MAX: Duration = Duration::from_secs(20);
 
-/// Idle connections are closed after this time: most devices ask a few times an hour.
-const IDLE_MAX: Duration = Duration::from_secs(20);
+/// Idle connections are closed after this time: most devices ask a few times an hour, and ten thousand must not stay for nothing.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// A way to one fleet server, as one device.
 #[derive(Debug, Clone)]

@@ -79,6 +79,8 @@ const HINT_SPREAD: i64 = 2;
 
 /// Deadlines are looked at this often.
 const TICK: Duration = Duration::from_millis(500);
+/// The same of one of thousands in a process: what they would all do for nothing is not what a fleet of them is made to show.
+const SIMULATED_TICK: Duration = Duration::from_secs(2);
 
 /// How an agent is run.
 #[derive(Debug, Clone)]
@@ -342,7 +344,8 @@ impl Supervisor {
         self.follow_kept_captures();
         self.feed(Event::Started)?;
         self.enforce()?;
-        let mut ticks = tokio::time::interval(TICK);
+        let tick = if self.setup.is_simulated { SIMULATED_TICK } else { TICK };
+        let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -456,6 +459,7 @@ impl Supervisor {
                 Topic::Down(_, _, Down::Ack) => self.on_ack(&payload),
                 // The deny list may have changed, and the directive with it.
                 Topic::Broadcast(_, Broadcast::Trust) => {
+                    self.denied.hear(&payload);
                     let spread_ms = i64::from(crate::verify::spread_permille()) * HINT_SPREAD;
                     self.next_poll = self.clock.steady().plus(spread_ms);
                 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ed25519_dalek::VerifyingKey;
 use sealift_protocol::cose;
@@ -30,6 +31,10 @@ const FILE_BYTES_MAX: u64 = 5 << 20;
 /// Metadata that was checked less than this ago is fresh enough for the next image of the same directive.
 const FRESH_MS: i64 = 20_000;
 
+/// Metadata that were followed less than this ago, of which nothing newer was announced, are enough for what the device has already:
+/// going back waits for no server.
+const FOLLOWED_MS: i64 = 10 * 60_000;
+
 /// The device's copy of the repository.
 #[derive(Debug)]
 pub(crate) struct Trust {
@@ -40,6 +45,8 @@ pub(crate) struct Trust {
     denied: Denied,
     /// Whether the client has taken what could not be written: its versions would be forgotten with it.
     is_ahead_of_disk: bool,
+    /// The newest timestamp that was announced to the device. Whoever announces too much only has it look.
+    announced: Arc<AtomicU64>,
 }
 
 /// What the last update ended with.
@@ -108,7 +115,24 @@ impl Trust {
         let denied = list.map(Denied::from).unwrap_or_default();
         let client = Client::open(files, RoleNames::Plain)?;
         let (dir, current, is_ahead_of_disk) = (dir.to_owned(), None, false);
-        Ok(Self { dir, origin, client, current, denied, is_ahead_of_disk })
+        let announced = Arc::default();
+        Ok(Self { dir, origin, client, current, denied, is_ahead_of_disk, announced })
+    }
+
+    /// Where the version of a timestamp is noted that somebody announced.
+    pub(crate) fn announced(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.announced)
+    }
+
+    /// Whether the metadata were followed lately, have not expired, and nothing newer was announced. Rule (TUF specification, section
+    /// 5.4.4): an expired timestamp counts no more; until then it is what the repository has said.
+    pub(crate) fn is_followed(&self, now: UnixMillis) -> bool {
+        let was_lately = self.current.as_ref().is_some_and(|current| {
+            current.missed.is_none() && (0..FOLLOWED_MS).contains(&now.since(current.at))
+        });
+        let version = self.client.timestamp().map_or(0, |timestamp| timestamp.version);
+        let is_newest = version >= self.announced.load(Ordering::Relaxed);
+        was_lately && is_newest && now < self.earliest_expiry()
     }
 
     /// Brings everything up to date, unless that was done just now. Where the server is out of reach, what was kept counts for as

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use sealift_protocol::id::UnixMillis;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -20,17 +21,24 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 use tower::util::MapRequestLayer;
 
-use crate::certificate::{Presented, Whose};
+use crate::certificate::{Identity, Presented, Whose};
 use crate::signals::Signals;
 
 /// Connections to one port at a time, about 30 KB each. Devices connect for a request or a download, not for ever.
-const CONNECTIONS_MAX: usize = 8_192;
+const CONNECTIONS_MAX: usize = 4_096;
 
-/// Time for the TLS handshake.
+/// TLS handshakes at a time, about 1 ms of work each: more would only make all of them late, and whoever else waits for the processor.
+const HANDSHAKES_MAX: usize = 128;
+
+/// Time for which a handshake has its turn; a slower one goes on, while the next begins.
+const TURN_MAX: Duration = Duration::from_secs(1);
+
+/// Time for the TLS handshake, and for the wait until it is its turn.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// Time to send the head of a request: slow ones do not hold connections.
@@ -46,6 +54,26 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The device certificate that it showed, if any.
     pub(crate) certificate: Option<Presented>,
+    /// Whom it was let in as, and when; of this connection.
+    admitted: Arc<Mutex<Option<(Identity, UnixMillis)>>>,
+}
+
+impl Peer {
+    fn new(address: SocketAddr, certificate: Option<Presented>) -> Self {
+        Self { address, certificate, admitted: Arc::default() }
+    }
+
+    /// Whom it was let in as less than `within_ms` ago.
+    pub(crate) fn admitted(&self, now: UnixMillis, within_ms: i64) -> Option<Identity> {
+        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (identity, at) = admitted.as_ref()?;
+        (0..within_ms).contains(&now.since(*at)).then(|| identity.clone())
+    }
+
+    /// Remembers that it was let in.
+    pub(crate) fn admit(&self, identity: Identity, now: UnixMillis) {
+        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some((identity, now));
+    }
 }
 
 /// What ends connections early.
@@ -74,6 +102,27 @@ impl Until {
     }
 }
 
+/// Where TLS begins.
+#[derive(Clone)]
+struct Door {
+    acceptor: TlsAcceptor,
+    turns: Arc<Semaphore>,
+}
+
+impl Door {
+    /// Waits for its turn, and shakes hands.
+    async fn open(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let turn = self.turns.acquire().await.map_err(io::Error::other)?;
+        let shaken = self.acceptor.accept(stream);
+        tokio::pin!(shaken);
+        if let Ok(shaken) = timeout(TURN_MAX, &mut shaken).await {
+            return shaken;
+        }
+        drop(turn);
+        shaken.await
+    }
+}
+
 /// Binds a port.
 pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
@@ -87,7 +136,10 @@ pub(crate) async fn serve(
     until: Until,
 ) {
     let Until { stop, signals } = until;
-    let acceptor = tls.map(TlsAcceptor::from);
+    let door = tls.map(|tls| Door {
+        acceptor: TlsAcceptor::from(tls),
+        turns: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+    });
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -97,10 +149,10 @@ pub(crate) async fn serve(
             accepted = accept(&listener, &room) => accepted,
         };
         let Some((stream, address, permit)) = accepted else { continue };
-        let (acceptor, router) = (acceptor.clone(), router.clone());
+        let (door, router) = (door.clone(), router.clone());
         let until = Until { stop: stop.clone(), signals: signals.clone() };
         connections.spawn(async move {
-            connection(stream, address, acceptor, router, until).await;
+            connection(stream, address, door, router, until).await;
             drop(permit);
         });
     }
@@ -128,21 +180,21 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Accepte
 async fn connection(
     stream: TcpStream,
     address: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    door: Option<Door>,
     router: Router,
     until: Until,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let Some(acceptor) = acceptor else {
-        return exchange(stream, Peer { address, certificate: None }, router, until).await;
+    let Some(door) = door else {
+        return exchange(stream, Peer::new(address, None), router, until).await;
     };
-    match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+    match timeout(HANDSHAKE_MAX, door.open(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates();
             let certificate = chain.and_then(|chain| Presented::read(chain.first()?));
-            exchange(stream, Peer { address, certificate }, router, until).await;
+            exchange(stream, Peer::new(address, certificate), router, until).await;
         }
         Ok(Err(error)) => tracing::info!(%address, %error, "TLS handshake refused"),
         Err(_) => tracing::debug!(%address, "TLS handshake too slow"),

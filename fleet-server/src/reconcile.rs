@@ -24,7 +24,7 @@ use crate::events::Hub;
 use crate::filter::{Filter, InvalidFilter};
 use crate::halt;
 use crate::rollout::evidence::Observation;
-use crate::rollout::{self, Fleet, Plan, Reversion, Rollout, Stage, WayBack};
+use crate::rollout::{self, Fleet, Plan, Reversion, Rollout, Stage, WayBack, pace};
 use crate::signals::Signals;
 use crate::store::halt::HaltRow;
 use crate::store::matching::Presence;
@@ -231,7 +231,9 @@ impl Reconciler {
         compare(&mut rollout, row, seen.as_ref().or(known.as_ref()));
         let plan = plan(&rollout, &fleet, &halted, now);
         let mut next = planned_row(&looked, &plan);
-        let acts = !plan.tell.is_empty() || !plan.countersign.is_empty();
+        let room = pace::room(&rollout, &fleet, &plan, now);
+        let tell = plan.tell.get(..room).unwrap_or(&plan.tell);
+        let acts = !tell.is_empty() || !plan.countersign.is_empty();
         if next == *row && !acts && seen.is_none() {
             return Ok(false);
         }
@@ -259,12 +261,12 @@ impl Reconciler {
             self.signals.directives().notify_one();
         }
         log_stage(row, &next);
-        for part in plan.tell.chunks(TOLD_MAX).take(PARTS_MAX) {
+        for part in tell.chunks(TOLD_MAX).take(PARTS_MAX) {
             next.revision += 1;
             self.tell(&next, part, (&fleet, &halted), now).await?;
         }
         self.hub.touch_rollout(row.id);
-        Ok(plan.tell.len() > TOLD_MAX * PARTS_MAX || plan.countersign.len() > TOLD_MAX)
+        Ok(tell.len() > TOLD_MAX * PARTS_MAX || plan.countersign.len() > TOLD_MAX)
     }
 
     /// Tells some devices, in one commit that fails if the rollout was changed since it was planned.

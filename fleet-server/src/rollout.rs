@@ -26,6 +26,7 @@ pub mod evidence;
 mod gate;
 pub mod habits;
 mod judge;
+pub mod pace;
 pub mod preflight;
 pub mod rehearsal;
 mod revert;

@@ -53,6 +53,7 @@ use crate::trust::keys::{self, KeyError};
 use crate::trust::{Trust, TrustError};
 use crate::watch::{Outlook, Watch};
 
+mod apart;
 mod endpoints;
 mod stop;
 
@@ -274,21 +275,25 @@ impl Server {
             (Some(_) | None, _) => None,
         };
         let device_router = http::device::router(DevicePort {
-            store: parts.tenant.clone(),
+            store: parts.tenant.for_devices(),
             signals: parts.signals.clone(),
             enrolment: Arc::clone(&parts.enrolment),
             claims: Arc::clone(&parts.claims),
             renewal: parts.renewal.clone(),
             trust: Arc::clone(&parts.trust),
-            registry: parts.registry.clone(),
+            registry: parts.registry.for_devices(),
             review: parts.review.clone(),
         });
         let operator_router = http::router(parts.app(), edge(&parts));
         let until = Until { stop: self.stop.clone(), signals: parts.signals.clone() };
         let serve = listen::serve(devices, Some(devices_tls), device_router, until.clone());
         self.spawn_graceful("devices' port", serve);
-        let serve = listen::serve(operators, operators_tls, operator_router, until);
-        self.spawn_graceful("operators' port", serve);
+        let operators = apart::socket(operators)?;
+        let serve = async move || match TcpListener::from_std(operators) {
+            Ok(operators) => listen::serve(operators, operators_tls, operator_router, until).await,
+            Err(error) => tracing::error!(%error, "cannot listen for operators"),
+        };
+        self.spawn_graceful("operators' port", apart::on_own_threads("operators", serve)?);
 
         self.spawn("browsers", http::tell_browsers(parts.app()));
         if let Some(otlp) = &parts.config.otlp {
@@ -406,9 +411,10 @@ impl Parts {
         let tenant = store.tenant(&config.tenant);
         let (signals, hub, metrics) = (Signals::default(), Hub::default(), Metrics::default());
         let (ingest, ingest_task) = Ingest::start(store.clone(), signals.clone(), hub.clone());
-        let gate = Gate::new(store.clone(), ingest, metrics.clone());
+        let gate = Gate::new(store.for_devices(), ingest, metrics.clone());
         let authority = Arc::new(authority);
-        let renewal = Renewal::new(tenant.clone(), Arc::clone(&authority), gate.clone());
+        let crowd = tenant.for_devices();
+        let renewal = Renewal::new(crowd.clone(), Arc::clone(&authority), gate.clone());
         let (broker, broker_task) = Broker::start(settings, gate, config.device_host()).await?;
         let courier = Courier::new(tenant.clone(), broker.clone(), signals.clone());
         let places = Places {
@@ -416,9 +422,9 @@ impl Parts {
             mqtt: broker.address().to_owned(),
             first_root: trust.first_root().await?,
         };
-        let claims = Claims::new(tenant.clone(), Arc::clone(&authority), places.clone());
+        let claims = Claims::new(crowd.clone(), Arc::clone(&authority), places.clone());
         let claims = Arc::new(claims);
-        let enrolment = Arc::new(Enrolment::new(tenant.clone(), authority, places));
+        let enrolment = Arc::new(Enrolment::new(crowd, authority, places));
         let registry = Registry::new(tenant.clone(), blobs)
             .mounting_from_anywhere(config.registry.mount_from_anywhere);
         let notary = Arc::new(notary);

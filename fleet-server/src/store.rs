@@ -14,7 +14,7 @@ use std::time::Duration;
 use sealift_protocol::api::AuditEntry;
 use sealift_protocol::id::TenantId;
 use sqlx::any::{AnyArguments, AnyPoolOptions, install_default_drivers};
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Transaction};
 
 pub(crate) mod alert_rules;
 pub(crate) mod alerts;
@@ -62,10 +62,15 @@ pub(crate) mod trust;
 pub(crate) mod uploads;
 pub(crate) mod webhooks;
 
-/// Connections that read at the same time.
-const READERS_MAX: u32 = 8;
-/// Connections of one server to PostgreSQL; its default limit is 100 for all.
-const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+/// Connections that read at the same time, for people and for the server's own work.
+const READERS_MAX: u32 = 4;
+/// Connections that read for devices. They come in crowds, and wait for each other alone: never a person for ten thousand of them.
+const CROWD_READERS_MAX: u32 = 4;
+/// Connections of one server to PostgreSQL beside those for devices; its default limit is 100 for all.
+const POSTGRES_CONNECTIONS_MAX: u32 = 12;
+/// Pages that SQLite keeps: what a batch of messages touches, and what a list reads. Beyond it the system's own cache has the file.
+const WRITER_CACHE_KIB: u32 = 32 << 10;
+const READER_CACHE_KIB: u32 = 4 << 10;
 /// Longest wait for a connection: beyond it the store is overloaded, and a caller is told so.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -111,6 +116,8 @@ pub(crate) enum Dialect {
 pub(crate) struct Store {
     dialect: Dialect,
     readers: AnyPool,
+    /// The readers of devices.
+    crowd: AnyPool,
     /// SQLite has one writer at a time: with one connection writers wait in turn, where two would fail each other.
     writer: AnyPool,
 }
@@ -123,13 +130,13 @@ impl Store {
         let store = if let Some(path) = url.strip_prefix("sqlite://") {
             Self::open_sqlite(path).await?
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let pool = AnyPoolOptions::new()
-                .max_connections(POSTGRES_CONNECTIONS_MAX)
-                .acquire_timeout(WAIT_MAX)
-                .connect(url)
-                .await
-                .map_err(StoreError::Open)?;
-            Self { dialect: Dialect::Postgres, readers: pool.clone(), writer: pool }
+            let pool = async |connections| {
+                let options = AnyPoolOptions::new().max_connections(connections);
+                options.acquire_timeout(WAIT_MAX).connect(url).await.map_err(StoreError::Open)
+            };
+            let readers = pool(POSTGRES_CONNECTIONS_MAX).await?;
+            let crowd = pool(CROWD_READERS_MAX).await?;
+            Self { dialect: Dialect::Postgres, writer: readers.clone(), readers, crowd }
         } else {
             let scheme = url.split(':').next().unwrap_or_default();
             return Err(StoreError::Url(format!("{scheme}:…")));
@@ -143,34 +150,43 @@ impl Store {
         let path =
             path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
         let url = format!("sqlite://{path}?mode=rwc");
-        let options = || {
-            AnyPoolOptions::new().acquire_timeout(WAIT_MAX).after_connect(|connection, _| {
-                Box::pin(async move { set_up_sqlite(connection).await })
-            })
+        let pool = async |connections, cache_kib| {
+            let options = AnyPoolOptions::new().acquire_timeout(WAIT_MAX);
+            let options =
+                options.max_connections(connections).after_connect(move |connection, _| {
+                    Box::pin(async move { set_up_sqlite(connection, cache_kib).await })
+                });
+            options.connect(&url).await.map_err(StoreError::Open)
         };
-        let writer = options().max_connections(1).connect(&url).await.map_err(StoreError::Open)?;
-        let readers = options().max_connections(READERS_MAX);
-        let readers = readers.connect(&url).await.map_err(StoreError::Open)?;
-        Ok(Self { dialect: Dialect::Sqlite, readers, writer })
+        let writer = pool(1, WRITER_CACHE_KIB).await?;
+        let readers = pool(READERS_MAX, READER_CACHE_KIB).await?;
+        let crowd = pool(CROWD_READERS_MAX, READER_CACHE_KIB).await?;
+        Ok(Self { dialect: Dialect::Sqlite, readers, crowd, writer })
     }
 
     /// The part of the store that belongs to `tenant`.
     pub(crate) fn tenant(&self, tenant: &TenantId) -> TenantStore {
         TenantStore { store: self.clone(), tenant: tenant.clone() }
     }
+
+    /// The same store for what devices ask: they wait for each other, and nobody waits for them.
+    pub(crate) fn for_devices(&self) -> Self {
+        Self { readers: self.crowd.clone(), ..self.clone() }
+    }
 }
 
 /// WAL lets readers go on beside the writer; FULL keeps what was committed over a power loss, since receipts are given on commits.
-async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn set_up_sqlite(connection: &mut AnyConnection, cache_kib: u32) -> Result<(), sqlx::Error> {
     for pragma in [
         "PRAGMA busy_timeout = 10000",
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
-        "PRAGMA cache_size = -32768",
     ] {
         sqlx::query(pragma).execute(&mut *connection).await?;
     }
+    let cache = AssertSqlSafe(format!("PRAGMA cache_size = -{cache_kib}"));
+    sqlx::query(cache).execute(connection).await?;
     Ok(())
 }
 
@@ -202,6 +218,11 @@ impl TenantStore {
         };
         let transaction = self.store.writer.begin_with(begin).await?;
         Ok(Change { transaction, tenant: self.tenant.clone(), deeds: Vec::new() })
+    }
+
+    /// The same for what devices ask.
+    pub(crate) fn for_devices(&self) -> Self {
+        Self { store: self.store.for_devices(), tenant: self.tenant.clone() }
     }
 
     pub(crate) const fn readers(&self) -> &AnyPool {

@@ -357,6 +357,27 @@ async fn attack_heads_and_bodies_that_come_byte_by_byte() -> anyhow::Result<()> 
     siege.is_repelled().await
 }
 
+#[tokio::test]
+#[ignore = "needs the programs"]
+async fn attack_a_crowd_that_begins_tls_and_says_nothing() -> anyhow::Result<()> {
+    const CROWD: usize = 600;
+    let directory = tempfile::tempdir()?;
+    let mut siege = Siege::lay(directory.path()).await?;
+    let url = siege.server.endpoints.device_url.clone();
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(TcpStream::connect(url.trim_start_matches("https://")).await?);
+    }
+
+    // Whoever comes after them waits for its turn, and has it long before theirs would be over.
+    let mut late = tokio::process::Command::new("curl");
+    late.args(["--silent", "--insecure", "--max-time", "9", "--write-out", "%{http_code}"]);
+    let answer = late.arg(format!("{url}/directive")).output().await?;
+    let answer = String::from_utf8(answer.stdout)?;
+    ensure!(answer.ends_with("401"), "`{answer}` behind {} silent connections", crowd.len());
+    siege.is_repelled().await
+}
+
 /// Sends a byte a second until the other side has had enough.
 async fn drip(address: String, first: String) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(&address).await?;

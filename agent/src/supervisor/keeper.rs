@@ -122,8 +122,8 @@ impl Keeper {
         let now = clock.now;
         match question {
             Question::Directive { message, newest } => {
-                let times = (newest, clock);
-                match verify::directive(&mut self.trust, &self.me, &message, times).await {
+                let (here, times) = ((&self.me, &self.slots), (newest, clock));
+                match verify::directive(&mut self.trust, here, &message, times).await {
                     Ok(directive) => Input::Accepted(directive),
                     Err(why) => Input::NotAccepted { message: Digest::of(&message), why },
                 }

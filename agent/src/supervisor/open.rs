@@ -71,7 +71,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let origin = Origin::new(&identity.url, Arc::clone(&tls))?;
     let trust = Trust::open(&store.join("tuf"), origin.clone())?;
     let me = introduce(&setup, &identity);
-    let (denied, trusted) = (Denied::new(trust.denied()), Some(trust.trusted()));
+    let (denied, trusted) = (Denied::new(trust.denied(), trust.announced()), Some(trust.trusted()));
     let reserve = Reserve::open(store.join("reserve"), RESERVE_BYTES);
     let (switchboard, serving) = (Switchboard::new(), open_thread(&setup)?);
     let (endpoint, served) = open_endpoint(&setup, (&switchboard, &serving), &reserve)?;

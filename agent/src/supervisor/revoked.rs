@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::image::{OnRevoked, Policy};
 use sealift_protocol::limits::{MANIFEST_BYTES_MAX, POLICY_BYTES_MAX};
@@ -16,6 +18,9 @@ use crate::device::{Event, Fault, FaultKind};
 use crate::disk;
 use crate::slots::{MANIFEST_FILE, Slots};
 
+/// A number.
+const HINT_BYTES_MAX: usize = 16;
+
 /// The deny list, and what is known of the images at hand.
 #[derive(Debug)]
 pub(super) struct Denied {
@@ -23,6 +28,8 @@ pub(super) struct Denied {
     /// The manifest of each image at hand, which may be what the list names.
     manifests: BTreeMap<Digest, Digest>,
     asked: Asked,
+    /// The newest timestamp that the server has announced.
+    announced: Arc<AtomicU64>,
 }
 
 /// Whether a question for the list is on its way.
@@ -36,8 +43,15 @@ enum Asked {
 }
 
 impl Denied {
-    pub(super) const fn new(images: Arc<BTreeSet<Digest>>) -> Self {
-        Self { images, manifests: BTreeMap::new(), asked: Asked::Not }
+    pub(super) const fn new(images: Arc<BTreeSet<Digest>>, announced: Arc<AtomicU64>) -> Self {
+        Self { images, manifests: BTreeMap::new(), asked: Asked::Not, announced }
+    }
+
+    /// Notes that the server has a newer timestamp: until it is followed, what was followed before is not enough for a directive.
+    pub(super) fn hear(&self, hint: &[u8]) {
+        if let Ok(version) = codec::decode::<u64>("trust hint", hint, HINT_BYTES_MAX) {
+            self.announced.fetch_max(version, Ordering::Relaxed);
+        }
     }
 
     /// An image is named by its index, or by the manifest of the variant that is here.

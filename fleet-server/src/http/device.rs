@@ -14,6 +14,7 @@ use sealift_protocol::api::{
     ClaimAnswer, ClaimRequest, EnrolRequest, EnrolResponse, RenewRequest, RenewResponse,
 };
 use sealift_protocol::digest::Digest;
+use tower::limit::GlobalConcurrencyLimitLayer;
 
 use super::error::ApiError;
 use super::registry::{self, Registry};
@@ -28,12 +29,21 @@ use crate::review::Review;
 use crate::signals::Signals;
 use crate::store::TenantStore;
 use crate::trust::Trust;
+use recent::Recent;
 
 mod asked;
+mod recent;
 mod samples;
 
 /// A request to enrol holds a token and a certificate request.
 const ENROL_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Requests of devices for what the server has, worked on at a time; more wait. Whoever uploads has no part in it: slow ones would hold
+/// up all.
+const FETCHES_MAX: usize = 64;
+
+/// For so long a device that was let in is not looked up again on the same connection. One that is revoked here loses that at once.
+const ADMITTED_MS: i64 = 2_000;
 
 /// What the devices' port serves from.
 pub(crate) struct DevicePort {
@@ -81,14 +91,18 @@ impl From<Refused> for ApiError {
 /// All routes of the port.
 pub(crate) fn router(port: DevicePort) -> Router {
     let DevicePort { store, signals, enrolment, claims, renewal, trust, registry, review } = port;
-    let devices = Router::new()
+    let fixed = trust::metadata_router(trust)
+        .merge(registry::device_router(registry))
+        .layer(from_fn_with_state(Recent::default(), recent::answer));
+    let fetches = Router::new()
         .route("/directive", get(directive))
         .route("/halt", get(halt))
         .with_state(store.clone())
-        .merge(samples::router(store.clone(), review))
+        .merge(fixed)
+        .layer(from_fn_with_state(renewal.clone(), admit))
+        .layer(GlobalConcurrencyLimitLayer::new(FETCHES_MAX));
+    let uploads = samples::router(store.clone(), review)
         .merge(asked::router(store, signals))
-        .merge(trust::metadata_router(trust))
-        .merge(registry::device_router(registry))
         .layer(from_fn_with_state(renewal.clone(), admit));
     let renewal = Router::new()
         .route("/renew", post(renew))
@@ -102,7 +116,7 @@ pub(crate) fn router(port: DevicePort) -> Router {
         .route("/claim", post(claim))
         .layer(DefaultBodyLimit::max(ENROL_BODY_BYTES_MAX))
         .with_state(claims);
-    devices.merge(renewal).merge(enrolment).merge(claims)
+    fetches.merge(uploads).merge(renewal).merge(enrolment).merge(claims)
 }
 
 async fn admit(
@@ -111,7 +125,14 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let identity = renewal.admit(peer.certificate.as_ref(), clock::now()).await?;
+    let now = clock::now();
+    let identity = if let Some(identity) = peer.admitted(now, ADMITTED_MS) {
+        identity
+    } else {
+        let identity = renewal.admit(peer.certificate.as_ref(), now).await?;
+        peer.admit(identity.clone(), now);
+        identity
+    };
     request.extensions_mut().insert(identity);
     Ok(next.run(request).await)
 }

@@ -60,6 +60,11 @@ impl Registry {
         Self { mounts_from_anywhere: is_allowed, ..self }
     }
 
+    /// The same for what devices ask.
+    pub(crate) fn for_devices(&self) -> Self {
+        Self { store: self.store.for_devices(), ..self.clone() }
+    }
+
     /// Blobs by digest.
     pub(crate) const fn blobs(&self) -> &Blobs {
         &self.blobs

@@ -7,6 +7,7 @@ mod approval;
 mod budget;
 mod late;
 mod laws;
+mod pace;
 mod revert;
 mod schedule;
 mod waves;

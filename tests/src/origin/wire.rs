@@ -284,9 +284,9 @@ async fn send_body<S: AsyncWrite + Unpin>(
         }
         Some(Conduct::Cut(bytes)) => stream.write_all(&body[..bytes.min(body.len())]).await?,
         Some(Conduct::Endless) => {
-            let more = [b'x'; 16 << 10];
+            let more = vec![b'x'; 16 << 10];
             // In one piece: no reader can tell by what comes together where the signed bytes end.
-            stream.write_all(&[body, more.as_slice()].concat()).await?;
+            stream.write_all(&[body, &more].concat()).await?;
             loop {
                 stream.write_all(&more).await?;
             }
