@@ -44,6 +44,7 @@ use crate::question::Questions;
 use crate::reconcile::Reconciler;
 use crate::registry::sweep::Sweeper;
 use crate::renewal::Renewal;
+use crate::results::Results;
 use crate::review::Review;
 use crate::signals::Signals;
 use crate::store::{Store, StoreError, TenantStore};
@@ -54,9 +55,11 @@ use crate::trust::{Trust, TrustError};
 use crate::watch::{Outlook, Watch};
 
 mod endpoints;
+mod fresh;
 mod stop;
 
 pub use endpoints::Endpoints;
+use fresh::keep_trust_fresh;
 use stop::asked_to_stop;
 
 /// Why the server did not start, or did not go on.
@@ -107,9 +110,6 @@ parts! {
     BrokerError => "the broker",
     TlsError => "TLS",
 }
-
-/// How often the timestamp's age is looked at; it is renewed at half of its life, which is hours.
-const TRUST_EVERY: Duration = Duration::from_mins(5);
 
 /// Time that the parts have to end.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -282,6 +282,7 @@ impl Server {
             trust: Arc::clone(&parts.trust),
             registry: parts.registry.clone(),
             review: parts.review.clone(),
+            results: parts.results.clone(),
         });
         let operator_router = http::router(parts.app(), edge(&parts));
         let until = Until { stop: self.stop.clone(), signals: parts.signals.clone() };
@@ -312,6 +313,7 @@ impl Server {
             history,
             dispatch,
             review,
+            results,
             tasks,
             ..
         } = parts;
@@ -325,6 +327,7 @@ impl Server {
         self.spawn("history", history.run(pause));
         self.spawn("channels", dispatch.run());
         self.spawn("review", review.run());
+        self.spawn("batches", results.run());
         for (name, task) in tasks {
             self.spawn(name, async {
                 if let Err(error) = task.await {
@@ -390,6 +393,7 @@ struct Parts {
     history: History,
     dispatch: Dispatch,
     review: Review,
+    results: Results,
     auth: Arc<Auth>,
     tasks: [(&'static str, JoinHandle<()>); 2],
 }
@@ -442,6 +446,7 @@ impl Parts {
             (Arc::clone(&director), signals.clone()),
             (config.review, config.retention),
         );
+        let results = Results::new(tenant.clone(), registry.blobs().clone(), config.retention);
         let tasks = [("ingest", ingest_task), ("broker", broker_task)];
         Ok(Self {
             config,
@@ -464,6 +469,7 @@ impl Parts {
             history,
             dispatch,
             review,
+            results,
             auth,
             tasks,
         })
@@ -549,20 +555,6 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
     listener.local_addr().map_err(|error| ServerError::Listen(any, error))
 }
 
-/// Renews the timestamp at half of its life, and tells devices; never returns.
-async fn keep_trust_fresh(trust: Arc<Trust>, courier: Courier) {
-    loop {
-        match trust.refresh(clock::now()).await {
-            Ok(Some(published)) => courier.hint(published.timestamp).await,
-            Ok(None) => (),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "timestamp not renewed");
-            }
-        }
-        tokio::time::sleep(TRUST_EVERY).await;
-    }
-}
-
 /// The routes that bring their own state: models, enrolment, trust, registry.
 fn edge(parts: &Parts) -> OpenApiRouter {
     let models = Models { store: parts.tenant.clone(), blobs: parts.registry.blobs().clone() };
@@ -582,7 +574,8 @@ fn edge(parts: &Parts) -> OpenApiRouter {
         Arc::clone(&parts.director),
         parts.signals.clone(),
     );
-    let devices = Devices { questions, patience: parts.config.timing.patience() };
+    let (patience, results) = (parts.config.timing.patience(), parts.results.clone());
+    let devices = Devices { questions, patience, results };
     http::models::router(models)
         .merge(http::questions::router(devices))
         .merge(http::enrol::router(Arc::clone(&parts.enrolment)))

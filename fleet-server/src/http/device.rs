@@ -24,12 +24,15 @@ use crate::enrol::Enrolment;
 use crate::enrol::claims::Claims;
 use crate::listen::Peer;
 use crate::renewal::{Refused, Renewal};
+use crate::results::Results;
 use crate::review::Review;
 use crate::signals::Signals;
 use crate::store::TenantStore;
 use crate::trust::Trust;
 
 mod asked;
+mod part;
+mod results;
 mod samples;
 
 /// A request to enrol holds a token and a certificate request.
@@ -53,6 +56,8 @@ pub(crate) struct DevicePort {
     pub(crate) registry: Registry,
     /// Predictions that devices keep.
     pub(crate) review: Review,
+    /// Predictions of batches.
+    pub(crate) results: Results,
 }
 
 impl From<Refused> for ApiError {
@@ -80,12 +85,14 @@ impl From<Refused> for ApiError {
 
 /// All routes of the port.
 pub(crate) fn router(port: DevicePort) -> Router {
-    let DevicePort { store, signals, enrolment, claims, renewal, trust, registry, review } = port;
+    let DevicePort { store, signals, enrolment, claims, renewal, trust, registry, review, results } =
+        port;
     let devices = Router::new()
         .route("/directive", get(directive))
         .route("/halt", get(halt))
         .with_state(store.clone())
         .merge(samples::router(store.clone(), review))
+        .merge(results::router(results))
         .merge(asked::router(store, signals))
         .merge(trust::metadata_router(trust))
         .merge(registry::device_router(registry))
