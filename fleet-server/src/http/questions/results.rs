@@ -19,7 +19,7 @@ use crate::clock;
 use crate::results::ResultError;
 use crate::store::batch_results::{ResultRow, Whole};
 
-/// Rows that are looked at for somebody with a scope, to fill one page.
+/// Rows that are looked at in one go.
 const LOOKED_AT_MAX: u32 = 1_000;
 
 pub(super) fn router() -> OpenApiRouter<Devices> {
@@ -89,17 +89,28 @@ async fn list(
     let limit = PageQuery { limit, cursor: None }.limit();
     let which = (name.as_deref(), device.as_ref());
     let after = cursor.as_deref().and_then(|cursor| cursor.split_once('/')).unwrap_or_default();
-    let looked_at = if reach.is_whole() { limit } else { LOOKED_AT_MAX };
+    let mut after = (after.0.to_owned(), after.1.to_owned());
     let presence = devices.patience.presence(clock::now());
-    let mut views = Vec::new();
-    for row in store.batch_results(which, after, looked_at).await? {
-        let is_seen = reach.is_whole()
-            || store.device(&row.device, presence).await?.is_some_and(|it| reach.has(&it.labels));
-        if is_seen {
-            views.push(view(&devices, row).await?);
+    let mut views: Vec<BatchResultView> = Vec::new();
+    let is_full = |views: &[BatchResultView]| views.len() as u64 >= u64::from(limit);
+    // Whoever has a scope sees some of the rows: it is looked on until the page is full.
+    loop {
+        let rows = store.batch_results(which, (&after.0, &after.1), LOOKED_AT_MAX).await?;
+        let is_last = (rows.len() as u64) < u64::from(LOOKED_AT_MAX);
+        for row in rows {
+            if is_full(&views) {
+                break;
+            }
+            after = (row.run.name.clone(), row.device.to_string());
+            let seen = store.device(&row.device, presence).await?;
+            if seen.is_some_and(|device| reach.has(&device.labels)) {
+                views.push(view(&devices, row).await?);
+            }
+        }
+        if is_last || is_full(&views) {
+            break;
         }
     }
-    views.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let total = u64::try_from(views.len()).unwrap_or(u64::MAX);
     let cursor = |view: &BatchResultView| format!("{}/{}", view.name, view.device);
     Ok(Json(page(views, total, limit, cursor)))
