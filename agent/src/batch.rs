@@ -12,11 +12,16 @@ pub(crate) mod fence;
 mod input;
 mod job;
 mod report;
+#[cfg(feature = "parquet")]
+mod table;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sealift_protocol::request::BatchFormat;
+#[cfg(feature = "parquet")]
+use sealift_protocol::table::parquet::{Damaged, on_damage};
 use tokio::time::Instant;
 
 use ask::Model;
@@ -56,9 +61,22 @@ pub struct Arguments {
     /// The first line of CSV is a row
     #[arg(long)]
     no_header: bool,
+    /// What the predictions are written as: parquet puts all of them into one file, beside the parts
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     /// Say how it goes in lines of JSON, for the agent
     #[arg(long, hide = true)]
     report: bool,
+}
+
+/// What predictions are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Format {
+    /// A line of JSON for each row, in parts
+    #[default]
+    Jsonl,
+    /// Typed columns, in one file
+    Parquet,
 }
 
 /// Why a batch was not finished. It can be started again.
@@ -87,6 +105,16 @@ pub enum BatchError {
     /// The model cannot be asked at all.
     #[error(transparent)]
     Model(#[from] AskError),
+    /// The predictions do not become a table.
+    #[cfg(feature = "parquet")]
+    #[error("cannot write {}", file_name(BatchFormat::Parquet))]
+    Table(#[from] table::NoTable),
+    /// The agent was built without what writes it.
+    #[cfg(not(feature = "parquet"))]
+    #[error(
+        "this agent is the small build, which writes no Parquet; take --format jsonl, or install the standard build"
+    )]
+    NoParquet,
 }
 
 /// What a batch has done.
@@ -109,7 +137,18 @@ impl Arguments {
 
 /// Answers every row that has no answer yet.
 pub async fn run(arguments: &Arguments) -> Result<Summary, BatchError> {
+    #[cfg(feature = "parquet")]
+    on_damage(damaged);
     run_with(arguments, |_| ()).await
+}
+
+/// Says that the input is damaged, where the decoder cannot go back to say so.
+#[cfg(feature = "parquet")]
+fn damaged(file: &Damaged) -> ! {
+    // Nobody is left to tell if even this cannot be written.
+    let _ = writeln!(std::io::stderr(), "error: {file}; {}", Damaged::HELP);
+    #[expect(clippy::exit, reason = "in the middle of a panic; after it some builds abort")]
+    std::process::exit(1)
 }
 
 async fn run_with(arguments: &Arguments, tell: impl Fn(Summary)) -> Result<Summary, BatchError> {
@@ -118,6 +157,10 @@ async fn run_with(arguments: &Arguments, tell: impl Fn(Summary)) -> Result<Summa
         None => endpoint(arguments.store.as_deref().unwrap_or(Path::new(".")))?,
     };
     let model = Model::find(&url, &arguments.model).await?;
+    #[cfg(not(feature = "parquet"))]
+    if arguments.format == Format::Parquet {
+        return Err(BatchError::NoParquet);
+    }
     let mut input = Input::open(&arguments.input, arguments.no_header)?;
     let job = Job::new(&arguments.input, model.name(), model.image(), arguments.rows)?;
     let directory = Directory::open(&arguments.output, &job)?;
@@ -139,8 +182,22 @@ async fn run_with(arguments: &Arguments, tell: impl Fn(Summary)) -> Result<Summa
         progress.tell(summary.rows - summary.rows_before, input.read_bytes());
         tell(summary);
     }
+    #[cfg(feature = "parquet")]
+    if arguments.format == Format::Parquet {
+        table::write(&directory, model.outputs(), summary.parts)?;
+    }
     directory.finish(&Done { rows: summary.rows, parts: summary.parts })?;
     Ok(summary)
+}
+
+/// The file of all predictions of a job, where they are one file.
+pub(crate) fn file_name(format: BatchFormat) -> String {
+    format!("predictions.{}", format.extension())
+}
+
+/// The file of one part of a job's predictions.
+pub(crate) fn part_name(part: u64) -> String {
+    format!("part-{part:08}.jsonl")
 }
 
 fn endpoint(store: &Path) -> Result<String, BatchError> {

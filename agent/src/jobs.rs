@@ -4,12 +4,14 @@
 //!  request ──▶ Jobs ── keeps ──▶ batches/{name}.json ◀── read at start: what was at work waits again
 //!               └── starts ──▶ fleet-agent batch --report ──▶ parts in the owner's directory
 //!                                    └── a line for each part, and one for the end ──▶ Jobs
+//!               └── then, if asked for: one file over HTTPS, in parts ──▶ server
 //! ```
 //! A file that is damaged, or made to be, costs that process alone. Kill the agent anywhere: started again, the job goes on with the first
 //! part that is not there.
 
 mod kept;
 mod process;
+mod send;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,8 +22,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::batch::fence;
 use crate::clock::Clock;
+use crate::origin::Origin;
 use kept::Kept;
 use process::{News, Process};
+use send::{Sending, Sent};
 
 /// Questions that wait for the jobs; each is answered at once.
 const QUESTIONS_MAX: usize = 8;
@@ -29,6 +33,10 @@ const QUESTIONS_MAX: usize = 8;
 /// Starts in a row that may end badly without an answer. With the pauses between them a device has a quarter of an hour to serve its model
 /// again.
 const FAILURES_MAX: u32 = 20;
+
+/// Tries in a row to bring predictions up that may end badly without a byte that gets there: at the longest pause between them a server may
+/// be out of reach for a day.
+const SENDS_MAX: u32 = 24 * 60;
 
 /// The pause after the first bad end; it doubles with each.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -54,13 +62,18 @@ struct Question {
 
 impl Jobs {
     /// Goes on with what a device was at work on. `directories` are those that its owner has opened.
-    pub(crate) fn start(store: PathBuf, directories: Vec<PathBuf>, clock: Clock) -> Self {
+    pub(crate) fn start(
+        store: PathBuf,
+        directories: Vec<PathBuf>,
+        (clock, origin): (Clock, Origin),
+    ) -> Self {
         let (questions, received) = mpsc::channel(QUESTIONS_MAX);
         let jobs = Worker {
             kept: Kept::read(&store),
             store,
             directories,
             clock,
+            origin,
             running: None,
             retry_at: Instant::now(),
         };
@@ -83,6 +96,7 @@ struct Worker {
     store: PathBuf,
     directories: Vec<PathBuf>,
     clock: Clock,
+    origin: Origin,
     kept: Kept,
     running: Option<Running>,
     /// When the next job may be started.
@@ -92,8 +106,22 @@ struct Worker {
 /// The job at work.
 struct Running {
     name: String,
-    process: Process,
+    work: Work,
     until: Instant,
+}
+
+/// What a job is at.
+enum Work {
+    /// Its rows get answers.
+    Answering(Box<Process>),
+    /// All have one, and go up.
+    Sending(Sending),
+}
+
+/// What is heard of it.
+enum Heard {
+    News(News),
+    Sent(Sent),
 }
 
 impl Worker {
@@ -112,7 +140,10 @@ impl Worker {
                     // Whoever asked may have gone meanwhile.
                     drop(answer.send(self.answer(batch, by)));
                 }
-                news = next(&mut self.running) => self.take(news),
+                heard = next(&mut self.running) => match heard {
+                    Heard::News(news) => self.take(news),
+                    Heard::Sent(sent) => self.take_sent(sent),
+                },
                 () = sleep_until(wake_at) => self.look(),
             }
         }
@@ -125,6 +156,11 @@ impl Worker {
         }
         let Some(job) = self.kept.first_waiting() else { return };
         let (name, run) = (job.run.name.clone(), job.run.clone());
+        if job.is_answered {
+            let parts = job.parts;
+            self.send(&run, parts);
+            return;
+        }
         match self.open(&run).and_then(|paths| {
             let started = Process::start(&self.store, &run, &paths);
             started.map_err(|error| Refused::new(503, "batch.start", &error.to_string()))
@@ -132,10 +168,21 @@ impl Worker {
             Ok(process) => {
                 tracing::info!(batch = name, input = run.input, "batch begins");
                 self.change(&name, |job| job.state = BatchState::Running);
-                self.running = Some(Running { name, process, until: Instant::now() + JOB_MAX });
+                let work = Work::Answering(Box::new(process));
+                self.running = Some(Running { name, work, until: Instant::now() + JOB_MAX });
             }
             Err(refused) => self.fail(&name, &refused.reason, true),
         }
+    }
+
+    /// Brings up what a job has predicted, from where the server has it.
+    fn send(&mut self, run: &BatchRun, parts: u64) {
+        let name = run.name.clone();
+        tracing::info!(batch = name, "predictions are brought up");
+        self.change(&name, |job| job.state = BatchState::Running);
+        let (origin, directories) = (self.origin.clone(), self.directories.clone());
+        let work = Work::Sending(Sending::start(origin, directories, (run.clone(), parts)));
+        self.running = Some(Running { name, work, until: Instant::now() + JOB_MAX });
     }
 
     /// The paths of a job, if they are open. Asked anew before each start: links may have come meanwhile.
@@ -174,6 +221,8 @@ impl Worker {
             reason: String::new(),
             asked_at: now,
             changed_at: now,
+            is_answered: false,
+            brought: None,
         };
         if !self.kept.make_room() {
             let reason = format!("{BATCH_JOBS_MAX} batches wait already; end one, or wait");
@@ -210,15 +259,50 @@ impl Worker {
                     (job.answered, job.parts, job.failures) = (rows, parts, 0);
                 }
             }
-            News::Done { rows, parts } => {
+            News::Done { rows, parts } => self.answered(&name, (rows, parts)),
+            News::Failed { is_final, reason } => self.fail(&name, &reason, is_final),
+        }
+    }
+
+    /// Every row has an answer: the job is done, or goes up.
+    fn answered(&mut self, name: &str, (rows, parts): (u64, u64)) {
+        self.running = None;
+        tracing::info!(batch = name, rows, parts, "every row of the batch has an answer");
+        let mut to_send = None;
+        self.change(name, |job| {
+            (job.answered, job.parts, job.is_answered) = (rows, parts, true);
+            job.reason.clear();
+            to_send = job.run.upload.then(|| job.run.clone());
+            if to_send.is_none() {
+                job.state = BatchState::Done;
+            }
+        });
+        if let Some(run) = to_send {
+            self.send(&run, parts);
+        }
+    }
+
+    /// What is heard of predictions on their way.
+    fn take_sent(&mut self, sent: Sent) {
+        let Some(name) = self.running.as_ref().map(|running| running.name.clone()) else { return };
+        match sent {
+            Sent::Progress(so_far) => {
+                // Not written: after a restart the server says how far it is.
+                if let Some(job) = self.kept.find_mut(&name) {
+                    let before = job.brought.map_or(0, |before| before.bytes);
+                    job.failures = if so_far.bytes > before { 0 } else { job.failures };
+                    job.brought = Some(so_far);
+                }
+            }
+            Sent::Done(whole) => {
                 self.running = None;
-                tracing::info!(batch = name, rows, parts, "batch is done");
+                tracing::info!(batch = name, bytes = whole.bytes, "predictions are up");
                 self.change(&name, |job| {
-                    (job.answered, job.parts, job.state) = (rows, parts, BatchState::Done);
+                    (job.brought, job.state) = (Some(whole), BatchState::Done);
                     job.reason.clear();
                 });
             }
-            News::Failed { is_final, reason } => self.fail(&name, &reason, is_final),
+            Sent::Failed { is_final, reason } => self.fail(&name, &reason, is_final),
         }
     }
 
@@ -230,7 +314,8 @@ impl Worker {
             job.failures = job.failures.saturating_add(1);
             failures = job.failures;
             reason.clone_into(&mut job.reason);
-            let is_over = is_final || job.failures >= FAILURES_MAX;
+            let failures_max = if job.is_answered { SENDS_MAX } else { FAILURES_MAX };
+            let is_over = is_final || job.failures >= failures_max;
             job.state = if is_over { BatchState::Failed } else { BatchState::Waiting };
         });
         let pause = PAUSE_FIRST * 2_u32.saturating_pow(failures.saturating_sub(1));
@@ -259,9 +344,10 @@ impl Worker {
 }
 
 /// What the process at work says next; nothing for ever where there is none.
-async fn next(running: &mut Option<Running>) -> News {
-    match running {
-        Some(running) => running.process.next().await,
+async fn next(running: &mut Option<Running>) -> Heard {
+    match running.as_mut().map(|running| &mut running.work) {
+        Some(Work::Answering(process)) => Heard::News(process.next().await),
+        Some(Work::Sending(sending)) => Heard::Sent(sending.next().await),
         None => std::future::pending().await,
     }
 }

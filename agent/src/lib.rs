@@ -49,4 +49,5 @@ mod slots;
 mod spool;
 mod tls_clock;
 mod trust;
+mod upload;
 mod verify;

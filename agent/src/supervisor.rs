@@ -5,6 +5,7 @@
 
 mod behaviour;
 mod capturing;
+mod doorstep;
 mod halted;
 mod keeper;
 mod open;
@@ -416,7 +417,7 @@ impl Supervisor {
             Input::Message(message) => self.on_message(message),
             Input::Halt(message) => return self.on_halt(message),
             Input::Capture(message) => return self.on_capture(message),
-            Input::Again { message, followed } => return self.on_again(message, followed),
+            Input::Again { message, followed } => return self.on_again(&message, followed),
             Input::Directors(directors, until) => self.halts.trust(directors, until),
             Input::Worked(worked) => return self.deliver(*worked),
             Input::Accepted(directive) => {

@@ -238,7 +238,9 @@ impl Trust {
             timestamp: self.client.timestamp().map_or(0, |timestamp| timestamp.version),
             snapshot: snapshot.map_or(0, |snapshot| snapshot.version),
             roles: listed.filter_map(|(name, meta)| Some((version(name)?, meta.version))).collect(),
-            halt: 0, // what obeys the list says so
+            // What obeys the lists says so.
+            halt: 0,
+            capture: 0,
         }
     }
 

@@ -20,6 +20,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, WriteMultipart};
+use sealift_protocol::digest::encode_hex;
 use sealift_protocol::id::TenantId;
 use tokio::fs;
 use tokio::task::{JoinError, spawn_blocking};
@@ -58,6 +59,13 @@ pub(crate) enum BlobError {
     /// Nothing has this digest.
     #[error("blob {0} is not here")]
     Missing(ContentDigest),
+}
+
+/// 128 random bits: nobody finds another's upload by guessing.
+pub(crate) fn random_name() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(encode_hex(&bytes))
 }
 
 /// The blobs of a tenant; cheap to clone.

@@ -58,6 +58,7 @@ pub(crate) mod openapi;
 mod operators;
 mod page;
 pub(crate) mod questions;
+mod ranges;
 pub(crate) mod rates;
 mod reach;
 pub(crate) mod registry;

@@ -35,6 +35,7 @@ mod reconcile;
 mod recover;
 mod registry;
 mod renewal;
+mod results;
 mod review;
 mod rollback;
 mod signals;

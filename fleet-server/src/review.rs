@@ -30,6 +30,7 @@ use sealift_protocol::capture::{CaptureKey, CapturePolicy, InvalidPolicy, Invali
 use sealift_protocol::codec::CodecError;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::limits::{CAPTURE_MODELS_MAX, LABEL_CHARS_MAX};
+use sealift_protocol::upload::InvalidPart;
 use tokio::time::sleep;
 
 use crate::audit::Deed;
@@ -90,7 +91,7 @@ pub(crate) enum ReviewError {
     Sealed(&'static str),
     /// It sends what does not fit.
     #[error("a part of a sample has {0}")]
-    Part(&'static str),
+    Part(#[from] InvalidPart),
     /// It has begun too many.
     #[error("the device has begun to send more samples than it ends")]
     TooMany,

@@ -44,6 +44,7 @@ use crate::question::Questions;
 use crate::reconcile::Reconciler;
 use crate::registry::sweep::Sweeper;
 use crate::renewal::Renewal;
+use crate::results::Results;
 use crate::review::Review;
 use crate::signals::Signals;
 use crate::store::{Store, StoreError, TenantStore};
@@ -55,9 +56,11 @@ use crate::watch::{Outlook, Watch};
 
 mod apart;
 mod endpoints;
+mod fresh;
 mod stop;
 
 pub use endpoints::Endpoints;
+use fresh::keep_trust_fresh;
 use stop::asked_to_stop;
 
 /// Why the server did not start, or did not go on.
@@ -108,9 +111,6 @@ parts! {
     BrokerError => "the broker",
     TlsError => "TLS",
 }
-
-/// How often the timestamp's age is looked at; it is renewed at half of its life, which is hours.
-const TRUST_EVERY: Duration = Duration::from_mins(5);
 
 /// Time that the parts have to end.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -229,7 +229,8 @@ impl Server {
         let endpoints = parts.endpoints(url);
         let mut server = Self { tasks: JoinSet::new(), stop: CancellationToken::new() };
         let data = parts.config.data.clone();
-        server.spawn_all(parts, operators, devices)?;
+        server.listen(&parts, operators, devices)?;
+        server.spawn_all(parts)?;
         endpoints.write(&data).map_err(|error| ServerError::Data(data, error))?;
         let Endpoints { operator_url, device_url, mqtt, .. } = &endpoints;
         tracing::info!(operator_url, device_url, mqtt, "fleet server ready");
@@ -261,9 +262,9 @@ impl Server {
         }
     }
 
-    fn spawn_all(
+    fn listen(
         &mut self,
-        parts: Parts,
+        parts: &Parts,
         operators: TcpListener,
         devices: TcpListener,
     ) -> Result<(), ServerError> {
@@ -283,8 +284,9 @@ impl Server {
             trust: Arc::clone(&parts.trust),
             registry: parts.registry.for_devices(),
             review: parts.review.clone(),
+            results: parts.results.clone(),
         });
-        let operator_router = http::router(parts.app(), edge(&parts));
+        let operator_router = http::router(parts.app(), edge(parts));
         let until = Until { stop: self.stop.clone(), signals: parts.signals.clone() };
         let serve = listen::serve(devices, Some(devices_tls), device_router, until.clone());
         self.spawn_graceful("devices' port", serve);
@@ -294,7 +296,10 @@ impl Server {
             Err(error) => tracing::error!(%error, "cannot listen for operators"),
         };
         self.spawn_graceful("operators' port", apart::on_own_threads("operators", serve)?);
+        Ok(())
+    }
 
+    fn spawn_all(&mut self, parts: Parts) -> Result<(), ServerError> {
         self.spawn("browsers", http::tell_browsers(parts.app()));
         if let Some(otlp) = &parts.config.otlp {
             let exporter = Exporter::new(otlp, &parts.config.tenant, clock::now());
@@ -317,6 +322,7 @@ impl Server {
             history,
             dispatch,
             review,
+            results,
             tasks,
             ..
         } = parts;
@@ -330,6 +336,7 @@ impl Server {
         self.spawn("history", history.run(pause));
         self.spawn("channels", dispatch.run());
         self.spawn("review", review.run());
+        self.spawn("batches", results.run());
         for (name, task) in tasks {
             self.spawn(name, async {
                 if let Err(error) = task.await {
@@ -395,6 +402,7 @@ struct Parts {
     history: History,
     dispatch: Dispatch,
     review: Review,
+    results: Results,
     auth: Arc<Auth>,
     tasks: [(&'static str, JoinHandle<()>); 2],
 }
@@ -422,8 +430,7 @@ impl Parts {
             mqtt: broker.address().to_owned(),
             first_root: trust.first_root().await?,
         };
-        let claims = Claims::new(crowd.clone(), Arc::clone(&authority), places.clone());
-        let claims = Arc::new(claims);
+        let claims = Claims::new(crowd.clone(), Arc::clone(&authority), places.clone()).into();
         let enrolment = Arc::new(Enrolment::new(crowd, authority, places));
         let registry = Registry::new(tenant.clone(), blobs)
             .mounting_from_anywhere(config.registry.mount_from_anywhere);
@@ -448,6 +455,7 @@ impl Parts {
             (Arc::clone(&director), signals.clone()),
             (config.review, config.retention),
         );
+        let results = Results::new(tenant.clone(), registry.blobs().clone(), config.retention);
         let tasks = [("ingest", ingest_task), ("broker", broker_task)];
         Ok(Self {
             config,
@@ -470,6 +478,7 @@ impl Parts {
             history,
             dispatch,
             review,
+            results,
             auth,
             tasks,
         })
@@ -555,20 +564,6 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
     listener.local_addr().map_err(|error| ServerError::Listen(any, error))
 }
 
-/// Renews the timestamp at half of its life, and tells devices; never returns.
-async fn keep_trust_fresh(trust: Arc<Trust>, courier: Courier) {
-    loop {
-        match trust.refresh(clock::now()).await {
-            Ok(Some(published)) => courier.hint(published.timestamp).await,
-            Ok(None) => (),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "timestamp not renewed");
-            }
-        }
-        tokio::time::sleep(TRUST_EVERY).await;
-    }
-}
-
 /// The routes that bring their own state: models, enrolment, trust, registry.
 fn edge(parts: &Parts) -> OpenApiRouter {
     let models = Models { store: parts.tenant.clone(), blobs: parts.registry.blobs().clone() };
@@ -588,7 +583,8 @@ fn edge(parts: &Parts) -> OpenApiRouter {
         Arc::clone(&parts.director),
         parts.signals.clone(),
     );
-    let devices = Devices { questions, patience: parts.config.timing.patience() };
+    let (patience, results) = (parts.config.timing.patience(), parts.results.clone());
+    let devices = Devices { questions, patience, results };
     http::models::router(models)
         .merge(http::questions::router(devices))
         .merge(http::enrol::router(Arc::clone(&parts.enrolment)))

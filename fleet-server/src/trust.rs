@@ -421,6 +421,7 @@ impl Trust {
             snapshot: snapshot.version,
             roles: listed.filter_map(|(file, meta)| Some((name(file)?, meta.version))).collect(),
             halt: 0,
+            capture: 0,
         })
     }
 

@@ -16,6 +16,7 @@ mod trust;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use sealift_protocol::table::parquet::{Damaged, on_damage};
 
 use crate::cli::{Cli, Command};
 use crate::client::Client;
@@ -27,10 +28,18 @@ use crate::output::Output;
 async fn main() -> ExitCode {
     // A second provider cannot be installed: there is one in the tree, and this is the only call.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    on_damage(damaged);
     match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Says that a file of rows is damaged, where the decoder cannot go back to say so.
+fn damaged(file: &Damaged) -> ! {
+    output::note(&format!("error: {file}\nhelp: {}", Damaged::HELP));
+    #[expect(clippy::exit, reason = "in the middle of a panic; after it some builds abort")]
+    std::process::exit(i32::from(failure::Exit::Failed.code()))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

@@ -61,11 +61,11 @@ pub use operator::{
     OperatorNew, OperatorSaved, OperatorView, PasswordLogin, Role, SessionEntry, SessionNew,
     SessionView, StepUp, TokenCreated, TokenNew, TokenView,
 };
-pub use request::{InferView, LogsNew};
+pub use request::{BatchResultState, BatchResultView, InferView, LogsNew};
 pub use review::{
-    AccuracyGroup, AccuracyReport, AccuracyView, AgreementView, CaptureNew, CaptureView, LabelNew,
-    LabelSource, LabelView, LabelsTaken, QueueView, RetrainRule, RetrainingNew,
-    RetrainingRequested, SampleDetail, SampleLabel, SampleView, TensorView,
+    AccuracyGroup, AccuracyReport, AccuracyView, AgreementView, CaptureListView, CaptureNew,
+    CaptureView, LabelNew, LabelSource, LabelView, LabelsTaken, QueueView, RetrainRule,
+    RetrainingNew, RetrainingRequested, SampleDetail, SampleLabel, SampleView, TensorView,
 };
 pub use revocation::{RevocationKind, RevocationView, RevokedVersion};
 pub use rollback::{

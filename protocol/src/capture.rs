@@ -10,7 +10,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
-use crate::cose::{self, CoseError, KeyId, Purpose};
+use crate::cose::{self, CoseError, KeyId, NotOpened, Purpose};
 use crate::halt::{Listener, NotNewer};
 use crate::id::{ModelName, TenantId, UnixMillis};
 use crate::limits::{CAPTURE_BYTES_MAX, CAPTURE_MODELS_MAX};
@@ -28,12 +28,14 @@ pub use judged::{Judged, judge, row};
 pub use policy::{CapturePolicy, InvalidPolicy, Ppm};
 pub use sample::{
     HPKE_INFO, InferenceId, InvalidInferenceId, InvalidSample, Sample, SampleId, SealedSample,
-    Upload,
 };
 pub use spent::Spent;
 
 /// The version of this format.
 const VERSION: u16 = 1;
+
+const KIND: cose::Kind =
+    cose::Kind { purpose: Purpose::Capture, name: "capture list", bytes_max: CAPTURE_BYTES_MAX };
 
 /// For how long a list is good after its signing. The server signs a new one each day.
 pub const CAPTURE_VALID_MS: i64 = 7 * 24 * 3_600 * 1_000;
@@ -132,6 +134,16 @@ pub enum CaptureRefused {
     NotNewer(#[from] NotNewer),
 }
 
+impl From<NotOpened> for CaptureRefused {
+    fn from(error: NotOpened) -> Self {
+        match error {
+            NotOpened::TooLarge(bytes) => Self::TooLarge(bytes),
+            NotOpened::Cose(error) => Self::Cose(error),
+            NotOpened::Decode(error) => Self::Decode(error),
+        }
+    }
+}
+
 impl CaptureRefused {
     /// The stable code of the refusal.
     pub const fn code(&self) -> &'static str {
@@ -184,18 +196,10 @@ impl CaptureList {
         directors: &BTreeMap<KeyId, VerifyingKey>,
         listener: Listener<'_>,
     ) -> Result<VerifiedCaptureList, CaptureRefused> {
-        // Rule: what is longer than any list is not looked into.
-        if message.len() > CAPTURE_BYTES_MAX {
-            return Err(CaptureRefused::TooLarge(message.len()));
-        }
-        // RFC 9052, section 4.4: the external data are part of what is signed. Rule: ours name the purpose, so that neither a directive nor
-        // a list of halts can be taken for this, although one key signs all three.
-        let payload = cose::verify(message, Purpose::Capture, directors, CAPTURE_BYTES_MAX)?;
-        let list: Self = codec::decode("capture list", payload.bytes(), CAPTURE_BYTES_MAX)
-            .map_err(CaptureRefused::Decode)?;
+        let (list, signer): (Self, _) = cose::open(message, directors, KIND)?;
         list.check(listener.tenant)?;
         listener.takes(list.sequence, directors)?;
-        Ok(VerifiedCaptureList { list, signer: payload.signer().clone() })
+        Ok(VerifiedCaptureList { list, signer })
     }
 
     fn check(&self, tenant: &TenantId) -> Result<(), CaptureRefused> {

@@ -5,6 +5,7 @@
 //! kind of message is worthless for another.
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_cbor::Value;
 use serde_cbor::tags::Tagged;
@@ -188,6 +189,59 @@ pub fn verify(
     key.verify_strict(&signed, &signature)
         .map_err(|source| CoseError::Signature { key: kid.clone(), source })?;
     Ok(VerifiedPayload { payload, signer: kid })
+}
+
+/// A kind of signed message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// What the signature is for.
+    pub(crate) purpose: Purpose,
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// Bytes that the longest of them has.
+    pub(crate) bytes_max: usize,
+}
+
+/// Why a message was not opened.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// More bytes than any of its kind has.
+    TooLarge(usize),
+    /// The envelope, the key or the signature.
+    Cose(CoseError),
+    /// Signed, but not of its kind.
+    Decode(CodecError),
+}
+
+impl NotOpened {
+    /// The same for whoever has no word of their own for what is too large.
+    pub(crate) fn without_size(self) -> Result<CoseError, CodecError> {
+        match self {
+            Self::TooLarge(_) => Ok(CoseError::Form("more bytes than any message of its kind")),
+            Self::Cose(error) => Ok(error),
+            Self::Decode(error) => Err(error),
+        }
+    }
+}
+
+/// Opens a signed message, in the order in which every one is opened: size, signature by a trusted key, form. What it says is the caller's
+/// to check; it comes with the key that has signed it.
+pub(crate) fn open<T: DeserializeOwned>(
+    message: &[u8],
+    trusted: &BTreeMap<KeyId, VerifyingKey>,
+    kind: Kind,
+) -> Result<(T, KeyId), NotOpened> {
+    let Kind { purpose, name, bytes_max } = kind;
+    // RFC 8949, section 10: a decoder of what others send bounds it first. Rule: what is longer than any of its kind is not looked into.
+    if message.len() > bytes_max {
+        return Err(NotOpened::TooLarge(message.len()));
+    }
+    // RFC 9052, section 4.4: the external data are part of what is signed. Rule: ours name the purpose, so that what was signed as one kind
+    // cannot be taken for another, although one key signs several.
+    let payload = verify(message, purpose, trusted, bytes_max).map_err(NotOpened::Cose)?;
+    // RFC 9052, section 4.4: what was verified are bytes. Rule: only these are read, and after the signature.
+    let opened = codec::decode(name, payload.bytes(), bytes_max).map_err(NotOpened::Decode)?;
+    Ok((opened, payload.signer))
 }
 
 /// A protected header has at most an algorithm and a key id.

@@ -6,7 +6,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
-use crate::cose::{self, CoseError, KeyId, Purpose};
+use crate::cose::{self, CoseError, KeyId, NotOpened, Purpose};
 use crate::digest::Digest;
 use crate::id::{DeviceId, Epoch, Generation, ModelName, RolloutId, TenantId, UnixMillis, Version};
 use crate::limits::{DIRECTIVE_BYTES_MAX, REASON_CHARS_MAX, SLOTS_MAX};
@@ -26,6 +26,9 @@ pub use window::{InvalidWindow, MaintenanceWindow, Opening};
 
 /// The version of this format.
 const VERSION: u16 = 1;
+
+const KIND: cose::Kind =
+    cose::Kind { purpose: Purpose::Directive, name: "directive", bytes_max: DIRECTIVE_BYTES_MAX };
 
 /// Everything a device should run. A model that is not named should not run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +214,12 @@ pub enum DirectiveRefused {
     },
 }
 
+impl From<NotOpened> for DirectiveRefused {
+    fn from(error: NotOpened) -> Self {
+        error.without_size().map_or_else(Self::Decode, Self::Cose)
+    }
+}
+
 impl DirectiveRefused {
     /// The stable code of the refusal.
     pub const fn code(&self) -> &'static str {
@@ -268,9 +277,7 @@ impl Directive {
         audience: &Audience<'_>,
         issued_until: UnixMillis,
     ) -> Result<VerifiedDirective, DirectiveRefused> {
-        let payload = cose::verify(message, Purpose::Directive, directors, DIRECTIVE_BYTES_MAX)?;
-        let directive: Self = codec::decode("directive", payload.bytes(), DIRECTIVE_BYTES_MAX)
-            .map_err(DirectiveRefused::Decode)?;
+        let (directive, _): (Self, _) = cose::open(message, directors, KIND)?;
         directive.check(audience, issued_until)?;
         Ok(VerifiedDirective(directive))
     }

@@ -9,7 +9,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
-use crate::cose::{self, CoseError, KeyId, Purpose};
+use crate::cose::{self, CoseError, KeyId, NotOpened, Purpose};
 use crate::digest::Digest;
 use crate::id::{TenantId, UnixMillis};
 use crate::limits::{HALT_BYTES_MAX, HALTED_MAX, REASON_CHARS_MAX};
@@ -19,6 +19,12 @@ mod tests;
 
 /// The version of this format.
 const VERSION: u16 = 1;
+
+const KIND: cose::Kind = cose::Kind {
+    purpose: Purpose::Halt,
+    name: "list of halted rollouts",
+    bytes_max: HALT_BYTES_MAX,
+};
 
 /// The rollouts that no device goes on with until a newer list says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +133,16 @@ pub enum HaltRefused {
     NotNewer(#[from] NotNewer),
 }
 
+impl From<NotOpened> for HaltRefused {
+    fn from(error: NotOpened) -> Self {
+        match error {
+            NotOpened::TooLarge(bytes) => Self::TooLarge(bytes),
+            NotOpened::Cose(error) => Self::Cose(error),
+            NotOpened::Decode(error) => Self::Decode(error),
+        }
+    }
+}
+
 impl HaltRefused {
     /// The stable code of the refusal.
     pub const fn code(&self) -> &'static str {
@@ -175,17 +191,9 @@ impl HaltList {
         directors: &BTreeMap<KeyId, VerifyingKey>,
         listener: Listener<'_>,
     ) -> Result<VerifiedHaltList, HaltRefused> {
-        // Rule: what is longer than any list is not looked into.
-        if message.len() > HALT_BYTES_MAX {
-            return Err(HaltRefused::TooLarge(message.len()));
-        }
-        // RFC 9052, section 4.4: the external data are part of what is signed. Rule: ours name the purpose, so that a directive is no list
-        // and a list no directive, although one key signs both.
-        let payload = cose::verify(message, Purpose::Halt, directors, HALT_BYTES_MAX)?;
-        let list: Self = codec::decode("list of halted rollouts", payload.bytes(), HALT_BYTES_MAX)
-            .map_err(HaltRefused::Decode)?;
+        let (list, signer): (Self, _) = cose::open(message, directors, KIND)?;
         list.check(listener, directors)?;
-        Ok(VerifiedHaltList { list, signer: payload.signer().clone() })
+        Ok(VerifiedHaltList { list, signer })
     }
 
     fn check(

@@ -17,6 +17,7 @@ pub mod directive;
 pub mod halt;
 pub mod request;
 pub mod capture;
+pub mod upload;
 pub mod report;
 pub mod telemetry;
 pub mod profile;

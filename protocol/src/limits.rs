@@ -128,8 +128,12 @@ pub const SAMPLE_BYTES_MAX: usize = 4 << 20;
 /// A sample, encrypted: 16 bytes of a tag, 32 of a key, a head.
 pub const SEALED_SAMPLE_BYTES_MAX: usize = SAMPLE_BYTES_MAX + 256;
 
-/// The part of a sample that goes up at a time: 4 s at 500 kbit/s, and no more than that is sent twice after a cut.
-pub const SAMPLE_PART_BYTES_MAX: usize = 256 << 10;
+/// The part of a sample, or of a batch's predictions, that goes up at a time: 4 s at 500 kbit/s, and no more than that is sent twice after a
+/// cut.
+pub const UPLOAD_PART_BYTES_MAX: usize = 256 << 10;
+
+/// The predictions of one batch that go up to the server: ten million rows of a hundred bytes, in 4,096 parts.
+pub const BATCH_RESULT_BYTES_MAX: u64 = 1 << 30;
 
 /// Characters of an inference's name.
 pub const INFERENCE_ID_CHARS_MAX: usize = 128;

@@ -44,6 +44,14 @@ pub struct Trusted {
     /// The newest list of halted rollouts that it obeys; 0 for none.
     #[serde(default)]
     pub halt: u64,
+    /// The newest list of what is kept for people to look at that it goes by, or would if its owner did not forbid it; 0 for none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub capture: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+const fn is_none(sequence: &u64) -> bool {
+    *sequence == 0
 }
 
 /// A directive that was not accepted.

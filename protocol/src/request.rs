@@ -16,7 +16,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::codec::{self, CodecError};
-use crate::cose::{self, CoseError, KeyId, Purpose};
+use crate::cose::{self, CoseError, KeyId, NotOpened, Purpose};
 use crate::digest::{Digest, decode_hex, encode_hex};
 use crate::id::{DeviceId, ModelName, TenantId, UnixMillis, Version};
 use crate::limits::{
@@ -33,10 +33,15 @@ pub use answer::{
     LogLine, LogTail, Outcome, Refused,
 };
 
-pub use batch::{BATCH_JOBS_MAX, BATCH_ROWS_MAX, Batch, BatchJob, BatchRun, BatchState};
+pub use batch::{
+    BATCH_JOBS_MAX, BATCH_ROWS_MAX, Batch, BatchFormat, BatchJob, BatchRun, BatchState, BatchUpload,
+};
 
 /// The version of this format.
 const VERSION: u16 = 1;
+
+const KIND: cose::Kind =
+    cose::Kind { purpose: Purpose::Request, name: "request", bytes_max: REQUEST_BYTES_MAX };
 
 /// Characters of a media type, and of an operator's name.
 const NAME_CHARS_MAX: usize = 120;
@@ -214,6 +219,16 @@ pub enum RequestRefused {
     Size(&'static str),
 }
 
+impl From<NotOpened> for RequestRefused {
+    fn from(error: NotOpened) -> Self {
+        match error {
+            NotOpened::TooLarge(bytes) => Self::TooLarge(bytes),
+            NotOpened::Cose(error) => Self::Cose(error),
+            NotOpened::Decode(error) => Self::Decode(error),
+        }
+    }
+}
+
 impl RequestRefused {
     /// The stable code of the refusal.
     pub const fn code(&self) -> &'static str {
@@ -253,15 +268,7 @@ impl Request {
         directors: &BTreeMap<KeyId, VerifyingKey>,
         asked: Asked<'_>,
     ) -> Result<VerifiedRequest, RequestRefused> {
-        // Rule (trust.md, 0): what is longer than any request is not looked into.
-        if message.len() > REQUEST_BYTES_MAX {
-            return Err(RequestRefused::TooLarge(message.len()));
-        }
-        // RFC 9052, section 4.4: the external data are part of what is signed. Rule: ours name the purpose, so that a directive is no
-        // request and a request no directive, although one key signs both.
-        let payload = cose::verify(message, Purpose::Request, directors, REQUEST_BYTES_MAX)?;
-        let request: Self = codec::decode("request", payload.bytes(), REQUEST_BYTES_MAX)
-            .map_err(RequestRefused::Decode)?;
+        let (request, _): (Self, _) = cose::open(message, directors, KIND)?;
         request.check(asked)?;
         Ok(VerifiedRequest(request))
     }

@@ -3,6 +3,7 @@
 //! Every process is ended when its value is dropped, every wait has a deadline, and what a process printed is in a file beside its
 //! data, whose end is quoted where something went wrong.
 
+pub mod batch;
 pub mod bucket;
 pub mod digits;
 pub mod disk;

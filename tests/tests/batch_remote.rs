@@ -5,12 +5,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, ensure};
-use sealift_tests::digits::{MODEL, Rows, directory as model_directory};
-use sealift_tests::fleet::{Device, DeviceOptions, Options, Server};
-use sealift_tests::needs::{onnxruntime, variable};
+use anyhow::ensure;
+use sealift_tests::batch::{self, ends, fleet, json_lines, predictions, show};
+use sealift_tests::digits::MODEL;
+use sealift_tests::fleet::{Options, Server};
+use sealift_tests::needs::variable;
 use sealift_tests::process::{run, write};
-use sealift_tests::story::{SOON, TIMING, answers_with, roll_out};
+use sealift_tests::story::SOON;
 use sealift_tests::wait::{Look, until};
 use serde_json::Value;
 
@@ -18,76 +19,15 @@ use serde_json::Value;
 const ROWS: usize = 6_000;
 const PART_ROWS: usize = 4;
 
-/// A server, and a device whose owner has opened `data` for batches.
-async fn fleet(folder: &Path, remote: &str) -> anyhow::Result<(Server, Device, PathBuf)> {
-    let options = Options { extra: TIMING.to_owned(), ..Options::default() };
-    let server = Server::start(folder, &options).await?;
-    let open = folder.join("data");
-    fs::create_dir_all(&open)?;
-    let options = DeviceOptions {
-        labels: vec!["site=osaka".to_owned()],
-        onnxruntime: Some(onnxruntime()?),
-        extra: format!(
-            "remote_requests = \"{remote}\"\nbatch.directories = [{:?}]\n",
-            open.display().to_string()
-        ),
-    };
-    let device = Device::start(&server, folder, "cam-1", &options).await?;
-    server.publish(&model_directory("v1"), "1")?;
-    roll_out(&server, "1").await?;
-    answers_with(&device, "1").await?;
-    Ok((server, device, open))
-}
-
-fn json_lines(count: usize) -> anyhow::Result<String> {
-    let request = Rows::held_out()?.batch(0, count).request();
-    let data: Vec<f32> = serde_json::from_value(request["inputs"][0]["data"].clone())?;
-    let lines = data.chunks(64).map(serde_json::to_string);
-    Ok(lines.collect::<Result<Vec<_>, _>>()?.join("\n"))
-}
-
 fn begin(server: &Server, name: &str, input: &Path, output: &Path) -> anyhow::Result<Value> {
-    let (rows, input, output) =
-        (PART_ROWS.to_string(), input.display().to_string(), output.display().to_string());
-    let whom = ["-l", "site:osaka", "--model", MODEL, "--name", name];
-    let what = ["--input", &input, "--into", &output, "--rows", &rows];
-    server.ctl_json(&[["batch", "run"].as_slice(), &whom, &what].concat())
-}
-
-fn show(server: &Server, name: &str) -> anyhow::Result<Value> {
-    server.ctl_json(&["batch", "show", name, "--device", "cam-1"])
-}
-
-/// Waits until a batch is over, as it should be.
-fn ends(server: &Server, name: &str, expected: &str) -> anyhow::Result<Value> {
-    let wait = ["batch", "show", name, "--device", "cam-1", "--wait", "--timeout", "240"];
-    let (_, stdout, stderr) = server.ctl_to_end(&[["-o", "json"].as_slice(), &wait].concat())?;
-    let job: Value = serde_json::from_str(&stdout).with_context(|| stderr)?;
-    ensure!(job["state"] == expected, "{job}");
-    Ok(job)
-}
-
-/// All predictions of a job, in order, once its parts are seen to be without a gap.
-fn predictions(output: &Path) -> anyhow::Result<Vec<Value>> {
-    let done: Value = serde_json::from_slice(&fs::read(output.join("done.json"))?)?;
-    let parts = done["parts"].as_u64().context("no parts")?;
-    let mut lines = Vec::new();
-    for part in 0..parts {
-        let text = fs::read_to_string(output.join(format!("part-{part:08}.jsonl")))?;
-        for line in text.lines() {
-            lines.push(serde_json::from_str(line)?);
-        }
-    }
-    ensure!(!output.join(format!("part-{parts:08}.jsonl")).exists(), "a part too many");
-    ensure!(done["rows"] == lines.len(), "{done} and {} lines", lines.len());
-    Ok(lines)
+    batch::begin(server, name, (input, output), &["--rows", &PART_ROWS.to_string()])
 }
 
 #[tokio::test]
 #[ignore = "needs ONNX Runtime"]
 async fn a_batch_goes_on_after_the_agent_was_killed_and_has_each_row_once() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let (server, mut device, open) = fleet(folder.path(), "all").await?;
+    let (server, mut device, open) = fleet(folder.path(), "all", Options::default()).await?;
     let (input, output) = (open.join("rows.jsonl"), open.join("night/out"));
     write(&input, &json_lines(ROWS)?)?;
 
@@ -129,7 +69,7 @@ async fn a_batch_goes_on_after_the_agent_was_killed_and_has_each_row_once() -> a
 async fn a_batch_touches_nothing_beyond_what_the_owner_has_opened_and_can_be_ended()
 -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let (server, _device, open) = fleet(folder.path(), "all").await?;
+    let (server, _device, open) = fleet(folder.path(), "all", Options::default()).await?;
     let (good, out) = (open.join("rows.jsonl"), open.join("out"));
     write(&good, &json_lines(ROWS)?)?;
     write(&folder.path().join("secret.jsonl"), &json_lines(1)?)?;
@@ -167,7 +107,7 @@ async fn a_batch_touches_nothing_beyond_what_the_owner_has_opened_and_can_be_end
 #[ignore = "needs ONNX Runtime"]
 async fn a_batch_takes_the_owners_word() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let (server, _device, open) = fleet(folder.path(), "diagnose").await?;
+    let (server, _device, open) = fleet(folder.path(), "diagnose", Options::default()).await?;
     write(&open.join("rows.jsonl"), &json_lines(1)?)?;
     let refused = begin(&server, "no", &open.join("rows.jsonl"), &open.join("out")).unwrap_err();
     ensure!(refused.to_string().contains("remote_requests = \"all\""), "{refused}");
@@ -187,7 +127,7 @@ const PARQUET: &str = "import sys, pandas as pd\n\
 async fn parquet_is_answered_as_json_lines_are_also_after_it_was_broken_off() -> anyhow::Result<()>
 {
     let folder = tempfile::tempdir()?;
-    let (_server, device, open) = fleet(folder.path(), "none").await?;
+    let (_server, device, open) = fleet(folder.path(), "none", Options::default()).await?;
     let data = sealift_tests::process::root().join("tests/fixtures/digits/data/holdout.csv");
     let mut python = Command::new(variable("SEALIFT_DRIFT_PYTHON")?);
     let written = python.args(["-c", PARQUET]).arg(data).arg(open.join("rows")).status()?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, RequestBuilder, StatusCode};
+use sealift_protocol::tensor::Datatype;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -34,6 +35,16 @@ struct Metadata {
     name: String,
     versions: Vec<String>,
     inputs: Vec<Named>,
+    #[serde(default)]
+    outputs: Vec<Described>,
+}
+
+/// An output, as the model's contract has it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Described {
+    pub(super) name: String,
+    pub(super) datatype: Datatype,
+    pub(super) shape: Vec<i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -91,6 +102,12 @@ impl Model {
 
     pub(super) fn name(&self) -> &str {
         &self.metadata.name
+    }
+
+    /// What it answers with; the first dimension of each is the rows.
+    #[cfg(feature = "parquet")]
+    pub(super) fn outputs(&self) -> &[Described] {
+        &self.metadata.outputs
     }
 
     /// Digest of the image that is live.

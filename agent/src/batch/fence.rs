@@ -1,5 +1,6 @@
 //! Which paths somebody from afar may name: those in the directories that the device's owner has opened, and nothing that leads out of them.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -43,11 +44,18 @@ struct Inside<'a> {
 /// Rule (CWE-22, CWE-59): a path that others choose is resolved beneath a directory that the owner chose, without links and without `..`,
 /// by the system in one step.
 pub(crate) fn input(directories: &[PathBuf], path: &str) -> Result<PathBuf, Fenced> {
+    open_file(directories, path)?;
+    let Inside { directory, rest } = inside(directories, path)?;
+    Ok(directory.join(rest))
+}
+
+/// Opens a file that may be read, by the same rule: what is read is what was looked at.
+pub(crate) fn open_file(directories: &[PathBuf], path: &str) -> Result<File, Fenced> {
     let Inside { directory, rest } = inside(directories, path)?;
     let file = beneath(directory, &rest, OFlags::RDONLY).map_err(|error| unusable(path, error))?;
     let kind = fstat(&file).map(|stat| FileType::from_raw_mode(stat.st_mode));
     if kind.map_err(|error| unusable(path, error))? == FileType::RegularFile {
-        return Ok(directory.join(rest));
+        return Ok(File::from(file));
     }
     Err(Fenced::Unusable { path: path.to_owned(), reason: "it is no file".to_owned() })
 }

@@ -8,6 +8,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use sealift_protocol::table::npy::{Header, NotNpy};
+#[cfg(feature = "parquet")]
+use sealift_protocol::table::parquet::reading;
 use serde_json::value::RawValue;
 
 #[cfg(feature = "parquet")]
@@ -137,7 +139,7 @@ impl Input {
             Some("parquet" | "pq") => {
                 let file = open()?;
                 let bytes = file.metadata().map_err(refused)?.len();
-                let columns = Columns::open(file);
+                let columns = reading(path, || Columns::open(file));
                 let columns = columns
                     .map_err(|source| InputError::Parquet { path: path.to_owned(), source })?;
                 Rows::Parquet(Box::new(columns), bytes)
@@ -160,7 +162,7 @@ impl Input {
             Rows::Csv(reader, names) => of_csv(reader, names.as_ref(), rows_max),
             #[cfg(feature = "parquet")]
             Rows::Parquet(columns, _) => {
-                let next = columns.next(rows_max, CHUNK_BYTES_MAX);
+                let next = reading(&path, || columns.next(rows_max, CHUNK_BYTES_MAX));
                 let (rows, body) = next.map_err(|source| InputError::Parquet { path, source })?;
                 return Ok((rows > 0).then_some(Chunk { rows, body: Body::Json(body) }));
             }

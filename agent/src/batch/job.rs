@@ -8,6 +8,8 @@ use rustix::fs::{FlockOperation, flock};
 use sealift_protocol::digest::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
+use super::part_name;
+
 /// A job is some hundred bytes.
 const JOB_BYTES_MAX: u64 = 64 << 10;
 
@@ -139,12 +141,12 @@ impl Directory {
 
     /// Whether a part is there; it is whole then.
     pub(super) fn has(&self, part: u64) -> bool {
-        self.path.join(name(part)).exists()
+        self.path.join(part_name(part)).exists()
     }
 
     /// Writes a part so that it is whole or is not there.
     pub(super) fn write(&self, part: u64, lines: &[u8]) -> Result<(), JobError> {
-        self.replace(&name(part), lines)
+        self.replace(&part_name(part), lines)
     }
 
     /// Says that every part is there.
@@ -154,20 +156,37 @@ impl Directory {
         self.replace("done.json", &text)
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), JobError> {
+    /// The lines of a part that is there.
+    #[cfg(feature = "parquet")]
+    pub(super) fn read(&self, part: u64) -> Result<String, JobError> {
+        let name = part_name(part);
+        fs::read_to_string(self.path.join(&name)).map_err(|source| self.failed(&name, source))
+    }
+
+    /// Begins a file that takes its name with [`Directory::put`] alone.
+    pub(super) fn begin(&self, name: &str) -> Result<File, JobError> {
+        File::create(self.beside(name)).map_err(|source| self.failed(name, source))
+    }
+
+    /// Gives a file that was begun its name, whole, in place of what has it.
+    pub(super) fn put(&self, name: &str, file: &File) -> Result<(), JobError> {
         let failed = |source| self.failed(name, source);
-        let beside = self.path.join(format!("{name}.new"));
-        let mut file = File::create(&beside).map_err(failed)?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-        fs::rename(&beside, self.path.join(name)).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        fs::rename(self.beside(name), self.path.join(name)).map_err(failed)?;
         File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(failed)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), JobError> {
+        let mut file = self.begin(name)?;
+        file.write_all(bytes).map_err(|source| self.failed(name, source))?;
+        self.put(name, &file)
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.new"))
     }
 
     fn failed(&self, name: &str, source: io::Error) -> JobError {
         JobError::Disk { path: self.path.join(name), source }
     }
-}
-
-fn name(part: u64) -> String {
-    format!("part-{part:08}.jsonl")
 }

@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 
 use rustix::process::{Signal, set_parent_process_death_signal};
+#[cfg(feature = "parquet")]
+use sealift_protocol::table::parquet::{Damaged, on_damage};
 use serde::{Deserialize, Serialize};
 
 use super::{Arguments, AskError, BatchError, JobError, Summary, run_with};
@@ -21,6 +23,8 @@ pub(crate) enum News {
 
 /// Answers every row that has no answer yet, and says so on standard output.
 pub async fn report(arguments: &Arguments) -> io::Result<()> {
+    #[cfg(feature = "parquet")]
+    on_damage(damaged);
     // With the agent goes what it has started; it is started anew with the next agent.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let progress = |summary: Summary| {
@@ -36,6 +40,16 @@ pub async fn report(arguments: &Arguments) -> io::Result<()> {
     tell(&news)
 }
 
+/// Says that the input is damaged, where the decoder cannot go back to say so.
+#[cfg(feature = "parquet")]
+fn damaged(file: &Damaged) -> ! {
+    let reason = format!("{file}; {}", Damaged::HELP);
+    // Nobody who reads is nobody who minds.
+    let _ = tell(&News::Failed { is_final: true, reason });
+    #[expect(clippy::exit, reason = "in the middle of a panic; after it some builds abort")]
+    std::process::exit(1)
+}
+
 fn tell(news: &News) -> io::Result<()> {
     let mut line = serde_json::to_vec(news)?;
     line.push(b'\n');
@@ -48,6 +62,10 @@ fn tell(news: &News) -> io::Result<()> {
 fn is_final(error: &BatchError) -> bool {
     match error {
         BatchError::Input(_) | BatchError::Job(JobError::Other { .. }) => true,
+        #[cfg(feature = "parquet")]
+        BatchError::Table(error) => error.is_final(),
+        #[cfg(not(feature = "parquet"))]
+        BatchError::NoParquet => true,
         // The disk may have room again, the one before may end, the model may be served again.
         BatchError::NoAgent(_) | BatchError::Job(_) | BatchError::Model(_) => false,
         BatchError::Ask { source, .. } => match source {

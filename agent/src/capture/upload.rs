@@ -3,17 +3,15 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use sealift_protocol::capture::{SampleId, Upload};
-use sealift_protocol::limits::SAMPLE_PART_BYTES_MAX;
+use sealift_protocol::capture::SampleId;
+use sealift_protocol::limits::UPLOAD_PART_BYTES_MAX;
 use tokio::sync::Notify;
 
 use super::spool::{Samples, Waiting};
 use crate::device::pause_ms;
-use crate::origin::{Origin, OriginError};
+use crate::origin::Origin;
+use crate::upload::{Destination, NotUp};
 use crate::verify::spread_permille;
-
-/// The server's word on how far it has a sample.
-const UPLOAD_BYTES_MAX: usize = 1 << 10;
 
 /// Without news, samples are looked for this often: one may have been left by an agent of before.
 const LOOK_EVERY: Duration = Duration::from_mins(5);
@@ -28,28 +26,8 @@ pub(super) struct Uploads {
     pub(super) news: Arc<Notify>,
 }
 
-/// Why a sample is not up.
-#[derive(Debug, thiserror::Error)]
-enum NotUp {
-    #[error(transparent)]
-    Origin(#[from] OriginError),
-    #[error("the server's answer is none")]
-    Answer,
-    #[error("the server does not go on at byte {0}")]
-    Stuck(u64),
-}
-
-impl NotUp {
-    /// Whether the server will never take it, whoever asks how often.
-    fn is_final(&self) -> bool {
-        const FINAL: [&str; 4] =
-            ["capture.off", "sample.invalid", "sample.too-large", "sample.deleted"];
-        match self {
-            Self::Origin(error) => error.code().is_some_and(|code| FINAL.contains(&code)),
-            Self::Answer | Self::Stuck(_) => false,
-        }
-    }
-}
+/// What the server will never take, whoever asks how often.
+const FINAL: [&str; 4] = ["capture.off", "sample.invalid", "sample.too-large", "sample.deleted"];
 
 impl Uploads {
     /// Goes on until the samples are gone, with the agent.
@@ -90,7 +68,7 @@ impl Uploads {
         let Some((number, Waiting { id, sealed })) = oldest else { return Ok(false) };
         match self.bring_up(id, &sealed).await {
             Ok(()) => tracing::debug!(%id, bytes = sealed.len(), "sample is up"),
-            Err(error) if error.is_final() => {
+            Err(error) if error.is_one_of(&FINAL) => {
                 tracing::warn!(%id, %error, "the server takes a sample never, it is given up");
             }
             Err(error) => return Err(error),
@@ -105,28 +83,15 @@ impl Uploads {
 
     /// Sends part after part, from where the server has it.
     async fn bring_up(&self, id: SampleId, sealed: &[u8]) -> Result<(), NotUp> {
-        let mut upload = Upload { offset: 0, is_complete: false };
-        if sealed.len() > SAMPLE_PART_BYTES_MAX {
-            let known = self.origin.get(&format!("/samples/{id}"), UPLOAD_BYTES_MAX).await?;
-            upload = known.map_or(Ok(upload), |body| parse(&body))?;
-        }
-        while !upload.is_complete {
-            let from = usize::try_from(upload.offset).unwrap_or(usize::MAX);
-            let rest = sealed.get(from..).filter(|rest| !rest.is_empty());
-            let rest = rest.ok_or(NotUp::Stuck(upload.offset))?;
-            let part = rest.get(..SAMPLE_PART_BYTES_MAX).unwrap_or(rest);
-            let path = format!("/samples/{id}?offset={from}&size={}", sealed.len());
-            let body = self.origin.put_and_read(&path, part.to_vec(), UPLOAD_BYTES_MAX).await?;
-            let now = parse(&body)?;
-            if now.offset == upload.offset && !now.is_complete {
-                return Err(NotUp::Stuck(now.offset));
-            }
-            upload = now;
-        }
-        Ok(())
+        let path = format!("/samples/{id}");
+        let (origin, size) = (&self.origin, sealed.len() as u64);
+        let to = Destination { origin, path: &path, whole: "", size };
+        let read = |from: u64| {
+            let from = usize::try_from(from).unwrap_or(usize::MAX);
+            let rest = sealed.get(from..).unwrap_or_default();
+            let part = rest.get(..UPLOAD_PART_BYTES_MAX).unwrap_or(rest).to_vec();
+            async { Ok(part) }
+        };
+        to.bring_up(read, |_| ()).await
     }
-}
-
-fn parse(body: &[u8]) -> Result<Upload, NotUp> {
-    serde_json::from_slice(body).map_err(|_| NotUp::Answer)
 }

@@ -56,8 +56,10 @@ impl Kept {
         self.jobs.iter_mut().find(|job| job.run.name == name)
     }
 
+    /// What comes next: rows before predictions that wait for a server which may be out of reach.
     pub(super) fn first_waiting(&self) -> Option<&BatchJob> {
-        self.jobs.iter().find(|job| job.state == BatchState::Waiting)
+        let waiting = || self.jobs.iter().filter(|job| job.state == BatchState::Waiting);
+        waiting().find(|job| !job.is_answered).or_else(|| waiting().next())
     }
 
     /// Forgets the oldest job that is over, if there is no room; false if all are at work or wait.
@@ -96,7 +98,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use sealift_protocol::id::{ModelName, UnixMillis};
-    use sealift_protocol::request::BatchRun;
+    use sealift_protocol::request::{BatchFormat, BatchRun};
 
     use super::*;
 
@@ -108,6 +110,8 @@ mod tests {
             output: "/data/out".to_owned(),
             rows: 256,
             no_header: false,
+            format: BatchFormat::Jsonl,
+            upload: false,
         };
         let (by, reason) = ("alice".to_owned(), String::new());
         let (asked_at, changed_at) = (UnixMillis(at), UnixMillis(at));
@@ -121,6 +125,8 @@ mod tests {
             reason,
             asked_at,
             changed_at,
+            is_answered: false,
+            brought: None,
         }
     }
 

@@ -32,6 +32,7 @@ impl Process {
         command.arg("batch").arg("--store").arg(store).args(["--model", &run.model.to_string()]);
         command.arg("--input").arg(input).arg("--output").arg(output);
         command.args(["--rows", &run.rows.to_string(), "--report"]);
+        command.args(["--format", run.format.extension()]);
         if run.no_header {
             command.arg("--no-header");
         }

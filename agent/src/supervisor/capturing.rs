@@ -4,17 +4,15 @@
 use std::sync::Arc;
 
 use sealift_protocol::capture::{CaptureList, CaptureRefused, VerifiedCaptureList};
-use sealift_protocol::cose::CoseError;
-use sealift_protocol::digest::Digest;
 use sealift_protocol::halt::Listener;
 use sealift_protocol::limits::CAPTURE_BYTES_MAX;
-use sealift_protocol::telemetry::Severity;
 
-use super::keeper::{Question, Unsigned};
+use super::doorstep::{Doorstep, Met};
+use super::keeper::Unsigned;
 use super::{Input, Supervisor, SupervisorError};
 use crate::capture::Captor;
 use crate::config;
-use crate::device::{Fault, FaultKind};
+use crate::device::Fault;
 use crate::kept::{self, Kept};
 use crate::origin::Origin;
 
@@ -23,14 +21,17 @@ use crate::origin::Origin;
 pub(super) struct Captures {
     captor: Captor,
     kept: Option<Kept<CaptureList>>,
-    /// Whether a list waits for the metadata. One at a time: junk must not keep the keeper busy.
-    is_asked: bool,
-    refused: Option<(Digest, &'static str)>,
+    pub(super) door: Doorstep,
 }
 
 impl Captures {
-    pub(super) const fn new(captor: Captor, kept: Option<Kept<CaptureList>>) -> Self {
-        Self { captor, kept, is_asked: false, refused: None }
+    pub(super) fn new(captor: Captor, kept: Option<Kept<CaptureList>>) -> Self {
+        Self { captor, kept, door: Doorstep::default() }
+    }
+
+    /// The newest list that the device goes by; 0 for none.
+    pub(super) fn sequence(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.list.sequence)
     }
 }
 
@@ -54,15 +55,9 @@ impl Supervisor {
 
     /// Takes a list that nobody has checked.
     pub(super) fn on_capture(&mut self, message: Vec<u8>) -> Result<(), SupervisorError> {
-        match self.check_capture(&message) {
-            Ok(verified) => self.take_captures(&verified),
-            Err(CaptureRefused::Cose(CoseError::UnknownKey(_))) => {
-                if !self.captures.is_asked {
-                    let question = Question::Directors(Unsigned::Capture(message));
-                    self.captures.is_asked = self.keeper.try_send(question).is_ok();
-                }
-            }
-            Err(refused) => return self.refuse_captures(&message, &refused),
+        let checked = self.check_capture(&message);
+        if let Met::Taken(verified) = self.meet(&Unsigned::Capture(message), checked)? {
+            self.take_captures(&verified);
         }
         Ok(())
     }
@@ -70,21 +65,13 @@ impl Supervisor {
     /// Takes a list once more, after the metadata were followed, or could not be.
     pub(super) fn on_capture_again(
         &mut self,
-        message: &[u8],
+        message: &Unsigned,
         followed: Result<(), Fault>,
     ) -> Result<(), SupervisorError> {
-        self.captures.is_asked = false;
-        if let Err(Fault { code, reason, .. }) = followed {
-            tracing::warn!(code, reason, "capture list cannot be checked yet");
-            return Ok(());
+        if let Met::Taken(verified) = self.meet_again(message, followed, Self::check_capture)? {
+            self.take_captures(&verified);
         }
-        match self.check_capture(message) {
-            Ok(verified) => {
-                self.take_captures(&verified);
-                Ok(())
-            }
-            Err(refused) => self.refuse_captures(message, &refused),
-        }
+        Ok(())
     }
 
     fn check_capture(&self, message: &[u8]) -> Result<VerifiedCaptureList, CaptureRefused> {
@@ -104,23 +91,7 @@ impl Supervisor {
         }
         self.follow_captures(Some(kept.list.clone()));
         self.captures.kept = Some(kept);
-    }
-
-    /// The list that the device goes by stays; people are told once of each that was refused.
-    fn refuse_captures(
-        &mut self,
-        message: &[u8],
-        refused: &CaptureRefused,
-    ) -> Result<(), SupervisorError> {
-        let told = Some((Digest::of(message), refused.code()));
-        if !refused.is_security_event() || self.captures.refused == told {
-            return Ok(());
-        }
-        self.captures.refused = told;
-        let reason = crate::verify::with_cause(refused);
-        tracing::warn!(code = refused.code(), reason, "capture list refused");
-        let fault = Fault::new(FaultKind::Untrusted, refused.code(), &reason);
-        self.tell(&fault, Severity::Security, None)
+        self.is_report_due = true;
     }
 }
 

@@ -6,16 +6,15 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::VerifyingKey;
-use sealift_protocol::cose::{CoseError, KeyId};
-use sealift_protocol::digest::Digest;
+use sealift_protocol::cose::KeyId;
 use sealift_protocol::halt::{HaltList, HaltRefused, Listener, VerifiedHaltList};
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::limits::HALT_BYTES_MAX;
-use sealift_protocol::telemetry::Severity;
 
-use super::keeper::{Question, Unsigned};
+use super::doorstep::{Doorstep, Met};
+use super::keeper::Unsigned;
 use super::{Input, Supervisor, SupervisorError};
-use crate::device::{Event, Fault, FaultKind};
+use crate::device::{Event, Fault};
 use crate::kept::{self, Kept};
 use crate::origin::Origin;
 
@@ -26,9 +25,7 @@ pub(super) struct Halts {
     directors: BTreeMap<KeyId, VerifyingKey>,
     /// When the first of the metadata expires that say so.
     earliest_expiry: UnixMillis,
-    /// Whether a list waits for the metadata. One at a time: junk must not keep the keeper busy.
-    is_asked: bool,
-    refused: Option<(Digest, &'static str)>,
+    pub(super) door: Doorstep,
 }
 
 impl Halts {
@@ -67,33 +64,22 @@ impl Supervisor {
 
     /// Takes a list that nobody has checked.
     pub(super) fn on_halt(&mut self, message: Vec<u8>) -> Result<(), SupervisorError> {
-        match self.check_halt(&message) {
-            Ok(verified) => self.obey_halt(&verified),
-            Err(HaltRefused::Cose(CoseError::UnknownKey(_))) => {
-                if !self.halts.is_asked {
-                    let question = Question::Directors(Unsigned::Halt(message));
-                    self.halts.is_asked = self.keeper.try_send(question).is_ok();
-                }
-                Ok(())
-            }
-            Err(refused) => self.refuse_halt(&message, &refused),
+        let checked = self.check_halt(&message);
+        match self.meet(&Unsigned::Halt(message), checked)? {
+            Met::Taken(verified) => self.obey_halt(&verified),
+            Met::Waits | Met::Refused(_) => Ok(()),
         }
     }
 
     /// Takes a list once more, after the metadata were followed, or could not be.
     pub(super) fn on_halt_again(
         &mut self,
-        message: &[u8],
+        message: &Unsigned,
         followed: Result<(), Fault>,
     ) -> Result<(), SupervisorError> {
-        self.halts.is_asked = false;
-        if let Err(Fault { code, reason, .. }) = followed {
-            tracing::warn!(code, reason, "list of halted rollouts cannot be checked yet");
-            return Ok(());
-        }
-        match self.check_halt(message) {
-            Ok(verified) => self.obey_halt(&verified),
-            Err(refused) => self.refuse_halt(message, &refused),
+        match self.meet_again(message, followed, Self::check_halt)? {
+            Met::Taken(verified) => self.obey_halt(&verified),
+            Met::Waits | Met::Refused(_) => Ok(()),
         }
     }
 
@@ -116,23 +102,6 @@ impl Supervisor {
         self.halts.kept = Some(kept);
         self.is_report_due = true;
         Ok(())
-    }
-
-    /// The list that is obeyed stays; people are told once of each that was refused.
-    fn refuse_halt(
-        &mut self,
-        message: &[u8],
-        refused: &HaltRefused,
-    ) -> Result<(), SupervisorError> {
-        let told = Some((Digest::of(message), refused.code()));
-        if !refused.is_security_event() || self.halts.refused == told {
-            return Ok(());
-        }
-        self.halts.refused = told;
-        let reason = crate::verify::with_cause(refused);
-        tracing::warn!(code = refused.code(), reason, "list of halted rollouts refused");
-        let fault = Fault::new(FaultKind::Untrusted, refused.code(), &reason);
-        self.tell(&fault, Severity::Security, None)
     }
 }
 

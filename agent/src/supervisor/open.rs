@@ -82,7 +82,8 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let downloads = Downloads::new(&setup.config, &origin, slots.clone(), clock.clone());
     let (now, asked) = (clock.steady(), Taken::read(&store, clock.now()));
     let captures = open_captures(&setup, &switchboard, (&me, &origin, &clock));
-    let jobs = Jobs::start(store.clone(), setup.config.batch.directories.clone(), clock.clone());
+    let batches = setup.config.batch.directories.clone();
+    let jobs = Jobs::start(store.clone(), batches, (clock.clone(), origin.clone()));
     let supervisor = Supervisor {
         workers: Workers::new(setup.config.budget()),
         zone: setup.config.zone(),

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealift_protocol::cose::CoseError;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, UnixMillis, Version};
 use sealift_protocol::limits::{ANSWER_BYTES_MAX, ANSWER_HERE_BYTES_MAX};
@@ -22,11 +21,12 @@ use sealift_protocol::telemetry::{Event as Alarm, Severity};
 use sealift_protocol::topic::Up;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::keeper::{Question, Unsigned};
+use super::doorstep::{Doorstep, Met};
+use super::keeper::Unsigned;
 use super::{Input, Supervisor, SupervisorError};
 use crate::asked::Taken;
 use crate::config::RemoteRequests;
-use crate::device::{Fault, FaultKind};
+use crate::device::Fault;
 use crate::origin::Origin;
 use crate::serve::{Probe, Switchboard, probe};
 use crate::spool::Keep;
@@ -49,9 +49,7 @@ const CLOCK_SKEW_MAX_MS: i64 = 5 * 60_000;
 #[derive(Debug)]
 pub(super) struct Requests {
     taken: Taken,
-    /// Whether one waits for the metadata. One at a time: junk must not keep the keeper busy.
-    is_waiting: bool,
-    refused: Option<(Digest, &'static str)>,
+    pub(super) door: Doorstep,
     room: Arc<Semaphore>,
     lately: VecDeque<UnixMillis>,
 }
@@ -59,7 +57,7 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn new(taken: Taken) -> Self {
         let room = Arc::new(Semaphore::new(AT_ONCE));
-        Self { taken, is_waiting: false, refused: None, room, lately: VecDeque::new() }
+        Self { taken, door: Doorstep::default(), room, lately: VecDeque::new() }
     }
 
     /// Room for one more, unless there are too many at once, or were in the last minute.
@@ -96,43 +94,25 @@ pub(super) struct Worked {
 impl Supervisor {
     /// Takes a request that nobody has checked.
     pub(super) fn on_request(&mut self, message: Vec<u8>) -> Result<(), SupervisorError> {
-        match self.check_request(&message) {
-            Err(RequestRefused::Cose(CoseError::UnknownKey(_))) => {
-                if !self.requests.is_waiting {
-                    let question = Question::Directors(Unsigned::Request(message));
-                    self.requests.is_waiting = self.keeper.try_send(question).is_ok();
-                }
-                Ok(())
-            }
-            checked => self.take_request(&message, checked),
-        }
+        let checked = self.check_request(&message);
+        let met = self.meet(&Unsigned::Request(message), checked)?;
+        self.take_request(met)
     }
 
     /// Takes a message of a key that was not known once more, after the metadata were followed, or could not be.
     pub(super) fn on_again(
         &mut self,
-        message: Unsigned,
+        message: &Unsigned,
         followed: Result<(), Fault>,
     ) -> Result<(), SupervisorError> {
         match message {
-            Unsigned::Halt(message) => self.on_halt_again(&message, followed),
-            Unsigned::Request(message) => self.on_request_again(&message, followed),
-            Unsigned::Capture(message) => self.on_capture_again(&message, followed),
+            Unsigned::Halt(_) => self.on_halt_again(message, followed),
+            Unsigned::Capture(_) => self.on_capture_again(message, followed),
+            Unsigned::Request(_) => {
+                let met = self.meet_again(message, followed, Self::check_request)?;
+                self.take_request(met)
+            }
         }
-    }
-
-    fn on_request_again(
-        &mut self,
-        message: &[u8],
-        followed: Result<(), Fault>,
-    ) -> Result<(), SupervisorError> {
-        self.requests.is_waiting = false;
-        if let Err(Fault { code, reason, .. }) = followed {
-            tracing::warn!(code, reason, "request cannot be checked now, and is not answered");
-            return Ok(());
-        }
-        let checked = self.check_request(message);
-        self.take_request(message, checked)
     }
 
     fn check_request(&self, message: &[u8]) -> Result<Request, RequestRefused> {
@@ -148,14 +128,11 @@ impl Supervisor {
         Ok(Request::verify(message, self.halts.directors(), asked)?.into_inner())
     }
 
-    fn take_request(
-        &mut self,
-        message: &[u8],
-        checked: Result<Request, RequestRefused>,
-    ) -> Result<(), SupervisorError> {
-        let request = match checked {
-            Ok(request) => request,
-            Err(refused) => return self.refuse_request(message, &refused),
+    fn take_request(&mut self, met: Met<Request, RequestRefused>) -> Result<(), SupervisorError> {
+        let request = match met {
+            Met::Taken(request) => request,
+            Met::Waits => return Ok(()),
+            Met::Refused(refused) => return self.answer_late(&refused),
         };
         // Redelivered, or replayed: either way it was answered.
         if let Err(error) = self.requests.taken.take(&request) {
@@ -329,26 +306,13 @@ impl Supervisor {
         self.spool(Up::Event, Keep::WhileThereIsRoom, &event).map(drop)
     }
 
-    /// Refuses what may not be believed: people are told once of each message. Nobody is answered but whoever has signed for this device.
-    fn refuse_request(
-        &mut self,
-        message: &[u8],
-        refused: &RequestRefused,
-    ) -> Result<(), SupervisorError> {
-        let told = Some((Digest::of(message), refused.code()));
-        if self.requests.refused == told {
-            return Ok(());
-        }
-        self.requests.refused = told;
+    /// Answers nobody but whoever has signed for this device: their clock, or this one's, is wrong.
+    fn answer_late(&mut self, refused: &RequestRefused) -> Result<(), SupervisorError> {
+        let RequestRefused::Window { nonce, .. } = refused else { return Ok(()) };
         let reason = crate::verify::with_cause(refused);
-        tracing::warn!(code = refused.code(), reason, "request refused");
-        if let RequestRefused::Window { nonce, .. } = refused {
-            let outcome = Outcome::Refused(Refused::new(409, refused.code(), &reason));
-            let answer = Answer { nonce: *nonce, at: self.clock.now(), outcome };
-            self.spool(Up::Result, Keep::WhileThereIsRoom, &answer)?;
-        }
-        let fault = Fault::new(FaultKind::Untrusted, refused.code(), &reason);
-        self.tell(&fault, Severity::Security, None)
+        let outcome = Outcome::Refused(Refused::new(409, refused.code(), &reason));
+        let answer = Answer { nonce: *nonce, at: self.clock.now(), outcome };
+        self.spool(Up::Result, Keep::WhileThereIsRoom, &answer).map(drop)
     }
 }
 

@@ -186,8 +186,8 @@ impl Supervisor {
     }
 
     pub(super) fn trusted(&self) -> Option<Trusted> {
-        let halt = self.halts.sequence();
-        self.trusted.clone().map(|trusted| Trusted { halt, ..trusted })
+        let (halt, capture) = (self.halts.sequence(), self.captures.sequence());
+        self.trusted.clone().map(|trusted| Trusted { halt, capture, ..trusted })
     }
 
     /// For `fleet-agent status`, which reads what the agent last reported.

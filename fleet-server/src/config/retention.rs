@@ -31,6 +31,10 @@ pub struct Retention {
     pub samples_mb: u32,
     /// Labels of inferences that no device has kept wait for so many days.
     pub labels_days: u32,
+    /// Predictions of batches that devices have brought up are kept for so many days.
+    pub batches_days: u32,
+    /// MiB that such predictions of one team's models may take; more are refused.
+    pub batch_team_mb: u32,
 }
 
 impl Default for Retention {
@@ -43,6 +47,8 @@ impl Default for Retention {
             history_mb: 4_096,
             samples_mb: 1_024,
             labels_days: 90,
+            batches_days: 30,
+            batch_team_mb: 10_240,
         }
     }
 }
@@ -81,7 +87,21 @@ impl Retention {
                 self.labels_days
             ));
         }
+        if !(1..=DAYS_MAX).contains(&self.batches_days) || self.batch_team_mb == 0 {
+            return refused(format!(
+                "retention.batches_days is {}, not 1 to {DAYS_MAX}, or retention.batch_team_mb is 0",
+                self.batches_days
+            ));
+        }
         Ok(())
+    }
+
+    pub(crate) fn batches_ms(self) -> i64 {
+        i64::from(self.batches_days) * DAY_MS
+    }
+
+    pub(crate) fn batch_team_bytes(self) -> u64 {
+        u64::from(self.batch_team_mb) << 20
     }
 
     pub(crate) fn hours_ms(self) -> i64 {

@@ -25,6 +25,7 @@ use crate::enrol::Enrolment;
 use crate::enrol::claims::Claims;
 use crate::listen::Peer;
 use crate::renewal::{Refused, Renewal};
+use crate::results::Results;
 use crate::review::Review;
 use crate::signals::Signals;
 use crate::store::TenantStore;
@@ -32,7 +33,9 @@ use crate::trust::Trust;
 use recent::Recent;
 
 mod asked;
+mod part;
 mod recent;
+mod results;
 mod samples;
 
 /// A request to enrol holds a token and a certificate request.
@@ -63,6 +66,8 @@ pub(crate) struct DevicePort {
     pub(crate) registry: Registry,
     /// Predictions that devices keep.
     pub(crate) review: Review,
+    /// Predictions of batches.
+    pub(crate) results: Results,
 }
 
 impl From<Refused> for ApiError {
@@ -90,7 +95,8 @@ impl From<Refused> for ApiError {
 
 /// All routes of the port.
 pub(crate) fn router(port: DevicePort) -> Router {
-    let DevicePort { store, signals, enrolment, claims, renewal, trust, registry, review } = port;
+    let DevicePort { store, signals, enrolment, claims, renewal, trust, registry, review, results } =
+        port;
     let fixed = trust::metadata_router(trust)
         .merge(registry::device_router(registry))
         .layer(from_fn_with_state(Recent::default(), recent::answer));
@@ -102,6 +108,7 @@ pub(crate) fn router(port: DevicePort) -> Router {
         .layer(from_fn_with_state(renewal.clone(), admit))
         .layer(GlobalConcurrencyLimitLayer::new(FETCHES_MAX));
     let uploads = samples::router(store.clone(), review)
+        .merge(results::router(results))
         .merge(asked::router(store, signals))
         .layer(from_fn_with_state(renewal.clone(), admit));
     let renewal = Router::new()

@@ -179,8 +179,7 @@ async fn revoke(
 }
 
 /// Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats, predictions that
-/// it kept for people to look at. The device stays, and so does
-/// what the audit log says of it.
+/// it kept for people to look at, and those of batches. The device stays, and so does what the audit log says of it.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/forget", tag = "devices",
     params(("id" = String, Path, description = "The device")), request_body = DeviceForget,
     responses((status = 200, body = DeviceForgotten), (status = 404, body = Problem),
@@ -198,13 +197,14 @@ async fn forget(
     let mut change = app.store.begin().await?;
     let Forgotten { rows, spans } = app.history.forget(&mut change, &id).await?;
     let samples = change.forget_samples(&id).await?;
+    let batches = change.forget_batch_results(&id, now).await?;
     let deed = Deed {
         actor: caller.name(),
         action: "device.forget",
         subject: id.as_str(),
         reason: Some(reason),
         detail: &format!(
-            "{} windows, {spans} spans, {} events, {samples} samples",
+            "{} windows, {spans} spans, {} events, {samples} samples, {batches} batches",
             rows.windows, rows.events
         ),
     };
@@ -213,7 +213,8 @@ async fn forget(
     app.signals.profiles().notify_one();
     app.hub.touch_device(id);
     let spans = u64::try_from(spans).unwrap_or(u64::MAX);
-    Ok(Json(DeviceForgotten { windows: rows.windows, spans, events: rows.events, samples }))
+    let (windows, events) = (rows.windows, rows.events);
+    Ok(Json(DeviceForgotten { windows, spans, events, samples, batches }))
 }
 
 /// A reason without the space around it.

@@ -16,7 +16,7 @@ use crate::halt::{self, Halt};
 use crate::order::Asker;
 use crate::reach::Reach;
 use crate::store::StoreError;
-use crate::store::halt::{Confirmations, HaltRow};
+use crate::store::halt::{Confirmations, HaltRow, List};
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get, stop, resume))
@@ -78,7 +78,8 @@ fn tell(app: &App) {
 
 async fn view(app: &App, reach: &Reach, row: HaltRow) -> Result<HaltView, StoreError> {
     let presence = app.patience.presence(clock::now());
-    let counts = app.store.confirmations(row.sequence, reach.filter(), presence).await?;
+    let counts =
+        app.store.confirmations((List::Halts, row.sequence), reach.filter(), presence).await?;
     let Confirmations { confirmed, unconfirmed, offline } = counts;
     let halt = row.halt.map(order);
     Ok(HaltView { halt, sequence: row.sequence, confirmed, unconfirmed, offline })

@@ -1,6 +1,7 @@
 //! `/api/v1/devices/{id}/{infer,logs,diagnose}`: what a device is asked, and says at once.
 
 mod batches;
+mod results;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -26,6 +27,7 @@ use crate::clock;
 use crate::ingest::plain;
 use crate::question::{Asker, NoAnswer, Questions};
 use crate::reconcile::Patience;
+use crate::results::Results;
 
 /// Lines of a log tail where nobody says how many.
 const LINES_DEFAULT: u32 = 200;
@@ -46,6 +48,8 @@ pub(crate) struct Devices {
     pub(crate) questions: Questions,
     /// Times.
     pub(crate) patience: Patience,
+    /// What devices bring up.
+    pub(crate) results: Results,
 }
 
 pub(crate) fn router(devices: Devices) -> OpenApiRouter {
@@ -54,6 +58,7 @@ pub(crate) fn router(devices: Devices) -> OpenApiRouter {
         .routes(routes!(logs))
         .routes(routes!(diagnose))
         .merge(batches::router())
+        .merge(results::router())
         .layer(DefaultBodyLimit::max(INPUT_BYTES_MAX))
         .with_state(devices)
 }

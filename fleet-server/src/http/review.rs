@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use sealift_protocol::api::{CaptureNew, CaptureView, Problem};
+use sealift_protocol::api::{CaptureListView, CaptureNew, CaptureView, Problem};
 use sealift_protocol::id::ModelName;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,6 +20,7 @@ use crate::clock;
 use crate::order::Asker;
 use crate::review::{self, ReviewError};
 use crate::store::captures::{PolicyRow, Totals};
+use crate::store::halt::{Confirmations, List};
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -60,12 +61,13 @@ impl From<ReviewError> for ApiError {
 /// Lists what devices keep of which models, and what came of it.
 #[utoipa::path(get, path = "/api/v1/review/policies", tag = "review",
     responses((status = 200, body = Vec<CaptureView>)))]
-async fn list(State(app): State<App>, _caller: Caller) -> Result<Json<Vec<CaptureView>>, ApiError> {
+async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Vec<CaptureView>>, ApiError> {
+    let list = newest(&app, &caller).await?;
     let totals = app.store.sample_totals().await?;
     let totals: BTreeMap<_, _> =
         totals.into_iter().map(|totals| (totals.model.clone(), totals)).collect();
     let policies = app.store.capture_policies().await?;
-    policies.into_iter().map(|row| view(row, &totals)).collect::<Result<_, _>>().map(Json)
+    policies.into_iter().map(|row| view(row, &totals, list)).collect::<Result<_, _>>().map(Json)
 }
 
 /// Has devices keep predictions of a model, by these rules and under this notice. Their owners may forbid it.
@@ -82,7 +84,7 @@ async fn enable(
     let model = model_name(&team, &name)?;
     let asker = Asker { name: caller.name(), now: clock::now() };
     app.review.enable(&model, &rules, asker).await?;
-    one(&app, &model).await
+    one(&app, &caller, &model).await
 }
 
 /// Has devices keep nothing more of a model, and delete what waits on them.
@@ -97,19 +99,34 @@ async fn disable(
     let model = model_name(&team, &name)?;
     let asker = Asker { name: caller.name(), now: clock::now() };
     app.review.disable(&model, asker).await?;
-    one(&app, &model).await
+    one(&app, &caller, &model).await
 }
 
-async fn one(app: &App, model: &ModelName) -> Result<Json<CaptureView>, ApiError> {
+/// The newest list, and how many devices in the caller's scope have taken it.
+async fn newest(app: &App, caller: &Caller) -> Result<CaptureListView, ApiError> {
+    let presence = app.patience.presence(clock::now());
+    let sequence = app.store.capture_list().await?.sequence;
+    let filter = caller.reach().filter();
+    let counts = app.store.confirmations((List::Captures, sequence), filter, presence).await?;
+    let Confirmations { confirmed, unconfirmed, offline } = counts;
+    Ok(CaptureListView { sequence, confirmed, unconfirmed, offline })
+}
+
+async fn one(app: &App, caller: &Caller, model: &ModelName) -> Result<Json<CaptureView>, ApiError> {
+    let list = newest(app, caller).await?;
     let totals = app.store.sample_totals().await?;
     let totals = totals.into_iter().map(|totals| (totals.model.clone(), totals)).collect();
     let policies = app.store.capture_policies().await?;
     let row = policies.into_iter().find(|row| row.model == *model);
     let row = row.ok_or_else(|| ReviewError::Off(model.clone()))?;
-    view(row, &totals).map(Json)
+    view(row, &totals, list).map(Json)
 }
 
-fn view(row: PolicyRow, totals: &BTreeMap<ModelName, Totals>) -> Result<CaptureView, ApiError> {
+fn view(
+    row: PolicyRow,
+    totals: &BTreeMap<ModelName, Totals>,
+    list: CaptureListView,
+) -> Result<CaptureView, ApiError> {
     let notice_text = review::policy(&row.rules)?.notice_text();
     let totals = totals.get(&row.model);
     Ok(CaptureView {
@@ -125,6 +142,7 @@ fn view(row: PolicyRow, totals: &BTreeMap<ModelName, Totals>) -> Result<CaptureV
         lost: row.lost,
         newest_at: totals.map(|totals| totals.newest_at),
         retraining_at: row.retraining.map(|(at, _)| at),
+        list,
     })
 }
 

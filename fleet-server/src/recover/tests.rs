@@ -104,7 +104,8 @@ fn what_the_operator_knows_counts_beside_what_devices_say() {
 fn roles_and_roots_that_only_people_can_give_back_are_named() {
     let mut ahead = device("cam-1", (1, 2), "1");
     let roles = BTreeMap::from([("publisher-vision".to_owned(), 5), ("targets".to_owned(), 1)]);
-    ahead.trusted = Some(Trusted { root: 3, timestamp: 5, snapshot: 5, roles, halt: 0 });
+    ahead.trusted =
+        Some(Trusted { root: 3, timestamp: 5, snapshot: 5, roles, ..Trusted::default() });
     let mut here = here();
     here.versions.roles =
         BTreeMap::from([("publisher-vision".to_owned(), 2), ("targets".to_owned(), 1)]);

@@ -4,9 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke as _, HpkePrivateKey};
-use sealift_protocol::capture::{HPKE_INFO, Sample, SampleId, SealedSample, Upload};
+use sealift_protocol::capture::{HPKE_INFO, Sample, SampleId, SealedSample};
 use sealift_protocol::id::{DeviceId, UnixMillis};
-use sealift_protocol::limits::{SAMPLE_PART_BYTES_MAX, SEALED_SAMPLE_BYTES_MAX};
+use sealift_protocol::limits::SEALED_SAMPLE_BYTES_MAX;
+use sealift_protocol::upload::{Place, Upload};
 
 use super::{DAY_MS, Review, ReviewError};
 use crate::auth::Purpose;
@@ -65,14 +66,9 @@ impl Review {
         part: Part,
         now: UnixMillis,
     ) -> Result<Upload, ReviewError> {
-        if part.size > SEALED_SAMPLE_BYTES_MAX as u64 {
-            return Err(ReviewError::Part("more bytes than any sample"));
-        }
         let (length, size) = (part.body.len() as u64, part.size);
-        let until = part.from.saturating_add(length);
-        if length == 0 || part.body.len() > SAMPLE_PART_BYTES_MAX || until > size {
-            return Err(ReviewError::Part("no bytes, or more than are left"));
-        }
+        let until = Place { from: part.from, size }
+            .until(part.body.len(), SEALED_SAMPLE_BYTES_MAX as u64)?;
         let known = self.upload(device, id, size).await?;
         if known.is_complete || known.offset != part.from {
             return Ok(known);

@@ -33,6 +33,25 @@ pub(crate) struct SignedHalt {
     pub(crate) body: Vec<u8>,
 }
 
+/// A list that is signed for all devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum List {
+    /// Of halted rollouts.
+    Halts,
+    /// Of what is kept for people to look at.
+    Captures,
+}
+
+impl List {
+    /// Where it is kept which one a device obeys.
+    const fn column(self) -> &'static str {
+        match self {
+            Self::Halts => "halt_sequence",
+            Self::Captures => "capture_sequence",
+        }
+    }
+}
+
 /// Devices by whether they obey the newest list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Confirmations {
@@ -108,17 +127,18 @@ impl TenantStore {
         campaigns.iter().map(|campaign| parsed("campaign", campaign)).collect()
     }
 
-    /// How many devices of a filter obey list `sequence`; without revoked ones.
+    /// How many devices of a filter obey a list of number `sequence`; without revoked ones.
     pub(crate) async fn confirmations(
         &self,
-        sequence: u64,
+        (list, sequence): (List, u64),
         filter: &Filter,
         presence: Presence,
     ) -> Result<Confirmations, StoreError> {
         let matching = self.matching(filter, presence).await?;
         let (sequence, state) = (signed("sequence", sequence)?, presence.state());
+        let column = list.column();
         let text = format!(
-            "SELECT CASE WHEN d.halt_sequence >= {sequence} THEN 'confirmed'
+            "SELECT CASE WHEN d.{column} >= {sequence} THEN 'confirmed'
              WHEN {state} = 'offline' THEN 'offline' ELSE 'unconfirmed' END AS answer, COUNT(*)
              FROM devices d WHERE {} AND d.revoked_at IS NULL GROUP BY answer",
             matching.text

@@ -17,6 +17,8 @@ const ALERTS_KEPT_MS: i64 = 365 * DAY_MS;
 const ENROL_REQUESTS_KEPT_MS: i64 = 90 * DAY_MS;
 /// Issued certificates are kept this long beyond their end, in which they may still be renewed.
 const CERTIFICATES_KEPT_MS: i64 = 60 * DAY_MS;
+/// Who has looked at what is remembered for this long; a look after that is a row of the audit log again.
+const LOOKS_KEPT_MS: i64 = 365 * DAY_MS;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 impl Change {
@@ -61,6 +63,7 @@ impl Change {
                 before(retention.habits_ms()),
             ),
             ("DELETE FROM requests WHERE tenant = $1 AND asked_at < $2", before(REQUESTS_KEPT_MS)),
+            ("DELETE FROM looks WHERE tenant = $1 AND at < $2", before(LOOKS_KEPT_MS)),
             ("DELETE FROM login_codes WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM sessions WHERE tenant = $1 AND expires_at < $2", now.0),
             ("DELETE FROM api_tokens WHERE tenant = $1 AND expires_at < $2", now.0),

@@ -114,7 +114,9 @@ impl Change {
     async fn is_named(&mut self, digest: ContentDigest) -> Result<bool, StoreError> {
         let named: Option<i64> = sqlx::query_scalar(
             "SELECT 1 FROM repository_blobs WHERE tenant = $1 AND digest = $2
-             UNION SELECT 1 FROM manifests WHERE tenant = $1 AND digest = $2",
+             UNION SELECT 1 FROM manifests WHERE tenant = $1 AND digest = $2
+             UNION SELECT 1 FROM batch_results WHERE tenant = $1 AND digest = $2
+                 AND done_at IS NOT NULL",
         )
         .bind(self.tenant().as_str().to_owned())
         .bind(digest.to_string())

@@ -30,6 +30,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (21, "requests", include_str!("../../migrations/0021_requests.sql")),
     (22, "spans", include_str!("../../migrations/0022_spans.sql")),
     (24, "review", include_str!("../../migrations/0024_review.sql")),
+    (26, "batches", include_str!("../../migrations/0026_batches.sql")),
 ];
 
 #[derive(Debug)]

@@ -188,7 +188,8 @@ impl Change {
              reported_sequence = $4, trusted = COALESCE($7, trusted),
              trusted_timestamp = COALESCE($8, trusted_timestamp),
              trusted_snapshot = COALESCE($9, trusted_snapshot),
-             halt_sequence = COALESCE($10, halt_sequence) WHERE tenant = $1 AND id = $2 AND
+             halt_sequence = COALESCE($10, halt_sequence),
+             capture_sequence = COALESCE($11, capture_sequence) WHERE tenant = $1 AND id = $2 AND
              (reported_spool IS NULL OR reported_spool <> $3 OR reported_sequence < $4)
              RETURNING awaited_since AS since",
         )
@@ -202,6 +203,7 @@ impl Change {
         .bind(version("timestamp version", |trusted| trusted.timestamp)?)
         .bind(version("snapshot version", |trusted| trusted.snapshot)?)
         .bind(version("sequence of halts", |trusted| trusted.halt)?)
+        .bind(version("sequence of captures", |trusted| trusted.capture)?)
         .fetch_optional(self.connection())
         .await?;
         Ok(waiting)

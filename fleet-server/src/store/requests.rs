@@ -25,6 +25,13 @@ pub(crate) struct RequestRow {
     pub(crate) input: Option<Vec<u8>>,
 }
 
+/// Of a device: what it is to answer still, at the moment of this parameter.
+macro_rules! open {
+    ($now:literal) => {
+        concat!("tenant = $1 AND device = $2 AND answered_at IS NULL AND expires_at >= ", $now)
+    };
+}
+
 impl TenantStore {
     /// The answer to a request, as it came; none while there is none.
     pub(crate) async fn answer(&self, nonce: Nonce) -> Result<Option<Vec<u8>>, StoreError> {
@@ -44,16 +51,8 @@ impl TenantStore {
         nonce: Nonce,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT 1 FROM requests WHERE tenant = $1 AND nonce = $2 AND device = $3
-             AND answered_at IS NULL AND expires_at >= $4",
-        )
-        .bind(self.id().to_owned())
-        .bind(nonce.to_string())
-        .bind(device.to_string())
-        .bind(now.0)
-        .fetch_optional(self.readers())
-        .await?;
+        let statement = concat!("SELECT 1 FROM requests WHERE ", open!("$3"), " AND nonce = $4");
+        let found: Option<i64> = self.of_open(statement, (device, nonce), now).await?;
         Ok(found.is_some())
     }
 
@@ -64,17 +63,30 @@ impl TenantStore {
         nonce: Nonce,
         now: UnixMillis,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let input: Option<Option<Vec<u8>>> = sqlx::query_scalar(
-            "SELECT input FROM requests WHERE tenant = $1 AND nonce = $2 AND device = $3
-             AND answered_at IS NULL AND expires_at >= $4",
-        )
-        .bind(self.id().to_owned())
-        .bind(nonce.to_string())
-        .bind(device.to_string())
-        .bind(now.0)
-        .fetch_optional(self.readers())
-        .await?;
+        let statement =
+            concat!("SELECT input FROM requests WHERE ", open!("$3"), " AND nonce = $4");
+        let input: Option<Option<Vec<u8>>> = self.of_open(statement, (device, nonce), now).await?;
         Ok(input.flatten())
+    }
+
+    /// Something of a request that a device is to answer still.
+    async fn of_open<T>(
+        &self,
+        statement: &'static str,
+        (device, nonce): (&DeviceId, Nonce),
+        now: UnixMillis,
+    ) -> Result<Option<T>, StoreError>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Any> + sqlx::Type<sqlx::Any> + Send + Unpin,
+    {
+        let found = sqlx::query_scalar(statement)
+            .bind(self.id().to_owned())
+            .bind(device.to_string())
+            .bind(now.0)
+            .bind(nonce.to_string())
+            .fetch_optional(self.readers())
+            .await?;
+        Ok(found)
     }
 }
 
@@ -106,15 +118,13 @@ impl Change {
         device: &DeviceId,
         now: UnixMillis,
     ) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM requests WHERE tenant = $1 AND device = $2
-             AND answered_at IS NULL AND expires_at >= $3",
-        )
-        .bind(self.tenant().to_string())
-        .bind(device.to_string())
-        .bind(now.0)
-        .fetch_one(self.connection())
-        .await?;
+        let statement = concat!("SELECT COUNT(*) FROM requests WHERE ", open!("$3"));
+        let count: i64 = sqlx::query_scalar(statement)
+            .bind(self.tenant().to_string())
+            .bind(device.to_string())
+            .bind(now.0)
+            .fetch_one(self.connection())
+            .await?;
         unsigned("count", count)
     }
 

@@ -42,6 +42,7 @@ mod recall;
 mod recover;
 mod registry;
 mod requests;
+mod results;
 mod review;
 mod rollouts;
 mod scale;
@@ -115,6 +116,11 @@ stories! {
         a_signed_version_is_not_taken_off_the_list;
     requests: a_request_is_answered_once_and_by_the_device_that_was_asked,
         what_was_asked_by_one_name_is_found_until_it_is_forgotten;
+    results: predictions_come_in_parts_as_the_device_has_said_and_once,
+        predictions_that_are_not_what_was_said_are_given_up,
+        a_team_has_so_much_room_for_predictions_and_what_is_deleted_goes_with_its_bytes,
+        predictions_are_listed_by_batch_and_device_and_forgotten_with_the_device,
+        who_looks_often_is_noted_once;
     review: what_devices_keep_is_signed_renewed_and_switched_off,
         a_sample_comes_in_parts_goes_on_after_a_cut_and_is_there_once,
         what_is_no_sample_of_the_device_is_refused_and_leaves_nothing,

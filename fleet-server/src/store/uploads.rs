@@ -57,11 +57,11 @@ impl TenantStore {
         Ok(names)
     }
 
-    /// How many uploads are under way, and how many bytes of them have come.
+    /// How many uploads to repositories are under way, and how many bytes of them have come.
     pub(crate) async fn uploads_under_way(&self) -> Result<(u64, u64), StoreError> {
         let (count, bytes): (i64, i64) = sqlx::query_as(
             "SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM uploads
-             WHERE tenant = $1",
+             WHERE tenant = $1 AND repository <> ''",
         )
         .bind(self.id().to_owned())
         .fetch_one(self.readers())
@@ -82,14 +82,15 @@ impl TenantStore {
 }
 
 impl Change {
-    /// Begins an upload.
+    /// Begins an upload to a repository; one to none is of what a device brings up.
     pub(crate) async fn add_upload(
         &mut self,
-        repository: &Repository,
+        repository: Option<&Repository>,
         id: &str,
         (by, now): (&str, UnixMillis),
     ) -> Result<(), StoreError> {
-        let (repository, id, by) = (repository.to_string(), id.to_owned(), by.to_owned());
+        let repository = repository.map(ToString::to_string).unwrap_or_default();
+        let (id, by) = (id.to_owned(), by.to_owned());
         self.run(
             "INSERT INTO uploads (tenant, id, repository, bytes, parts, begun_by, touched_at)
              VALUES ($1, $2, $3, 0, 0, $4, $5)",

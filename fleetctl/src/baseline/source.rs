@@ -5,7 +5,7 @@ mod text;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use sealift_protocol::limits::TABLE_COLUMNS_MAX;
@@ -38,7 +38,8 @@ pub(super) struct Head {
 enum Format {
     Csv(Csv),
     JsonLines(JsonLines),
-    Parquet(Box<parquet::Table<File>>),
+    /// With where it is, for the case that it is damaged.
+    Parquet(Box<parquet::Table<File>>, PathBuf),
     Npy(npy::Table<File>),
 }
 
@@ -56,7 +57,7 @@ impl Source {
         ensure!(!front.is_empty(), "the file is empty");
         file.rewind()?;
         let source = match kind(front, path)? {
-            Kind::Parquet => Self::parquet(file)?,
+            Kind::Parquet => Self::parquet(file, path)?,
             Kind::Npy => Self::npy(file, names)?,
             Kind::JsonLines => {
                 let rows = JsonLines::open(file)?;
@@ -70,12 +71,12 @@ impl Source {
         source.check()
     }
 
-    fn parquet(file: File) -> anyhow::Result<Self> {
-        let table = parquet::Table::open(file)?;
+    fn parquet(file: File, path: &Path) -> anyhow::Result<Self> {
+        let table = parquet::reading(path, || parquet::Table::open(file))?;
         let head =
             |column: &parquet::Column| Head { name: column.name.clone(), refused: column.refused };
         let head = table.columns().iter().map(head).collect();
-        Ok(Self { head, rows: Format::Parquet(Box::new(table)) })
+        Ok(Self { head, rows: Format::Parquet(Box::new(table), path.to_owned()) })
     }
 
     fn npy(file: File, names: Option<&[String]>) -> anyhow::Result<Self> {
@@ -119,7 +120,7 @@ impl Source {
         match &mut self.rows {
             Format::Csv(file) => file.next(rows),
             Format::JsonLines(file) => file.next(rows),
-            Format::Parquet(table) => Ok(table.next(rows)?),
+            Format::Parquet(table, path) => Ok(parquet::reading(path, || table.next(rows))?),
             Format::Npy(table) => table.next(rows).context("cannot read the array's elements"),
         }
     }

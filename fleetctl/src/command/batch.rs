@@ -1,12 +1,17 @@
 //! `fleetctl batch`: rows that lie on a device, through a model that it serves.
 
+mod fetch;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use clap::{ArgGroup, Args, Subcommand};
-use sealift_protocol::api::DeviceView;
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use sealift_protocol::api::{BatchResultView, DeviceView};
 use sealift_protocol::id::{DeviceId, ModelName};
-use sealift_protocol::request::{BATCH_ROWS_MAX, BatchJob, BatchRun, BatchState};
+use sealift_protocol::request::{
+    BATCH_ROWS_MAX, BatchFormat, BatchJob, BatchRun, BatchState, BatchUpload,
+};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -55,6 +60,43 @@ pub(crate) enum Batch {
         #[arg(long)]
         device: DeviceId,
     },
+    /// Lists the predictions that devices have brought up, or are to.
+    Results {
+        /// Only of batches of this name.
+        name: Option<String>,
+        /// Only of this device.
+        #[arg(long)]
+        device: Option<DeviceId>,
+    },
+    /// Fetches predictions that devices have brought up, as a file of each; goes on after a cut, and checks every byte.
+    Fetch {
+        /// The batch's name.
+        name: String,
+        /// Only of this device; several may be named.
+        #[arg(long)]
+        device: Vec<DeviceId>,
+        /// The directory here to which they go.
+        #[arg(long, value_name = "DIRECTORY")]
+        into: PathBuf,
+    },
+    /// Deletes predictions that a device has brought up; what lies on the device stays.
+    Delete {
+        /// The batch's name.
+        name: String,
+        /// The device.
+        #[arg(long)]
+        device: DeviceId,
+    },
+}
+
+/// What predictions are written as.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Format {
+    /// A line of JSON for each row.
+    #[default]
+    Jsonl,
+    /// Typed columns.
+    Parquet,
 }
 
 /// Which devices, which rows.
@@ -85,6 +127,12 @@ pub(crate) struct RunBatch {
     /// The first line of CSV is a row.
     #[arg(long)]
     no_header: bool,
+    /// What the predictions are written as.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Have the device also bring the predictions up to the server, for `fleetctl batch fetch`.
+    #[arg(long)]
+    upload: bool,
 }
 
 /// What a device said to a batch.
@@ -117,11 +165,26 @@ pub(crate) async fn run(client: &Client, output: Output, batch: Batch) -> anyhow
             let job: BatchJob = client.delete_for(&path, &[]).await?;
             output.text(&job, text)
         }
+        Batch::Results { name, device } => {
+            let device = device.map(|device| device.to_string()).unwrap_or_default();
+            let query = [("name", name.as_deref().unwrap_or_default()), ("device", &device)];
+            let found: Vec<BatchResultView> = client.list("batches", &query).await?;
+            output.rows(&found, RESULTS_HEAD, found.iter().map(result_line))
+        }
+        Batch::Fetch { name, device, into } => {
+            fetch::fetch(client, output, (&name, &device), &into).await
+        }
+        Batch::Delete { name, device } => {
+            client.delete(&format!("devices/{device}/batches/{name}/result")).await?;
+            note(&format!("predictions of batch {name} by {device} are deleted on the server"));
+            Ok(())
+        }
     }
 }
 
 async fn begin(client: &Client, output: Output, batch: RunBatch) -> anyhow::Result<()> {
-    let RunBatch { device, filter, model, input, into, name, rows, no_header } = batch;
+    let RunBatch { device, filter, model, input, into, name, rows, no_header, format, upload } =
+        batch;
     let devices = match filter {
         None => device,
         Some(filter) => {
@@ -136,7 +199,11 @@ async fn begin(client: &Client, output: Output, batch: RunBatch) -> anyhow::Resu
         devices.len()
     );
     let name = name.unwrap_or_else(|| format!("b-{}", jiff::Timestamp::now().as_millisecond()));
-    let run = BatchRun { name, model, input, output: into, rows, no_header };
+    let format = match format {
+        Format::Jsonl => BatchFormat::Jsonl,
+        Format::Parquet => BatchFormat::Parquet,
+    };
+    let run = BatchRun { name, model, input, output: into, rows, no_header, format, upload };
     let mut begun = Vec::new();
     for (place, device) in devices.into_iter().enumerate() {
         if place > 0 {
@@ -181,6 +248,17 @@ fn told(
 
 const HEAD: [&str; 6] = ["BATCH", "MODEL", "STATE", "ROWS", "INPUT", "WHY"];
 
+const RESULTS_HEAD: [&str; 6] = ["BATCH", "DEVICE", "STATE", "BYTES", "ASKED BY", "KEPT UNTIL"];
+
+fn result_line(view: &BatchResultView) -> [String; 6] {
+    let bytes = match view.size_bytes {
+        Some(size) if size != view.bytes => format!("{} of {size}", view.bytes),
+        Some(_) | None => view.bytes.to_string(),
+    };
+    let (state, until) = (word(view.state), view.delete_at.to_string());
+    [view.name.clone(), view.device.to_string(), state, bytes, view.asked_by.clone(), until]
+}
+
 fn line(job: &BatchJob) -> [String; 6] {
     let BatchRun { name, model, input, .. } = &job.run;
     let (state, rows) = (word(job.state), job.answered.to_string());
@@ -189,9 +267,13 @@ fn line(job: &BatchJob) -> [String; 6] {
 
 fn text(job: &BatchJob) -> String {
     let BatchRun { name, model, input, output, .. } = &job.run;
+    let brought = |upload: BatchUpload| {
+        format!("brought   {} of {} bytes to the server\n", upload.bytes, upload.size_bytes)
+    };
+    let brought = job.brought.map(brought).unwrap_or_default();
     let why = if job.reason.is_empty() { String::new() } else { format!(": {}", job.reason) };
     format!(
-        "{name} of {model}: {}{why}\nrows      {} in {} parts\ninput     {input}\noutput    {output}\n\
+        "{name} of {model}: {}{why}\nrows      {} in {} parts\ninput     {input}\noutput    {output}\n{brought}\
          asked by  {} at {}\nchanged   {}",
         word(job.state),
         job.answered,

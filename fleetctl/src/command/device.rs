@@ -52,9 +52,10 @@ pub(crate) async fn run(client: &Client, output: Output, device: Device) -> anyh
 }
 
 fn forgotten(gone: &DeviceForgotten) -> String {
-    let DeviceForgotten { windows, spans, events, samples } = gone;
+    let DeviceForgotten { windows, spans, events, samples, batches } = gone;
     format!(
-        "deleted: {windows} windows, {spans} hours and days, {events} events, {samples} samples\n"
+        "deleted: {windows} windows, {spans} hours and days, {events} events, {samples} samples, \
+         predictions of {batches} batches\n"
     )
 }
 

@@ -10,14 +10,14 @@ use anyhow::Context as _;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use sealift_protocol::api::{
-    AccuracyReport, AgreementView, CaptureNew, CaptureView, LabelsTaken, QueueView, RetrainRule,
-    RetrainingNew, RetrainingRequested, SampleLabel,
+    AccuracyReport, AgreementView, CaptureListView, CaptureNew, CaptureView, LabelsTaken,
+    QueueView, RetrainRule, RetrainingNew, RetrainingRequested, SampleLabel,
 };
 use sealift_protocol::id::UnixMillis;
 
 use crate::cli::{Review, ReviewEnable};
 use crate::client::{Client, api_path};
-use crate::output::{Output, or_dash, printable, table};
+use crate::output::{Output, note, or_dash, printable, table};
 
 /// Labels that are sent at once; the server takes no longer body.
 const LABELS_BYTES_MAX: u64 = 1 << 20;
@@ -121,7 +121,15 @@ async fn status(client: &Client, output: Output) -> anyhow::Result<()> {
         ]
     });
     let head = ["MODEL", "STATE", "SAMPLES", "LABELLED", "LOST", "NEWEST", "NOTICE"];
-    output.rows(&policies, head, rows)
+    output.rows(&policies, head, rows)?;
+    if let Some(CaptureView { list, .. }) = policies.first() {
+        let CaptureListView { sequence, confirmed, unconfirmed, offline } = list;
+        note(&format!(
+            "list {sequence}: {confirmed} devices have taken it, {unconfirmed} that are connected have not, \
+             {offline} are offline"
+        ));
+    }
+    Ok(())
 }
 
 fn queue_text(queue: &QueueView) -> String {

@@ -272,6 +272,9 @@ pub struct DeviceForgotten {
     /// Predictions that it had kept for people to look at, and their labels.
     #[serde(default)]
     pub samples: u64,
+    /// Batches whose predictions it had brought up.
+    #[serde(default)]
+    pub batches: u64,
 }
 
 /// `GET /devices/{id}/timeline`: newest first.

@@ -91,6 +91,23 @@ pub struct CaptureView {
     pub newest_at: Option<UnixMillis>,
     /// When training was asked for last.
     pub retraining_at: Option<UnixMillis>,
+    /// Which devices have taken the list that says so.
+    #[serde(default)]
+    pub list: CaptureListView,
+}
+
+/// The newest list of what devices keep, which is one for all models, and which devices say that they have taken it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CaptureListView {
+    /// Its number; 0 before the first.
+    pub sequence: u64,
+    /// Devices that say they have taken it; those whose owner forbids capture keep nothing by it.
+    pub confirmed: u64,
+    /// Devices that are connected and have not said so.
+    pub unconfirmed: u64,
+    /// Devices that are offline and have not said so: they hear of it when they come back.
+    pub offline: u64,
 }
 
 /// A tensor of a sample.

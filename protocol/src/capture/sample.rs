@@ -284,12 +284,3 @@ impl SealedSample {
         }
     }
 }
-
-/// How far the server has a sample; its answer to whoever sends a part of it, or asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upload {
-    /// Bytes from the beginning that need not be sent again.
-    pub offset: u64,
-    /// Whether all of it is stored.
-    pub is_complete: bool,
-}

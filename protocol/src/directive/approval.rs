@@ -9,7 +9,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
-use crate::cose::{self, CoseError, KeyId, Purpose};
+use crate::cose::{self, CoseError, KeyId, NotOpened, Purpose};
 use crate::digest::Digest;
 use crate::id::{ModelName, TenantId, Version};
 
@@ -17,6 +17,9 @@ use super::DesiredSlot;
 
 /// A header, four names and digests, a signature: about 400 bytes.
 const COSIGNATURE_BYTES_MAX: usize = 1 << 10;
+
+const KIND: cose::Kind =
+    cose::Kind { purpose: Purpose::Approval, name: "approval", bytes_max: COSIGNATURE_BYTES_MAX };
 
 /// What an operator signs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +63,12 @@ pub enum ApprovalRefused {
     },
 }
 
+impl From<NotOpened> for ApprovalRefused {
+    fn from(error: NotOpened) -> Self {
+        error.without_size().map_or_else(Self::Decode, Self::Cose)
+    }
+}
+
 impl ApprovalRefused {
     /// The stable code of the refusal.
     pub const fn code(&self) -> &'static str {
@@ -88,16 +97,14 @@ impl DesiredSlot {
     ) -> Result<KeyId, ApprovalRefused> {
         let missing = || ApprovalRefused::Missing(self.model.clone());
         let Cosignature(message) = self.cosignature.as_ref().ok_or_else(missing)?;
-        let signed = cose::verify(message, Purpose::Approval, operators, COSIGNATURE_BYTES_MAX)?;
-        let approval: Approval = codec::decode("approval", signed.bytes(), COSIGNATURE_BYTES_MAX)
-            .map_err(ApprovalRefused::Decode)?;
+        let (approval, signer): (Approval, _) = cose::open(message, operators, KIND)?;
         let is_of_this = approval.tenant == *tenant
             && approval.model == self.model
             && approval.version == self.version
             && approval.index == self.index
             && Some(approval.campaign) == self.campaign;
         if is_of_this {
-            return Ok(signed.signer().clone());
+            return Ok(signer);
         }
         let Approval { model, version, .. } = approval;
         Err(ApprovalRefused::Other { model, version })

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::id::{ModelName, UnixMillis};
 
 /// Jobs that a device keeps: waiting, at work and ended.
@@ -46,6 +47,52 @@ pub struct BatchRun {
     /// Whether the first line of CSV is a row.
     #[serde(default)]
     pub no_header: bool,
+    /// What a file of predictions is.
+    #[serde(default, skip_serializing_if = "BatchFormat::is_json_lines")]
+    pub format: BatchFormat,
+    /// Whether the device also brings the predictions up to the server, as one file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upload: bool,
+}
+
+/// What a file of predictions is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum BatchFormat {
+    /// A line of JSON for each row.
+    #[default]
+    Jsonl,
+    /// A row of typed columns for each row.
+    Parquet,
+}
+
+impl BatchFormat {
+    /// The end of a file's name.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// Whether it is what an agent of before writes, too.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+    fn is_json_lines(&self) -> bool {
+        *self == Self::Jsonl
+    }
+}
+
+/// How far the predictions of a job that are brought up are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BatchUpload {
+    /// Bytes that the server has.
+    pub bytes: u64,
+    /// Bytes in all.
+    pub size_bytes: u64,
+    /// Digest of all of them.
+    pub digest: Digest,
 }
 
 /// How a job stands.
@@ -87,6 +134,12 @@ pub struct BatchJob {
     pub asked_at: UnixMillis,
     /// When it came to how it stands.
     pub changed_at: UnixMillis,
+    /// Whether every row has an answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_answered: bool,
+    /// How far its predictions are brought up, once every row has an answer; none if they stay on the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brought: Option<BatchUpload>,
 }
 
 impl Batch {
@@ -143,7 +196,17 @@ mod tests {
     fn run(name: &str, input: &str, rows: u32) -> Batch {
         let model = ModelName::parse("vision/digits").unwrap();
         let (name, input, output) = (name.to_owned(), input.to_owned(), "/data/out".to_owned());
-        Batch::Run(BatchRun { name, model, input, output, rows, no_header: false })
+        let format = BatchFormat::Jsonl;
+        Batch::Run(BatchRun {
+            name,
+            model,
+            input,
+            output,
+            rows,
+            no_header: false,
+            format,
+            upload: false,
+        })
     }
 
     #[test]
@@ -157,5 +220,18 @@ mod tests {
         assert!(run("a", &"x".repeat(1_001), 256).check().is_err());
         assert!(run("a", "/data/rows.csv", 0).check().is_err());
         assert!(run("a", "/data/rows.csv", 65_537).check().is_err());
+    }
+
+    #[test]
+    fn a_job_of_before_is_read_and_one_that_asks_for_nothing_new_is_written_as_before() {
+        let Batch::Run(plain) = run("a", "/data/rows.csv", 256) else { unreachable!() };
+        let text = serde_json::to_string(&plain).unwrap();
+        assert!(!text.contains("format") && !text.contains("upload"), "{text}");
+        assert_eq!(serde_json::from_str::<BatchRun>(&text).unwrap(), plain);
+
+        let fresh = BatchRun { format: BatchFormat::Parquet, upload: true, ..plain };
+        let text = serde_json::to_string(&fresh).unwrap();
+        assert!(text.contains(r#""format":"parquet","upload":true"#), "{text}");
+        assert_eq!(serde_json::from_str::<BatchRun>(&text).unwrap(), fresh);
     }
 }

@@ -1,6 +1,7 @@
 //! Parquet files, row group by row group and block by block, so that memory is taken for one page of each column alone.
 
 mod cells;
+mod damage;
 mod within;
 
 use ::parquet::column::reader::ColumnReader;
@@ -8,6 +9,7 @@ use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{ChunkReader, FileReader as _, SerializedFileReader};
 
 use self::cells::{Meaning, read};
+pub use self::damage::{Damaged, on_damage, reading};
 use self::within::Within;
 use super::Value;
 use crate::limits::TABLE_COLUMNS_MAX;

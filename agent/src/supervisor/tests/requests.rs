@@ -145,7 +145,7 @@ async fn a_key_that_is_revoked_asks_nothing_any_more() {
 
     supervisor.on_request(signed(&request(1, Ask::Diagnose))).unwrap();
     let followed = Unsigned::Request(signed(&request(2, Ask::Diagnose)));
-    supervisor.on_again(followed, Ok(())).unwrap();
+    supervisor.on_again(&followed, Ok(())).unwrap();
 
     assert_eq!(answers(&mut supervisor), []);
     assert_eq!(events(&mut supervisor), [("cose.key".to_owned(), Severity::Security)]);

@@ -2,7 +2,7 @@
 
 import { answer, answerAs, http, takeCsrfToken } from "./client";
 import type { components } from "./schema";
-import type { Action, ChannelNew, DeviceView, EnrolTokenNew, InferView, KindChange, ModelView, Page, QueueView, RollbackRequest, RolloutNew, SampleDetail, SessionView, SilenceNew, VersionView } from "./types";
+import type { Action, BatchJob, BatchResultView, ChannelNew, DeviceForgotten, DeviceView, EnrolTokenNew, InferView, KindChange, ModelView, Page, QueueView, RollbackRequest, RolloutNew, SampleDetail, SessionView, SilenceNew, VersionView } from "./types";
 
 /** Entries of lists that are shown whole; the server allows 1,000. */
 const LIST_MAX = 200;
@@ -66,6 +66,25 @@ export const askModel = (id: string, model: string, body: object) =>
   answerAs<InferView>(
     http.POST("/api/v1/devices/{id}/infer", { params: { path: { id }, query: { model } }, body: body as Record<string, never> }),
   );
+
+/** Asks the device itself. */
+export const listBatches = (id: string) => answerAs<BatchJob[]>(http.GET("/api/v1/devices/{id}/batches", { params: { path: { id } } }));
+
+export const cancelBatch = (id: string, name: string) =>
+  answer(http.DELETE("/api/v1/devices/{id}/batches/{name}", { params: { path: { id, name } } }));
+
+export const listBatchResults = (device: string) =>
+  answerAs<Page<BatchResultView>>(http.GET("/api/v1/batches", { params: { query: { device, limit: LIST_MAX } } }));
+
+export const deleteBatchResult = (id: string, name: string) =>
+  answer(http.DELETE("/api/v1/devices/{id}/batches/{name}/result", { params: { path: { id, name } } }));
+
+/** Where a browser fetches predictions. */
+export const predictionsPath = (id: string, name: string) =>
+  `/api/v1/devices/${encodeURIComponent(id)}/batches/${encodeURIComponent(name)}/file`;
+
+export const forgetDevice = (id: string, reason: string) =>
+  answerAs<DeviceForgotten>(http.POST("/api/v1/devices/{id}/forget", { params: { path: { id } }, body: { reason } }));
 
 export const listModels = () => answerAs<Page<ModelView>>(http.GET("/api/v1/models"));
 

@@ -64,6 +64,18 @@ export const deviceQuery = (id: string) =>
 export const timelineQuery = (id: string) =>
   queryOptions({ queryKey: ["timeline", id], queryFn: () => calls.readTimeline(id) });
 
+/** Each look is a question to the device: while a batch goes on it is asked again, seldom enough for others to ask, too. */
+export const batchesQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["batches", id],
+    queryFn: () => calls.listBatches(id),
+    refetchOnWindowFocus: false,
+    refetchInterval: ({ state }) => (state.data?.some((job) => job.state === "waiting" || job.state === "running") ? 6_000 : false),
+  });
+
+export const batchResultsQuery = (id: string) =>
+  queryOptions({ queryKey: ["batch-results", id], queryFn: () => calls.listBatchResults(id), refetchInterval: 10_000 });
+
 export const modelsQuery = queryOptions({ queryKey: ["models"], queryFn: calls.listModels });
 
 export const modelQuery = (model: string) =>

@@ -263,6 +263,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/batches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists what devices have brought up, or are to, by batch and device. No device is asked for it. */
+        get: operations["get-batches"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/channels": {
         parameters: {
             query?: never;
@@ -421,6 +438,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/{id}/batches/{name}/file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The predictions, as one file: whole, or the range that is asked for. The audit log notes who has fetched which. */
+        get: operations["get-devices-id-batches-name-file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{id}/batches/{name}/result": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Says how far a batch's predictions are here. */
+        get: operations["get-devices-id-batches-name-result"];
+        put?: never;
+        post?: never;
+        /** Deletes a batch's predictions here; what lies on the device stays. */
+        delete: operations["delete-devices-id-batches-name-result"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{id}/diagnose": {
         parameters: {
             query?: never;
@@ -449,8 +501,7 @@ export interface paths {
         put?: never;
         /**
          * Deletes what a device has sent: profile windows, its part of all hours and days, events, heartbeats, predictions that
-         *     it kept for people to look at. The device stays, and so does
-         *     what the audit log says of it.
+         *     it kept for people to look at, and those of batches. The device stays, and so does what the audit log says of it.
          */
         post: operations["post-devices-id-forget"];
         delete?: never;
@@ -1100,7 +1151,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Shows a sample with what went in and came out. */
+        /** Shows a sample with what went in and came out. The audit log notes who has looked, once for each sample. */
         get: operations["get-review-samples-id"];
         put?: never;
         post?: never;
@@ -1923,6 +1974,11 @@ export interface components {
             /** @description Until when. */
             until: components["schemas"]["UnixMillis"];
         };
+        /**
+         * @description What a file of predictions is.
+         * @enum {string}
+         */
+        BatchFormat: "jsonl" | "parquet";
         /** @description A job as its device knows it. */
         BatchJob: {
             /**
@@ -1932,6 +1988,7 @@ export interface components {
             answered: number;
             /** @description When it was asked for, by the device's clock. */
             asked_at: components["schemas"]["UnixMillis"];
+            brought?: components["schemas"]["BatchUpload"] | null;
             /** @description Who asked for it. */
             by: string;
             /** @description When it came to how it stands. */
@@ -1941,6 +1998,8 @@ export interface components {
              * @description Starts that ended badly.
              */
             failures: number;
+            /** @description Whether every row has an answer. */
+            is_answered?: boolean;
             /**
              * Format: int64
              * @description Files that were written.
@@ -1953,8 +2012,46 @@ export interface components {
             /** @description How it stands. */
             state: components["schemas"]["BatchState"];
         };
+        /**
+         * @description How a batch's predictions stand on the server.
+         * @enum {string}
+         */
+        BatchResultState: "awaited" | "coming" | "here";
+        /** @description What a device has brought up of a batch's predictions, or is to. */
+        BatchResultView: {
+            /** @description When. */
+            asked_at: components["schemas"]["UnixMillis"];
+            /** @description Who asked for it. */
+            asked_by: string;
+            /**
+             * Format: int64
+             * @description Bytes that are here.
+             */
+            bytes: number;
+            /** @description When it is deleted. */
+            delete_at: components["schemas"]["UnixMillis"];
+            /** @description The device. */
+            device: components["schemas"]["DeviceId"];
+            digest?: components["schemas"]["Digest"] | null;
+            done_at?: components["schemas"]["UnixMillis"] | null;
+            /** @description What the file is. */
+            format: components["schemas"]["BatchFormat"];
+            /** @description The model that answered. */
+            model: components["schemas"]["ModelName"];
+            /** @description The batch. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Bytes in all; none before the device has said so.
+             */
+            size_bytes?: number | null;
+            /** @description How it stands. */
+            state: components["schemas"]["BatchResultState"];
+        };
         /** @description A job. */
         BatchRun: {
+            /** @description What a file of predictions is. */
+            format?: components["schemas"]["BatchFormat"];
             /** @description The file of rows, on the device. */
             input: string;
             /** @description The model that answers. */
@@ -1970,12 +2067,29 @@ export interface components {
              * @description Rows of one request, and of one part of the output.
              */
             rows: number;
+            /** @description Whether the device also brings the predictions up to the server, as one file. */
+            upload?: boolean;
         };
         /**
          * @description How a job stands.
          * @enum {string}
          */
         BatchState: "waiting" | "running" | "done" | "failed" | "cancelled";
+        /** @description How far the predictions of a job that are brought up are. */
+        BatchUpload: {
+            /**
+             * Format: int64
+             * @description Bytes that the server has.
+             */
+            bytes: number;
+            /** @description Digest of all of them. */
+            digest: components["schemas"]["Digest"];
+            /**
+             * Format: int64
+             * @description Bytes in all.
+             */
+            size_bytes: number;
+        };
         /**
          * @description How far a new image may be from what the image before showed on the same device at the same hours. 0 is no limit. Nothing is judged
          *     where the image before was not seen long enough, nor where there is none to go back to.
@@ -2024,6 +2138,29 @@ export interface components {
              * @description At most this share of the devices with the same value, 0 to 100; never less than one device.
              */
             percent?: number | null;
+        };
+        /** @description The newest list of what devices keep, which is one for all models, and which devices say that they have taken it. */
+        CaptureListView: {
+            /**
+             * Format: int64
+             * @description Devices that say they have taken it; those whose owner forbids capture keep nothing by it.
+             */
+            confirmed: number;
+            /**
+             * Format: int64
+             * @description Devices that are offline and have not said so: they hear of it when they come back.
+             */
+            offline: number;
+            /**
+             * Format: int64
+             * @description Its number; 0 before the first.
+             */
+            sequence: number;
+            /**
+             * Format: int64
+             * @description Devices that are connected and have not said so.
+             */
+            unconfirmed: number;
         };
         /** @description `PUT /review/policies/{team}/{name}`: what devices keep of a model from now on. */
         CaptureNew: {
@@ -2081,6 +2218,8 @@ export interface components {
              * @description Of these, the ones that somebody has labelled.
              */
             labelled: number;
+            /** @description Which devices have taken the list that says so. */
+            list?: components["schemas"]["CaptureListView"];
             /**
              * Format: int64
              * @description Samples that devices have chosen and lost.
@@ -2271,6 +2410,11 @@ export interface components {
         };
         /** @description What was deleted of a device's data. */
         DeviceForgotten: {
+            /**
+             * Format: int64
+             * @description Batches whose predictions it had brought up.
+             */
+            batches?: number;
             /**
              * Format: int64
              * @description Events of its timeline.
@@ -3561,6 +3705,47 @@ export interface components {
                 sequence: number;
                 /** @description To what. */
                 subject: string;
+            }[];
+            /** @description Where the next page starts; none on the last. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Page_BatchResultView: {
+            /** @description The entries, in the list's order. */
+            items: {
+                /** @description When. */
+                asked_at: components["schemas"]["UnixMillis"];
+                /** @description Who asked for it. */
+                asked_by: string;
+                /**
+                 * Format: int64
+                 * @description Bytes that are here.
+                 */
+                bytes: number;
+                /** @description When it is deleted. */
+                delete_at: components["schemas"]["UnixMillis"];
+                /** @description The device. */
+                device: components["schemas"]["DeviceId"];
+                digest?: components["schemas"]["Digest"] | null;
+                done_at?: components["schemas"]["UnixMillis"] | null;
+                /** @description What the file is. */
+                format: components["schemas"]["BatchFormat"];
+                /** @description The model that answered. */
+                model: components["schemas"]["ModelName"];
+                /** @description The batch. */
+                name: string;
+                /**
+                 * Format: int64
+                 * @description Bytes in all; none before the device has said so.
+                 */
+                size_bytes?: number | null;
+                /** @description How it stands. */
+                state: components["schemas"]["BatchResultState"];
             }[];
             /** @description Where the next page starts; none on the last. */
             next_cursor?: string | null;
@@ -5727,6 +5912,34 @@ export interface operations {
             };
         };
     };
+    "get-batches": {
+        parameters: {
+            query?: {
+                /** @description Only of batches of this name. */
+                name?: string;
+                /** @description Only of this device. */
+                device?: string;
+                /** @description Entries on the page; 100 if not given, at most 1,000. */
+                limit?: number;
+                /** @description Where the page starts: `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_BatchResultView"];
+                };
+            };
+        };
+    };
     "get-channels": {
         parameters: {
             query?: never;
@@ -6110,6 +6323,127 @@ export interface operations {
                 };
             };
             504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-devices-id-batches-name-file": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-`, to go on with */
+                Range?: string | null;
+            };
+            path: {
+                /** @description The device */
+                id: string;
+                /** @description The batch */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-devices-id-batches-name-result": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The device */
+                id: string;
+                /** @description The batch */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchResultView"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-devices-id-batches-name-result": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The device */
+                id: string;
+                /** @description The batch */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

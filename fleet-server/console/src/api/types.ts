@@ -29,6 +29,11 @@ export type TimelineEntry = Schemas["TimelineEntry"];
 /** What the model has answered is its own: the schema leaves it open. */
 export type InferView = Omit<Schemas["InferView"], "answer"> & { answer: unknown };
 
+export type BatchJob = Schemas["BatchJob"];
+export type BatchState = Schemas["BatchState"];
+export type BatchResultView = Schemas["BatchResultView"];
+export type DeviceForgotten = Schemas["DeviceForgotten"];
+
 export type VersionState = Schemas["VersionState"];
 /** The schema leaves the contract open: it is the image's own file. */
 export type VersionView = Omit<Schemas["VersionView"], "contract"> & { contract?: IoContract | null };

@@ -11,6 +11,8 @@ import { Age, Button, Labels, PageHeader, Panel } from "../ui/basics";
 import { Loaded } from "../ui/loaded";
 import { DeviceMark } from "../ui/mark";
 import { Timeline } from "../ui/timeline";
+import { Batches } from "./device/batches";
+import { Forget } from "./device/forget";
 import { Health } from "./device/health";
 import { Identity } from "./device/identity";
 import { Slots } from "./device/slots";
@@ -74,8 +76,14 @@ function Sections({ read, readAt }: { read: DeviceView; readAt: number }) {
       <Panel title={say("try.title")}>
         <TryIt device={device} />
       </Panel>
+      <Panel title={say("batches.title")}>
+        <Batches device={device} />
+      </Panel>
       <Panel title={say("device.timeline")}>
         <Loaded query={timeline}>{({ items }) => <Timeline entries={items} />}</Loaded>
+      </Panel>
+      <Panel title={say("forget.panel")}>
+        <Forget device={device.id} />
       </Panel>
     </>
   );

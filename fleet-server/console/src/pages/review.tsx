@@ -36,6 +36,8 @@ export function ReviewPage() {
 
 function Notices({ views }: { views: CaptureView[] }) {
   const { say, number, bytes } = useLocale();
+  // One list for all models.
+  const list = views[0]?.list;
   return (
     <Panel title={say("review.notices")}>
       <ul className="review-notices">
@@ -53,6 +55,11 @@ function Notices({ views }: { views: CaptureView[] }) {
           </li>
         ))}
       </ul>
+      {list && (
+        <p className="muted small">
+          {say("review.list", { sequence: list.sequence, confirmed: list.confirmed, unconfirmed: list.unconfirmed, offline: list.offline })}
+        </p>
+      )}
     </Panel>
   );
 }

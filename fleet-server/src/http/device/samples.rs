@@ -1,31 +1,26 @@
 //! What a device keeps for people to look at: by which rules, and where it goes.
 
-use std::time::Duration;
-
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use sealift_protocol::capture::{SampleId, Upload};
-use sealift_protocol::limits::SAMPLE_PART_BYTES_MAX;
+use sealift_protocol::capture::SampleId;
+use sealift_protocol::upload::Upload;
 use serde::Deserialize;
 
 use super::super::error::ApiError;
-use super::signed_document;
+use super::{part, signed_document};
 use crate::certificate::Identity;
 use crate::clock;
 use crate::review::Review;
 use crate::store::TenantStore;
 use crate::store::samples::Part;
 
-/// Time for a part to come up: the longest at 130 kbit/s.
-const PART_MAX: Duration = Duration::from_secs(16);
-
 pub(super) fn router(store: TenantStore, review: Review) -> Router {
     let list = Router::new().route("/capture", get(list)).with_state(store);
-    let samples = Router::new().route("/samples/{id}", get(upload).put(part)).with_state(review);
+    let samples = Router::new().route("/samples/{id}", get(upload).put(take)).with_state(review);
     list.merge(samples)
 }
 
@@ -52,7 +47,7 @@ struct PartQuery {
 }
 
 /// Takes a part, where it comes next; the answer says which one does after it.
-async fn part(
+async fn take(
     State(review): State<Review>,
     Extension(identity): Extension<Identity>,
     Path(id): Path<String>,
@@ -60,11 +55,8 @@ async fn part(
     body: Body,
 ) -> Result<Json<Upload>, ApiError> {
     let id = parse(&id)?;
-    let late = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "sample.late", "the part is slow");
-    let read = tokio::time::timeout(PART_MAX, to_bytes(body, SAMPLE_PART_BYTES_MAX)).await;
-    let body = read.map_err(late)?;
-    let body = body.map_err(|error| ApiError::invalid("sample.part", error.to_string()))?;
-    let part = Part { from: offset, size, body: body.to_vec() };
+    let body = part::read(body, ("sample.late", "sample.part")).await?;
+    let part = Part { from: offset, size, body };
     Ok(Json(review.take_part(&identity.device, id, part, clock::now()).await?))
 }
 

@@ -16,13 +16,12 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use sealift_protocol::digest::encode_hex;
 use sealift_protocol::limits::WEIGHTS_BYTES_MAX;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::{Ask, CONTENT_DIGEST, OciError, TURN_MAX, What, digest, insert};
-use crate::blobs::PART_BYTES;
+use crate::blobs::{self, PART_BYTES};
 use crate::clock;
 use crate::content::ContentDigest;
 use crate::registry::name::Repository;
@@ -80,7 +79,7 @@ async fn begin(ask: Ask, body: Body, by: &str) -> Result<Response, OciError> {
     let id = random_name()?;
     let now = clock::now();
     let mut change = ask.registry.store.begin().await?;
-    change.add_upload(&ask.repository, &id, (by, now)).await?;
+    change.add_upload(Some(&ask.repository), &id, (by, now)).await?;
     change.commit().await?;
     match promised {
         Some(promised) => detached(finish(ask, id, body, promised)).await,
@@ -293,11 +292,8 @@ pub(super) async fn next_bytes(stream: &mut BodyDataStream) -> Result<Option<Byt
     }
 }
 
-/// 128 random bits: nobody finds another's upload by guessing.
 fn random_name() -> Result<String, OciError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| OciError::Internal(error.into()))?;
-    Ok(encode_hex(&bytes))
+    blobs::random_name().map_err(|error| OciError::Internal(error.into()))
 }
 
 fn place(repository: &Repository, id: &str) -> String {

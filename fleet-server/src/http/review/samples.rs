@@ -76,16 +76,17 @@ async fn queue(
     }))
 }
 
-/// Shows a sample with what went in and came out.
+/// Shows a sample with what went in and came out. The audit log notes who has looked, once for each sample.
 #[utoipa::path(get, path = "/api/v1/review/samples/{id}", tag = "review",
     params(("id" = String, Path)),
     responses((status = 200, body = SampleDetail), (status = 404, body = Problem)))]
 async fn get(
     State(app): State<App>,
-    _caller: Caller,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<SampleDetail>, ApiError> {
     let (row, sample) = app.review.look(parse(&id)?).await?;
+    note_look(&app, &caller, &row).await?;
     detail(&app, row, sample).await.map(Json)
 }
 
@@ -218,6 +219,22 @@ async fn export(
     let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
     let next_cursor = last.filter(|_| is_full).map(|id| id.to_string());
     Ok(Json(Page { items, total, next_cursor }))
+}
+
+/// Rule (ISO/IEC 27002, 8.15): who has looked at what people are in is written down, before it is shown. Once for each who looks and each
+/// sample: whoever looks again has seen it already.
+async fn note_look(app: &App, caller: &Caller, row: &SampleRow) -> Result<(), ApiError> {
+    let (subject, detail) = (row.id.to_string(), format!("{}, {}", row.model, row.device));
+    let deed = Deed {
+        actor: caller.name(),
+        action: "review.look",
+        subject: &subject,
+        reason: None,
+        detail: &detail,
+    };
+    let mut change = app.store.begin().await?;
+    change.audit_look(&deed, clock::now()).await?;
+    Ok(change.commit().await?)
 }
 
 async fn note_export(

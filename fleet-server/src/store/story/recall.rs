@@ -10,7 +10,7 @@ use crate::halt;
 use crate::order::OrderError;
 use crate::rollback;
 use crate::rollout::Stage;
-use crate::store::halt::Confirmations;
+use crate::store::halt::{Confirmations, List};
 use crate::store::rollouts::stage_words;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -162,7 +162,11 @@ pub(super) async fn devices_that_confirm_a_halt_are_counted(ground: Ground) {
     devices[0].report(&ground, &report).await;
 
     let filter = Filter::default();
-    let counts = ground.store.confirmations(sequence, &filter, ground.presence(NOW)).await.unwrap();
+    let counts = ground
+        .store
+        .confirmations((List::Halts, sequence), &filter, ground.presence(NOW))
+        .await
+        .unwrap();
     assert_eq!(counts, Confirmations { confirmed: 1, unconfirmed: 1, offline: 1 });
 }
 

@@ -199,7 +199,7 @@ pub(super) async fn referrers_are_found_by_subject_and_kind(ground: Ground) {
 pub(super) async fn an_upload_goes_on_only_where_it_is(ground: Ground) {
     let store = &ground.store;
     let mut change = store.begin().await.unwrap();
-    change.add_upload(&repository("a/b"), "u1", ("ann", NOW)).await.unwrap();
+    change.add_upload(Some(&repository("a/b")), "u1", ("ann", NOW)).await.unwrap();
     change.commit().await.unwrap();
     let add = async |start, size, name, parts_max| {
         let mut change = store.begin().await.unwrap();
@@ -231,7 +231,7 @@ pub(super) async fn abandoned_uploads_are_removed(ground: Ground) {
     let shelf = Shelf::on(&ground).await;
     for (id, at) in [("old", NOW), ("fresh", NOW.plus(20 * HOUR_MS))] {
         let mut change = shelf.store.begin().await.unwrap();
-        change.add_upload(&repository("a/b"), id, ("ann", at)).await.unwrap();
+        change.add_upload(Some(&repository("a/b")), id, ("ann", at)).await.unwrap();
         change.commit().await.unwrap();
         shelf.blobs.put_part(id, "0", "bytes".into()).await.unwrap();
     }

@@ -8,6 +8,7 @@ export const review = {
   "review.notices": "What is kept, and what people were told",
   "review.isOn": "Kept",
   "review.isOff": "Not kept any more",
+  "review.list": "List {sequence}: {confirmed} {confirmed:device has|devices have} taken it, {unconfirmed} connected and {offline} offline have not.",
   "review.counts": "{samples} samples, {labelled} of them labelled, {bytes}; {lost} were lost on devices.",
   "review.by": "Said by {who},",
   "review.queue": "To be labelled",

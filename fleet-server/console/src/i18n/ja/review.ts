@@ -8,6 +8,7 @@ export const review = {
   "review.notices": "残すものと告知",
   "review.isOn": "保存中",
   "review.isOff": "保存を終了",
+  "review.list": "リスト {sequence}: 受領済み {confirmed} 台、接続中で未受領 {unconfirmed} 台、オフラインで未受領 {offline} 台。",
   "review.counts": "サンプル {samples} 件、うちラベル済み {labelled} 件、{bytes}。デバイス上で失われたもの {lost} 件。",
   "review.by": "設定者 {who}、",
   "review.queue": "ラベル待ち",

@@ -1,0 +1,315 @@
+//! What devices bring up of their batches' predictions. A row is there from the moment in which an operator asks for it: without one nothing
+//! is taken.
+
+use sealift_protocol::digest::Digest;
+use sealift_protocol::id::{DeviceId, UnixMillis};
+use sealift_protocol::request::BatchRun;
+
+use super::{Change, StoreError, TenantStore, from_json, parsed, signed, to_json, unsigned};
+use crate::content::ContentDigest;
+
+/// What is to come, comes, or is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResultRow {
+    pub(crate) device: DeviceId,
+    pub(crate) run: BatchRun,
+    pub(crate) asked_by: String,
+    pub(crate) asked_at: UnixMillis,
+    /// The upload by which it comes.
+    pub(crate) upload: Option<String>,
+    /// What the device says of the whole; none before it has begun to send.
+    pub(crate) whole: Option<Whole>,
+    pub(crate) done_at: Option<UnixMillis>,
+    pub(crate) delete_at: UnixMillis,
+}
+
+/// What a device says of all that it will send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Whole {
+    pub(crate) size: u64,
+    pub(crate) digest: Digest,
+}
+
+impl ResultRow {
+    /// The team of its model, by which room is counted.
+    pub(crate) fn team(&self) -> String {
+        team(&self.run)
+    }
+}
+
+/// The team of a batch's model.
+pub(crate) fn team(run: &BatchRun) -> String {
+    let model = run.model.to_string();
+    model.split_once('/').map_or_else(|| model.clone(), |(team, _)| team.to_owned())
+}
+
+macro_rules! columns {
+    () => {
+        "device, run, asked_by, asked_at, upload, size_bytes, digest, done_at, delete_at"
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    device: String,
+    run: String,
+    asked_by: String,
+    asked_at: i64,
+    upload: Option<String>,
+    size_bytes: i64,
+    digest: Option<String>,
+    done_at: Option<i64>,
+    delete_at: i64,
+}
+
+impl TenantStore {
+    /// What is known of a batch's predictions, if they were asked for.
+    pub(crate) async fn batch_result(
+        &self,
+        device: &DeviceId,
+        name: &str,
+    ) -> Result<Option<ResultRow>, StoreError> {
+        let row: Option<Row> = sqlx::query_as(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM batch_results WHERE tenant = $1 AND device = $2 AND name = $3"
+        ))
+        .bind(self.id().to_owned())
+        .bind(device.to_string())
+        .bind(name.to_owned())
+        .fetch_optional(self.readers())
+        .await?;
+        row.map(read).transpose()
+    }
+
+    /// Predictions that were asked for, of a batch or a device where they are named, in the order of name and device, after one of them.
+    pub(crate) async fn batch_results(
+        &self,
+        (name, device): (Option<&str>, Option<&DeviceId>),
+        after: (&str, &str),
+        limit: u32,
+    ) -> Result<Vec<ResultRow>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM batch_results WHERE tenant = $1 AND ($2 = '' OR name = $2)
+             AND ($3 = '' OR device = $3) AND (name > $4 OR (name = $4 AND device > $5))
+             ORDER BY name, device LIMIT $6"
+        ))
+        .bind(self.id().to_owned())
+        .bind(name.unwrap_or_default().to_owned())
+        .bind(device.map(ToString::to_string).unwrap_or_default())
+        .bind(after.0.to_owned())
+        .bind(after.1.to_owned())
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        rows.into_iter().map(read).collect()
+    }
+
+    /// How many bytes of an upload have come; none if it is not under way.
+    pub(crate) async fn batch_upload(&self, id: &str) -> Result<Option<u64>, StoreError> {
+        let bytes: Option<i64> = sqlx::query_scalar(
+            "SELECT bytes FROM uploads WHERE tenant = $1 AND id = $2 AND repository = ''",
+        )
+        .bind(self.id().to_owned())
+        .bind(id.to_owned())
+        .fetch_optional(self.readers())
+        .await?;
+        bytes.map(|bytes| unsigned("upload length", bytes)).transpose()
+    }
+
+    /// Bytes that a team's predictions take or will take, and predictions of any team that are on their way.
+    pub(crate) async fn batch_room(&self, team: &str) -> Result<(u64, u64), StoreError> {
+        let (bytes, under_way): (i64, i64) = sqlx::query_as(
+            "SELECT CAST(COALESCE(SUM(CASE WHEN team = $2 THEN size_bytes ELSE 0 END), 0) AS BIGINT),
+             (SELECT COUNT(*) FROM uploads u WHERE u.tenant = $1 AND u.repository = '')
+             FROM batch_results WHERE tenant = $1",
+        )
+        .bind(self.id().to_owned())
+        .bind(team.to_owned())
+        .fetch_one(self.readers())
+        .await?;
+        Ok((unsigned("bytes", bytes)?, unsigned("count", under_way)?))
+    }
+}
+
+impl Change {
+    /// Expects a batch's predictions, unless they are expected or here already; returns whether they are new.
+    pub(crate) async fn expect_batch_result(
+        &mut self,
+        row: &ResultRow,
+    ) -> Result<bool, StoreError> {
+        let run = to_json("batch", &row.run)?;
+        let (device, name, team) = (row.device.to_string(), row.run.name.clone(), row.team());
+        let (by, at, delete_at) = (row.asked_by.clone(), row.asked_at.0, row.delete_at.0);
+        let added = self
+            .run(
+                "INSERT INTO batch_results (tenant, device, name, run, team, asked_by, asked_at,
+                 delete_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+                |it| {
+                    let it = it.bind(device).bind(name).bind(run).bind(team);
+                    it.bind(by).bind(at).bind(delete_at)
+                },
+            )
+            .await?;
+        Ok(added == 1)
+    }
+
+    /// Begins an upload for a batch's predictions, in place of the one before; false where there are none to come, or they are here.
+    pub(crate) async fn begin_batch_upload(
+        &mut self,
+        row: &ResultRow,
+        (upload, whole): (&str, Whole),
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let (device, name) = (row.device.to_string(), row.run.name.clone());
+        let (size, digest) = (signed("size", whole.size)?, whole.digest.to_string());
+        let (id, before) = (upload.to_owned(), row.upload.clone().unwrap_or_default());
+        // Whoever was quicker has begun another.
+        let begun = self
+            .run(
+                "UPDATE batch_results SET upload = $4, size_bytes = $5, digest = $6
+                 WHERE tenant = $1 AND device = $2 AND name = $3 AND done_at IS NULL
+                 AND COALESCE(upload, '') = $7",
+                |it| it.bind(device).bind(name).bind(id).bind(size).bind(digest).bind(before),
+            )
+            .await?;
+        if begun == 0 {
+            return Ok(false);
+        }
+        if let Some(before) = &row.upload {
+            self.end_upload(before).await?;
+        }
+        let by = format!("device:{}", row.device);
+        self.add_upload(None, upload, (&by, now)).await?;
+        Ok(true)
+    }
+
+    /// Says that a batch's predictions are here, under their digest; false where their upload is another by now.
+    pub(crate) async fn finish_batch_result(
+        &mut self,
+        row: &ResultRow,
+        (upload, whole): (&str, Whole),
+        (now, delete_at): (UnixMillis, UnixMillis),
+    ) -> Result<bool, StoreError> {
+        let (device, name, id) = (row.device.to_string(), row.run.name.clone(), upload.to_owned());
+        let done = self
+            .run(
+                "UPDATE batch_results SET upload = NULL, done_at = $5, delete_at = $6
+                 WHERE tenant = $1 AND device = $2 AND name = $3 AND upload = $4",
+                |it| it.bind(device).bind(name).bind(id).bind(now.0).bind(delete_at.0),
+            )
+            .await?;
+        if done == 0 {
+            return Ok(false);
+        }
+        self.fasten(whole.digest.into()).await?;
+        self.end_upload(upload).await
+    }
+
+    /// Gives up an upload whose bytes were not what the device has said.
+    pub(crate) async fn end_batch_upload(
+        &mut self,
+        device: &DeviceId,
+        upload: &str,
+    ) -> Result<(), StoreError> {
+        let (device, id) = (device.to_string(), upload.to_owned());
+        self.run(
+            "UPDATE batch_results SET upload = NULL, size_bytes = 0, digest = NULL
+             WHERE tenant = $1 AND device = $2 AND upload = $3",
+            |it| it.bind(device).bind(id),
+        )
+        .await?;
+        self.end_upload(upload).await?;
+        Ok(())
+    }
+
+    /// Deletes a batch's predictions, or what has come of them; returns whether there were any, or any to come.
+    pub(crate) async fn remove_batch_result(
+        &mut self,
+        device: &DeviceId,
+        name: &str,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let gone: Vec<(Option<String>, Option<String>)> = sqlx::query_as(
+            "DELETE FROM batch_results WHERE tenant = $1 AND device = $2 AND name = $3
+             RETURNING upload, digest",
+        )
+        .bind(self.tenant().to_string())
+        .bind(device.to_string())
+        .bind(name.to_owned())
+        .fetch_all(self.connection())
+        .await?;
+        Ok(self.let_go(gone, now).await? > 0)
+    }
+
+    /// Deletes all predictions that a device has brought up; returns of how many batches.
+    pub(crate) async fn forget_batch_results(
+        &mut self,
+        device: &DeviceId,
+        now: UnixMillis,
+    ) -> Result<u64, StoreError> {
+        let gone: Vec<(Option<String>, Option<String>)> = sqlx::query_as(
+            "DELETE FROM batch_results WHERE tenant = $1 AND device = $2 RETURNING upload, digest",
+        )
+        .bind(self.tenant().to_string())
+        .bind(device.to_string())
+        .fetch_all(self.connection())
+        .await?;
+        self.let_go(gone, now).await
+    }
+
+    /// Deletes predictions past their time, whether they came or not; returns how many.
+    pub(crate) async fn throw_away_batch_results(
+        &mut self,
+        now: UnixMillis,
+    ) -> Result<u64, StoreError> {
+        let gone: Vec<(Option<String>, Option<String>)> = sqlx::query_as(
+            "DELETE FROM batch_results WHERE tenant = $1 AND delete_at <= $2
+             RETURNING upload, digest",
+        )
+        .bind(self.tenant().to_string())
+        .bind(now.0)
+        .fetch_all(self.connection())
+        .await?;
+        self.let_go(gone, now).await
+    }
+
+    /// Lets go of bytes that rows have named; whoever cleans up takes them away.
+    async fn let_go(
+        &mut self,
+        gone: Vec<(Option<String>, Option<String>)>,
+        now: UnixMillis,
+    ) -> Result<u64, StoreError> {
+        let count = gone.len();
+        for (upload, digest) in gone {
+            match (upload, digest) {
+                (Some(upload), _) => {
+                    self.end_upload(&upload).await?;
+                }
+                (None, Some(digest)) => {
+                    let digest: ContentDigest = parsed("digest", &digest)?;
+                    self.loosen(digest, now).await?;
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
+    }
+}
+
+fn read(row: Row) -> Result<ResultRow, StoreError> {
+    let size = unsigned("size", row.size_bytes)?;
+    let digest: Option<Digest> = row.digest.map(|digest| parsed("digest", &digest)).transpose()?;
+    Ok(ResultRow {
+        device: parsed("device", &row.device)?,
+        run: from_json("batch", &row.run)?,
+        asked_by: row.asked_by,
+        asked_at: UnixMillis(row.asked_at),
+        upload: row.upload,
+        whole: digest.map(|digest| Whole { size, digest }),
+        done_at: row.done_at.map(UnixMillis),
+        delete_at: UnixMillis(row.delete_at),
+    })
+}
