@@ -1,5 +1,6 @@
 //! A whole agent against a fleet server of the test's own: no broker, so that the directive comes over HTTPS.
 
+mod back;
 mod crash;
 mod fleet;
 mod requests;

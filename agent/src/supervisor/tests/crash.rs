@@ -122,11 +122,7 @@ async fn no_power_loss_at_any_write_lets_anything_older_back_in() {
 async fn metadata_that_cannot_be_written_are_not_relied_on() {
     let mut fleet = Fleet::start().await;
     let agent = Agent::enrolled(&fleet).await;
-    let identity = Identity::load(agent.store.path()).unwrap();
-    let clock = Clock::new(UnixMillis(0), system_time);
-    let tls = identity.tls(agent.store.path(), &[], &clock).unwrap();
-    let origin = Origin::new(&identity.url, tls).unwrap();
-    let mut trust = Trust::open(&agent.path().join("tuf"), origin).unwrap();
+    let mut trust = trust_of(&agent);
     trust.refresh_now(now()).await.unwrap();
     fleet.publish("2", 1);
     // A directory where the new file would be made: nothing can be written over it.
@@ -141,4 +137,13 @@ async fn metadata_that_cannot_be_written_are_not_relied_on() {
     trust.refresh_now(now()).await.unwrap();
     let kept = Client::open(kept_metadata(&agent.path().join("tuf")).unwrap(), RoleNames::Plain);
     assert_eq!(kept.unwrap().timestamp().unwrap().version, 2);
+}
+
+/// What a device trusts, without the rest of it.
+pub(super) fn trust_of(agent: &Agent) -> Trust {
+    let identity = Identity::load(agent.store.path()).unwrap();
+    let clock = Clock::new(UnixMillis(0), system_time);
+    let tls = identity.tls(agent.store.path(), &[], &clock).unwrap();
+    let origin = Origin::new(&identity.url, tls).unwrap();
+    Trust::open(&agent.path().join("tuf"), origin).unwrap()
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, IF_RANGE, RANGE};
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -83,7 +83,7 @@ pub(super) async fn answer(
         return response;
     }
     let response = next.run(request).await;
-    if response.status() != StatusCode::OK || !is_small(response.headers()) {
+    if response.status() != StatusCode::OK || !is_small(&response) {
         return response;
     }
     let (head, body) = response.into_parts();
@@ -105,10 +105,12 @@ fn fixed(request: &Request) -> Option<String> {
     is_fixed.then(|| path.to_owned())
 }
 
-/// A document of ours has a length; metadata, which have none in the head yet, are bounded where they are taken in.
-fn is_small(headers: &HeaderMap) -> bool {
-    let Some(length) = headers.get(CONTENT_LENGTH) else { return true };
-    let length = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+/// Whether it is known beforehand to be worth the memory: by its head where it is streamed, else by what is there.
+fn is_small(response: &Response) -> bool {
+    let length = match response.headers().get(CONTENT_LENGTH) {
+        Some(length) => length.to_str().ok().and_then(|text| text.parse().ok()),
+        None => response.body().size_hint().exact(),
+    };
     length.is_some_and(|length| length <= ANSWER_BYTES_MAX)
 }
 
@@ -155,6 +157,20 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_is_too_large_to_keep_is_answered_all_the_same() {
+        let length = usize::try_from(ANSWER_BYTES_MAX).unwrap() + 1;
+        let router = Router::new()
+            .route("/{*path}", get(move || async move { vec![b'x'; length] }))
+            .layer(from_fn_with_state(Recent::default(), answer));
+        for _ in 0..2 {
+            let request = Request::get("/tuf/7.targets.json").body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            assert_eq!(body.len(), length);
+        }
+    }
+
     async fn asked(paths: &[&str], range: bool) -> usize {
         let count = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&count);
@@ -163,7 +179,7 @@ mod tests {
             .route("/{*path}", get(serve))
             .layer(from_fn_with_state(Recent::default(), answer));
         for path in paths {
-            let mut request = axum::http::Request::get(*path);
+            let mut request = Request::get(*path);
             if range {
                 request = request.header(RANGE, "bytes=0-1");
             }
