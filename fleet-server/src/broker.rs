@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use sealift_protocol::id::{DeviceId, TenantId};
 use sealift_protocol::limits::MESSAGE_BYTES_MAX;
-use sealift_protocol::topic::Topic;
+use sealift_protocol::topic::{Down, Topic};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -44,6 +44,14 @@ pub(crate) struct Message {
     pub(crate) payload: Vec<u8>,
     /// Whether devices that subscribe later get it as well.
     pub(crate) retain: bool,
+}
+
+impl Message {
+    /// Whether it may be lost: a receipt says all that those before it said, and without any the device sends again. It is most of what
+    /// goes down, so that it is not acknowledged in turn.
+    const fn may_be_lost(&self) -> bool {
+        matches!(self.topic, Topic::Down(_, _, Down::Ack))
+    }
 }
 
 /// Which broker.

@@ -2,6 +2,8 @@
 //!
 //! Messages of many devices are committed together: one wait for the disk serves all that came in the meantime.
 
+use std::collections::BTreeMap;
+
 use sealift_protocol::id::{DeviceId, TenantId, UnixMillis};
 use sealift_protocol::telemetry::Ack;
 use sealift_protocol::topic::Up;
@@ -186,17 +188,33 @@ impl Writer {
     ) -> Result<Vec<Result<Option<Ack>, IngestError>>, StoreError> {
         let Some(first) = batch.first() else { return Ok(Vec::new()) };
         let mut change = self.store.tenant(&first.tenant).begin().await?;
+        let known = apply::known_senders(&mut change, batch).await?;
         let mut touched = Touched::default();
-        let mut answers = Vec::with_capacity(batch.len());
-        for job in batch {
-            let applied = apply::apply(&mut change, job, &mut touched).await;
-            answers.push(match applied {
-                Err(IngestError::Store(error)) => return Err(error),
-                answer => answer,
-            });
+        let mut answers = BTreeMap::new();
+        for round in rounds(batch) {
+            let (places, jobs): (Vec<_>, Vec<_>) = round.into_iter().unzip();
+            let applied = apply::apply(&mut change, &jobs, &known, &mut touched).await?;
+            answers.extend(places.into_iter().zip(applied));
         }
         change.commit().await?;
         touched.tell(&self.signals, &self.hub);
-        Ok(answers)
+        Ok(answers.into_values().collect())
     }
+}
+
+/// The messages with their places, sorted by device as they are: in each round at most one of a device, in the order in which it sent
+/// them.
+fn rounds(batch: &[Job]) -> Vec<Vec<(usize, &Job)>> {
+    let mut rounds: Vec<Vec<(usize, &Job)>> = Vec::new();
+    let mut number = 0;
+    for (place, job) in batch.iter().enumerate() {
+        let before = place.checked_sub(1).and_then(|before| batch.get(before));
+        let is_same = before.is_some_and(|before| before.device == job.device);
+        number = if is_same { number + 1 } else { 0 };
+        match rounds.get_mut(number) {
+            Some(round) => round.push((place, job)),
+            None => rounds.push(vec![(place, job)]),
+        }
+    }
+    rounds
 }

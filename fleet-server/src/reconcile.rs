@@ -7,7 +7,7 @@ pub(crate) mod begin;
 mod look;
 pub(crate) mod rehearse;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::halt;
 use crate::rollout::evidence::Observation;
 use crate::rollout::{self, Fleet, Plan, Reversion, Rollout, Stage, WayBack, pace};
 use crate::signals::Signals;
+use crate::store::desired::Ordered;
 use crate::store::halt::HaltRow;
 use crate::store::matching::Presence;
 use crate::store::rollouts::{RolloutRow, WaveRow, stage_words};
@@ -250,9 +251,8 @@ impl Reconciler {
         if let Some(seen) = &seen {
             change.save_observation(row.id, seen).await?;
         }
-        for device in plan.countersign.iter().take(TOLD_MAX) {
-            change.countersign(device, &self.director, now).await?;
-        }
+        let seen_on_trial = plan.countersign.iter().take(TOLD_MAX).cloned().collect();
+        change.countersign(&seen_on_trial, &self.director, now).await?;
         if next.stage != row.stage {
             audit_stage(&mut change, &next, now).await?;
         }
@@ -277,23 +277,23 @@ impl Reconciler {
         (fleet, halted): (&Fleet, &HaltRow),
         now: UnixMillis,
     ) -> Result<(), ReconcileError> {
-        // The same order as everybody else who writes to several devices.
-        let part: BTreeMap<_, _> = part.iter().map(|(device, wave)| (device, *wave)).collect();
+        let waves: BTreeMap<_, _> = part.iter().map(|(device, wave)| (device, *wave)).collect();
+        let devices: BTreeSet<_> = waves.keys().copied().cloned().collect();
         let slot = row.order.slot(row.id);
         let mut change = self.store.begin().await?;
         not_halted_since(&mut change, halted).await?;
         change.save_rollout(row, now).await?;
-        for (&device, &wave) in &part {
-            let before = change.desired(device, &slot.model).await?;
-            let generation = change.tell(device, &slot, &self.director, now).await?;
-            let served = fleet.get(device).map(|device| device.served).unwrap_or_default();
-            let told = NewlyTold { device, wave, generation, served, before: before.as_ref() };
-            change.add_told(row.id, &told, now).await?;
-        }
+        let ordered = change.tell(&devices, &slot, &self.director, now).await?;
+        let told = ordered.into_iter().map(|(device, Ordered { generation, before })| {
+            let served = fleet.get(&device).map(|device| device.served).unwrap_or_default();
+            let wave = waves.get(&device).copied().unwrap_or_default();
+            NewlyTold { device, wave, generation, served, before }
+        });
+        change.add_told(row.id, &told.collect::<Vec<_>>(), now).await?;
         change.commit().await?;
         self.signals.directives().notify_one();
-        for device in part.into_keys() {
-            self.hub.touch_device(device.clone());
+        for device in devices {
+            self.hub.touch_device(device);
         }
         Ok(())
     }
@@ -308,9 +308,7 @@ impl Reconciler {
             return Ok(());
         }
         let mut change = self.store.begin().await?;
-        for device in &stale {
-            change.renew_directive(device, &self.director, now).await?;
-        }
+        change.renew_directives(&stale, &self.director, now).await?;
         change.commit().await?;
         self.signals.directives().notify_one();
         Ok(())

@@ -16,6 +16,7 @@ use sealift_protocol::id::TenantId;
 use sqlx::any::{AnyArguments, AnyPoolOptions, install_default_drivers};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Transaction};
 
+pub(crate) mod accounts;
 pub(crate) mod alert_rules;
 pub(crate) mod alerts;
 pub(crate) mod audit;
@@ -36,9 +37,11 @@ pub(crate) mod housekeeping;
 pub(crate) mod labels;
 mod looks;
 pub(crate) mod loose;
+mod many;
 pub(crate) mod matching;
 mod migrations;
 pub(crate) mod operators;
+mod pending;
 pub(crate) mod profiles;
 pub(crate) mod quarantine;
 pub(crate) mod recover;
@@ -63,6 +66,8 @@ pub(crate) mod tokens;
 pub(crate) mod trust;
 pub(crate) mod uploads;
 pub(crate) mod webhooks;
+
+use pending::Pending;
 
 /// Connections that read at the same time, for people and for the server's own work.
 const READERS_MAX: u32 = 4;
@@ -219,7 +224,9 @@ impl TenantStore {
             Dialect::Postgres => "BEGIN",
         };
         let transaction = self.store.writer.begin_with(begin).await?;
-        Ok(Change { transaction, tenant: self.tenant.clone(), deeds: Vec::new() })
+        let (dialect, tenant) = (self.store.dialect, self.tenant.clone());
+        let (pending, deeds) = Default::default();
+        Ok(Change { transaction, dialect, tenant, pending, deeds })
     }
 
     /// The same for what devices ask.
@@ -240,7 +247,10 @@ impl TenantStore {
 #[derive(Debug)]
 pub(crate) struct Change {
     transaction: Transaction<'static, Any>,
+    dialect: Dialect,
     tenant: TenantId,
+    /// Rows that are written together.
+    pending: Pending,
     /// Rows of the audit log that are written at the commit, not numbered yet.
     deeds: Vec<AuditEntry>,
 }
@@ -248,6 +258,7 @@ pub(crate) struct Change {
 impl Change {
     /// Makes everything written true, or nothing.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        self.write_pending().await?;
         // Last of all: whoever waits for the audit log's lock holds no other that its holder could still want.
         self.write_deeds().await?;
         Ok(self.transaction.commit().await?)

@@ -105,9 +105,9 @@ impl Courier {
                 self.broker.publish(Message { topic, payload, retain: true }).await?;
             }
             let mut change = self.store.begin().await?;
-            for directive in &page {
-                change.mark_published(&directive.device, directive.generation).await?;
-            }
+            let published: Vec<_> =
+                page.iter().map(|directive| (&directive.device, directive.generation)).collect();
+            change.mark_published(&published).await?;
             change.commit().await?;
             tracing::debug!(directives = page.len(), "directives published");
         }

@@ -185,7 +185,7 @@ async fn forward(context: &ServerContext, message: Message) -> Result<(), Broker
     let packet = Packet {
         dup: false,
         retain: message.retain,
-        qos: QoS::AtLeastOnce,
+        qos: if message.may_be_lost() { QoS::AtMostOnce } else { QoS::AtLeastOnce },
         topic: message.topic.to_string().into(),
         packet_id: None,
         payload: message.payload.into(),

@@ -190,9 +190,10 @@ impl Link {
 }
 
 async fn send(client: &AsyncClient, message: Message) {
+    let qos = if message.may_be_lost() { QoS::AtMostOnce } else { QoS::AtLeastOnce };
     let Message { topic, payload, retain } = message;
     // Lost with the connection if it ends now: the next one publishes whatever is retained anew, and receipts are repeated.
-    let sent = client.publish(topic.to_string(), QoS::AtLeastOnce, retain, payload).await;
+    let sent = client.publish(topic.to_string(), qos, retain, payload).await;
     if let Err(error) = sent {
         tracing::debug!(%error, "message not sent to the broker");
     }

@@ -1,18 +1,18 @@
 //! What a message changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::api::TimelineEntry;
 use sealift_protocol::id::{DeviceId, UnixMillis};
-use sealift_protocol::telemetry::{Ack, Event, Severity, SpoolId};
+use sealift_protocol::telemetry::{Ack, Event, Severity};
 
 use super::message::{Body, Message};
 use super::{IngestError, Job};
 use crate::audit::Deed;
 use crate::events::Hub;
 use crate::signals::Signals;
-use crate::store::reports::Account;
-use crate::store::spools::Arrival;
+use crate::store::accounts::Account;
+use crate::store::spools::{Arrival, Numbered, Position};
 use crate::store::{Change, StoreError};
 
 /// Security events of one device in the audit log within [`AUDITED_MS`]; more are on its timeline alone.
@@ -45,17 +45,99 @@ impl Touched {
     }
 }
 
+/// Those of the senders that there are, and that are not revoked.
+pub(super) async fn known_senders(
+    change: &mut Change,
+    jobs: &[Job],
+) -> Result<BTreeSet<DeviceId>, StoreError> {
+    let (mut alive, mut gone) = (BTreeSet::new(), BTreeSet::new());
+    for job in jobs {
+        match job.message {
+            // The server's own word about a device is not a sign of life, and is kept of revoked ones as well.
+            Message::Security(_) => (),
+            Message::Conn(conn) if !conn.online => drop(gone.insert(job.device.clone())),
+            Message::Conn(_) | Message::Beat(_) | Message::Spooled { .. } => {
+                alive.insert(job.device.clone());
+            }
+        }
+    }
+    let newest = jobs.iter().map(|job| job.now).max();
+    let mut known = change.see(&alive, newest).await?;
+    known.append(&mut change.see(&gone, None).await?);
+    Ok(known)
+}
+
+/// Applies messages, at most one of each device, all together. Returns the answers in their order.
 pub(super) async fn apply(
     change: &mut Change,
+    round: &[&Job],
+    known: &BTreeSet<DeviceId>,
+    touched: &mut Touched,
+) -> Result<Vec<Result<Option<Ack>, IngestError>>, StoreError> {
+    let known_jobs = round.iter().copied().filter(|job| known.contains(&job.device));
+    let numbered: Vec<_> = known_jobs.filter_map(numbered).collect();
+    let arrivals = change.arrive(&numbered).await?;
+    let is_new = |job: &&Job| matches!(arrivals.get(&job.device), Some(Arrival::New(_)));
+    for job in round.iter().copied().filter(is_new) {
+        if let Message::Spooled { body: Body::Birth(birth), .. } = &job.message {
+            change.set_facts(&job.device, birth, job.now).await?;
+        }
+    }
+    let accounts: Vec<_> = round.iter().copied().filter(is_new).filter_map(account).collect();
+    touched.has_account |= !accounts.is_empty();
+    change.set_accounts(&accounts).await?;
+    let mut answers = Vec::with_capacity(round.len());
+    for job in round {
+        let answer = apply_one(change, job, (known, &arrivals), touched).await;
+        answers.push(match answer {
+            Err(IngestError::Store(error)) => return Err(error),
+            answer => answer,
+        });
+    }
+    Ok(answers)
+}
+
+fn numbered(job: &Job) -> Option<Numbered<'_>> {
+    let Message::Spooled { spool, sequence, lowest, .. } = job.message else { return None };
+    let position = Position { device: &job.device, spool };
+    Some(Numbered { position, sequence, lowest, at: job.now })
+}
+
+/// What a message says of the device's models.
+fn account(job: &Job) -> Option<Account<'_>> {
+    let Message::Spooled { spool, sequence, body, .. } = &job.message else { return None };
+    let (device, at, position) = (&job.device, job.now, (*spool, *sequence));
+    match body {
+        Body::Birth(birth) => Some(Account {
+            device,
+            at,
+            generation: birth.generation,
+            refused: None,
+            slots: &birth.slots,
+            trusted: birth.trusted.as_ref(),
+            position,
+        }),
+        Body::Report(report) => Some(Account {
+            device,
+            at,
+            generation: report.generation,
+            refused: report.refused.as_ref(),
+            slots: &report.slots,
+            trusted: report.trusted.as_ref(),
+            position,
+        }),
+        Body::Profile(_) | Body::Event(_) | Body::Answer { .. } | Body::Refused { .. } => None,
+    }
+}
+
+async fn apply_one(
+    change: &mut Change,
     job: &Job,
+    (known, arrivals): (&BTreeSet<DeviceId>, &BTreeMap<DeviceId, Arrival>),
     touched: &mut Touched,
 ) -> Result<Option<Ack>, IngestError> {
     let Job { device, message, now, .. } = job;
-    // Also the lock on the device: two messages of one device are applied one after the other.
-    let is_will = matches!(message, Message::Conn(conn) if !conn.online);
-    // The server's own word about a device is not a sign of life, and is kept of revoked ones as well.
-    let is_of_server = matches!(message, Message::Security(_));
-    if !is_of_server && !change.see(device, (!is_will).then_some(*now)).await? {
+    if !matches!(message, Message::Security(_)) && !known.contains(device) {
         return Err(IngestError::UnknownDevice(device.clone()));
     }
     touched.devices.insert(device.clone());
@@ -73,47 +155,29 @@ pub(super) async fn apply(
             change.set_beat(device, beat, *now).await?;
             Ok(None)
         }
-        Message::Spooled { spool, sequence, lowest, body } => {
-            let numbers = (*sequence, *lowest);
-            match change.arrive(device, *spool, numbers, *now).await? {
-                Arrival::Known(ack) => Ok(Some(ack)),
-                Arrival::TooFarAhead => {
-                    Err(IngestError::TooFarAhead { device: device.clone(), sequence: *sequence })
-                }
-                Arrival::New(ack) => {
-                    let position = (*spool, *sequence);
-                    apply_body(change, device, (body, position), *now, touched).await?;
-                    Ok(Some(ack))
-                }
+        Message::Spooled { sequence, body, .. } => match arrivals.get(device) {
+            Some(Arrival::Known(ack)) => Ok(Some(*ack)),
+            Some(Arrival::New(ack)) => {
+                apply_body(change, device, body, *now, touched).await?;
+                Ok(Some(*ack))
             }
-        }
+            Some(Arrival::TooFarAhead) | None => {
+                Err(IngestError::TooFarAhead { device: device.clone(), sequence: *sequence })
+            }
+        },
     }
 }
 
 async fn apply_body(
     change: &mut Change,
     device: &DeviceId,
-    (body, position): (&Body, (SpoolId, u64)),
+    body: &Body,
     now: UnixMillis,
     touched: &mut Touched,
 ) -> Result<(), IngestError> {
     match body {
-        Body::Birth(birth) => {
-            change.set_facts(device, birth, now).await?;
-            let (generation, slots) = (birth.generation, birth.slots.as_slice());
-            let trusted = birth.trusted.as_ref();
-            let account = Account { generation, refused: None, slots, trusted, position };
-            change.set_account(device, account, now).await?;
-            touched.has_account = true;
-        }
-        Body::Report(report) => {
-            let (generation, slots) = (report.generation, report.slots.as_slice());
-            let refused = report.refused.as_ref();
-            let trusted = report.trusted.as_ref();
-            let account = Account { generation, refused, slots, trusted, position };
-            change.set_account(device, account, now).await?;
-            touched.has_account = true;
-        }
+        // Written with those of the other devices.
+        Body::Birth(_) | Body::Report(_) => (),
         Body::Profile(window) => {
             change.add_window(device, window, now).await?;
             touched.has_profile = true;

@@ -1,5 +1,7 @@
 //! Pause, resume, promote, abort, retry, approve, reject.
 
+use std::collections::BTreeSet;
+
 use sealift_protocol::api::{Action, DeviceProgress};
 use sealift_protocol::id::{DeviceId, RolloutId, UnixMillis};
 
@@ -138,9 +140,14 @@ async fn turn_back(
         return Ok(());
     }
     match change.told_before(row.id, device).await? {
-        Some(before) => change.tell(device, &before, director, now).await?,
-        None => change.tell_nothing(device, model, director, now).await?,
-    };
+        Some(before) => {
+            let device = BTreeSet::from([device.clone()]);
+            change.tell(&device, &before, director, now).await?;
+        }
+        None => {
+            change.tell_nothing(device, model, director, now).await?;
+        }
+    }
     Ok(())
 }
 

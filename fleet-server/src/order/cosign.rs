@@ -48,9 +48,8 @@ pub(crate) async fn cosign(
     let operator = slot.check_approval(store.tenant(), &trust.operators().await?)?;
     let mut change = store.begin().await?;
     change.set_cosignature(id, text).await?;
-    for device in store.devices_before(id).await? {
-        change.renew_directive(&device, director, asker.now).await?;
-    }
+    let devices = store.devices_before(id).await?.into_iter().collect();
+    change.renew_directives(&devices, director, asker.now).await?;
     let (subject, detail) = (id.to_string(), format!("operator key {operator}"));
     let deed = Deed {
         actor: asker.name,

@@ -5,15 +5,14 @@
 //!                                     one writer of a tenant at a time, in whichever server
 //! ```
 
+use super::many::{self, values};
+use super::{Change, StoreError, corrupt, signed, unsigned};
+use crate::audit::Deed;
 use sealift_protocol::api::AuditEntry;
 use sealift_protocol::audit;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::merkle::Tree;
-use sqlx::AssertSqlSafe;
-
-use super::{Change, StoreError, corrupt, signed, unsigned};
-use crate::audit::Deed;
 
 mod adopt;
 mod check;
@@ -26,9 +25,6 @@ const TILE: u64 = 1_024;
 
 /// Rows that one change keeps in memory; a change with more writes them in parts.
 const DEEDS_MAX: usize = 4_096;
-
-/// Rows in one statement: nine parameters each, of the 32,766 that SQLite takes.
-const ROWS_A_STATEMENT: usize = 200;
 
 /// The columns of a row, as [`Row`] reads them.
 const COLUMNS: &str = "sequence, at, actor, action, subject, reason, detail, hash";
@@ -77,7 +73,7 @@ impl Change {
                 tile = Tree::default();
             }
         }
-        for part in rows.chunks(ROWS_A_STATEMENT) {
+        for part in rows.chunks(many::rows(8)) {
             self.insert(part).await?;
         }
         self.set_head(before, &tree).await
@@ -117,10 +113,9 @@ impl Change {
     }
 
     async fn insert(&mut self, rows: &[AuditEntry]) -> Result<(), StoreError> {
-        let values: Vec<String> = (0..rows.len()).map(values).collect();
-        let text = format!("INSERT INTO audit (tenant, {COLUMNS}) VALUES {}", values.join(", "));
-        let tenant = self.tenant().to_string();
-        let mut statement = sqlx::query(AssertSqlSafe(text)).bind(tenant);
+        let text =
+            format!("INSERT INTO audit (tenant, {COLUMNS}) VALUES {}", values(rows.len(), 8));
+        let mut statement = self.statement(text);
         for row in rows {
             let AuditEntry { sequence, at, actor, action, subject, reason, detail, hash } =
                 row.clone();
@@ -130,12 +125,6 @@ impl Change {
         statement.execute(self.connection()).await?;
         Ok(())
     }
-}
-
-/// The place of one row in a statement of many: the tenant is the first parameter of all, eight follow for each row.
-fn values(row: usize) -> String {
-    let parameters: Vec<_> = (2..10).map(|column| format!("${}", row * 8 + column)).collect();
-    format!("($1, {})", parameters.join(", "))
 }
 
 /// The tile that is not complete yet: its peaks are the last ones of the whole tree.

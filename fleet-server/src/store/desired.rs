@@ -1,5 +1,7 @@
 //! What each device should run, and the signed directives that say so.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sealift_protocol::api::TimelineEntry;
@@ -14,11 +16,20 @@ use sealift_protocol::tuf::key::KeyId;
 use super::audit::DIRECTIVE;
 use super::devices::stored_report;
 use super::{
-    Change, StoreError, TenantStore, corrupt, from_json, parsed, rollouts, signed, to_json,
+    Change, StoreError, TenantStore, corrupt, from_json, many, parsed, rollouts, signed, to_json,
     unsigned,
 };
 use crate::audit::Deed;
 use crate::directive::Director;
+
+/// What a device has just been told.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Ordered {
+    /// By which directive.
+    pub(crate) generation: Generation,
+    /// What it should run of the model before.
+    pub(crate) before: Option<DesiredSlot>,
+}
 
 /// A directive that the broker does not have yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +44,7 @@ pub(crate) struct Unpublished {
 
 #[derive(sqlx::FromRow)]
 struct Row {
+    device: String,
     model: String,
     version: String,
     digest: String,
@@ -78,7 +90,7 @@ impl TenantStore {
         issued_before: UnixMillis,
         signer: Option<&KeyId>,
         limit: u32,
-    ) -> Result<Vec<DeviceId>, StoreError> {
+    ) -> Result<BTreeSet<DeviceId>, StoreError> {
         let devices: Vec<String> = sqlx::query_scalar(
             "SELECT c.device FROM directives c JOIN devices d
              ON d.tenant = c.tenant AND d.id = c.device
@@ -97,21 +109,30 @@ impl TenantStore {
 }
 
 impl Change {
-    /// Tells a device to run an image, in place of what it should run of the same model. Signs its next directive.
+    /// Tells devices to run an image, in place of what each should run of the same model. Signs their next directives. Returns under
+    /// which generation each is told, and what it should run before.
     pub(crate) async fn tell(
         &mut self,
-        device: &DeviceId,
+        devices: &BTreeSet<DeviceId>,
         slot: &DesiredSlot,
         director: &Director,
         now: UnixMillis,
-    ) -> Result<Generation, StoreError> {
-        let generation = self.next_generation(device).await?;
-        self.set_desired(device, slot, now).await?;
-        self.direct(device, generation, director, now).await?;
-        let text = format!("told to run {} {} (generation {generation})", slot.model, slot.version);
-        let model = Some(slot.model.clone());
-        self.note(device, &TimelineEntry { model, ..directive_entry(&text, now) }).await?;
-        Ok(generation)
+    ) -> Result<BTreeMap<DeviceId, Ordered>, StoreError> {
+        let generations = self.next_generations(devices).await?;
+        let mut before = self.all_desired(devices).await?;
+        self.set_desired(devices, slot, now).await?;
+        self.direct(&generations, director, now).await?;
+        let mut ordered = BTreeMap::new();
+        for (device, generation) in generations {
+            let text =
+                format!("told to run {} {} (generation {generation})", slot.model, slot.version);
+            let model = Some(slot.model.clone());
+            self.note(&device, &TimelineEntry { model, ..directive_entry(&text, now) }).await?;
+            let slots = before.remove(&device).unwrap_or_default();
+            let before = slots.into_iter().find(|before| before.model == slot.model);
+            ordered.insert(device, Ordered { generation, before });
+        }
+        Ok(ordered)
     }
 
     /// Tells a device to run nothing of a model. Signs its next directive.
@@ -128,7 +149,7 @@ impl Change {
             it.bind(id).bind(name)
         })
         .await?;
-        self.direct(device, generation, director, now).await?;
+        self.direct(&BTreeMap::from([(device.clone(), generation)]), director, now).await?;
         let text = format!("told to run nothing of {model} (generation {generation})");
         let model = Some(model.clone());
         self.note(device, &TimelineEntry { model, ..directive_entry(&text, now) }).await?;
@@ -149,44 +170,36 @@ impl Change {
             let none = "DELETE FROM desired WHERE tenant = $1 AND device = $2";
             self.run(none, |it| it.bind(id)).await?;
             for slot in slots {
-                self.set_desired(device, slot, now).await?;
+                self.set_desired(&BTreeSet::from([device.clone()]), slot, now).await?;
             }
         }
-        self.direct(device, generation, director, now).await?;
+        self.direct(&BTreeMap::from([(device.clone(), generation)]), director, now).await?;
         let what = if slots.is_some() { "what it runs" } else { "what it was to run" };
         let text = format!("told to run {what} (generation {generation}), after a recovery");
         self.note(device, &directive_entry(&text, now)).await?;
         Ok(generation)
     }
 
-    /// Tells a device that its trial was seen. Signs its next directive: one that was seen before cannot be played again.
+    /// Tells devices that their trials were seen. Signs their next directives: what was seen before cannot be played again.
     pub(crate) async fn countersign(
         &mut self,
-        device: &DeviceId,
+        devices: &BTreeSet<DeviceId>,
         director: &Director,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let generation = self.next_generation(device).await?;
-        self.direct(device, generation, director, now).await
+        let generations = self.next_generations(devices).await?;
+        self.direct(&generations, director, now).await
     }
 
-    /// Signs a device's newest directive again, under the same generation, so that it may still be begun.
-    pub(crate) async fn renew_directive(
+    /// Signs the newest directives of devices again, under the same generations, so that they may still be begun.
+    pub(crate) async fn renew_directives(
         &mut self,
-        device: &DeviceId,
+        devices: &BTreeSet<DeviceId>,
         director: &Director,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let generation: i64 = sqlx::query_scalar(
-            "UPDATE devices SET generation = generation WHERE tenant = $1 AND id = $2
-             RETURNING generation",
-        )
-        .bind(self.tenant().to_string())
-        .bind(device.to_string())
-        .fetch_one(self.connection())
-        .await?;
-        let generation = Generation(unsigned("generation", generation)?);
-        self.direct(device, generation, director, now).await
+        let generations = self.set_generations(devices, "generation").await?;
+        self.direct(&generations, director, now).await
     }
 
     /// What a device should run of a model.
@@ -195,23 +208,28 @@ impl Change {
         device: &DeviceId,
         model: &ModelName,
     ) -> Result<Option<DesiredSlot>, StoreError> {
-        let all = self.all_desired(device).await?;
-        Ok(all.into_iter().find(|slot| slot.model == *model))
+        let all = self.all_desired(&BTreeSet::from([device.clone()])).await?;
+        Ok(all.into_values().flatten().find(|slot| slot.model == *model))
     }
 
-    /// Marks a directive as known to the broker, unless a newer one came in between.
+    /// Marks directives as known to the broker, but for those that a newer one has replaced in between.
     pub(crate) async fn mark_published(
         &mut self,
-        device: &DeviceId,
-        generation: Generation,
+        directives: &[(&DeviceId, Generation)],
     ) -> Result<(), StoreError> {
-        let (device, generation) = (device.to_string(), signed("generation", generation.0)?);
-        self.run(
-            "UPDATE directives SET published = 1
-             WHERE tenant = $1 AND device = $2 AND generation = $3",
-            |it| it.bind(device).bind(generation),
-        )
-        .await?;
+        for part in directives.chunks(many::rows(2)) {
+            let (devices, pairs) = many::pairs(part.len());
+            let text = format!(
+                "UPDATE directives SET published = 1 WHERE tenant = $1 AND device IN ({devices})
+                 AND (device, generation) IN (VALUES {pairs})"
+            );
+            let mut statement = self.statement(text);
+            for (device, generation) in part {
+                let generation = signed("generation", generation.0)?;
+                statement = statement.bind(device.to_string()).bind(generation);
+            }
+            statement.execute(self.connection()).await?;
+        }
         Ok(())
     }
 
@@ -221,99 +239,142 @@ impl Change {
             .await
     }
 
-    /// Two changes that tell one device wait for each other here.
     async fn next_generation(&mut self, device: &DeviceId) -> Result<Generation, StoreError> {
+        let generations = self.next_generations(&BTreeSet::from([device.clone()])).await?;
+        generations.get(device).copied().ok_or(StoreError::Changed("the device"))
+    }
+
+    async fn next_generations(
+        &mut self,
+        devices: &BTreeSet<DeviceId>,
+    ) -> Result<BTreeMap<DeviceId, Generation>, StoreError> {
         // A device that was restored from a backup of the server's database may have followed more than is known here.
-        let generation: i64 = sqlx::query_scalar(
-            "UPDATE devices SET generation = 1 + CASE WHEN generation < reported_generation
-             THEN reported_generation ELSE generation END
-             WHERE tenant = $1 AND id = $2 RETURNING generation",
-        )
-        .bind(self.tenant().to_string())
-        .bind(device.to_string())
-        .fetch_one(self.connection())
-        .await?;
-        Ok(Generation(unsigned("generation", generation)?))
+        let next = "1 + CASE WHEN generation < reported_generation
+                    THEN reported_generation ELSE generation END";
+        self.set_generations(devices, next).await
+    }
+
+    /// Gives devices the generation that an expression says. Two changes that tell one device wait for each other here.
+    async fn set_generations(
+        &mut self,
+        devices: &BTreeSet<DeviceId>,
+        expression: &str,
+    ) -> Result<BTreeMap<DeviceId, Generation>, StoreError> {
+        self.lock_devices(devices).await?;
+        let mut generations = BTreeMap::new();
+        for part in many::parts(devices, 1) {
+            let text = format!(
+                "UPDATE devices SET generation = {expression}
+                 WHERE tenant = $1 AND id IN ({}) RETURNING id, generation",
+                many::list(part.len())
+            );
+            let rows: Vec<(String, i64)> = self.rows_of(text, &part).await?;
+            for (device, generation) in rows {
+                let generation = Generation(unsigned("generation", generation)?);
+                generations.insert(parsed("device", &device)?, generation);
+            }
+        }
+        let is_whole = generations.len() == devices.len();
+        if is_whole { Ok(generations) } else { Err(StoreError::Changed("a device")) }
     }
 
     async fn set_desired(
         &mut self,
-        device: &DeviceId,
+        devices: &BTreeSet<DeviceId>,
         slot: &DesiredSlot,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let (device, model) = (device.to_string(), slot.model.to_string());
-        let (version, digest) = (slot.version.to_string(), slot.index.to_string());
         let (epoch, trial) = (signed("epoch", slot.epoch.0)?, to_json("trial", &slot.trial)?);
         let rollout = signed("rollout", slot.rollout.map_or(0, |rollout| rollout.0))?;
-        self.run(
-            "INSERT INTO desired (tenant, device, model, version, digest, epoch, trial, rollout,
-             since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-             ON CONFLICT (tenant, device, model) DO UPDATE SET version = excluded.version,
-             digest = excluded.digest, epoch = excluded.epoch, trial = excluded.trial,
-             rollout = excluded.rollout, since = excluded.since,
-             fallback_version = CASE WHEN desired.digest = excluded.digest
-             THEN desired.fallback_version ELSE desired.version END,
-             fallback_digest = CASE WHEN desired.digest = excluded.digest
-             THEN desired.fallback_digest ELSE desired.digest END",
-            |it| {
-                let it = it.bind(device).bind(model).bind(version).bind(digest).bind(epoch);
-                it.bind(trial).bind(rollout).bind(now.0)
-            },
-        )
-        .await?;
+        for part in many::parts(devices, 8) {
+            let text = format!(
+                "INSERT INTO desired (tenant, device, model, version, digest, epoch, trial,
+                 rollout, since) VALUES {}
+                 ON CONFLICT (tenant, device, model) DO UPDATE SET version = excluded.version,
+                 digest = excluded.digest, epoch = excluded.epoch, trial = excluded.trial,
+                 rollout = excluded.rollout, since = excluded.since,
+                 fallback_version = CASE WHEN desired.digest = excluded.digest
+                 THEN desired.fallback_version ELSE desired.version END,
+                 fallback_digest = CASE WHEN desired.digest = excluded.digest
+                 THEN desired.fallback_digest ELSE desired.digest END",
+                many::values(part.len(), 8)
+            );
+            let mut statement = self.statement(text);
+            for device in part {
+                statement = statement.bind(device.to_string()).bind(slot.model.to_string());
+                statement = statement.bind(slot.version.to_string()).bind(slot.index.to_string());
+                statement = statement.bind(epoch).bind(trial.clone()).bind(rollout).bind(now.0);
+            }
+            statement.execute(self.connection()).await?;
+        }
         Ok(())
     }
 
-    async fn all_desired(&mut self, device: &DeviceId) -> Result<Vec<DesiredSlot>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT d.model, d.version, d.digest, d.epoch, d.trial, d.rollout,
-             CASE WHEN q.version IS NULL THEN d.fallback_version END AS fallback_version,
-             d.fallback_digest, v.manifests, r.campaign, r.cosignature, s.body AS reported
-             FROM desired d
-             LEFT JOIN slots s
-             ON s.tenant = d.tenant AND s.device = d.device AND s.model = d.model
-             LEFT JOIN versions v
-             ON v.tenant = d.tenant AND v.model = d.model AND v.version = d.version
-             LEFT JOIN rollouts r ON r.tenant = d.tenant AND r.number = d.rollout
-             LEFT JOIN quarantine q
-             ON q.tenant = d.tenant AND q.model = d.model AND q.version = d.fallback_version
-             WHERE d.tenant = $1 AND d.device = $2 ORDER BY d.model",
-        )
-        .bind(self.tenant().to_string())
-        .bind(device.to_string())
-        .fetch_all(self.connection())
-        .await?;
-        rows.iter().map(desired_slot).collect()
+    async fn all_desired(
+        &mut self,
+        devices: &BTreeSet<DeviceId>,
+    ) -> Result<BTreeMap<DeviceId, Vec<DesiredSlot>>, StoreError> {
+        self.write_pending().await?;
+        let mut desired: BTreeMap<DeviceId, Vec<DesiredSlot>> = BTreeMap::new();
+        for part in many::parts(devices, 1) {
+            let text = format!(
+                "SELECT d.device, d.model, d.version, d.digest, d.epoch, d.trial, d.rollout,
+                 CASE WHEN q.version IS NULL THEN d.fallback_version END AS fallback_version,
+                 d.fallback_digest, v.manifests, r.campaign, r.cosignature, s.body AS reported
+                 FROM desired d
+                 LEFT JOIN slots s
+                 ON s.tenant = d.tenant AND s.device = d.device AND s.model = d.model
+                 LEFT JOIN versions v
+                 ON v.tenant = d.tenant AND v.model = d.model AND v.version = d.version
+                 LEFT JOIN rollouts r ON r.tenant = d.tenant AND r.number = d.rollout
+                 LEFT JOIN quarantine q
+                 ON q.tenant = d.tenant AND q.model = d.model AND q.version = d.fallback_version
+                 WHERE d.tenant = $1 AND d.device IN ({}) ORDER BY d.device, d.model",
+                many::list(part.len())
+            );
+            let rows: Vec<Row> = self.rows_of(text, &part).await?;
+            for row in rows {
+                let device = parsed("device", &row.device)?;
+                desired.entry(device).or_default().push(desired_slot(&row)?);
+            }
+        }
+        Ok(desired)
     }
 
-    /// Signs and stores the directive about everything that the device should run.
+    /// Signs and stores the directives about everything that devices should run.
     async fn direct(
         &mut self,
-        device: &DeviceId,
-        generation: Generation,
+        generations: &BTreeMap<DeviceId, Generation>,
         director: &Director,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let slots = self.all_desired(device).await?;
-        let (body, signer) = director
-            .sign(device, generation, slots, now)
-            .map_err(|error| corrupt("directive", &error.to_string()))?;
-        let detail = format!("generation {generation} {}", Digest::of(&body));
-        let (action, subject) = (DIRECTIVE, device.as_str());
-        let deed = Deed { actor: "server", action, subject, reason: None, detail: &detail };
-        self.audit(&deed, now).await?;
-        let signer = signer.to_string();
-        let (device, generation) = (device.to_string(), signed("generation", generation.0)?);
-        self.run(
-            "INSERT INTO directives (tenant, device, generation, issued_at, published, body, signer)
-             VALUES ($1, $2, $3, $4, 0, $5, $6)
-             ON CONFLICT (tenant, device) DO UPDATE SET generation = excluded.generation,
-             issued_at = excluded.issued_at, published = 0, body = excluded.body,
-             signer = excluded.signer",
-            |it| it.bind(device).bind(generation).bind(now.0).bind(body).bind(signer),
-        )
-        .await?;
+        let devices = generations.keys().cloned().collect();
+        let mut slots = self.all_desired(&devices).await?;
+        for part in many::parts(generations.iter(), 6) {
+            let text = format!(
+                "INSERT INTO directives
+                 (tenant, device, generation, issued_at, published, body, signer) VALUES {}
+                 ON CONFLICT (tenant, device) DO UPDATE SET generation = excluded.generation,
+                 issued_at = excluded.issued_at, published = excluded.published,
+                 body = excluded.body, signer = excluded.signer",
+                many::values(part.len(), 6)
+            );
+            let mut statement = self.statement(text);
+            for (device, &generation) in part {
+                let slots = slots.remove(device).unwrap_or_default();
+                let (body, signer) = director
+                    .sign(device, generation, slots, now)
+                    .map_err(|error| corrupt("directive", &error.to_string()))?;
+                let detail = format!("generation {generation} {}", Digest::of(&body));
+                let (action, subject) = (DIRECTIVE, device.as_str());
+                let deed = Deed { actor: "server", action, subject, reason: None, detail: &detail };
+                self.audit(&deed, now).await?;
+                statement = statement.bind(device.to_string());
+                statement = statement.bind(signed("generation", generation.0)?).bind(now.0);
+                statement = statement.bind(0_i64).bind(body).bind(signer.to_string());
+            }
+            statement.execute(self.connection()).await?;
+        }
         Ok(())
     }
 }

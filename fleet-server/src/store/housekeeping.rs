@@ -28,6 +28,7 @@ impl Change {
         retention: Retention,
         now: UnixMillis,
     ) -> Result<u64, StoreError> {
+        self.write_pending().await?;
         let before = |kept_ms: i64| now.plus(-kept_ms).0;
         let mut gone = 0;
         for (statement, moment) in [

@@ -276,6 +276,7 @@ pub(crate) struct Unknown<'a> {
 impl Change {
     /// A device that reports for the first time after a recovery, and runs what it should, is waited for no longer.
     pub(super) async fn end_waiting(&mut self, device: &DeviceId) -> Result<(), StoreError> {
+        self.write_pending().await?;
         let id = device.to_string();
         self.run(
             "UPDATE devices SET awaited_since = NULL

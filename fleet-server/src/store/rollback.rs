@@ -8,11 +8,13 @@ use sealift_protocol::report::ImageRef;
 use sqlx::AssertSqlSafe;
 
 use super::matching::Presence;
-use super::{Change, StoreError, TenantStore, parsed, signed, unsigned};
+use super::{Change, StoreError, TenantStore, many, parsed, signed, unsigned};
 use crate::filter::Filter;
 
 /// Changes of image that are remembered of one model on one device: several a day for a month.
 const REMEMBERED_MAX: i64 = 200;
+/// How often the oldest are looked for: at one of so many moments.
+const TRIM_EVERY: i64 = 16;
 
 /// The code of a penalty that an operator has given.
 const LEFT: &str = "rollback.left";
@@ -109,32 +111,38 @@ impl TenantStore {
 }
 
 impl Change {
-    /// Remembers that a device serves something else from now on.
-    pub(super) async fn note_served(
+    /// Remembers what devices serve from some moments on.
+    pub(super) async fn write_served(
         &mut self,
-        device: &DeviceId,
-        model: &ModelName,
-        serving: Option<&ImageRef>,
-        now: UnixMillis,
+        served: BTreeMap<(DeviceId, ModelName, UnixMillis), Option<ImageRef>>,
     ) -> Result<(), StoreError> {
-        let (id, name) = (device.to_string(), model.to_string());
-        let version = serving.map(|image| image.version.to_string());
-        let digest = serving.map(|image| image.index.to_string());
-        self.run(
-            "INSERT INTO served_images (tenant, device, model, since, version, digest)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, device, model, since)
-             DO UPDATE SET version = excluded.version, digest = excluded.digest",
-            |it| it.bind(id).bind(name).bind(now.0).bind(version).bind(digest),
-        )
-        .await?;
-        let (id, name) = (device.to_string(), model.to_string());
-        self.run(
-            "DELETE FROM served_images WHERE tenant = $1 AND device = $2 AND model = $3
-             AND since <= (SELECT since FROM served_images WHERE tenant = $1 AND device = $2
-             AND model = $3 ORDER BY since DESC LIMIT 1 OFFSET $4)",
-            |it| it.bind(id).bind(name).bind(REMEMBERED_MAX),
-        )
-        .await?;
+        for part in many::parts(&served, 5) {
+            let text = format!(
+                "INSERT INTO served_images (tenant, device, model, since, version, digest)
+                 VALUES {} ON CONFLICT (tenant, device, model, since)
+                 DO UPDATE SET version = excluded.version, digest = excluded.digest",
+                many::values(part.len(), 5)
+            );
+            let mut statement = self.statement(text);
+            for ((device, model, since), image) in part {
+                let image = image.as_ref();
+                statement = statement.bind(device.to_string()).bind(model.to_string());
+                statement = statement.bind(since.0);
+                statement = statement.bind(image.map(|image| image.version.to_string()));
+                statement = statement.bind(image.map(|image| image.index.to_string()));
+            }
+            statement.execute(self.connection()).await?;
+        }
+        for (device, model, _) in served.keys().filter(|(.., since)| since.0 % TRIM_EVERY == 0) {
+            let (id, name) = (device.to_string(), model.to_string());
+            self.run(
+                "DELETE FROM served_images WHERE tenant = $1 AND device = $2 AND model = $3
+                 AND since <= (SELECT since FROM served_images WHERE tenant = $1 AND device = $2
+                 AND model = $3 ORDER BY since DESC LIMIT 1 OFFSET $4)",
+                |it| it.bind(id).bind(name).bind(REMEMBERED_MAX),
+            )
+            .await?;
+        }
         Ok(())
     }
 
@@ -142,10 +150,14 @@ impl Change {
     pub(crate) async fn add_set(&mut self, devices: &[DeviceId]) -> Result<DeviceSet, StoreError> {
         let number = self.next_number("device-set").await?;
         let key = signed("set", number)?;
-        for device in devices {
-            let id = device.to_string();
-            let statement = "INSERT INTO device_sets (tenant, number, device) VALUES ($1, $2, $3)";
-            self.run(statement, |it| it.bind(key).bind(id)).await?;
+        for part in devices.chunks(many::rows(2)) {
+            let rows = many::values(part.len(), 2);
+            let text = format!("INSERT INTO device_sets (tenant, number, device) VALUES {rows}");
+            let mut statement = self.statement(text);
+            for device in part {
+                statement = statement.bind(key).bind(device.to_string());
+            }
+            statement.execute(self.connection()).await?;
         }
         Ok(DeviceSet(number))
     }

@@ -282,6 +282,7 @@ impl Change {
         &mut self,
         device: &DeviceId,
     ) -> Result<DeletedRows, StoreError> {
+        self.write_pending().await?;
         let mut gone = [0; 5];
         for (rows, statement) in gone.iter_mut().zip([
             "DELETE FROM profile_windows WHERE tenant = $1 AND device = $2",

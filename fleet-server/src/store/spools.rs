@@ -1,9 +1,11 @@
 //! How far each device's spool is stored, so that a message counts once however often it comes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sealift_protocol::id::{DeviceId, UnixMillis};
 use sealift_protocol::telemetry::{Ack, SpoolId};
 
-use super::{Change, StoreError, signed, unsigned};
+use super::{Change, StoreError, many, parsed, signed, unsigned};
 
 /// Spools remembered of one device: the present one, and the last few whose messages may still be on their way.
 const SPOOLS_MAX: i64 = 4;
@@ -22,35 +24,43 @@ pub(crate) enum Arrival {
 }
 
 impl Change {
-    /// Notes the arrival of message `sequence` of a spool that holds nothing below `lowest` any more.
+    /// Notes the arrival of messages, at most one of each device.
     pub(crate) async fn arrive(
         &mut self,
-        device: &DeviceId,
-        spool: SpoolId,
-        (sequence, lowest): (u64, u64),
-        now: UnixMillis,
-    ) -> Result<Arrival, StoreError> {
-        let position = Position { device, spool };
-        let (sequence, lowest) =
-            (signed("sequence", sequence)?, signed("sequence", lowest.saturating_sub(1))?);
-        let ack = |acknowledged| {
-            unsigned("sequence", acknowledged).map(|sequence| Ack { spool, sequence })
-        };
-        if self.is_next_alone(position, (sequence, lowest), now).await? {
-            return Ok(Arrival::New(ack(sequence)?));
+        messages: &[Numbered<'_>],
+    ) -> Result<BTreeMap<DeviceId, Arrival>, StoreError> {
+        let mut arrivals = BTreeMap::new();
+        for part in messages.chunks(many::rows(5)) {
+            let next = self.arrive_next(part).await?;
+            for message in part {
+                let arrival = if next.contains(message.position.device) {
+                    Arrival::New(message.position.ack(signed("sequence", message.sequence)?)?)
+                } else {
+                    self.arrive_apart(message).await?
+                };
+                arrivals.insert(message.position.device.clone(), arrival);
+            }
         }
-        let before = self.touch_spool(position, lowest, now).await?;
+        Ok(arrivals)
+    }
+
+    /// Notes the arrival of a message that is not the next one of its spool, or not known to be.
+    async fn arrive_apart(&mut self, message: &Numbered<'_>) -> Result<Arrival, StoreError> {
+        let Numbered { position, sequence, lowest, at } = *message;
+        let (sequence, below_lowest) =
+            (signed("sequence", sequence)?, signed("sequence", lowest.saturating_sub(1))?);
+        let before = self.touch_spool(position, below_lowest, at).await?;
         // What is skipped may have been all that was missing before messages that are stored.
         let acknowledged = self.contiguous(position, before).await?;
         if acknowledged > before {
             self.acknowledge(position, acknowledged).await?;
         }
         if sequence <= acknowledged {
-            return Ok(Arrival::Known(ack(acknowledged)?));
+            return Ok(Arrival::Known(position.ack(acknowledged)?));
         }
         let is_next = sequence == acknowledged + 1;
         if !is_next && !self.add_ahead(position, sequence).await? {
-            return Ok(Arrival::Known(ack(acknowledged)?));
+            return Ok(Arrival::Known(position.ack(acknowledged)?));
         }
         let reached = if is_next { sequence } else { acknowledged };
         let contiguous = self.contiguous(position, reached).await?;
@@ -59,29 +69,39 @@ impl Change {
         } else if self.count_ahead(position, acknowledged).await? > AHEAD_MAX {
             return Ok(Arrival::TooFarAhead);
         }
-        Ok(Arrival::New(ack(contiguous)?))
+        Ok(Arrival::New(position.ack(contiguous)?))
     }
 
-    /// Acknowledges the next message of a spool beyond which nothing is stored, which nearly all are: in one statement. Returns false, and
-    /// changes nothing, for any other.
-    async fn is_next_alone(
+    /// Acknowledges the messages that are the next ones of spools beyond which nothing is stored, which nearly all are: in one statement.
+    /// Returns whose they were; for any other nothing is changed.
+    async fn arrive_next(
         &mut self,
-        position: Position<'_>,
-        (sequence, below_lowest): (i64, i64),
-        now: UnixMillis,
-    ) -> Result<bool, StoreError> {
-        let (device, spool) = (position.device.to_string(), position.number());
-        let acknowledged = self
-            .run(
-                "UPDATE spools SET used_at = $5, acknowledged = $4
-                 WHERE tenant = $1 AND device = $2 AND spool = $3
-                 AND CASE WHEN acknowledged < $6 THEN $6 ELSE acknowledged END = $4 - 1
-                 AND NOT EXISTS (SELECT 1 FROM spool_ahead a WHERE a.tenant = $1
-                 AND a.device = $2 AND a.spool = $3 AND a.sequence >= $4)",
-                |it| it.bind(device).bind(spool).bind(sequence).bind(now.0).bind(below_lowest),
-            )
-            .await?;
-        Ok(acknowledged == 1)
+        messages: &[Numbered<'_>],
+    ) -> Result<BTreeSet<DeviceId>, StoreError> {
+        if messages.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let text = format!(
+            "UPDATE spools SET used_at = v.column6, acknowledged = v.column4
+             FROM (VALUES {}) AS v WHERE spools.tenant = $1 AND spools.device = v.column2
+             AND spools.spool = v.column3
+             AND CASE WHEN acknowledged < v.column5 THEN v.column5 ELSE acknowledged END
+             = v.column4 - 1
+             AND NOT EXISTS (SELECT 1 FROM spool_ahead a WHERE a.tenant = $1
+             AND a.device = v.column2 AND a.spool = v.column3 AND a.sequence >= v.column4)
+             RETURNING device",
+            many::values(messages.len(), 5)
+        );
+        let mut query = self.query_as(text);
+        for message in messages {
+            let below_lowest = signed("sequence", message.lowest.saturating_sub(1))?;
+            query = query.bind(message.position.device.to_string());
+            query = query.bind(message.position.number());
+            query = query.bind(signed("sequence", message.sequence)?);
+            query = query.bind(below_lowest).bind(message.at.0);
+        }
+        let rows: Vec<(String,)> = query.fetch_all(self.connection()).await?;
+        rows.iter().map(|(device,)| parsed("device", device)).collect()
     }
 
     /// Makes sure of the spool's row and skips what will not come any more; returns how far it is acknowledged.
@@ -202,13 +222,33 @@ impl Change {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Position<'a> {
-    device: &'a DeviceId,
-    spool: SpoolId,
+/// A message with its number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbered<'a> {
+    /// In which spool.
+    pub(crate) position: Position<'a>,
+    /// Its number.
+    pub(crate) sequence: u64,
+    /// The lowest number that the spool still holds: what is below it does not come any more.
+    pub(crate) lowest: u64,
+    /// When it came.
+    pub(crate) at: UnixMillis,
+}
+
+/// A device's spool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Position<'a> {
+    /// Whose.
+    pub(crate) device: &'a DeviceId,
+    /// Which of its spools.
+    pub(crate) spool: SpoolId,
 }
 
 impl Position<'_> {
+    fn ack(self, acknowledged: i64) -> Result<Ack, StoreError> {
+        Ok(Ack { spool: self.spool, sequence: unsigned("sequence", acknowledged)? })
+    }
+
     /// Spool ids are 64 random bits: the same bits as the database's signed number.
     const fn number(self) -> i64 {
         self.spool.0.cast_signed()

@@ -3,7 +3,7 @@
 use sealift_protocol::api::TimelineEntry;
 use sealift_protocol::id::{DeviceId, ModelName, UnixMillis};
 
-use super::{Change, StoreError, TenantStore, parsed, unsigned};
+use super::{Change, StoreError, TenantStore, many, parsed, unsigned};
 
 /// Entries kept of one device: a device that floods the server with events loses its own oldest ones.
 const ENTRIES_MAX: i64 = 2_000;
@@ -98,30 +98,27 @@ impl TenantStore {
 }
 
 impl Change {
-    /// Adds an entry to a device's timeline.
-    pub(crate) async fn note(
+    /// Writes entries in their order.
+    pub(super) async fn write_notes(
         &mut self,
-        device: &DeviceId,
-        entry: &TimelineEntry,
+        notes: Vec<(DeviceId, TimelineEntry)>,
     ) -> Result<(), StoreError> {
-        let TimelineEntry { at, kind, severity, code, text, model } = entry.clone();
-        let model = model.map(|model| model.to_string());
-        let number: i64 = sqlx::query_scalar(
-            "INSERT INTO timeline (tenant, device, at, kind, severity, code, text, model)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING number",
-        )
-        .bind(self.tenant().to_string())
-        .bind(device.to_string())
-        .bind(at.0)
-        .bind(kind)
-        .bind(severity)
-        .bind(code)
-        .bind(text)
-        .bind(model)
-        .fetch_one(self.connection())
-        .await?;
-        if number % TRIM_EVERY == 0 {
-            self.trim_timeline(device).await?;
+        for part in many::parts(notes, 7) {
+            let text = format!(
+                "INSERT INTO timeline (tenant, device, at, kind, severity, code, text, model)
+                 VALUES {} RETURNING number, device",
+                many::values(part.len(), 7)
+            );
+            let mut query = self.query_as(text);
+            for (device, entry) in part {
+                let TimelineEntry { at, kind, severity, code, text, model } = entry;
+                query = query.bind(device.to_string()).bind(at.0).bind(kind).bind(severity);
+                query = query.bind(code).bind(text).bind(model.map(|model| model.to_string()));
+            }
+            let written: Vec<(i64, String)> = query.fetch_all(self.connection()).await?;
+            for (_, device) in written.iter().filter(|(number, _)| number % TRIM_EVERY == 0) {
+                self.trim_timeline(device).await?;
+            }
         }
         Ok(())
     }
@@ -132,6 +129,7 @@ impl Change {
         device: &DeviceId,
         since: UnixMillis,
     ) -> Result<u64, StoreError> {
+        self.write_pending().await?;
         let count: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM timeline
              WHERE tenant = $1 AND device = $2 AND at >= $3 AND severity = 'security'",
@@ -144,8 +142,8 @@ impl Change {
         unsigned("count", count)
     }
 
-    async fn trim_timeline(&mut self, device: &DeviceId) -> Result<(), StoreError> {
-        let device = device.to_string();
+    async fn trim_timeline(&mut self, device: &str) -> Result<(), StoreError> {
+        let device = device.to_owned();
         self.run(
             "DELETE FROM timeline WHERE tenant = $1 AND device = $2 AND number <=
              (SELECT number FROM timeline WHERE tenant = $1 AND device = $2

@@ -7,34 +7,38 @@ use sealift_protocol::id::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Change, StoreError, from_json, signed, to_json};
+use super::{Change, StoreError, from_json, many, signed, to_json};
 use crate::rollout::Served;
 
 impl Change {
-    /// Notes that a rollout has told a device, and what it was told before.
+    /// Notes that a rollout has told devices, and what they were told before.
     pub(crate) async fn add_told(
         &mut self,
         rollout: RolloutId,
-        told: &NewlyTold<'_>,
+        told: &[NewlyTold],
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let before =
-            told.before.map(|before| to_json("slot", &DesiredRow::of(before))).transpose()?;
-        let (device, generation) =
-            (told.device.to_string(), signed("generation", told.generation.0)?);
-        let wave = i64::try_from(told.wave).map_err(|_| StoreError::TooLarge("wave"))?;
         let rollout = signed("rollout", rollout.0)?;
-        let (requests, errors) =
-            (signed("requests", told.served.requests)?, signed("errors", told.served.errors)?);
-        self.run(
-            "INSERT INTO told (tenant, rollout, device, wave, generation, at, requests, errors,
-             before) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            |it| {
-                let it = it.bind(rollout).bind(device).bind(wave).bind(generation).bind(now.0);
-                it.bind(requests).bind(errors).bind(before)
-            },
-        )
-        .await?;
+        for part in told.chunks(many::rows(8)) {
+            let text = format!(
+                "INSERT INTO told (tenant, rollout, device, wave, generation, at, requests, errors,
+                 before) VALUES {}",
+                many::values(part.len(), 8)
+            );
+            let mut statement = self.statement(text);
+            for told in part {
+                let before = told.before.as_ref();
+                let before =
+                    before.map(|slot| to_json("slot", &DesiredRow::of(slot))).transpose()?;
+                let wave = i64::try_from(told.wave).map_err(|_| StoreError::TooLarge("wave"))?;
+                let Served { requests, errors } = told.served;
+                statement = statement.bind(rollout).bind(told.device.to_string()).bind(wave);
+                statement = statement.bind(signed("generation", told.generation.0)?).bind(now.0);
+                statement = statement.bind(signed("requests", requests)?);
+                statement = statement.bind(signed("errors", errors)?).bind(before);
+            }
+            statement.execute(self.connection()).await?;
+        }
         Ok(())
     }
 
@@ -93,10 +97,10 @@ impl Change {
 }
 
 /// A device that is told now.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NewlyTold<'a> {
+#[derive(Debug, Clone)]
+pub(crate) struct NewlyTold {
     /// Which.
-    pub(crate) device: &'a DeviceId,
+    pub(crate) device: DeviceId,
     /// In which wave.
     pub(crate) wave: usize,
     /// By which directive.
@@ -104,7 +108,7 @@ pub(crate) struct NewlyTold<'a> {
     /// What it has served so far.
     pub(crate) served: Served,
     /// What it was to run before.
-    pub(crate) before: Option<&'a DesiredSlot>,
+    pub(crate) before: Option<DesiredSlot>,
 }
 
 /// What a device was to run, as JSON.

@@ -3,7 +3,7 @@
 mod devices;
 mod history;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealift_protocol::api::{AlertState, AlertView, DriftState};
 use sealift_protocol::digest::Digest;
@@ -17,9 +17,9 @@ use super::*;
 use crate::certificate::DeviceCertificate;
 use crate::registry::ImageFacts;
 use crate::store::Store;
+use crate::store::accounts::Account;
 use crate::store::enrol::{Given, Taken};
 use crate::store::registry::ManifestRow;
-use crate::store::reports::Account;
 use crate::store::trust::Endorsement;
 
 const BEGIN: UnixMillis = UnixMillis(1_790_000_000_000);
@@ -149,7 +149,10 @@ impl Ground {
             halted: None,
             shadow: None,
         };
+        let device = device(camera);
         let account = Account {
+            device: &device,
+            at: self.now,
             generation: Generation::default(),
             refused: None,
             slots: &[slot],
@@ -157,8 +160,8 @@ impl Ground {
             position: (SpoolId(1), sequence),
         };
         let mut change = self.store.begin().await.unwrap();
-        change.see(&device(camera), Some(self.now)).await.unwrap();
-        change.set_account(&device(camera), account, self.now).await.unwrap();
+        change.see(&BTreeSet::from([device.clone()]), Some(self.now)).await.unwrap();
+        change.set_accounts(&[account]).await.unwrap();
         change.commit().await.unwrap();
     }
 
@@ -187,7 +190,7 @@ impl Ground {
             errors: 0,
         };
         let mut change = self.store.begin().await.unwrap();
-        change.see(&device(camera), Some(self.now)).await.unwrap();
+        change.see(&BTreeSet::from([device(camera)]), Some(self.now)).await.unwrap();
         change.add_window(&device(camera), &window, self.now).await.unwrap();
         change.commit().await.unwrap();
     }
@@ -464,7 +467,7 @@ async fn what_silent_devices_have_in_common_is_said_once() {
         ground.serve(&name, "2", 1).await;
         if site != "oslo" {
             let mut change = ground.store.begin().await.unwrap();
-            change.see(&device(&name), Some(later)).await.unwrap();
+            change.see(&BTreeSet::from([device(&name)]), Some(later)).await.unwrap();
             change.commit().await.unwrap();
         }
     }

@@ -18,7 +18,7 @@ use super::machine::{Machine, connections_to, cpu_s, peak_rss_mb, round, rss_mb}
 /// A process of simulated devices: each takes four descriptors, and a process has as many as the machine allows it.
 const DEVICES_PER_PROCESS: u32 = 2_500;
 /// How often the server is asked.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The longest step: enrolment makes a key, a certificate and a TLS connection for each device.
 const STEP_LIMIT: Duration = Duration::from_mins(30);
 /// Devices send a beat a minute, as they do in the field.
