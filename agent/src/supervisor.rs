@@ -11,6 +11,7 @@ mod keeper;
 mod open;
 mod poll;
 mod renew;
+mod report;
 mod requests;
 mod rest;
 mod revoked;
@@ -305,7 +306,8 @@ struct Supervisor {
     /// What people were told of since the agent started, the newest last.
     troubles: VecDeque<DiagnosisTrouble>,
     last_report: Option<Report>,
-    is_report_due: bool,
+    /// Since when a report is due.
+    report_due: Option<UnixMillis>,
     is_birth_due: bool,
     /// Alarms that may still be sent in this hour.
     alarms_left: u32,
@@ -396,7 +398,7 @@ impl Supervisor {
                 return Ok(self.serve(model, image, after_ms));
             }
             Effect::Alarm { model, image, fault } => self.alarm(model, image, &fault)?,
-            Effect::Report => self.is_report_due = true,
+            Effect::Report => self.owe_report(),
         }
         Ok(None)
     }
@@ -441,7 +443,7 @@ impl Supervisor {
             }
             Input::Trusted(trusted) => {
                 self.trusted = Some(*trusted);
-                self.is_report_due = true;
+                self.owe_report();
             }
             Input::Refreshed(refreshed) => return self.on_refreshed(refreshed),
             Input::MustRenew => self.renewal.ask_now(),
@@ -525,11 +527,10 @@ impl Supervisor {
         if self.is_birth_due && self.session.is_some() {
             self.birth()?;
         }
-        if self.is_report_due {
-            self.is_report_due = false;
+        if let Some(since) = self.report_due {
             self.switchboard.withdraw(self.device.withdrawn());
             self.share_memory();
-            self.report()?;
+            self.report(since)?;
         }
         self.pump();
         Ok(())

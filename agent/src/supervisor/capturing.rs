@@ -91,7 +91,7 @@ impl Supervisor {
         }
         self.follow_captures(Some(kept.list.clone()));
         self.captures.kept = Some(kept);
-        self.is_report_due = true;
+        self.owe_report();
     }
 }
 

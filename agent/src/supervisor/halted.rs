@@ -100,7 +100,7 @@ impl Supervisor {
             tracing::error!(%error, "list of halted rollouts is not kept over a restart");
         }
         self.halts.kept = Some(kept);
-        self.is_report_due = true;
+        self.owe_report();
         Ok(())
     }
 }

@@ -121,7 +121,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         told: BTreeSet::new(),
         troubles: VecDeque::new(),
         last_report: None,
-        is_report_due: false,
+        report_due: None,
         is_birth_due: false,
         alarms_left: ALARMS_MAX,
         alarms_refilled_at: now,

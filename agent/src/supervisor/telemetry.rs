@@ -4,7 +4,7 @@ use sealift_protocol::codec;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, UnixMillis};
 use sealift_protocol::limits::{MESSAGE_BYTES_MAX, REASON_CHARS_MAX};
-use sealift_protocol::report::{ImageRef, Refusal, Report, Trusted};
+use sealift_protocol::report::{ImageRef, Refusal};
 use sealift_protocol::request::DiagnosisTrouble;
 use sealift_protocol::telemetry::{Ack, Beat, Birth, Event as Alarm, Severity};
 use sealift_protocol::topic::Up;
@@ -13,7 +13,6 @@ use serde::Serialize;
 use super::keeper::Question;
 use super::{Supervisor, SupervisorError, WINDOW};
 use crate::device::{Event, Fault, FaultKind};
-use crate::disk::{self, Secrecy};
 use crate::link::Session;
 use crate::observe::WindowLimits;
 use crate::spool::Keep;
@@ -171,38 +170,6 @@ impl Supervisor {
         Ok(kept.is_ok())
     }
 
-    /// Spools the reported state, unless it is the one that was reported last. One that could not be kept is said again later.
-    pub(super) fn report(&mut self) -> Result<(), SupervisorError> {
-        let trusted = self.trusted();
-        let report = Report { trusted, ..self.device.report(self.clock.now()) };
-        let is_same = |last: &Report| Report { at: report.at, ..last.clone() } == report;
-        if self.last_report.as_ref().is_some_and(is_same) {
-            return Ok(());
-        }
-        let is_kept = self.spool(Up::Report, Keep::Always, &report)?;
-        self.write_status(&report);
-        self.last_report = Some(report).filter(|_| is_kept);
-        Ok(())
-    }
-
-    pub(super) fn trusted(&self) -> Option<Trusted> {
-        let (halt, capture) = (self.halts.sequence(), self.captures.sequence());
-        self.trusted.clone().map(|trusted| Trusted { halt, capture, ..trusted })
-    }
-
-    /// For `fleet-agent status`, which reads what the agent last reported.
-    fn write_status(&self, report: &Report) {
-        let path = self.setup.store.join("run").join("status.json");
-        let written =
-            serde_json::to_vec_pretty(report).map_err(std::io::Error::other).and_then(|text| {
-                disk::private_dir(&self.setup.store.join("run"))?;
-                disk::replace(&path, &text, Secrecy::Public)
-            });
-        if let Err(error) = written {
-            tracing::warn!(%error, "status is not written");
-        }
-    }
-
     /// A new connection: says what the device is, then everything without a receipt, from the lowest number on.
     pub(super) fn on_connected(&mut self, session: Session) -> Result<(), SupervisorError> {
         self.session = Some(session);
@@ -294,7 +261,9 @@ impl Supervisor {
         if self.next_beat <= now {
             self.next_beat = now.plus(i64::from(self.setup.config.beat_s) * 1_000);
             self.beat();
-            self.is_report_due |= self.last_report.is_none();
+            if self.last_report.is_none() {
+                self.owe_report();
+            }
         }
         let dropped = self.spool.dropped();
         // Offline, the word itself would be dropped, again and again.
