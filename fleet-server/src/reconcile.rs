@@ -33,9 +33,9 @@ use crate::store::rollouts::{RolloutRow, WaveRow, stage_words};
 use crate::store::told::NewlyTold;
 use crate::store::{Change, StoreError, TenantStore, word};
 
-/// Devices told in one commit: about a second of signing and writing, so that ingestion is not kept waiting.
+/// Devices told in one commit: about a tenth of a second of signing and writing, so that ingestion is not kept waiting.
 const TOLD_MAX: usize = 500;
-/// Commits of that size on one plan: after about half a minute the fleet is looked at anew.
+/// Commits of that size on one plan: after some seconds the fleet is looked at anew.
 const PARTS_MAX: usize = 20;
 /// Directives signed again in one turn.
 const RENEWED_MAX: u32 = 200;
@@ -121,6 +121,7 @@ impl Reconciler {
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                () = self.signals.orders().notified() => (),
                 () = self.signals.rollouts().notified() => (),
                 () = sleep(pause) => (),
                 _ = housekeeping.tick() => self.keep_house().await,
@@ -137,7 +138,12 @@ impl Reconciler {
                 }
             }
             let took = clock::now().since(begun).max(0).unsigned_abs();
-            sleep(Duration::from_millis(took).saturating_mul(REST_FACTOR).min(pause * 10)).await;
+            let rest = Duration::from_millis(took).saturating_mul(REST_FACTOR).min(pause * 10);
+            tokio::select! {
+                () = sleep(rest) => (),
+                // Nobody who decides something waits for a rest that is taken from the reports of a large fleet.
+                () = self.signals.orders().notified() => self.signals.orders().notify_one(),
+            }
         }
     }
 

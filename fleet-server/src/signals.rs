@@ -16,6 +16,7 @@ pub(crate) struct Signals {
 
 #[derive(Debug)]
 struct Inner {
+    orders: Notify,
     rollouts: Notify,
     directives: Notify,
     profiles: Notify,
@@ -25,14 +26,19 @@ struct Inner {
 
 impl Default for Signals {
     fn default() -> Self {
-        let (rollouts, directives, profiles, answers) = Default::default();
+        let (orders, rollouts, directives, profiles, answers) = Default::default();
         let revoked = broadcast::Sender::new(REVOKED_MAX);
-        Self { inner: Arc::new(Inner { rollouts, directives, profiles, answers, revoked }) }
+        Self { inner: Arc::new(Inner { orders, rollouts, directives, profiles, answers, revoked }) }
     }
 }
 
 impl Signals {
-    /// Something came or was decided that a rollout may wait for.
+    /// Somebody has decided something about rollouts and looks on.
+    pub(crate) fn orders(&self) -> &Notify {
+        &self.inner.orders
+    }
+
+    /// Something came that a rollout may wait for.
     pub(crate) fn rollouts(&self) -> &Notify {
         &self.inner.rollouts
     }

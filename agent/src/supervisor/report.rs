@@ -159,7 +159,7 @@ mod tests {
             kept_at: None,
         });
         let slot = SlotReport {
-            model: "digits".parse().unwrap(),
+            model: "vision/digits".parse().unwrap(),
             generation,
             phase,
             serving: Some(image),

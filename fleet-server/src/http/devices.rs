@@ -135,7 +135,7 @@ async fn change_labels(
     };
     transaction.audit(&deed, now).await?;
     transaction.commit().await?;
-    app.signals.rollouts().notify_one();
+    app.signals.orders().notify_one();
     app.hub.touch_device(id.clone());
     let device = app.store.device(&id, app.patience.presence(now)).await?;
     device.map(Json).ok_or_else(|| unknown(&id))
@@ -172,7 +172,7 @@ async fn revoke(
     change.audit(&deed, now).await?;
     change.commit().await?;
     app.signals.revoke(id.clone());
-    app.signals.rollouts().notify_one();
+    app.signals.orders().notify_one();
     app.hub.touch_device(id.clone());
     let device = app.store.device(&id, app.patience.presence(now)).await?;
     device.map(Json).ok_or_else(|| unknown(&id))

@@ -72,7 +72,7 @@ async fn resume(
 /// Devices first, then the planner, then browsers.
 fn tell(app: &App) {
     app.signals.directives().notify_one();
-    app.signals.rollouts().notify_one();
+    app.signals.orders().notify_one();
     app.hub.touch_status();
 }
 

@@ -367,7 +367,7 @@ fn action_new(body: &[u8]) -> Result<ActionNew, ApiError> {
 }
 
 pub(super) fn wake(app: &App, id: RolloutId) {
-    app.signals.rollouts().notify_one();
+    app.signals.orders().notify_one();
     app.hub.touch_rollout(id);
 }
 

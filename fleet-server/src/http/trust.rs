@@ -90,7 +90,7 @@ impl Roles {
         for device in published.fallout.devices {
             self.signals.revoke(device);
         }
-        self.signals.rollouts().notify_one();
+        self.signals.orders().notify_one();
     }
 }
 
