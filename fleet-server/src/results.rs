@@ -116,6 +116,11 @@ impl Results {
         Self { store, blobs, retention, together: Arc::default() }
     }
 
+    /// The same for what devices bring.
+    pub(crate) fn for_devices(&self) -> Self {
+        Self { store: self.store.for_devices(), ..self.clone() }
+    }
+
     /// Deletes what is past its time; never returns.
     pub(crate) async fn run(self) {
         loop {
