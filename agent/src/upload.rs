@@ -100,7 +100,7 @@ mod tests {
     const PATIENCE: u64 = 20;
 
     /// Says once that nothing is there and once that much is, and after a while that all of it is.
-    async fn fickle(turn: Arc<AtomicU64>) -> Json<Upload> {
+    fn fickle(turn: &AtomicU64) -> Json<Upload> {
         let turn = turn.fetch_add(1, Ordering::Relaxed);
         Json(Upload { offset: turn % 2 * 300_000, is_complete: turn > PATIENCE })
     }
@@ -116,7 +116,8 @@ mod tests {
     async fn attack_a_server_that_sends_back_and_forth_is_given_up() {
         let turns = Arc::new(AtomicU64::new(0));
         let (asked, put) = (Arc::clone(&turns), Arc::clone(&turns));
-        let routes = get(move || fickle(asked)).put(move || fickle(put));
+        let routes =
+            get(move || async move { fickle(&asked) }).put(move || async move { fickle(&put) });
         let origin = origin_of(Router::new().route("/x", routes)).await;
         let to = Destination { origin: &origin, path: "/x", whole: "", size: 400_000 };
 
