@@ -351,4 +351,17 @@ mod tests {
         assert_eq!(content_range("items 2-9/10", 10), None);
         assert_eq!(content_range("bytes */10", 10), None);
     }
+
+    impl Origin {
+        /// Whatever is at an address, also in clear text: for tests.
+        pub(crate) fn of_test(base: &str) -> Self {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let tls = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+            Self::new("https://127.0.0.1:1", Arc::new(tls)).unwrap().beside(base)
+        }
+    }
 }

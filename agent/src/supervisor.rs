@@ -7,6 +7,7 @@ mod behaviour;
 mod capturing;
 mod doorstep;
 mod halted;
+mod input;
 mod keeper;
 mod open;
 mod poll;
@@ -29,14 +30,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ed25519_dalek::VerifyingKey;
 use jiff::tz::TimeZone;
 use rustls::ClientConfig;
-use sealift_protocol::cose::KeyId;
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::VerifiedDirective;
 use sealift_protocol::id::{ModelName, UnixMillis};
-use sealift_protocol::report::{ImageRef, Report, Trusted};
+use sealift_protocol::report::{Report, Trusted};
 use sealift_protocol::request::DiagnosisTrouble;
 use sealift_protocol::telemetry::Severity;
 use sealift_protocol::topic::{Broadcast, Down, Topic};
@@ -47,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Wall};
 use crate::config::Config;
-use crate::device::{Answer, Device, Effect, Entry, Event, Fault, FaultKind, Local, Ticket};
+use crate::device::{Device, Effect, Entry, Event, Fault, FaultKind, Local};
 use crate::disk::Reserve;
 use crate::download::Downloads;
 use crate::drill;
@@ -59,17 +57,18 @@ use crate::limits::IN_FLIGHT_MAX;
 use crate::link::{LinkEvent, Session};
 use crate::logs::Logs;
 use crate::origin::{Origin, OriginError};
-use crate::renewal::{RenewError, Schedule};
+use crate::renewal::Schedule;
 use crate::serve::{Live, ServeThread, Switchboard};
 use crate::slots::{SlotError, Slots};
 use crate::spool::{Spool, SpoolError};
 use crate::trust::TrustError;
-use crate::verify::{Me, NotAccepted};
+use crate::verify::Me;
 use crate::watchdog::Watchdog;
 use crate::worker::Budget;
 use behaviour::Memory;
 use capturing::Captures;
 use halted::Halts;
+use input::{Input, Purpose, Ready};
 use requests::Requests;
 use revoked::Denied;
 
@@ -155,82 +154,6 @@ part!(SlotError, "store of images");
 part!(SpoolError, "spool");
 part!(OriginError, "way to the fleet server");
 part!(TrustError, "trust metadata");
-
-/// What comes to the supervisor from its tasks.
-#[derive(Debug)]
-enum Input {
-    /// A signed directive, by whatever way it came.
-    Message(Vec<u8>),
-    /// A signed list of halted rollouts, by whatever way it came.
-    Halt(Vec<u8>),
-    /// A signed list of what is kept for people to look at, by whatever way it came.
-    Capture(Vec<u8>),
-    /// A message of a key that was not known, once more, after the metadata were followed, or could not be.
-    Again {
-        message: keeper::Unsigned,
-        followed: Result<(), Fault>,
-    },
-    /// The keys of directors have changed, or when the first of the metadata expires.
-    Directors(BTreeMap<KeyId, VerifyingKey>, UnixMillis),
-    /// A request that was worked on beside the supervisor.
-    Worked(Box<requests::Worked>),
-    Accepted(VerifiedDirective),
-    NotAccepted {
-        message: Digest,
-        why: NotAccepted,
-    },
-    Answer {
-        model: ModelName,
-        ticket: Ticket,
-        answer: Answer,
-    },
-    /// A source beside the server sent bytes that were not signed.
-    Lie {
-        model: ModelName,
-        image: ImageRef,
-        fault: Fault,
-    },
-    /// The deny list has changed; these images are on it.
-    Denied(Arc<BTreeSet<Digest>>),
-    /// The trust metadata were followed further.
-    Trusted(Box<Trusted>),
-    /// Whether the deny list could be brought up to date.
-    Refreshed(Result<(), Fault>),
-    /// A worker is ready, or is not.
-    Worker {
-        model: ModelName,
-        purpose: Purpose,
-        ready: Result<Ready, Fault>,
-    },
-    /// The server takes nothing from this device but a renewal of its certificate.
-    MustRenew,
-    Renewed(Result<Box<Identity>, RenewError>),
-    /// A worker ended by itself.
-    Exited {
-        model: ModelName,
-        image: Digest,
-        reason: String,
-    },
-}
-
-/// A worker that has passed its self-test.
-#[derive(Debug)]
-struct Ready {
-    live: Live,
-    /// Name and version of the inference library.
-    runtime: String,
-}
-
-/// What a worker was started for.
-#[derive(Debug, Clone)]
-enum Purpose {
-    /// A new image, not live yet.
-    Warm(Ticket),
-    /// The image to go back to.
-    Revert(Ticket),
-    /// The live image again.
-    Serve(Digest),
-}
 
 /// Workers, and tasks about them, by model.
 #[derive(Debug, Default)]

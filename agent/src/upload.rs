@@ -66,7 +66,8 @@ impl Destination<'_> {
             let path = format!("{}?offset={}&{}", self.path, upload.offset, self.query());
             let body = self.origin.put_and_read(&path, part, UPLOAD_BYTES_MAX).await?;
             let now = parse(&body)?;
-            if now.offset == upload.offset && !now.is_complete {
+            // Whoever sends back and forth would have the device send for ever.
+            if now.offset <= upload.offset && !now.is_complete {
                 return Err(NotUp::Stuck(now.offset));
             }
             upload = now;
@@ -83,4 +84,46 @@ impl Destination<'_> {
 
 fn parse(body: &[u8]) -> Result<Upload, NotUp> {
     serde_json::from_slice(body).map_err(|_| NotUp::Answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use axum::routing::get;
+    use axum::{Json, Router};
+
+    use super::*;
+
+    /// More parts than any honest server asks for.
+    const PATIENCE: u64 = 20;
+
+    /// Says once that nothing is there and once that much is, and after a while that all of it is.
+    fn fickle(turn: &AtomicU64) -> Json<Upload> {
+        let turn = turn.fetch_add(1, Ordering::Relaxed);
+        Json(Upload { offset: turn % 2 * 300_000, is_complete: turn > PATIENCE })
+    }
+
+    async fn origin_of(router: Router) -> Origin {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Origin::of_test(&url)
+    }
+
+    #[tokio::test]
+    async fn attack_a_server_that_sends_back_and_forth_is_given_up() {
+        let turns = Arc::new(AtomicU64::new(0));
+        let (asked, put) = (Arc::clone(&turns), Arc::clone(&turns));
+        let routes =
+            get(move || async move { fickle(&asked) }).put(move || async move { fickle(&put) });
+        let origin = origin_of(Router::new().route("/x", routes)).await;
+        let to = Destination { origin: &origin, path: "/x", whole: "", size: 400_000 };
+
+        let ended = to.bring_up(async |_| Ok(vec![1; 9]), |_| ()).await;
+
+        assert!(matches!(ended, Err(NotUp::Stuck(0))), "{ended:?}");
+        assert!(turns.load(Ordering::Relaxed) <= 3);
+    }
 }

@@ -70,9 +70,7 @@ pub(crate) async fn directive(
         let audience = Audience { tenant: &me.tenant, device: &me.device, newest, now };
         match Directive::verify(message, &trust.directors(), &audience) {
             // All that it asks for is here and was checked: a fleet that goes back does not ask one server for leave all at once.
-            Ok(verified) if verified.get().slots.iter().all(|slot| slots.has(slot.index)) => {
-                return Ok(verified);
-            }
+            Ok(verified) if goes_back(&verified, slots) => return Ok(verified),
             Err(refused) if !refused.is_security_event() => return Err(NotAccepted::Stale),
             // Newer metadata may know the key, and must know the image.
             Ok(_) | Err(_) => (),
@@ -98,6 +96,12 @@ pub(crate) async fn directive(
         let reason = with_cause(&refused);
         NotAccepted::Refused(Fault::new(FaultKind::Untrusted, refused.code(), &reason))
     })
+}
+
+/// Whether all that it asks for is on the device. To have nothing served is no way back.
+fn goes_back(directive: &VerifiedDirective, slots: &Slots) -> bool {
+    let wanted = &directive.get().slots;
+    !wanted.is_empty() && wanted.iter().all(|slot| slots.has(slot.index))
 }
 
 /// Checks what a directive asks for, as far as that takes no layer, and leaves index, manifest and configuration in staging.

@@ -110,8 +110,9 @@ struct Door {
 }
 
 impl Door {
-    /// Waits for its turn, and shakes hands.
+    /// Waits for its turn, and shakes hands. Whoever has said nothing yet is not in turn: a crowd that only connects keeps nobody waiting.
     async fn open(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        stream.peek(&mut [0]).await?;
         let turn = self.turns.acquire().await.map_err(io::Error::other)?;
         let shaken = self.acceptor.accept(stream);
         tokio::pin!(shaken);
@@ -229,5 +230,45 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::aws_lc_rs;
+    use rustls::server::ResolvesServerCertUsingSni;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    fn door() -> Door {
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+        Door { acceptor: TlsAcceptor::from(Arc::new(config)), turns: Arc::new(Semaphore::new(1)) }
+    }
+
+    #[tokio::test]
+    async fn attack_a_crowd_that_only_connects_takes_no_turn() {
+        let (door, listener) = (door(), bind(([127, 0, 0, 1], 0).into()).await.unwrap());
+        let mut silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let opening = door.clone();
+        let opening = tokio::spawn(async move { opening.open(stream).await.map(drop) });
+
+        tokio::task::yield_now().await;
+
+        assert_eq!(door.turns.available_permits(), 1);
+        silent.write_all(&[0x16]).await.unwrap();
+        let begun = async {
+            while door.turns.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(HANDSHAKE_MAX, begun).await.expect("its turn comes once it has begun");
+        drop(silent);
+        assert!(opening.await.unwrap().is_err());
     }
 }

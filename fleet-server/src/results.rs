@@ -9,10 +9,10 @@
 //! Uploads and blobs are the registry's: parts are objects, a blob lies under its digest, and what nothing names is cleaned up.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sealift_protocol::id::{DeviceId, UnixMillis};
+use sealift_protocol::id::{DeviceId, TeamId, UnixMillis};
 use sealift_protocol::limits::BATCH_RESULT_BYTES_MAX;
 use sealift_protocol::request::{BatchJob, BatchRun, BatchState};
 use sealift_protocol::upload::{InvalidPart, Place, Upload};
@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::blobs::{BlobError, Blobs, random_name};
 use crate::clock;
 use crate::config::Retention;
-use crate::store::batch_results::{ResultRow, Whole, team};
+use crate::store::batch_results::{ResultRow, THROWN_AWAY_MAX, Whole};
 use crate::store::uploads::NewPart;
 use crate::store::{StoreError, TenantStore};
 
@@ -55,7 +55,7 @@ pub(crate) enum ResultError {
     )]
     Quota {
         /// The team of the model.
-        team: String,
+        team: TeamId,
         /// The batch.
         name: String,
         /// What it may keep.
@@ -116,12 +116,22 @@ impl Results {
         Self { store, blobs, retention, together: Arc::default() }
     }
 
+    /// The same for what devices bring.
+    pub(crate) fn for_devices(&self) -> Self {
+        Self { store: self.store.for_devices(), ..self.clone() }
+    }
+
     /// Deletes what is past its time; never returns.
     pub(crate) async fn run(self) {
         loop {
             match self.throw_away(clock::now()).await {
                 Ok(0) => (),
-                Ok(gone) => tracing::info!(gone, "predictions of batches deleted after their time"),
+                Ok(gone) => {
+                    tracing::info!(gone, "predictions of batches deleted after their time");
+                    if gone >= THROWN_AWAY_MAX.unsigned_abs() {
+                        continue;
+                    }
+                }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "predictions are not deleted; tried again later");
@@ -285,26 +295,27 @@ impl Results {
         whole: Whole,
         now: UnixMillis,
     ) -> Result<String, ResultError> {
-        let team = team(&row.run);
-        let (taken, under_way) = self.store.batch_room(&team).await?;
-        // What this one has claimed so far is its own.
-        let taken = taken.saturating_sub(row.whole.map_or(0, |whole| whole.size));
+        let mut change = self.store.begin().await?;
+        let (taken, under_way) = change.batch_room(row).await?;
         let max = self.retention.batch_team_bytes();
         if taken.saturating_add(whole.size) > max {
-            let name = row.run.name.clone();
+            let (team, name) = (row.team().clone(), row.run.name.clone());
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             let (max_mb, taken_mb, size_mb) = (max >> 20, mib(taken), mib(whole.size));
             return Err(ResultError::Quota { team, name, max_mb, taken_mb, size_mb });
         }
-        if row.upload.is_none() && under_way >= UNDER_WAY_MAX {
+        if under_way >= UNDER_WAY_MAX {
             return Err(ResultError::Busy);
         }
         let id = random_name()?;
-        let mut change = self.store.begin().await?;
         if !change.begin_batch_upload(row, (&id, whole), now).await? {
             return Err(StoreError::Changed("upload of predictions").into());
         }
         change.commit().await?;
+        // At once: whoever begins anew again and again must not fill the disk until the next cleaning.
+        if let Some(before) = &row.upload {
+            self.blobs.remove_upload(before).await?;
+        }
         Ok(id)
     }
 
@@ -334,13 +345,11 @@ impl Results {
         (upload, whole): (String, Whole),
     ) -> Result<Upload, ResultError> {
         let not_yet = Upload { offset: whole.size, is_complete: false };
-        if !self.in_hand().insert(upload.clone()) {
-            return Ok(not_yet);
-        }
+        let Some(hand) = Hand::take(&self.together, &upload) else { return Ok(not_yet) };
         let results = self.clone();
         let work = tokio::spawn(async move {
             let done = results.keep(&row, (&upload, whole)).await;
-            results.in_hand().remove(&upload);
+            drop(hand);
             if let Err(error) = &done {
                 let (device, batch) = (&row.device, &row.run.name);
                 tracing::warn!(%device, batch, %error, "predictions are not put together");
@@ -351,10 +360,6 @@ impl Results {
             Ok(Ok(done)) => done.map(|()| Upload { is_complete: true, ..not_yet }),
             Ok(Err(_)) | Err(_) => Ok(not_yet),
         }
-    }
-
-    fn in_hand(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.together.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn keep(
@@ -385,6 +390,29 @@ impl Results {
         // Deleted meanwhile: what is loose is cleaned up.
         if is_wanted { Ok(()) } else { Err(ResultError::NotAsked(row.run.name.clone())) }
     }
+}
+
+/// An upload that is being put together by nobody else here; let go when the work ends, however it ends.
+struct Hand {
+    together: Arc<Mutex<BTreeSet<String>>>,
+    upload: String,
+}
+
+impl Hand {
+    fn take(together: &Arc<Mutex<BTreeSet<String>>>, upload: &str) -> Option<Self> {
+        let is_free = held(together).insert(upload.to_owned());
+        is_free.then(|| Self { together: Arc::clone(together), upload: upload.to_owned() })
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        held(&self.together).remove(&self.upload);
+    }
+}
+
+fn held(together: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
+    together.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How a batch's predictions stand, against what a device says of them now.

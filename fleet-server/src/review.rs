@@ -124,6 +124,11 @@ pub(crate) struct Review {
 }
 
 impl Review {
+    /// The same for what devices bring.
+    pub(crate) fn for_devices(&self) -> Self {
+        Self { store: self.store.for_devices(), ..self.clone() }
+    }
+
     /// Of one tenant.
     pub(crate) fn new(
         store: TenantStore,

@@ -9,58 +9,37 @@ use std::time::Duration;
 
 use sealift_protocol::id::UnixMillis;
 use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use utoipa_axum::router::OpenApiRouter;
 
-use crate::alert::deliver::{self, Dispatch};
+use crate::alert::deliver;
 use crate::audit::{self, Notary};
-use crate::auth::oidc::Provider;
-use crate::auth::{Auth, Rules, Seal};
+use crate::auth::Seal;
 use crate::blobs::{BlobError, Blobs};
-use crate::broker::courier::Courier;
-use crate::broker::gate::Gate;
-use crate::broker::{Broker, BrokerError, BrokerSettings, ExternalSettings};
+use crate::broker::{BrokerError, BrokerSettings, ExternalSettings};
 use crate::certificate::{Authority, CertificateError, is_server_certificate_stale};
 use crate::clock;
 use crate::config::{Config, ConfigError, Operators};
 use crate::directive::Director;
-use crate::enrol::claims::Claims;
-use crate::enrol::{Enrolment, Places};
-use crate::events::Hub;
-use crate::history::History;
-use crate::http::device::DevicePort;
-use crate::http::models::Models;
-use crate::http::questions::Devices;
-use crate::http::rates::Rates;
-use crate::http::registry::Registry;
-use crate::http::trust::Roles;
-use crate::http::{self, App};
-use crate::ingest::Ingest;
+use crate::http;
 use crate::listen::{self, Until};
-use crate::metrics::Metrics;
 use crate::otlp::Exporter;
-use crate::question::Questions;
-use crate::reconcile::Reconciler;
 use crate::registry::sweep::Sweeper;
-use crate::renewal::Renewal;
-use crate::results::Results;
-use crate::review::Review;
-use crate::signals::Signals;
-use crate::store::{Store, StoreError, TenantStore};
+use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
 use crate::trust::ceremony::{self, CeremonyError};
 use crate::trust::keys::{self, KeyError};
 use crate::trust::{Trust, TrustError};
-use crate::watch::{Outlook, Watch};
 
 mod apart;
 mod endpoints;
 mod fresh;
+mod parts;
 mod stop;
 
 pub use endpoints::Endpoints;
 use fresh::keep_trust_fresh;
+use parts::Parts;
 use stop::asked_to_stop;
 
 /// Why the server did not start, or did not go on.
@@ -275,18 +254,8 @@ impl Server {
             (Some(certificate), Some(key)) => Some(tls::operators_config(certificate, key)?),
             (Some(_) | None, _) => None,
         };
-        let device_router = http::device::router(DevicePort {
-            store: parts.tenant.for_devices(),
-            signals: parts.signals.clone(),
-            enrolment: Arc::clone(&parts.enrolment),
-            claims: Arc::clone(&parts.claims),
-            renewal: parts.renewal.clone(),
-            trust: Arc::clone(&parts.trust),
-            registry: parts.registry.for_devices(),
-            review: parts.review.clone(),
-            results: parts.results.clone(),
-        });
-        let operator_router = http::router(parts.app(), edge(parts));
+        let device_router = http::device::router(parts.device_port());
+        let operator_router = http::router(parts.app(), parts.edge());
         let until = Until { stop: self.stop.clone(), signals: parts.signals.clone() };
         let serve = listen::serve(devices, Some(devices_tls), device_router, until.clone());
         self.spawn_graceful("devices' port", serve);
@@ -380,180 +349,6 @@ pub(crate) fn authority(config: &Config) -> Result<Authority, ServerError> {
     Ok(Authority::open(&certificate, &key)?.for_days(config.devices.certificate_days))
 }
 
-/// Everything that runs, before its tasks are started.
-struct Parts {
-    config: Config,
-    tenant: TenantStore,
-    trust: Arc<Trust>,
-    enrolment: Arc<Enrolment>,
-    claims: Arc<Claims>,
-    renewal: Renewal,
-    registry: Registry,
-    own: OwnCertificate,
-    broker: Broker,
-    courier: Courier,
-    director: Arc<Director>,
-    notary: Arc<Notary>,
-    reconciler: Reconciler,
-    metrics: Metrics,
-    signals: Signals,
-    hub: Hub,
-    watch: Watch,
-    history: History,
-    dispatch: Dispatch,
-    review: Review,
-    results: Results,
-    auth: Arc<Auth>,
-    tasks: [(&'static str, JoinHandle<()>); 2],
-}
-
-impl Parts {
-    async fn start(
-        opened: Opened,
-        mqtt_port: u16,
-        devices: SocketAddr,
-        url: &str,
-    ) -> Result<Self, ServerError> {
-        let settings = opened.broker_settings(mqtt_port);
-        let Opened { config, store, trust, director, notary, authority, blobs, own } = opened;
-        let tenant = store.tenant(&config.tenant);
-        let (signals, hub, metrics) = (Signals::default(), Hub::default(), Metrics::default());
-        let (ingest, ingest_task) = Ingest::start(store.clone(), signals.clone(), hub.clone());
-        let gate = Gate::new(store.for_devices(), ingest, metrics.clone());
-        let authority = Arc::new(authority);
-        let crowd = tenant.for_devices();
-        let renewal = Renewal::new(crowd.clone(), Arc::clone(&authority), gate.clone());
-        let (broker, broker_task) = Broker::start(settings, gate, config.device_host()).await?;
-        let courier = Courier::new(tenant.clone(), broker.clone(), signals.clone());
-        let places = Places {
-            url: format!("https://{}:{}", config.device_host(), devices.port()),
-            mqtt: broker.address().to_owned(),
-            first_root: trust.first_root().await?,
-        };
-        let claims = Claims::new(crowd.clone(), Arc::clone(&authority), places.clone()).into();
-        let enrolment = Arc::new(Enrolment::new(crowd, authority, places));
-        let registry = Registry::new(tenant.clone(), blobs)
-            .mounting_from_anywhere(config.registry.mount_from_anywhere);
-        let notary = Arc::new(notary);
-        let reconciler = Reconciler::new(
-            tenant.clone(),
-            Arc::clone(&director),
-            config.timing.patience(),
-            signals.clone(),
-            hub.clone(),
-        )
-        .with_images(registry.blobs().clone())
-        .with_retention(config.retention);
-        let blobs = registry.blobs().clone();
-        let (watch, history) = onlookers(&config, &tenant, blobs, (signals.clone(), hub.clone()));
-        let auth = Arc::new(authority_over_people(&config, &tenant, url)?);
-        let inside = config.alerts.inside();
-        let dispatch = Dispatch::new(tenant.clone(), auth.seal.clone(), inside, url);
-        let review = Review::new(
-            tenant.clone(),
-            auth.seal.clone(),
-            (Arc::clone(&director), signals.clone()),
-            (config.review, config.retention),
-        );
-        let results = Results::new(tenant.clone(), registry.blobs().clone(), config.retention);
-        let tasks = [("ingest", ingest_task), ("broker", broker_task)];
-        Ok(Self {
-            config,
-            tenant,
-            trust,
-            enrolment,
-            claims,
-            renewal,
-            registry,
-            own,
-            broker,
-            courier,
-            director,
-            notary,
-            reconciler,
-            metrics,
-            signals,
-            hub,
-            watch,
-            history,
-            dispatch,
-            review,
-            results,
-            auth,
-            tasks,
-        })
-    }
-
-    fn app(&self) -> App {
-        App {
-            store: self.tenant.clone(),
-            reconciler: self.reconciler.clone(),
-            director: Arc::clone(&self.director),
-            notary: Arc::clone(&self.notary),
-            patience: self.config.timing.patience(),
-            signals: self.signals.clone(),
-            hub: self.hub.clone(),
-            watch: self.watch.clone(),
-            history: self.history.clone(),
-            dispatch: self.dispatch.clone(),
-            review: self.review.clone(),
-            metrics: self.metrics.clone(),
-            auth: Arc::clone(&self.auth),
-            rates: Rates::default(),
-            approval: self.config.approval.rollouts,
-            offline_keys: self.config.offline_keys.clone(),
-            expiries: self.trust.expiries(),
-        }
-    }
-
-    fn endpoints(&self, operator_url: String) -> Endpoints {
-        Endpoints {
-            operator_url,
-            device_url: self.enrolment.url().to_owned(),
-            mqtt: self.broker.address().to_owned(),
-            pid: std::process::id(),
-        }
-    }
-}
-
-/// Who looks at what models see: now, and long after.
-fn onlookers(
-    config: &Config,
-    tenant: &TenantStore,
-    blobs: Blobs,
-    told: (Signals, Hub),
-) -> (Watch, History) {
-    let labels = config.cohort_labels.clone();
-    let interval = Duration::from_secs(config.timing.drift_interval_s.into());
-    let outlook = Outlook { policy: config.drift, labels: labels.clone(), interval };
-    let patience = config.timing.patience();
-    let watch = Watch::new(tenant.clone(), blobs.clone(), told, patience, outlook);
-    let judging = (config.drift, labels);
-    (watch, History::new(tenant.clone(), blobs, judging, config.retention))
-}
-
-/// Who may come in, by the configuration.
-fn authority_over_people(
-    config: &Config,
-    tenant: &TenantStore,
-    url: &str,
-) -> Result<Auth, ServerError> {
-    let provider = match &config.oidc {
-        Some(oidc) => Some(Provider::new(oidc.settings(url)?).map_err(|source| {
-            ServerError::Part { part: "the provider of identities", source: source.into() }
-        })?),
-        None => None,
-    };
-    let rules = Rules {
-        idle_ms: i64::from(config.access.session_idle_s) * 1_000,
-        life_ms: i64::from(config.access.session_s) * 1_000,
-        step_up_devices: config.access.step_up_rollback_devices,
-        has_tls: config.operators.tls_certificate.is_some(),
-    };
-    let seal = Seal::open_in(&config.keys(), &config.tenant)?;
-    Ok(Auth::new(tenant.clone(), rules, seal, provider))
-}
-
 async fn bind(configured: SocketAddr, last_port: u16) -> Result<TcpListener, ServerError> {
     let address = endpoints::address(configured, last_port);
     listen::bind(address).await.map_err(|error| ServerError::Listen(address, error))
@@ -562,33 +357,4 @@ async fn bind(configured: SocketAddr, last_port: u16) -> Result<TcpListener, Ser
 fn local(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
     listener.local_addr().map_err(|error| ServerError::Listen(any, error))
-}
-
-/// The routes that bring their own state: models, enrolment, trust, registry.
-fn edge(parts: &Parts) -> OpenApiRouter {
-    let models = Models { store: parts.tenant.clone(), blobs: parts.registry.blobs().clone() };
-    let roles = Roles {
-        trust: Arc::clone(&parts.trust),
-        courier: parts.courier.clone(),
-        signals: parts.signals.clone(),
-        auth: Arc::clone(&parts.auth),
-        store: parts.tenant.clone(),
-        director: Arc::clone(&parts.director),
-    };
-    let files = http::registry::router(parts.registry.clone())
-        .merge(http::trust::metadata_router(Arc::clone(&parts.trust)));
-    let questions = Questions::new(
-        parts.tenant.clone(),
-        parts.broker.clone(),
-        Arc::clone(&parts.director),
-        parts.signals.clone(),
-    );
-    let (patience, results) = (parts.config.timing.patience(), parts.results.clone());
-    let devices = Devices { questions, patience, results };
-    http::models::router(models)
-        .merge(http::questions::router(devices))
-        .merge(http::enrol::router(Arc::clone(&parts.enrolment)))
-        .merge(http::claims::router(Arc::clone(&parts.claims)))
-        .merge(http::trust::router(roles))
-        .merge(OpenApiRouter::from(files))
 }

@@ -236,6 +236,16 @@ async fn other_peoples_ids_and_other_sites_devices_are_not_there() -> anyhow::Re
         let (status, _) = code_of(osaka.request(method, &path).json(&labels).send().await?).await?;
         assert_eq!(status, 404, "{path}");
     }
+    // What a device has brought up is as little there as the device.
+    let batch = format!("/api/v1/devices/{other}/batches/night");
+    for (method, path) in [
+        (Method::GET, format!("{batch}/result")),
+        (Method::DELETE, format!("{batch}/result")),
+        (Method::GET, format!("{batch}/file")),
+    ] {
+        let answer = code_of(osaka.request(method, &path).send().await?).await?;
+        assert_eq!(answer, (404, "device.not-found".to_owned()), "{path}");
+    }
     let back = json!({"model": "vision/digits", "to": "previous", "reason": "r"});
     let request = osaka.request(Method::POST, "/api/v1/rollback").json(&back);
     let problem: Value = request.send().await?.json().await?;

@@ -366,7 +366,10 @@ async fn attack_a_crowd_that_begins_tls_and_says_nothing() -> anyhow::Result<()>
     let url = siege.server.endpoints.device_url.clone();
     let mut crowd = Vec::new();
     for _ in 0..CROWD {
-        crowd.push(TcpStream::connect(url.trim_start_matches("https://")).await?);
+        let mut stream = TcpStream::connect(url.trim_start_matches("https://")).await?;
+        // The first byte of a handshake (RFC 8446, section 5.1).
+        stream.write_all(&[0x16]).await?;
+        crowd.push(stream);
     }
 
     // Whoever comes after them waits for its turn, and has it long before theirs would be over.

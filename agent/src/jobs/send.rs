@@ -51,6 +51,8 @@ enum NotSent {
         "the predictions have {0} bytes, more than the {BATCH_RESULT_BYTES_MAX} that the server takes of one batch"
     )]
     TooLarge(u64),
+    #[error("the input has no rows, so that there are no predictions to bring up")]
+    Nothing,
     #[error("the predictions are not up")]
     Up(#[from] NotUp),
 }
@@ -87,7 +89,7 @@ impl Sending {
 fn is_final(error: &NotSent) -> bool {
     match error {
         NotSent::Read(_) => false,
-        NotSent::TooLarge(_) => true,
+        NotSent::TooLarge(_) | NotSent::Nothing => true,
         NotSent::Up(error) => error.is_one_of(&FINAL),
     }
 }
@@ -155,6 +157,9 @@ impl Whole {
                 return Err(NotSent::TooLarge(until));
             }
             pieces.push(Piece { path, until });
+        }
+        if until == 0 {
+            return Err(NotSent::Nothing);
         }
         let said = BatchUpload { bytes: 0, size_bytes: until, digest: hasher.finish() };
         Ok(Self { directories, pieces, said })
@@ -228,6 +233,9 @@ mod tests {
             let until = all.len().min(from + UPLOAD_PART_BYTES_MAX);
             assert_eq!(whole.read(from as u64).unwrap(), all[from..until], "from {from}");
         }
+
+        let nothing = Whole::of(open.clone(), &run, 0).err().unwrap();
+        assert!(is_final(&nothing), "no try brings up what is not there: {nothing}");
 
         std::fs::write(folder.path().join("secret"), "key").unwrap();
         std::fs::remove_file(out.join(part_name(3))).unwrap();

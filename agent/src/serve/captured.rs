@@ -35,13 +35,7 @@ fn whose() -> (TenantId, DeviceId) {
 
 /// A place on the disk, and a server that cannot be reached.
 fn open(board: &Switchboard, store: &Path) {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let origin = Origin::new("https://127.0.0.1:1", Arc::new(tls)).unwrap();
+    let origin = Origin::of_test("https://127.0.0.1:1");
     let clock = Clock::new(BUILT_AT, system_time);
     board.captor().open(store, whose(), (origin, clock)).unwrap();
 }

@@ -36,46 +36,34 @@ pub(super) trait Refusal: std::error::Error {
     fn is_security_event(&self) -> bool;
 }
 
-impl Refusal for HaltRefused {
-    fn code(&self) -> &'static str {
-        self.code()
-    }
+/// Each kind of refusal, and when it is an attack or a fault.
+macro_rules! refusals {
+    ($($refused:ty: $is_security_event:expr),+ $(,)?) => {$(
+        impl Refusal for $refused {
+            fn code(&self) -> &'static str {
+                self.code()
+            }
 
-    fn is_unknown_key(&self) -> bool {
-        matches!(self, Self::Cose(CoseError::UnknownKey(_)))
-    }
+            fn is_unknown_key(&self) -> bool {
+                matches!(self, Self::Cose(CoseError::UnknownKey(_)))
+            }
 
-    fn is_security_event(&self) -> bool {
-        self.is_security_event()
-    }
+            fn is_security_event(&self) -> bool {
+                $is_security_event(self)
+            }
+        }
+    )+};
 }
 
-impl Refusal for CaptureRefused {
-    fn code(&self) -> &'static str {
-        self.code()
-    }
-
-    fn is_unknown_key(&self) -> bool {
-        matches!(self, Self::Cose(CoseError::UnknownKey(_)))
-    }
-
-    fn is_security_event(&self) -> bool {
-        self.is_security_event()
-    }
+refusals! {
+    HaltRefused: Self::is_security_event,
+    CaptureRefused: Self::is_security_event,
+    RequestRefused: always,
 }
 
-impl Refusal for RequestRefused {
-    fn code(&self) -> &'static str {
-        self.code()
-    }
-
-    fn is_unknown_key(&self) -> bool {
-        matches!(self, Self::Cose(CoseError::UnknownKey(_)))
-    }
-
-    fn is_security_event(&self) -> bool {
-        true
-    }
+/// A request that comes again is taken, and answered once: what is refused of them is never an ordinary redelivery.
+const fn always<T>(_: &T) -> bool {
+    true
 }
 
 impl Unsigned {

@@ -64,8 +64,7 @@ fn wanted(
     size: u64,
 ) -> Result<Option<GetRange>, NotServed> {
     let Some(header) = headers.get(RANGE) else { return Ok(None) };
-    let known = headers.get(IF_RANGE).and_then(|known| known.to_str().ok());
-    if known.is_some_and(|known| known != etag(digest)) {
+    if headers.get(IF_RANGE).is_some_and(|known| known.as_bytes() != etag(digest).as_bytes()) {
         return Ok(None);
     }
     let range = match parse_range(header) {

@@ -6,8 +6,8 @@ use sealift_protocol::id::UnixMillis;
 
 use super::{Fleet, Plan, Rollout};
 
-/// Devices that were told lately and have not come to serve: about two seconds of handshakes and small files for one server.
-const AT_WORK_MAX: usize = 500;
+/// Devices that are starting, which were told lately and have not come to serve: about two seconds of handshakes and small files for one server.
+const STARTING_MAX: usize = 500;
 
 /// Who was told longer ago waits for something else, such as a slow link or a window, and keeps nobody back.
 const LATELY_MS: i64 = 30_000;
@@ -21,7 +21,7 @@ pub fn room(rollout: &Rollout, fleet: &Fleet, plan: &Plan, now: UnixMillis) -> u
         let told = fleet.get(device).and_then(|device| device.told.as_ref());
         told.is_some_and(|told| now.since(told.at) < LATELY_MS)
     };
-    let is_at_work = |progress| match progress {
+    let is_starting = |progress| match progress {
         DeviceProgress::Offered | DeviceProgress::InProgress => true,
         DeviceProgress::Queued
         | DeviceProgress::Probation
@@ -34,10 +34,10 @@ pub fn room(rollout: &Rollout, fleet: &Fleet, plan: &Plan, now: UnixMillis) -> u
         | DeviceProgress::Offline
         | DeviceProgress::Superseded => false,
     };
-    let at_work = plan
+    let starting = plan
         .devices
         .iter()
-        .filter(|(device, position)| is_at_work(position.progress) && was_told_lately(device))
+        .filter(|(device, position)| is_starting(position.progress) && was_told_lately(device))
         .count();
-    AT_WORK_MAX.saturating_sub(at_work)
+    STARTING_MAX.saturating_sub(starting)
 }

@@ -2,11 +2,14 @@
 //! is taken.
 
 use sealift_protocol::digest::Digest;
-use sealift_protocol::id::{DeviceId, UnixMillis};
+use sealift_protocol::id::{DeviceId, TeamId, UnixMillis};
 use sealift_protocol::request::BatchRun;
 
 use super::{Change, StoreError, TenantStore, from_json, parsed, signed, to_json, unsigned};
 use crate::content::ContentDigest;
+
+/// Predictions that are deleted in one go: those of a night's batch on a whole fleet end in the same minute, and others write, too.
+pub(crate) const THROWN_AWAY_MAX: i64 = 500;
 
 /// What is to come, comes, or is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,15 +35,9 @@ pub(crate) struct Whole {
 
 impl ResultRow {
     /// The team of its model, by which room is counted.
-    pub(crate) fn team(&self) -> String {
-        team(&self.run)
+    pub(crate) const fn team(&self) -> &TeamId {
+        self.run.model.team()
     }
-}
-
-/// The team of a batch's model.
-pub(crate) fn team(run: &BatchRun) -> String {
-    let model = run.model.to_string();
-    model.split_once('/').map_or_else(|| model.clone(), |(team, _)| team.to_owned())
 }
 
 macro_rules! columns {
@@ -118,20 +115,6 @@ impl TenantStore {
         .await?;
         bytes.map(|bytes| unsigned("upload length", bytes)).transpose()
     }
-
-    /// Bytes that a team's predictions take or will take, and predictions of any team that are on their way.
-    pub(crate) async fn batch_room(&self, team: &str) -> Result<(u64, u64), StoreError> {
-        let (bytes, under_way): (i64, i64) = sqlx::query_as(
-            "SELECT CAST(COALESCE(SUM(CASE WHEN team = $2 THEN size_bytes ELSE 0 END), 0) AS BIGINT),
-             (SELECT COUNT(*) FROM uploads u WHERE u.tenant = $1 AND u.repository = '')
-             FROM batch_results WHERE tenant = $1",
-        )
-        .bind(self.id().to_owned())
-        .bind(team.to_owned())
-        .fetch_one(self.readers())
-        .await?;
-        Ok((unsigned("bytes", bytes)?, unsigned("count", under_way)?))
-    }
 }
 
 impl Change {
@@ -141,7 +124,8 @@ impl Change {
         row: &ResultRow,
     ) -> Result<bool, StoreError> {
         let run = to_json("batch", &row.run)?;
-        let (device, name, team) = (row.device.to_string(), row.run.name.clone(), row.team());
+        let (device, name) = (row.device.to_string(), row.run.name.clone());
+        let team = row.team().to_string();
         let (by, at, delete_at) = (row.asked_by.clone(), row.asked_at.0, row.delete_at.0);
         let added = self
             .run(
@@ -154,6 +138,29 @@ impl Change {
             )
             .await?;
         Ok(added == 1)
+    }
+
+    /// Bytes that a team's other predictions take or are about to, and other uploads of any team that are on their way. Until this change is
+    /// over nobody else hears it: no two take the same room.
+    pub(crate) async fn batch_room(&mut self, row: &ResultRow) -> Result<(u64, u64), StoreError> {
+        self.next_number("batch-uploads").await?;
+        // What a device has claimed counts for as long as its upload is under way.
+        let (bytes, under_way): (i64, i64) = sqlx::query_as(
+            "SELECT CAST(COALESCE(SUM(r.size_bytes), 0) AS BIGINT),
+             (SELECT COUNT(*) FROM uploads u WHERE u.tenant = $1 AND u.repository = ''
+                 AND u.id <> $5)
+             FROM batch_results r WHERE r.tenant = $1 AND r.team = $2
+             AND NOT (r.device = $3 AND r.name = $4) AND (r.done_at IS NOT NULL
+                 OR EXISTS (SELECT 1 FROM uploads u WHERE u.tenant = $1 AND u.id = r.upload))",
+        )
+        .bind(self.tenant().to_string())
+        .bind(row.team().to_string())
+        .bind(row.device.to_string())
+        .bind(row.run.name.clone())
+        .bind(row.upload.clone().unwrap_or_default())
+        .fetch_one(self.connection())
+        .await?;
+        Ok((unsigned("bytes", bytes)?, unsigned("count", under_way)?))
     }
 
     /// Begins an upload for a batch's predictions, in place of the one before; false where there are none to come, or they are here.
@@ -260,17 +267,20 @@ impl Change {
         self.let_go(gone, now).await
     }
 
-    /// Deletes predictions past their time, whether they came or not; returns how many.
+    /// Deletes predictions past their time, whether they came or not, as many as go in one go; returns how many.
     pub(crate) async fn throw_away_batch_results(
         &mut self,
         now: UnixMillis,
     ) -> Result<u64, StoreError> {
         let gone: Vec<(Option<String>, Option<String>)> = sqlx::query_as(
-            "DELETE FROM batch_results WHERE tenant = $1 AND delete_at <= $2
+            "DELETE FROM batch_results WHERE tenant = $1 AND (device, name) IN (
+                 SELECT b.device, b.name FROM batch_results b
+                 WHERE b.tenant = $1 AND b.delete_at <= $2 ORDER BY b.delete_at LIMIT $3)
              RETURNING upload, digest",
         )
         .bind(self.tenant().to_string())
         .bind(now.0)
+        .bind(THROWN_AWAY_MAX)
         .fetch_all(self.connection())
         .await?;
         self.let_go(gone, now).await

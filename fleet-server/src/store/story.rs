@@ -119,6 +119,9 @@ stories! {
     results: predictions_come_in_parts_as_the_device_has_said_and_once,
         predictions_that_are_not_what_was_said_are_given_up,
         a_team_has_so_much_room_for_predictions_and_what_is_deleted_goes_with_its_bytes,
+        attack_uploads_at_once_take_no_more_room_than_a_team_has,
+        attack_a_device_that_begins_anew_again_and_again_fills_no_disk,
+        a_device_that_goes_silent_keeps_no_room_of_its_team,
         predictions_are_listed_by_batch_and_device_and_forgotten_with_the_device,
         who_looks_often_is_noted_once;
     review: what_devices_keep_is_signed_renewed_and_switched_off,

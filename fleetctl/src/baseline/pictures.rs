@@ -73,6 +73,11 @@ impl View {
 
     /// What is counted of a file, or why it is no picture that the model takes.
     fn look(self, path: &Path) -> Result<Figures, String> {
+        // To open a pipe is to wait until somebody writes to it.
+        let is_file = fs::metadata(path).map_err(|error| error.to_string())?.is_file();
+        if !is_file {
+            return Err("it is no file".to_owned());
+        }
         let mut bytes = Vec::new();
         let opened =
             File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));

@@ -1,25 +1,28 @@
 //! Network, disks, clocks and people, all of them functions of a seed; and the queue of what happens next.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use ed25519_dalek::VerifyingKey;
 use fastrand::Rng;
 use sealift_agent::twin::{Ask, End, Twin, Work, WorkKind};
-use sealift_protocol::api::Action;
 use sealift_protocol::cose::KeyId;
 use sealift_protocol::digest::Digest;
-use sealift_protocol::directive::Trial;
 use sealift_protocol::id::{DeviceId, Generation, ModelName, TenantId, UnixMillis};
 use sealift_protocol::report::{Hold, Report};
 
 use super::server::{Server, TRIAL, image};
 use super::weather::Weather;
 
+#[path = "happening.rs"]
+mod happening;
 #[path = "restore.rs"]
 mod restore;
 #[path = "trouble.rs"]
 mod trouble;
+
+pub(crate) use happening::Deed;
+use happening::{Boot, Happening, Incident, Next};
 
 pub(crate) const SECOND: i64 = 1_000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
@@ -36,91 +39,6 @@ const TURN: i64 = 5 * SECOND;
 /// and now and then although nothing has.
 const TURNS_IDLE: u32 = 24;
 const BEGIN: UnixMillis = UnixMillis(1_800_000_000_000);
-
-/// What happens at a moment.
-#[derive(Debug, Clone)]
-enum Happening {
-    Turn,
-    ServerDown,
-    ServerUp,
-    Operator(Deed),
-    /// To a device, unless it was started anew meanwhile.
-    Device(usize, Boot, Incident),
-    /// A report reaches the server; an acknowledgement goes back.
-    Report(usize, u64, Box<Report>),
-    Connected(usize, u64),
-    Will(usize, u64),
-    Poll(usize, Generation),
-}
-
-type Boot = u64;
-
-#[derive(Debug, Clone)]
-enum Incident {
-    Trouble,
-    LinkUp,
-    PowerOn,
-    Tick,
-    Poll,
-    Resend,
-    Acknowledged(u64),
-    Directive(Vec<u8>),
-    Done(Box<Work>),
-    Serve(Digest),
-    Crash,
-    Released,
-    /// It follows trust metadata with this deny list.
-    Denied(BTreeSet<Digest>),
-    /// A signed list of halted rollouts.
-    Halts(Vec<u8>),
-}
-
-/// What people do.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Deed {
-    Order(u8),
-    /// With a window, or a lease, or both.
-    OrderOn(u8, Trial),
-    RollBack {
-        bad: u8,
-        to: u8,
-    },
-    Act(Action),
-    /// Everything is stopped, and goes on.
-    HaltAll,
-    ResumeAll,
-    /// Put on the deny list.
-    RevokeImage(u8),
-    RevokeDevice(usize),
-    /// A copy of the server is made; it takes the server's place; it is brought ahead of the devices.
-    BackUp,
-    Restore,
-    Recover,
-}
-
-/// An event, ordered by time; of the same moment, by when it was thought of.
-struct Next {
-    at: UnixMillis,
-    number: u64,
-    happening: Happening,
-}
-
-impl PartialEq for Next {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.number) == (other.at, other.number)
-    }
-}
-impl Eq for Next {}
-impl PartialOrd for Next {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Next {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
 
 pub(crate) struct Device {
     pub(crate) twin: Twin,

@@ -33,6 +33,11 @@ impl Followed {
 
     /// Whether a directive for this image is followed at that time.
     async fn follows(&mut self, image: Digest, at: Reading) -> bool {
+        let message = self.fleet.directive("cam-1", 9, "1", image);
+        self.takes(&message, at).await
+    }
+
+    async fn takes(&mut self, message: &[u8], at: Reading) -> bool {
         let slots = Slots::open(self.agent.store.path()).unwrap();
         let me = Me {
             tenant: TenantId::parse("main").unwrap(),
@@ -41,9 +46,8 @@ impl Followed {
             accelerators: Vec::new(),
             require_cosign: false,
         };
-        let message = self.fleet.directive("cam-1", 9, "1", image);
         let newest = (Generation(1), at);
-        verify::directive(&mut self.trust, (&me, &slots), &message, newest).await.is_ok()
+        verify::directive(&mut self.trust, (&me, &slots), message, newest).await.is_ok()
     }
 }
 
@@ -60,6 +64,13 @@ async fn a_kept_image_is_gone_back_to_without_asking() {
     // Asked, the server would have been found out; and what was followed before counts no more.
     assert!(!device.follows(Digest::of(b"not here"), sure(now())).await);
     assert!(!device.follows(first, sure(now())).await);
+}
+
+#[tokio::test]
+async fn attack_to_have_everything_stopped_is_no_way_back_and_asks_the_server() {
+    let mut device = Followed::begin().await;
+    let nothing = device.fleet.directive_of("cam-1", 9, Vec::new());
+    assert!(!device.takes(&nothing, sure(now())).await);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What operators ask a device from afar, and what an attacker would.
 
 use sealift_protocol::codec;
+use sealift_protocol::cose::KeyId;
 use sealift_protocol::directive::Directive;
 use sealift_protocol::id::{Generation, TenantId};
 use sealift_protocol::request::{

@@ -22,8 +22,10 @@ use crate::clock;
 const KEPT_MS: i64 = 2_000;
 /// Bytes of an answer that is kept. Larger ones are streamed from where they are.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
-/// Bytes of all answers together.
+/// Bytes of all answers together, with what it takes to keep them.
 const BYTES_MAX: usize = 32 << 20;
+/// Bytes that an answer takes beside its body and its path, about: its head has half a dozen lines.
+const HEAD_BYTES: usize = 1 << 10;
 
 /// What was answered lately; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +44,14 @@ struct Answer {
     body: Bytes,
 }
 
+impl Answer {
+    /// What it takes to keep it. A path has many spellings (RFC 3986, section 2.1): without theirs, small answers would take memory
+    /// without end.
+    const fn cost(&self, path: &str) -> usize {
+        HEAD_BYTES + path.len() + self.body.len()
+    }
+}
+
 impl Answers {
     fn get(&mut self, path: &str, now: UnixMillis) -> Option<Answer> {
         let answer = self.by_path.get(path)?;
@@ -54,17 +64,18 @@ impl Answers {
 
     fn put(&mut self, path: String, answer: Answer) {
         self.remove(&path);
-        if self.bytes + answer.body.len() > BYTES_MAX {
+        let cost = answer.cost(&path);
+        if self.bytes + cost > BYTES_MAX {
             // The oldest are over in a moment anyhow.
             *self = Self::default();
         }
-        self.bytes += answer.body.len();
+        self.bytes += cost;
         self.by_path.insert(path, answer);
     }
 
     fn remove(&mut self, path: &str) {
         if let Some(old) = self.by_path.remove(path) {
-            self.bytes -= old.body.len();
+            self.bytes -= old.cost(path);
         }
     }
 }
@@ -151,10 +162,26 @@ mod tests {
         let mut answers = Answers::default();
         for number in 0..100 {
             answers.put((number % 70).to_string(), answer_of(1 << 20));
-            let held: usize = answers.by_path.values().map(|answer| answer.body.len()).sum();
-            assert_eq!(answers.bytes, held);
-            assert!(held <= BYTES_MAX);
+            let held = answers.by_path.iter().map(|(path, answer)| answer.cost(path));
+            assert_eq!(answers.bytes, held.sum::<usize>());
+            assert!(answers.bytes <= BYTES_MAX);
         }
+    }
+
+    #[tokio::test]
+    async fn attack_one_small_blob_by_many_spellings_fills_no_memory() {
+        let recent = Recent::default();
+        let router = Router::new()
+            .route("/v2/{*path}", get(async || "{}"))
+            .layer(from_fn_with_state(recent.clone(), answer));
+        for spelling in 0..40_000_u32 {
+            let digits = (0..16).map(|digit| if spelling >> digit & 1 == 1 { "%30" } else { "0" });
+            let path = format!("/v2/a/b/blobs/sha256:{}", digits.collect::<String>());
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap();
+        }
+        let kept = recent.0.lock().unwrap().by_path.len();
+        assert!(kept * HEAD_BYTES <= BYTES_MAX, "{kept} answers are kept");
     }
 
     #[tokio::test]

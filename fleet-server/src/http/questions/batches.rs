@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use sealift_protocol::api::Problem;
 use sealift_protocol::id::{DeviceId, UnixMillis};
-use sealift_protocol::request::{Ask, Batch, BatchJob, BatchRun, Outcome};
+use sealift_protocol::request::{Ask, Batch, BatchJob, BatchRun, BatchState, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -87,13 +87,15 @@ impl<'a> Expected<'a> {
         let (name, now) = (&run.name, asked.1);
         match answered {
             Ok(jobs) if run.upload => {
-                let is_taken = jobs.first().is_some_and(|job| job.run == *run);
-                let is_other = results.find(device, name).await?.run != *run;
-                if !is_taken || is_other {
+                let here = results.find(device, name).await?.run;
+                let fate = Fate::of(jobs.first(), run, (&here, is_new));
+                if fate != Fate::Comes {
                     results.remove(device, name, now).await?;
                 }
-                if is_taken && is_other {
-                    results.expect(device, run, asked).await?;
+                match fate {
+                    Fate::ComesAnew => drop(results.expect(device, run, asked).await?),
+                    Fate::CameBefore => return Err(over(name)),
+                    Fate::Comes | Fate::NeverComes => {}
                 }
             }
             // A silent device may have begun.
@@ -104,6 +106,46 @@ impl<'a> Expected<'a> {
         }
         Ok(())
     }
+}
+
+/// What becomes of predictions that were asked for, by what the device has said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// They come, or are here.
+    Comes,
+    /// They come, in place of what another batch of the name has brought.
+    ComesAnew,
+    /// The device does not bring them.
+    NeverComes,
+    /// The device brought them up once, and they were deleted here since: it does not begin again.
+    CameBefore,
+}
+
+impl Fate {
+    fn of(job: Option<&BatchJob>, run: &BatchRun, (here, is_new): (&BatchRun, bool)) -> Self {
+        let Some(job) = job.filter(|job| job.run == *run) else { return Self::NeverComes };
+        match job.state {
+            BatchState::Done if is_new => Self::CameBefore,
+            BatchState::Failed | BatchState::Cancelled if is_new => Self::NeverComes,
+            BatchState::Waiting
+            | BatchState::Running
+            | BatchState::Done
+            | BatchState::Failed
+            | BatchState::Cancelled => {
+                if here == run {
+                    Self::Comes
+                } else {
+                    Self::ComesAnew
+                }
+            }
+        }
+    }
+}
+
+fn over(name: &str) -> ApiError {
+    let detail = format!("the device has ended batch `{name}` before, and brings nothing up again");
+    let help = "ask under another name with the same directory: no row is answered again";
+    ApiError::new(StatusCode::CONFLICT, "batch.over", detail).help(help)
 }
 
 /// Ends a batch; what it has written stays.
@@ -139,4 +181,39 @@ async fn jobs(
 
 fn check(batch: &Batch) -> Result<(), ApiError> {
     batch.check().map_err(|what| ApiError::invalid("batch.form", format!("this is {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(output: &str) -> BatchRun {
+        let run = serde_json::json!({"name": "night", "model": "vision/digits", "input": "/data/rows.csv",
+            "output": output, "rows": 256, "upload": true});
+        serde_json::from_value(run).unwrap()
+    }
+
+    fn job(run: &BatchRun, state: BatchState) -> BatchJob {
+        let job = serde_json::json!({"run": run, "by": "ann", "state": state, "answered": 0, "parts": 0,
+            "failures": 0, "reason": "", "asked_at": 0, "changed_at": 0});
+        serde_json::from_value(job).unwrap()
+    }
+
+    #[test]
+    fn what_the_device_says_decides_whether_predictions_are_awaited() {
+        let (asked, other) = (run("/data/a"), run("/data/b"));
+        let fate = |state, here: &BatchRun, is_new| {
+            Fate::of(Some(&job(&asked, state)), &asked, (here, is_new))
+        };
+        assert_eq!(fate(BatchState::Waiting, &asked, true), Fate::Comes);
+        assert_eq!(fate(BatchState::Done, &asked, false), Fate::Comes, "they are here");
+        assert_eq!(fate(BatchState::Waiting, &other, false), Fate::ComesAnew);
+        assert_eq!(fate(BatchState::Done, &asked, true), Fate::CameBefore);
+        assert_eq!(fate(BatchState::Failed, &asked, true), Fate::NeverComes);
+        let refused = Fate::of(Some(&job(&other, BatchState::Waiting)), &asked, (&asked, true));
+        assert_eq!(
+            (refused, Fate::of(None, &asked, (&asked, true))),
+            (Fate::NeverComes, Fate::NeverComes)
+        );
+    }
 }

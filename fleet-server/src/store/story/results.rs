@@ -141,6 +141,49 @@ pub(super) async fn a_team_has_so_much_room_for_predictions_and_what_is_deleted_
     assert_eq!(place.blobs.uploads().await.unwrap().len(), 0);
 }
 
+pub(super) async fn attack_uploads_at_once_take_no_more_room_than_a_team_has(ground: Ground) {
+    ground.enrol("cam-1", &[]).await;
+    let place = place(&ground, 1).await;
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for name in names {
+        place.expect(name).await;
+    }
+    let all = Whole { size: 1 << 20, digest: Digest::of(b"all") };
+
+    let begun = names.map(|name| place.take(name, all, (0, b"a")));
+    let begun = futures_util::future::join_all(begun).await;
+
+    assert_eq!(begun.iter().filter(|taken| taken.is_ok()).count(), 1, "{begun:?}");
+}
+
+pub(super) async fn attack_a_device_that_begins_anew_again_and_again_fills_no_disk(ground: Ground) {
+    ground.enrol("cam-1", &[]).await;
+    let place = place(&ground, 1).await;
+    place.expect("night").await;
+    for turn in 0..5_u8 {
+        let other = Whole { size: 9, digest: Digest::of(&[turn]) };
+        assert_eq!(place.take("night", other, (0, b"some")).await.unwrap(), at(4, false));
+        assert_eq!(place.blobs.uploads().await.unwrap().len(), 1, "those before are gone");
+    }
+}
+
+pub(super) async fn a_device_that_goes_silent_keeps_no_room_of_its_team(ground: Ground) {
+    ground.enrol("cam-1", &[]).await;
+    let place = place(&ground, 1).await;
+    for name in ["night", "day"] {
+        place.expect(name).await;
+    }
+    let large = Whole { size: 1 << 20, digest: Digest::of(b"large") };
+    assert_eq!(place.take("night", large, (0, b"a")).await.unwrap(), at(1, false));
+    assert!(place.take("day", large, (0, b"a")).await.is_err());
+
+    place.sweeper.sweep(NOW.plus(DAY_MS + 1)).await.unwrap();
+
+    assert_eq!(place.take("day", large, (0, b"a")).await.unwrap(), at(1, false));
+    let back = place.take("night", large, (0, b"a")).await.unwrap_err();
+    assert!(matches!(back, ResultError::Quota { .. }), "it has to ask for room again: {back}");
+}
+
 pub(super) async fn predictions_are_listed_by_batch_and_device_and_forgotten_with_the_device(
     ground: Ground,
 ) {

@@ -103,6 +103,21 @@ fn a_picture_that_cannot_be_read_is_told_and_left_out_or_ends_it() {
 }
 
 #[test]
+fn nobody_waits_for_a_pipe_among_the_pictures() {
+    let folder = folder(&FILES);
+    let made = std::process::Command::new("mkfifo").arg(folder.path().join("a.png")).status();
+    assert!(made.unwrap().success());
+    let (told, heard) = std::sync::mpsc::channel();
+    // A thread that waits for ever is left to the end of the tests.
+    thread::spawn(move || told.send(read(&folder)));
+
+    let pictures = heard.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+
+    assert_eq!(pictures.skipped, [(PathBuf::from("a.png"), "it is no file".to_owned())]);
+    assert_eq!(pictures.rows.len(), FILES.len());
+}
+
+#[test]
 fn a_folder_without_a_picture_is_refused() {
     let told = |folder: &TempDir| {
         format!("{:#}", Pictures::read(folder.path(), View::default(), false).unwrap_err())

@@ -11,6 +11,7 @@ use reqwest::{Method, Response, StatusCode};
 use sealift_protocol::api::{BatchResultState, BatchResultView};
 use sealift_protocol::digest::{Digest, Hasher};
 use sealift_protocol::id::DeviceId;
+use sealift_protocol::limits::BATCH_RESULT_BYTES_MAX;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
@@ -58,9 +59,7 @@ pub(super) async fn fetch(
     fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
     let (mut fetched, mut missing) = (Vec::new(), Vec::new());
     for view in found {
-        let (BatchResultState::Here, Some(size), Some(digest)) =
-            (view.state, view.size_bytes, view.digest)
-        else {
+        let Some((size, digest)) = promised(&view)? else {
             missing.push(view);
             continue;
         };
@@ -80,6 +79,23 @@ pub(super) async fn fetch(
     note(&crate::output::table(RESULTS_HEAD, rows));
     let what = format!("predictions of {} devices are not here yet", missing.len());
     Err(Failure::new(Exit::Failed, what).help("fetch again later: what is here is kept").into())
+}
+
+/// Bytes and digest of what is to be fetched; none if it is not on the server yet. Rule (CWE-770): what a server promises is no more than it
+/// takes itself, or it could fill this disk.
+fn promised(view: &BatchResultView) -> anyhow::Result<Option<(u64, Digest)>> {
+    let (BatchResultState::Here, Some(size), Some(digest)) =
+        (view.state, view.size_bytes, view.digest)
+    else {
+        return Ok(None);
+    };
+    ensure!(
+        size <= BATCH_RESULT_BYTES_MAX,
+        "the server promises {size} bytes of {}, and no batch has more than {BATCH_RESULT_BYTES_MAX}\n\
+         help: nothing is fetched; a newer fleetctl may know of larger ones",
+        view.device
+    );
+    Ok(Some((size, digest)))
 }
 
 /// A file on its way here.
@@ -123,8 +139,8 @@ impl Download<'_> {
 
     /// Goes on until as many bytes are here as there are.
     async fn fill(&self, part: &Path) -> anyhow::Result<()> {
-        let open = OpenOptions::new().write(true).create(true).truncate(false).open(part);
-        let mut file = open.with_context(|| format!("cannot write {}", part.display()))?;
+        let mut file =
+            open_part(part).with_context(|| format!("cannot write {}", part.display()))?;
         let mut tries = 0;
         loop {
             let before = file.seek(SeekFrom::End(0))?;
@@ -175,6 +191,19 @@ impl Download<'_> {
     }
 }
 
+/// Opens what is here of a file, or begins it. Rule (CWE-59): in a directory that others write to, a link of this name leads to a file that
+/// somebody else has chosen.
+fn open_part(part: &Path) -> io::Result<File> {
+    match fs::symlink_metadata(part) {
+        Ok(here) if here.is_file() => OpenOptions::new().write(true).open(part),
+        Ok(_) => Err(io::Error::other("a link, or no file, has its name: put that away")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().write(true).create_new(true).open(part)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Where a file is until it is whole.
 fn part_of(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
@@ -191,5 +220,41 @@ fn digest_of(path: &Path) -> io::Result<Digest> {
             return Ok(hasher.finish());
         }
         hasher.update(buffer.get(..read).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(state: &str, size: u64) -> BatchResultView {
+        let view = serde_json::json!({"device": "cam-1", "name": "night", "model": "vision/digits", "format": "jsonl",
+            "state": state, "bytes": size, "size_bytes": size, "digest": Digest::of(b"all"), "asked_by": "ann",
+            "asked_at": 0, "done_at": 0, "delete_at": 0});
+        serde_json::from_value(view).unwrap()
+    }
+
+    #[test]
+    fn attack_a_server_that_promises_more_than_any_batch_has_is_refused() {
+        let all = Some((BATCH_RESULT_BYTES_MAX, Digest::of(b"all")));
+        assert_eq!(promised(&view("here", BATCH_RESULT_BYTES_MAX)).unwrap(), all);
+        assert_eq!(promised(&view("coming", u64::MAX)).unwrap(), None);
+        let refused = promised(&view("here", BATCH_RESULT_BYTES_MAX + 1)).unwrap_err();
+        assert!(refused.to_string().contains("no batch has more"), "{refused}");
+    }
+
+    #[test]
+    fn attack_a_link_where_a_part_would_be_is_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (part, victim) = (folder.path().join("a.part"), folder.path().join("victim"));
+        fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, &part).unwrap();
+        assert!(open_part(&part).is_err());
+        fs::remove_file(&victim).unwrap();
+        assert!(open_part(&part).is_err() && !victim.exists(), "nor one that leads nowhere");
+
+        fs::remove_file(&part).unwrap();
+        open_part(&part).unwrap().write_all(b"half").unwrap();
+        assert_eq!(open_part(&part).unwrap().seek(SeekFrom::End(0)).unwrap(), 4);
     }
 }
