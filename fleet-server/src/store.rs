@@ -34,6 +34,7 @@ mod forecasts;
 mod habits;
 pub(crate) mod housekeeping;
 pub(crate) mod labels;
+pub(crate) mod late;
 mod looks;
 pub(crate) mod loose;
 pub(crate) mod matching;

@@ -3364,6 +3364,20 @@ export interface components {
              */
             known: number;
         };
+        /** @description Devices that took back what a rollout brought after it was over. Each is counted once, also where it follows something newer by now. */
+        LateView: {
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            devices: number;
+            /** @description The newest of them. */
+            newest: components["schemas"]["DeviceId"];
+            /** @description When the first of them said so. */
+            since: components["schemas"]["UnixMillis"];
+            /** @description Why it did, in its own words. */
+            why: string;
+        };
         /**
          * @description How bad a line of a log is.
          * @enum {string}
@@ -4227,6 +4241,7 @@ export interface components {
                 is_cosigned?: boolean;
                 /** @description Whether it goes back to an earlier version. */
                 is_rollback: boolean;
+                late?: components["schemas"]["LateView"] | null;
                 /** @description The model. */
                 model: components["schemas"]["ModelName"];
                 /** @description How many devices are where. */
@@ -4835,6 +4850,7 @@ export interface components {
             is_cosigned?: boolean;
             /** @description Whether it goes back to an earlier version. */
             is_rollback: boolean;
+            late?: components["schemas"]["LateView"] | null;
             /** @description The model. */
             model: components["schemas"]["ModelName"];
             /** @description How many devices are where. */
