@@ -49,9 +49,12 @@ pub struct Arguments {
     /// The model, as team/name
     #[arg(long)]
     model: String,
-    /// Rows: .jsonl, .csv, .parquet or .npy
+    /// Rows: .jsonl, .csv, .parquet, .npy or .npz
     #[arg(long)]
     input: PathBuf,
+    /// Of an .npz archive with several arrays: which one has the rows
+    #[arg(long, value_name = "NAME")]
+    array: Option<String>,
     /// Directory for the predictions; where a job was broken off, it goes on
     #[arg(long)]
     output: PathBuf,
@@ -161,8 +164,9 @@ async fn run_with(arguments: &Arguments, tell: impl Fn(Summary)) -> Result<Summa
     if arguments.format == Format::Parquet {
         return Err(BatchError::NoParquet);
     }
-    let mut input = Input::open(&arguments.input, arguments.no_header)?;
-    let job = Job::new(&arguments.input, model.name(), model.image(), arguments.rows)?;
+    let array = arguments.array.as_deref();
+    let mut input = Input::open(&arguments.input, arguments.no_header, array)?;
+    let job = Job::new((&arguments.input, array), model.name(), model.image(), arguments.rows)?;
     let directory = Directory::open(&arguments.output, &job)?;
     let mut progress = Progress::new(&arguments.input);
     let mut summary = Summary { rows: 0, rows_before: 0, parts: 0 };

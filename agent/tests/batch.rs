@@ -145,7 +145,32 @@ fn write_rows(bench: &Bench, rows: u16) {
     let head = format!("{head:<117}\n");
     let elements = rows.iter().flat_map(|(a, b)| [a.to_le_bytes(), b.to_le_bytes()].concat());
     let npy = [b"\x93NUMPY\x01\x00\x76\x00".as_slice(), head.as_bytes()].concat();
-    fs::write(bench.path("rows.npy"), npy.into_iter().chain(elements).collect::<Vec<_>>()).unwrap();
+    let npy: Vec<_> = npy.into_iter().chain(elements).collect();
+    fs::write(bench.path("rows.npz"), npz(&[("rows", &npy)])).unwrap();
+    fs::write(bench.path("two.npz"), npz(&[("other", &[0; 9]), ("rows", &npy)])).unwrap();
+    fs::write(bench.path("rows.npy"), npy).unwrap();
+}
+
+/// An archive as `numpy.savez` writes it.
+fn npz(arrays: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut file, mut list) = (Vec::new(), Vec::new());
+    for (name, array) in arrays {
+        let place = u32::try_from(file.len()).unwrap().to_le_bytes();
+        let size = u32::try_from(array.len()).unwrap().to_le_bytes();
+        let name = format!("{name}.npy");
+        let length = u16::try_from(name.len()).unwrap().to_le_bytes();
+        let checksum = crc32fast::hash(array).to_le_bytes();
+        let figures = [&[0; 8], checksum.as_slice(), &size, &size, &length].concat();
+        let front = [b"PK\x03\x04\x14\0".as_slice(), &figures, &[0; 2], name.as_bytes()];
+        file.extend(front.concat());
+        file.extend(*array);
+        let listed = b"PK\x01\x02\x14\0\x14\0".as_slice();
+        list.extend([listed, &figures, &[0; 12], &place, name.as_bytes()].concat());
+    }
+    let count = u16::try_from(arrays.len()).unwrap().to_le_bytes();
+    let sizes = [list.len(), file.len()].map(|size| u32::try_from(size).unwrap().to_le_bytes());
+    let end = [b"PK\x05\x06\0\0\0\0".as_slice(), &count, &count, &sizes.concat(), &[0; 2]];
+    [file, list, end.concat()].concat()
 }
 
 #[tokio::test]
@@ -153,7 +178,7 @@ async fn every_row_has_one_line_whatever_the_form_and_profiles_count_them() {
     let bench = Bench::start().await;
     write_rows(&bench, 100);
 
-    for kind in ["jsonl", "csv", "npy"] {
+    for kind in ["jsonl", "csv", "npy", "npz"] {
         let output = bench.run(&format!("rows.{kind}"), kind).await;
 
         assert!(output.status.success(), "{kind}: {}", told(&output));
@@ -171,6 +196,20 @@ async fn every_row_has_one_line_whatever_the_form_and_profiles_count_them() {
     };
     assert_eq!(rows("csv"), rows("jsonl"));
     assert_eq!(rows("npy"), rows("jsonl"));
+    assert_eq!(rows("npz"), rows("jsonl"));
+
+    let several = bench.run("two.npz", "two").await;
+    assert!(told(&several).contains("two.npz: the archive holds several arrays: `other`, `rows`"));
+    let named = async |array: &'static str| {
+        let mut command = bench.batch("two.npz", "two");
+        command.args(["--array", array]);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    };
+    let one = named("rows").await;
+    assert!(one.status.success(), "{}", told(&one));
+    assert_eq!(rows("two"), rows("jsonl"));
+    let other = named("other").await;
+    assert!(told(&other).contains("two.npz: not a .npy file"), "{}", told(&other));
 }
 
 /// Killed again and again at whatever moment, in the end it has the lines of a job that was never disturbed, and no other.
@@ -251,6 +290,6 @@ async fn a_row_that_is_refused_is_told_and_leaves_the_parts_before_it() {
     let told = refused("broken.jsonl", "[1, 2]\n[1,\n").await;
     assert!(told.contains("broken.jsonl, line 2: not JSON"), "{told}");
     let told = refused("rows.xml", "<row/>").await;
-    assert!(told.contains("rows come as .jsonl, .csv, .parquet or .npy"), "{told}");
+    assert!(told.contains("rows come as .jsonl, .csv, .parquet, .npy or .npz"), "{told}");
     assert!(!Path::new(&bench.path("rows-xml")).join("done.json").exists());
 }

@@ -18,7 +18,7 @@ mod sensor;
 pub(crate) mod deliver;
 
 pub use finding::{
-    Finding, Severity, common_cause, device_event, device_silent, devices_silent, drift,
+    Finding, Late, Severity, common_cause, device_event, device_silent, devices_silent, drift,
     rollout_halted, store_behind,
 };
 

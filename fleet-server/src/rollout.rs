@@ -34,6 +34,7 @@ mod wave;
 mod why;
 
 pub use evidence::Comparison;
+pub(crate) use gate::BAD_SHARE_MAX;
 pub use gate::Gate;
 pub use revert::{Reversion, WayBack};
 use wave::since;

@@ -64,6 +64,8 @@ pub struct Standing<'a> {
     pub has_past: bool,
     /// Rows of its newest window.
     pub rows: u64,
+    /// Rows that were passed over in it.
+    pub skipped: u64,
     /// When that ended.
     pub until: UnixMillis,
 }
@@ -397,6 +399,7 @@ impl Sensor {
             off: off.filter_map(|(compared, verdict)| Some((compared, verdict?))).collect(),
             has_past: self.suspected.contains_key(&ComparedWith::Past),
             rows: newest.rows(),
+            skipped: newest.skipped(),
             until: newest.until(),
         })
     }

@@ -35,6 +35,7 @@ mod forecasts;
 mod habits;
 pub(crate) mod housekeeping;
 pub(crate) mod labels;
+pub(crate) mod late;
 mod looks;
 pub(crate) mod loose;
 mod many;

@@ -2,7 +2,7 @@
 
 pub(crate) mod pictures;
 pub(crate) mod rows;
-mod source;
+pub(crate) mod source;
 pub(crate) mod table;
 pub(crate) mod types;
 
@@ -14,6 +14,7 @@ use sealift_protocol::profile::{Baseline, Season};
 
 use pictures::{Pictures, View};
 use rows::Rows;
+use source::Told;
 use table::Schema;
 use types::Types;
 
@@ -26,6 +27,8 @@ const CONFIDENCE: &str = "confidence";
 pub(crate) struct Reference<'a> {
     /// The rows, or a folder of pictures.
     pub(crate) data: &'a Path,
+    /// Of an archive of arrays: which one.
+    pub(crate) array: Option<&'a str>,
     /// What names the features; without one, each column that can be watched is a feature.
     pub(crate) contract: Option<&'a IoContract>,
     pub(crate) types: &'a Types,
@@ -51,12 +54,12 @@ impl Reference<'_> {
             features.map(|feature| feature.name.clone()).collect::<Vec<_>>()
         });
         let names = names.filter(|names| !names.is_empty());
-        Rows::read_named(self.data, names.as_deref())
+        Rows::read(self.data, Told { array: self.array, columns: names.as_deref() })
     }
 
     /// Makes the baseline.
     pub(crate) fn make(&self) -> anyhow::Result<Made> {
-        if self.data.is_dir() {
+        if self.data.is_dir() && self.array.is_none() {
             return self.of_pictures();
         }
         let rows = self.rows()?;

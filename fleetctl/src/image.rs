@@ -228,7 +228,8 @@ fn read_files(
             let data = &directory.join(path);
             let contract = Some(&contract);
             let (season, is_strict) = (None, true);
-            let made = Reference { data, contract, types: &types, season, is_strict }.make()?;
+            let made = Reference { data, array: None, contract, types: &types, season, is_strict }
+                .make()?;
             add(LayerKind::Baseline, "baseline.cbor", made.baseline.encode()?);
         }
         (None, None) => (),

@@ -72,6 +72,7 @@ pub use rollback::{
     RollbackRequest, RollbackResult, RollbackStep, RollbackTarget, RollbackUntouched,
 };
 pub use rollout::{
-    Action, AllowedAction, Budget, CosignNew, DeviceProgress, EvidenceView, GateView, ModelGates,
-    ReversionView, RolloutNew, RolloutState, RolloutView, WavePlan, WaveState, WaveView, WhyView,
+    Action, AllowedAction, Budget, CosignNew, DeviceProgress, EvidenceView, GateView, LateView,
+    ModelGates, ReversionView, RolloutNew, RolloutState, RolloutView, WavePlan, WaveState,
+    WaveView, WhyView,
 };

@@ -1,6 +1,8 @@
 //! Rows of files, whatever format they came in. Readers are given what they read; they open nothing.
 
 pub mod npy;
+#[cfg(feature = "npz")]
+pub mod npz;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 

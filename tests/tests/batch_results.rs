@@ -141,6 +141,8 @@ async fn a_team_has_so_much_room_in_an_object_store_and_what_is_deleted_makes_so
     let full = ends(&server, "two", "failed")?;
     let why = full["reason"].as_str().unwrap_or_default().to_owned();
     ensure!(why.contains("team vision may keep 1 MiB") && why.contains("batch delete"), "{why}");
+    let page: Page<BatchResultView> = server.api()?.get("batches?limit=1").await?;
+    ensure!(page.items.len() == 1 && page.total == 2, "{} in all", page.total);
     server.ctl(&["batch", "delete", "one", "--device", "cam-1"])?;
     // What was answered stays: under another name only the way up is left.
     begin(&server, "three", (&rows, &open.join("two")), &["--upload"])?;

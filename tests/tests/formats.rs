@@ -29,7 +29,15 @@ const TABLES: [&str; 16] = [
 ];
 
 /// The same numbers.
-const ARRAYS: [&str; 5] = ["matrix.npy", "fortran.npy", "big.npy", "double.npy", "matrix.parquet"];
+const ARRAYS: [&str; 7] = [
+    "matrix.npy",
+    "fortran.npy",
+    "big.npy",
+    "double.npy",
+    "matrix.parquet",
+    "stored.npz",
+    "packed.npz",
+];
 
 /// What is no table, and what is said of it.
 const REFUSED: [(&str, &str); 13] = [
@@ -38,7 +46,7 @@ const REFUSED: [(&str, &str); 13] = [
     ("cut.parquet", "not a whole Parquet file"),
     ("damaged.parquet", "row group"),
     ("objects.npy", "elements of type `|O` are not taken"),
-    ("many.npz", "it is an archive"),
+    ("many.npz", "several arrays: `labels`, `rows`\nhelp: --array says which"),
     ("cut.npy", "was it cut off?"),
     ("rows.csv.pkl", "it is a pickle"),
     ("latin.csv", "is not UTF-8"),
@@ -70,6 +78,8 @@ fn files_of_pandas_pyarrow_and_numpy_make_one_baseline_and_one_replay() -> anyho
             ensure!(replay(&at(first), &at(other))? == expected, "{other} judges otherwise");
         }
     }
+    let rows = baseline(&at("many.npz"), &["--array", "rows"])?;
+    ensure!(rows == baseline(&at("matrix.csv"), &[])?, "an array of several is another one");
     Ok(())
 }
 

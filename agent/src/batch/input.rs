@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use sealift_protocol::table::npy::{Header, NotNpy};
+use sealift_protocol::table::npz::{Archive, NotNpz};
 #[cfg(feature = "parquet")]
 use sealift_protocol::table::parquet::reading;
 use serde_json::value::RawValue;
@@ -32,8 +33,9 @@ enum Rows {
     Csv(csv::Reader<File>, Option<csv::ByteRecord>),
     #[cfg(feature = "parquet")]
     Parquet(Box<Columns>, u64),
+    /// A file of an array, or an array of an archive.
     Npy {
-        file: BufReader<File>,
+        file: Box<dyn Read + Send>,
         header: Header,
         left: u64,
         read_bytes: u64,
@@ -71,7 +73,7 @@ pub enum InputError {
         source: io::Error,
     },
     /// A name that says nothing.
-    #[error("{0}: rows come as .jsonl, .csv, .parquet or .npy")]
+    #[error("{0}: rows come as .jsonl, .csv, .parquet, .npy or .npz")]
     Kind(PathBuf),
     /// The agent was built without what reads it.
     #[cfg(not(feature = "parquet"))]
@@ -107,14 +109,32 @@ pub enum InputError {
         /// What is wrong.
         source: NotNpy,
     },
+    /// Not an archive of numpy, or without the array that is asked for.
+    #[error("{path}: {source}")]
+    Npz {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: NotNpz,
+    },
+    /// An array was named of what has none.
+    #[error("{0} is no archive of arrays, of which one could be named")]
+    NoArchive(PathBuf),
 }
 
 impl Input {
-    /// Opens a file, by the end of its name.
-    pub(super) fn open(path: &Path, no_header: bool) -> Result<Self, InputError> {
+    /// Opens a file, by the end of its name; of an archive, the array of a name, or the only one.
+    pub(super) fn open(
+        path: &Path,
+        no_header: bool,
+        array: Option<&str>,
+    ) -> Result<Self, InputError> {
         let refused = |source| InputError::Read { path: path.to_owned(), source };
         let kind = path.extension().map(|kind| kind.to_string_lossy().to_lowercase());
         let open = || File::open(path).map_err(refused);
+        if array.is_some() && kind.as_deref() != Some("npz") {
+            return Err(InputError::NoArchive(path.to_owned()));
+        }
         let rows = match kind.as_deref() {
             Some("jsonl" | "ndjson") => Rows::JsonLines(BufReader::new(open()?), 0),
             Some("csv") => {
@@ -128,12 +148,11 @@ impl Input {
                     !no_header && reader.read_byte_record(&mut names).map_err(broken)?;
                 Rows::Csv(reader, has_names.then_some(names))
             }
-            Some("npy") => {
-                let mut file = BufReader::new(open()?);
-                let npy = |source| InputError::Npy { path: path.to_owned(), source };
-                let header = Header::read(&mut file).map_err(npy)?;
-                let left = header.rows;
-                Rows::Npy { file, header, left, read_bytes: 0 }
+            Some("npy") => Rows::npy(path, BufReader::new(open()?))?,
+            Some("npz") => {
+                let npz = |source| InputError::Npz { path: path.to_owned(), source };
+                let archive = Archive::open(BufReader::new(open()?)).map_err(npz)?;
+                Rows::npy(path, archive.array(array).map_err(npz)?)?
             }
             #[cfg(feature = "parquet")]
             Some("parquet" | "pq") => {
@@ -186,6 +205,15 @@ impl Input {
             Rows::Parquet(columns, bytes) => columns.share_of(*bytes),
             Rows::Npy { read_bytes, .. } => *read_bytes,
         }
+    }
+}
+
+impl Rows {
+    fn npy(path: &Path, mut file: impl Read + Send + 'static) -> Result<Self, InputError> {
+        let npy = |source| InputError::Npy { path: path.to_owned(), source };
+        let header = Header::read(&mut file).map_err(npy)?;
+        let left = header.rows;
+        Ok(Self::Npy { file: Box::new(file), header, left, read_bytes: 0 })
     }
 }
 
@@ -256,7 +284,7 @@ fn of_csv(
     Ok((rows > 0).then_some(Chunk { rows, body: Body::Csv(body) }))
 }
 
-fn of_npy(file: &mut BufReader<File>, header: &Header, rows: u64) -> io::Result<Option<Chunk>> {
+fn of_npy(file: &mut impl Read, header: &Header, rows: u64) -> io::Result<Option<Chunk>> {
     if rows == 0 {
         return Ok(None);
     }

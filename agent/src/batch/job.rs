@@ -26,6 +26,9 @@ pub(super) struct Job {
     image: String,
     /// Digest of the input.
     input: Digest,
+    /// Of an archive, the array that was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    array: Option<String>,
     rows: u32,
 }
 
@@ -67,7 +70,12 @@ pub enum JobError {
 
 impl Job {
     /// Reads the input once, so that a job never goes on with another.
-    pub(super) fn new(input: &Path, model: &str, image: &str, rows: u32) -> Result<Self, JobError> {
+    pub(super) fn new(
+        (input, array): (&Path, Option<&str>),
+        model: &str,
+        image: &str,
+        rows: u32,
+    ) -> Result<Self, JobError> {
         let at = |source| JobError::Disk { path: input.to_owned(), source };
         let (mut file, mut hasher) = (File::open(input).map_err(at)?, Hasher::default());
         let mut buffer = vec![0; HASH_BYTES];
@@ -79,7 +87,8 @@ impl Job {
             hasher.update(buffer.get(..read).unwrap_or_default());
         }
         let (model, image) = (model.to_owned(), image.to_owned());
-        Ok(Self { schema: 1, model, image, input: hasher.finish(), rows })
+        let array = array.map(str::to_owned);
+        Ok(Self { schema: 1, model, image, input: hasher.finish(), array, rows })
     }
 
     pub(super) fn image(&self) -> &str {
@@ -94,6 +103,7 @@ impl Job {
                 ("model", job.model.clone()),
                 ("image", job.image.clone()),
                 ("input", job.input.to_string()),
+                ("array", job.array.clone().unwrap_or_else(|| "the only one".to_owned())),
                 ("number of rows", job.rows.to_string()),
             ]
         };

@@ -151,6 +151,62 @@ pub fn rollout_halted(
     }
 }
 
+/// Devices that took an image back after the rollout that brought it was over: nothing is left to halt, and nobody looks at it any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Late<'a> {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// Its model.
+    pub model: &'a ModelName,
+    /// What it brought.
+    pub version: &'a Version,
+    /// How many devices are without it now.
+    pub devices: u64,
+    /// To how many it was brought.
+    pub of: u64,
+    /// The largest share of them that may end badly.
+    pub limit: f64,
+    /// The newest of those devices, and why it took the image back.
+    pub newest: (&'a DeviceId, &'a str),
+    /// When the first of them did.
+    pub since: UnixMillis,
+}
+
+impl Late<'_> {
+    /// Critical where the rollout would have halted.
+    #[expect(clippy::cast_precision_loss, reason = "devices are counted, and far below 2^52")]
+    pub fn finding(self) -> Finding {
+        let Self { rollout, model, version, devices, of, limit, newest, since } = self;
+        let noun = if devices == 1 { "device" } else { "devices" };
+        let is_beyond = devices as f64 > limit * of as f64;
+        let label = |name: &str, value: String| (name.to_owned(), value);
+        Finding {
+            key: format!("late/{rollout}"),
+            kind: "late".to_owned(),
+            severity: if is_beyond { Severity::Critical } else { Severity::Warning },
+            title: format!(
+                "{devices} {noun} took {model} {version} back after rollout {rollout} was over"
+            ),
+            detail: format!(
+                "{devices} of {of}, at most {:.0}% may; the newest is {}: {}",
+                limit * 100.0,
+                newest.0,
+                newest.1
+            ),
+            help: format!(
+                "`fleetctl rollout why {rollout}` lists the devices; `fleetctl rollback {rollout}` goes back with the others too"
+            ),
+            labels: BTreeMap::from([
+                label("model", model.to_string()),
+                label("version", version.to_string()),
+                label("rollout", rollout.to_string()),
+            ]),
+            since,
+            hold_ms: 0,
+        }
+    }
+}
+
 /// A device that was last heard of at `heard_at`. Told after ten minutes.
 pub fn device_silent(
     device: &DeviceId,
@@ -363,6 +419,38 @@ mod tests {
         assert_eq!((finding.kind.as_str(), finding.severity), ("security", Severity::Critical));
         assert_eq!(finding.key, "device-event/cam-1/directive.audience");
         assert_eq!(finding.labels["model"], "vision/digits");
+    }
+
+    #[test]
+    fn many_devices_that_go_back_late_are_critical_and_few_a_warning() {
+        let (device, version) = (DeviceId::parse("cam-1").unwrap(), Version::parse("7").unwrap());
+        let late = |devices: u64| {
+            let why = "trial.latency: the engine takes 15.10 ms";
+            let newest = (&device, why);
+            let (rollout, since, model) = (RolloutId(3), UnixMillis(5), &model());
+            let late = Late {
+                rollout,
+                model,
+                version: &version,
+                devices,
+                of: 20,
+                limit: 0.1,
+                newest,
+                since,
+            };
+            late.finding()
+        };
+
+        let (one, two, three) = (late(1), late(2), late(3));
+
+        assert_eq!(one.title, "1 device took vision/digits 7 back after rollout r-3 was over");
+        assert_eq!(
+            three.detail,
+            "3 of 20, at most 10% may; the newest is cam-1: trial.latency: the engine takes 15.10 ms"
+        );
+        let severities = [one.severity, two.severity, three.severity];
+        assert_eq!(severities, [Severity::Warning, Severity::Warning, Severity::Critical]);
+        assert_eq!((three.key.as_str(), &*three.labels["rollout"]), ("late/r-3", "r-3"));
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(crate) const KINDS: &[Kind] = &[
         hold_s: 0,
     },
     Kind { name: "rollout-halted", meaning: "a gate has stopped a rollout", hold_s: 0 },
+    Kind { name: "late", meaning: "devices go back after a rollout is over", hold_s: 0 },
     Kind { name: "device-silent", meaning: "nothing comes from a device", hold_s: 600 },
     Kind { name: "device-event", meaning: "a device reports something critical", hold_s: 0 },
     Kind { name: "security", meaning: "a device has refused what should not have come", hold_s: 0 },

@@ -67,7 +67,8 @@ impl History {
         baseline: &Arc<Baseline>,
     ) -> Result<Option<HistoryPoint>, Misfit> {
         let Sum { version, errors, profile, .. } = Sum::read(span)?;
-        let (rows, until) = (profile.rows(), key.from.plus(key.length.ms()));
+        let (rows, skipped) = (profile.rows(), profile.skipped());
+        let until = key.from.plus(key.length.ms());
         let windows = [Window { from: key.from, until, profile }];
         let scope = key.scope.clone();
         let case = Case { scope, windows: &windows, against: Against::Baseline };
@@ -80,6 +81,7 @@ impl History {
             until,
             version,
             rows,
+            skipped,
             errors,
             metric: verdict.metric.to_string(),
             value: verdict.value,

@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq as _;
 use super::App;
 use super::error::ApiError;
 use super::registry::OciError;
+use crate::audit::Deed;
 use crate::auth::{self, Auth, Visit, account};
 use crate::clock;
 use crate::listen::Peer;
@@ -60,6 +61,16 @@ impl Caller {
     /// Their name, for the audit log.
     pub(crate) fn name(&self) -> &str {
         &self.operator.name
+    }
+
+    /// What they have done, for the audit log, where no reason is asked for.
+    pub(crate) fn deed<'a>(
+        &'a self,
+        action: &'a str,
+        subject: &'a str,
+        detail: &'a str,
+    ) -> Deed<'a> {
+        Deed { actor: self.name(), action, subject, reason: None, detail }
     }
 
     /// What they may do.

@@ -96,7 +96,10 @@ async fn silence(
     let id = change.add_silence(&matchers, (by, reason.trim()), (now, until)).await?;
     let texts: Vec<_> = matchers.iter().map(ToString::to_string).collect();
     let detail = format!("{} until {until}", texts.join(" "));
-    change.audit(&deed(&caller, "alert.silence", (&id.to_string(), &detail), &reason), now).await?;
+    let subject = id.to_string();
+    let deed = caller.deed("alert.silence", &subject, &detail);
+    let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
+    change.audit(&Deed { reason, ..deed }, now).await?;
     change.commit().await?;
     app.hub.touch_status();
     let rows = app.store.silences(now).await?;
@@ -130,7 +133,7 @@ async fn unsilence(
     if !change.end_silence(id, now).await? {
         return Err(no_silence(id));
     }
-    change.audit(&deed(&caller, "alert.unsilence", (&id.to_string(), ""), ""), now).await?;
+    change.audit(&caller.deed("alert.unsilence", &id.to_string(), ""), now).await?;
     change.commit().await?;
     app.hub.touch_status();
     Ok(StatusCode::NO_CONTENT)
@@ -174,7 +177,7 @@ async fn change_kind(
     let mut change = app.store.begin().await?;
     change.set_alert_kind(&kind, &request).await?;
     let detail = serde_json::to_string(&request).map_err(ApiError::internal)?;
-    change.audit(&deed(&caller, "alert.kind", (&kind, &detail), ""), clock::now()).await?;
+    change.audit(&caller.deed("alert.kind", &kind, &detail), clock::now()).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -222,7 +225,7 @@ async fn add_rule(
         return Err(ApiError::new(StatusCode::CONFLICT, "rule.taken", what));
     };
     let detail = serde_json::to_string(&request).map_err(ApiError::internal)?;
-    change.audit(&deed(&caller, "alert.rule.add", (&request.name, &detail), ""), now).await?;
+    change.audit(&caller.deed("alert.rule.add", &request.name, &detail), now).await?;
     change.commit().await?;
     let created_by = caller.name().to_owned();
     let view = RuleView { id, rule: request, created_by, created_at: now, since: None };
@@ -260,7 +263,7 @@ async fn remove_rule(
     if !change.remove_alert_rule(&name).await? {
         return Err(no_rule(&name));
     }
-    change.audit(&deed(&caller, "alert.rule.remove", (&name, ""), ""), clock::now()).await?;
+    change.audit(&caller.deed("alert.rule.remove", &name, ""), clock::now()).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -389,14 +392,4 @@ fn whole<T>(items: Vec<T>) -> Page<T> {
 
 fn millis(seconds: u64) -> i64 {
     i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX)
-}
-
-fn deed<'a>(
-    caller: &'a Caller,
-    action: &'static str,
-    (subject, detail): (&'a str, &'a str),
-    reason: &'a str,
-) -> Deed<'a> {
-    let reason = (!reason.is_empty()).then_some(reason);
-    Deed { actor: caller.name(), action, subject, reason, detail }
 }

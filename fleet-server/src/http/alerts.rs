@@ -40,24 +40,18 @@ struct ListQuery {
     /// Only those that all of these match, such as `site=osaka,kind!=drift`; looked for among the newest 1,000.
     #[serde(default, rename = "match")]
     matchers: Option<String>,
-    /// Entries on the page; 100 if not given, at most 1,000.
-    #[serde(default)]
-    limit: Option<u32>,
-    /// Where the page starts: `next_cursor` of the page before.
-    #[serde(default)]
-    cursor: Option<String>,
 }
 
 /// Lists alerts, newest first.
-#[utoipa::path(get, path = "/api/v1/alerts", tag = "alerts", params(ListQuery),
+#[utoipa::path(get, path = "/api/v1/alerts", tag = "alerts", params(ListQuery, PageQuery),
     responses((status = 200, body = Page<AlertView>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
     Query(query): Query<ListQuery>,
+    Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<AlertView>>, ApiError> {
     let states = states(query.state.as_deref().unwrap_or_default())?;
-    let paging = PageQuery { limit: query.limit, cursor: query.cursor };
     let limit = paging.limit();
     let texts = query.matchers.unwrap_or_default();
     let texts: Vec<_> =

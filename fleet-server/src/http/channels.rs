@@ -5,8 +5,6 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sealift_protocol::api::{ChannelNew, ChannelView, DeliveryView, Destination, Page};
 use sealift_protocol::id::UnixMillis;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,7 +14,6 @@ use super::error::ApiError;
 use super::page::{PageQuery, page};
 use crate::alert::deliver::{self, Verb};
 use crate::alert::matcher::{MATCHERS_MAX, Matcher};
-use crate::audit::Deed;
 use crate::clock;
 use crate::store::channels::{Channel, ChannelRow, Due};
 
@@ -85,7 +82,7 @@ async fn add(
         return Err(ApiError::new(StatusCode::CONFLICT, "channel.taken", what));
     }
     let detail = format!("{id}: {address}");
-    change.audit(&deed(&caller, "channel.add", &name, &detail), now).await?;
+    change.audit(&caller.deed("channel.add", &name, &detail), now).await?;
     change.commit().await?;
     let view = app.channel(id).await?.view();
     Ok((StatusCode::CREATED, Json(ChannelView { secret, ..view })))
@@ -165,7 +162,7 @@ async fn remove(
         return Err(no_channel(id));
     }
     let detail = format!("{id}: {}", channel.address);
-    change.audit(&deed(&caller, "channel.remove", &channel.name, &detail), clock::now()).await?;
+    change.audit(&caller.deed("channel.remove", &channel.name, &detail), clock::now()).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -199,7 +196,7 @@ async fn queue_test(
     let mut change = app.store.begin().await?;
     let times = (now, now.plus(CLAIMED_MS));
     let number = change.queue(channel.id, (None, &alert, Verb::Test), &message, times).await?;
-    change.audit(&deed(caller, "channel.test", &channel.name, ""), now).await?;
+    change.audit(&caller.deed("channel.test", &channel.name, ""), now).await?;
     change.commit().await?;
     Ok(number)
 }
@@ -209,27 +206,14 @@ fn no_delivery(number: u64) -> ApiError {
     ApiError::not_found("delivery.not-found", what)
 }
 
-/// Which messages.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct LogQuery {
-    /// Entries on the page; 100 if not given, at most 1,000.
-    #[serde(default)]
-    limit: Option<u32>,
-    /// Where the page starts: `next_cursor` of the page before.
-    #[serde(default)]
-    cursor: Option<String>,
-}
-
 /// Lists what was sent to a channel, newest first, and what became of it.
 #[utoipa::path(get, path = "/api/v1/channels/{id}/deliveries", tag = "alerts",
-    params(("id" = u64, Path), LogQuery), responses((status = 200, body = Page<DeliveryView>)))]
+    params(("id" = u64, Path), PageQuery), responses((status = 200, body = Page<DeliveryView>)))]
 async fn deliveries(
     State(app): State<App>,
     Path(id): Path<u64>,
-    Query(query): Query<LogQuery>,
+    Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<DeliveryView>>, ApiError> {
-    let paging = PageQuery { limit: query.limit, cursor: query.cursor };
     app.channel(id).await?;
     let limit = paging.limit();
     let items = app.store.deliveries(id, paging.number(), limit).await?;
@@ -251,16 +235,7 @@ async fn resend(
         return Err(no_delivery(number).help("a message that waits is sent in any case"));
     }
     let detail = format!("message {number}");
-    change.audit(&deed(&caller, "channel.resend", &channel.name, &detail), clock::now()).await?;
+    change.audit(&caller.deed("channel.resend", &channel.name, &detail), clock::now()).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn deed<'a>(
-    caller: &'a Caller,
-    action: &'static str,
-    subject: &'a str,
-    detail: &'a str,
-) -> Deed<'a> {
-    Deed { actor: caller.name(), action, subject, reason: None, detail }
 }

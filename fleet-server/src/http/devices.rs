@@ -126,14 +126,8 @@ async fn change_labels(
         None => format!("-{name}"),
     };
     let detail: Vec<_> = change.labels.iter().map(set).collect();
-    let deed = Deed {
-        actor: caller.name(),
-        action: "device.label",
-        subject: id.as_str(),
-        reason: None,
-        detail: &detail.join(" "),
-    };
-    transaction.audit(&deed, now).await?;
+    let detail = detail.join(" ");
+    transaction.audit(&caller.deed("device.label", id.as_str(), &detail), now).await?;
     transaction.commit().await?;
     app.signals.orders().notify_one();
     app.hub.touch_device(id.clone());

@@ -42,24 +42,17 @@ struct ListQuery {
     /// Only in this scope: `fleet`, `site=osaka`, `device:cam-1`.
     #[serde(default)]
     scope: Option<String>,
-    /// Entries on the page; 100 if not given, at most 1,000.
-    #[serde(default)]
-    limit: Option<u32>,
-    /// Where the page starts: `next_cursor` of the page before.
-    #[serde(default)]
-    cursor: Option<String>,
 }
 
 /// Lists the newest verdict of each subject in each scope, by model, scope and subject.
-#[utoipa::path(get, path = "/api/v1/drift", tag = "drift", params(ListQuery),
+#[utoipa::path(get, path = "/api/v1/drift", tag = "drift", params(ListQuery, PageQuery),
     responses((status = 200, body = Page<DriftView>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
-    Query(query): Query<ListQuery>,
+    Query(ListQuery { model, scope }): Query<ListQuery>,
+    Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<DriftView>>, ApiError> {
-    let ListQuery { model, scope, limit, cursor } = query;
-    let paging = PageQuery { limit, cursor };
     let is_asked = |view: &DriftView| {
         model.as_ref().is_none_or(|model| view.model == *model)
             && scope.as_ref().is_none_or(|scope| view.scope == *scope)
@@ -78,24 +71,17 @@ struct DevicesQuery {
     /// Only this device.
     #[serde(default)]
     device: Option<DeviceId>,
-    /// Entries on the page; 100 if not given, at most 1,000.
-    #[serde(default)]
-    limit: Option<u32>,
-    /// Where the page starts: `next_cursor` of the page before.
-    #[serde(default)]
-    cursor: Option<String>,
 }
 
 /// Lists where devices stand, each by itself: against its cohort, its own past and the reference; by model and device.
-#[utoipa::path(get, path = "/api/v1/drift/devices", tag = "drift", params(DevicesQuery),
+#[utoipa::path(get, path = "/api/v1/drift/devices", tag = "drift", params(DevicesQuery, PageQuery),
     responses((status = 200, body = Page<DeviceDriftView>)))]
 async fn devices(
     State(app): State<App>,
     caller: Caller,
-    Query(query): Query<DevicesQuery>,
+    Query(DevicesQuery { model, device }): Query<DevicesQuery>,
+    Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<DeviceDriftView>>, ApiError> {
-    let DevicesQuery { model, device, limit, cursor } = query;
-    let paging = PageQuery { limit, cursor };
     let is_asked = |view: &DeviceDriftView| {
         model.as_ref().is_none_or(|model| view.model == *model)
             && device.as_ref().is_none_or(|device| view.device == *device)

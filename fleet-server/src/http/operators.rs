@@ -15,7 +15,6 @@ use utoipa_axum::routes;
 use super::App;
 use super::access::Caller;
 use super::error::ApiError;
-use crate::audit::Deed;
 use crate::auth::{self, AuthError, TokenTerms};
 use crate::clock;
 use crate::permission::{self, Permission};
@@ -213,13 +212,7 @@ async fn revoke_token(
         caller.has_stepped_up(&app.auth, now)?;
     }
     let detail = format!("`{}` {}", token.name, token.id);
-    let deed = Deed {
-        actor: caller.name(),
-        action: "token.revoke",
-        subject: &token.operator,
-        reason: None,
-        detail: &detail,
-    };
+    let deed = caller.deed("token.revoke", &token.operator, &detail);
     change.audit(&deed, now).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -89,6 +89,7 @@ pub(super) fn view(row: RolloutRow) -> RolloutView {
         findings: row.findings,
         reverted_by: row.revert.by,
         reversion: row.revert.reversion,
+        late: row.late,
         allowed_actions,
     }
 }

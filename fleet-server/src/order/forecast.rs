@@ -50,6 +50,7 @@ fn imagined(id: RolloutId, order: &Order, asker: Asker<'_>) -> RolloutRow {
         turn: id.0,
         findings: Vec::new(),
         revert: Revert::default(),
+        late: None,
     }
 }
 

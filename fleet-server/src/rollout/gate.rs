@@ -3,7 +3,7 @@
 use super::{Comparison, Halt, Served};
 
 /// Largest share of bad devices where the operator gave none.
-const BAD_SHARE_MAX: f64 = 0.1;
+pub(crate) const BAD_SHARE_MAX: f64 = 0.1;
 /// Before this many devices are finished, only the share of the whole wave counts.
 const FINISHED_MIN: u64 = 10;
 /// Before this many requests, no share of them is looked at.

@@ -11,6 +11,7 @@ pub(super) struct Packed {
     from: UnixMillis,
     until: UnixMillis,
     rows: u64,
+    skipped: u64,
     bytes: Vec<u8>,
 }
 
@@ -19,11 +20,16 @@ impl Packed {
         let Window { from, until, profile } = window;
         // What was read from bytes can be written to them again.
         let bytes = profile.encode().map_err(|_| Mismatch::Shape)?;
-        Ok(Self { from: *from, until: *until, rows: profile.rows(), bytes })
+        let (rows, skipped) = (profile.rows(), profile.skipped());
+        Ok(Self { from: *from, until: *until, rows, skipped, bytes })
     }
 
     pub(super) const fn rows(&self) -> u64 {
         self.rows
+    }
+
+    pub(super) const fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     pub(super) const fn until(&self) -> UnixMillis {

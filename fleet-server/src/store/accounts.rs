@@ -181,6 +181,7 @@ impl Change {
         let known = was.and_then(|was| was.outcome.as_ref());
         match &slot.outcome {
             Some(outcome) if known != Some(outcome) => {
+                self.note_late(device, &slot.model, (known, outcome), now).await?;
                 self.note_outcome(device, &slot.model, outcome, now).await
             }
             Some(_) | None => Ok(()),

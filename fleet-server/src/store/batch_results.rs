@@ -1,12 +1,17 @@
 //! What devices bring up of their batches' predictions. A row is there from the moment in which an operator asks for it: without one nothing
 //! is taken.
 
+use std::fmt::Write as _;
+
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, TeamId, UnixMillis};
 use sealift_protocol::request::BatchRun;
+use sqlx::AssertSqlSafe;
 
+use super::matching::{Matching, Presence};
 use super::{Change, StoreError, TenantStore, from_json, parsed, signed, to_json, unsigned};
 use crate::content::ContentDigest;
+use crate::filter::Filter;
 
 /// Predictions that are deleted in one go: those of a night's batch on a whole fleet end in the same minute, and others write, too.
 pub(crate) const THROWN_AWAY_MAX: i64 = 500;
@@ -26,6 +31,17 @@ pub(crate) struct ResultRow {
     pub(crate) delete_at: UnixMillis,
 }
 
+/// Which predictions a list has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Which<'a> {
+    /// Only of batches of this name.
+    pub(crate) name: Option<&'a str>,
+    /// Only of this device.
+    pub(crate) device: Option<&'a DeviceId>,
+    /// Only of devices that this filter names.
+    pub(crate) among: &'a Filter,
+}
+
 /// What a device says of all that it will send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Whole {
@@ -42,7 +58,8 @@ impl ResultRow {
 
 macro_rules! columns {
     () => {
-        "device, run, asked_by, asked_at, upload, size_bytes, digest, done_at, delete_at"
+        "b.device, b.run, b.asked_by, b.asked_at, b.upload, b.size_bytes, b.digest, b.done_at,
+         b.delete_at"
     };
 }
 
@@ -69,7 +86,7 @@ impl TenantStore {
         let row: Option<Row> = sqlx::query_as(concat!(
             "SELECT ",
             columns!(),
-            " FROM batch_results WHERE tenant = $1 AND device = $2 AND name = $3"
+            " FROM batch_results b WHERE b.tenant = $1 AND b.device = $2 AND b.name = $3"
         ))
         .bind(self.id().to_owned())
         .bind(device.to_string())
@@ -79,29 +96,58 @@ impl TenantStore {
         row.map(read).transpose()
     }
 
-    /// Predictions that were asked for, of a batch or a device where they are named, in the order of name and device, after one of them.
+    /// Predictions that were asked for, in the order of name and device, after one of them.
     pub(crate) async fn batch_results(
         &self,
-        (name, device): (Option<&str>, Option<&DeviceId>),
-        after: (&str, &str),
+        which: Which<'_>,
+        presence: Presence,
+        (name, device): (&str, &str),
         limit: u32,
     ) -> Result<Vec<ResultRow>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(concat!(
-            "SELECT ",
+        let mut matching = self.matching_results(which, presence).await?;
+        let (name, device) = (matching.parameter(name), matching.parameter(device));
+        let text = format!(
+            "SELECT {} FROM batch_results b {} AND (b.name > {name} OR (b.name = {name} AND b.device > {device}))
+             ORDER BY b.name, b.device LIMIT {limit}",
             columns!(),
-            " FROM batch_results WHERE tenant = $1 AND ($2 = '' OR name = $2)
-             AND ($3 = '' OR device = $3) AND (name > $4 OR (name = $4 AND device > $5))
-             ORDER BY name, device LIMIT $6"
-        ))
-        .bind(self.id().to_owned())
-        .bind(name.unwrap_or_default().to_owned())
-        .bind(device.map(ToString::to_string).unwrap_or_default())
-        .bind(after.0.to_owned())
-        .bind(after.1.to_owned())
-        .bind(i64::from(limit))
-        .fetch_all(self.readers())
-        .await?;
+            matching.text,
+        );
+        let query = matching.bind_as(sqlx::query_as(AssertSqlSafe(text)));
+        let rows: Vec<Row> = query.fetch_all(self.readers()).await?;
         rows.into_iter().map(read).collect()
+    }
+
+    /// How many predictions were asked for.
+    pub(crate) async fn count_batch_results(
+        &self,
+        which: Which<'_>,
+        presence: Presence,
+    ) -> Result<u64, StoreError> {
+        let matching = self.matching_results(which, presence).await?;
+        let text = format!("SELECT COUNT(*) FROM batch_results b {}", matching.text);
+        let query = matching.bind_scalar(sqlx::query_scalar(AssertSqlSafe(text)));
+        let count: i64 = query.fetch_one(self.readers()).await?;
+        unsigned("count", count)
+    }
+
+    /// The condition on predictions `b` that `which` stands for.
+    async fn matching_results(
+        &self,
+        which: Which<'_>,
+        presence: Presence,
+    ) -> Result<Matching, StoreError> {
+        let mut matching = self.matching(which.among, presence).await?;
+        let of = "JOIN devices d ON d.tenant = b.tenant AND d.id = b.device WHERE";
+        matching.text = format!("{of} {}", matching.text);
+        let device = which.device.map(DeviceId::as_str);
+        for (column, value) in [("b.name", which.name), ("b.device", device)] {
+            if let Some(value) = value {
+                let value = matching.parameter(value);
+                // Writing to a `String` cannot fail.
+                let _ = write!(matching.text, " AND {column} = {value}");
+            }
+        }
+        Ok(matching)
     }
 
     /// How many bytes of an upload have come; none if it is not under way.

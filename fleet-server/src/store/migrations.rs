@@ -31,6 +31,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (22, "spans", include_str!("../../migrations/0022_spans.sql")),
     (24, "review", include_str!("../../migrations/0024_review.sql")),
     (26, "batches", include_str!("../../migrations/0026_batches.sql")),
+    (27, "late", include_str!("../../migrations/0027_late.sql")),
 ];
 
 #[derive(Debug)]

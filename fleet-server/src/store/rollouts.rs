@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use sealift_protocol::api::{
-    Budget, Campaign, DeviceProgress, Finding, GateView, ReversionView, RolloutState, WavePlan,
-    WaveState,
+    Budget, Campaign, DeviceProgress, Finding, GateView, LateView, ReversionView, RolloutState,
+    WavePlan, WaveState,
 };
 use sealift_protocol::digest::Digest;
 use sealift_protocol::directive::{DesiredSlot, Trial};
 use sealift_protocol::id::{DeviceId, Epoch, ModelName, RolloutId, TenantId, UnixMillis, Version};
 use serde::{Deserialize, Serialize};
 
+use super::late::LateRow;
 use super::{
     Change, StoreError, TenantStore, corrupt, from_json, from_word, parsed, signed, to_json,
     unsigned, word,
@@ -52,6 +53,8 @@ pub(crate) struct RolloutRow {
     pub(crate) findings: Vec<Finding>,
     /// What takes it back, and how far that is.
     pub(crate) revert: Revert,
+    /// The devices that took it back after its end, if any did.
+    pub(crate) late: Option<LateView>,
 }
 
 /// What takes a rollout back, as it is stored.
@@ -231,6 +234,8 @@ struct Raw {
     policy: String,
     findings: String,
     revert: String,
+    #[sqlx(flatten)]
+    late: LateRow,
 }
 
 impl TenantStore {
@@ -552,6 +557,7 @@ fn row(raw: Raw) -> Result<RolloutRow, StoreError> {
         turn: unsigned("turn", raw.turn)?,
         findings: from_json("findings", &raw.findings)?,
         revert: from_json("revert", &raw.revert)?,
+        late: raw.late.view()?,
     })
 }
 

@@ -139,6 +139,7 @@ stories! {
         going_back_concerns_only_devices_with_a_bad_version, two_servers_do_not_both_act, abort_gives_devices_back_what_they_had,
         a_newer_rollout_supersedes_an_older_one, directives_wait_until_the_broker_has_them,
         directives_are_signed_again_before_they_expire, a_penalty_is_kept_until_retry,
+        a_device_that_goes_back_after_the_end_is_counted_once_until_it_is_told_something_newer,
         what_may_not_be_rolled_out_is_refused;
 }
 

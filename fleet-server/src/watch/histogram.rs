@@ -41,7 +41,8 @@ pub(super) fn histogram(
     let (reference, current) = (shares(&reference), shares(&current));
     let different = different(baseline, profile, subject);
     let subject = subject.to_string();
-    Some(HistogramView { subject, bins, reference, current, rows: profile.rows(), different })
+    let (rows, skipped) = (profile.rows(), profile.skipped());
+    Some(HistogramView { subject, bins, reference, current, rows, skipped, different })
 }
 
 fn different(baseline: &Baseline, profile: &Profile, subject: &Subject) -> Option<DifferentView> {

@@ -231,7 +231,9 @@ impl Memory {
     pub(super) fn views(&self) -> Vec<DriftView> {
         let views = self.images.iter().flat_map(|((model, _), watched)| {
             let strongest = watched.strongest();
-            strongest.into_values().map(|verdict| view(model, &watched.version, verdict))
+            strongest
+                .into_values()
+                .map(|verdict| view((model, &watched.version), verdict, watched.skipped(verdict)))
         });
         views.collect()
     }
@@ -336,13 +338,22 @@ impl Watched {
         let strongest = self.strongest().into_values();
         let fresh = strongest.filter(|verdict| scopes.contains(&verdict.scope));
         let points: Vec<_> = fresh
-            .map(|verdict| (verdict.scope.clone(), verdict.subject.clone(), point(verdict)))
+            .map(|verdict| {
+                let point = point(verdict, self.skipped(verdict));
+                (verdict.scope.clone(), verdict.subject.clone(), point)
+            })
             .collect();
         for (scope, subject, point) in points {
             if let Some(seen) = self.scopes.get_mut(&scope) {
                 seen.remember(subject, point);
             }
         }
+    }
+
+    /// Rows that were passed over while those of a verdict were counted.
+    fn skipped(&self, verdict: &Verdict) -> u64 {
+        let seen = self.scopes.get(&verdict.scope);
+        seen.map_or(0, |seen| seen.skipped(verdict.until, verdict.windows))
     }
 
     /// Of several metrics on one subject, the one that says most: by where it stands, then by how far beyond its threshold.
@@ -371,7 +382,7 @@ const fn rank(state: DriftState) -> u8 {
     }
 }
 
-fn view(model: &ModelName, version: &Version, verdict: &Verdict) -> DriftView {
+fn view((model, version): (&ModelName, &Version), verdict: &Verdict, skipped: u64) -> DriftView {
     DriftView {
         model: model.clone(),
         version: version.clone(),
@@ -383,6 +394,7 @@ fn view(model: &ModelName, version: &Version, verdict: &Verdict) -> DriftView {
         threshold: verdict.threshold,
         p: Some(verdict.corrected_p),
         rows: verdict.rows,
+        skipped,
         from: verdict.from,
         until: verdict.until,
         why: verdict.why.clone(),
@@ -408,6 +420,7 @@ fn device_view(model: &ModelName, version: &Version, standing: &Standing<'_>) ->
         nature: standing.nature,
         off: standing.off.iter().map(comparison).collect(),
         rows: standing.rows,
+        skipped: standing.skipped,
         until: standing.until,
     }
 }
@@ -421,7 +434,7 @@ fn with_breadth(finding: Finding, standings: &[Standing<'_>]) -> Finding {
     }
 }
 
-fn point(verdict: &Verdict) -> DriftPoint {
+fn point(verdict: &Verdict, skipped: u64) -> DriftPoint {
     let (at, value) = (verdict.until, verdict.value);
-    DriftPoint { at, value, rows: verdict.rows, state: verdict.state }
+    DriftPoint { at, value, rows: verdict.rows, skipped, state: verdict.state }
 }

@@ -1,5 +1,6 @@
 //! What people may have to know: looked for, compared with the alerts that are open, written down, and queued for channels.
 
+use sealift_protocol::api::LateView;
 use sealift_protocol::id::{AlertId, DeviceId, ModelName, UnixMillis, Version};
 use sealift_protocol::telemetry::{self, Event};
 
@@ -8,8 +9,9 @@ use super::{Watch, causes, health};
 use crate::alert::deliver::Verb;
 use crate::alert::{self, Alert, Change as AlertChange, Finding, Rules, rule};
 use crate::drift::Scope;
-use crate::rollout::Stage;
+use crate::rollout::{BAD_SHARE_MAX, Stage};
 use crate::store::StoreError;
+use crate::store::late::Astray;
 use crate::store::timeline::DeviceEvent;
 
 /// Events of devices stay news for this long.
@@ -18,6 +20,8 @@ const NEWS_MS: i64 = 3_600 * 1_000;
 const EVENTS_MAX: u32 = 100;
 /// Silent devices that are told of one by one; beyond it they are one piece of news.
 const SILENT_MAX: u32 = 100;
+/// Rollouts with devices that went back after the end that are told of at one time, newest first.
+const LATE_MAX: u32 = 100;
 /// An open alert says at least this often what holds now.
 const REFRESH_MS: i64 = 60_000;
 
@@ -31,6 +35,7 @@ pub(super) async fn tell(
     let mut findings = watch.memory().findings();
     findings.extend(open.iter().filter(|alert| is_undecided(watch, alert, served, now)).map(again));
     findings.extend(halted_rollouts(watch).await?);
+    findings.extend(late_devices(watch).await?);
     findings.extend(grave_events(watch, now).await?);
     findings.extend(silent_devices(watch, now).await?);
     findings.extend(causes::common_causes(watch, now).await?);
@@ -187,6 +192,28 @@ async fn halted_rollouts(watch: &Watch) -> Result<Vec<Finding>, StoreError> {
     let finding =
         halted.map(|row| alert::rollout_halted(row.id, &row.order.model, &row.why, row.created_at));
     Ok(finding.collect())
+}
+
+/// Devices that went back after the end, and that nothing newer was told to since.
+async fn late_devices(watch: &Watch) -> Result<Vec<Finding>, StoreError> {
+    let mut findings = Vec::new();
+    for Astray { rollout, devices, since } in watch.store.astray(LATE_MAX).await? {
+        let Some(row) = watch.store.rollout(rollout).await? else { continue };
+        let Some(LateView { newest, why, .. }) = &row.late else { continue };
+        let asked = row.order.waves.last().and_then(|wave| wave.max_bad_share);
+        let late = alert::Late {
+            rollout,
+            model: &row.order.model,
+            version: &row.order.version,
+            devices,
+            of: row.waves.iter().map(|wave| wave.succeeded + wave.bad).sum(),
+            limit: asked.unwrap_or(BAD_SHARE_MAX),
+            newest: (newest, why),
+            since,
+        };
+        findings.push(late.finding());
+    }
+    Ok(findings)
 }
 
 async fn grave_events(watch: &Watch, now: UnixMillis) -> Result<Vec<Finding>, StoreError> {

@@ -107,6 +107,12 @@ impl Seen {
         self.windows.last().map(|window| window.until)
     }
 
+    /// Rows that were passed over in so many windows up to one that ended then.
+    pub(super) fn skipped(&self, until: UnixMillis, windows: usize) -> u64 {
+        let judged = self.windows.iter().rev().filter(|window| window.until <= until).take(windows);
+        judged.fold(0, |sum, window| sum.saturating_add(window.profile.skipped()))
+    }
+
     /// The newest windows together; none if there are no rows.
     pub(super) fn newest(&self, baseline: &Baseline) -> Option<Profile> {
         let mut merged = Profile::empty(baseline);

@@ -37,6 +37,8 @@ struct Ground {
     drifted: Vec<Vec<f32>>,
     /// Windows sent, by camera.
     sent: BTreeMap<String, usize>,
+    /// Rows that cameras pass over in each window.
+    skipped: u64,
     now: UnixMillis,
     _folder: tempfile::TempDir,
 }
@@ -65,6 +67,7 @@ impl Ground {
             held_out: pixels(include_str!("../../../tests/fixtures/digits/data/holdout.csv")),
             drifted: pixels(include_str!("../../../tests/fixtures/digits/data/drifted.csv")),
             sent: BTreeMap::new(),
+            skipped: 0,
             now: BEGIN,
             _folder: folder,
         };
@@ -181,6 +184,7 @@ impl Ground {
         for row in rows.iter().cycle().skip(start % rows.len()).take(ROWS) {
             profiler.observe(row, None, None, None);
         }
+        profiler.skip(self.skipped, None);
         let window = ProfileWindow {
             model: digits(),
             image: image("2"),
@@ -268,6 +272,28 @@ async fn only_the_site_that_drifts_is_told_of_once_with_its_group() {
 
     ground.live(6, Some("osaka")).await;
     assert_eq!(ground.alerts_of("osaka").await.len(), 1, "it is told of once");
+}
+
+#[tokio::test]
+async fn rows_that_were_passed_over_are_told_beside_those_that_were_judged() {
+    let mut ground = Ground::of_three_sites().await;
+    ground.skipped = 7;
+    ground.live(4, None).await;
+
+    let (fleet, p20) = (Scope::Fleet, Subject::Feature("p20".to_owned()));
+    let verdicts = ground.watch.verdicts();
+    let series = ground.watch.series(&digits(), &fleet, &p20);
+    let histogram = ground.watch.histogram(&digits(), &fleet, &p20).unwrap();
+    let devices = ground.watch.devices();
+
+    let of_views = verdicts.iter().map(|view| (view.rows, view.skipped));
+    let of_points = series.iter().map(|point| (point.rows, point.skipped));
+    let of_devices = devices.iter().map(|view| (view.rows, view.skipped));
+    let told: Vec<_> = of_views.chain(of_points).chain(of_devices).collect();
+    assert!(!verdicts.is_empty() && !series.is_empty() && !devices.is_empty());
+    for (rows, skipped) in told.into_iter().chain([(histogram.rows, histogram.skipped)]) {
+        assert_eq!(skipped, rows / ROWS as u64 * 7, "of {rows} rows");
+    }
 }
 
 #[tokio::test]

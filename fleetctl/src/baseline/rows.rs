@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use sealift_protocol::table::Value;
 
-use super::source::Source;
+use super::source::{Source, Told};
 use packed::Texts;
 
 pub(crate) use packed::{Cell, Packed, name_of};
@@ -33,17 +33,12 @@ struct Column {
 
 impl Rows {
     /// Reads a file of rows.
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        Self::read_named(path, None)
+    pub(crate) fn read(path: &Path, told: Told<'_>) -> anyhow::Result<Self> {
+        Self::of(path, told).with_context(|| format!("cannot read the rows of {}", path.display()))
     }
 
-    /// Reads a file of rows; `names` are those of an array's columns.
-    pub(crate) fn read_named(path: &Path, names: Option<&[String]>) -> anyhow::Result<Self> {
-        Self::of(path, names).with_context(|| format!("cannot read the rows of {}", path.display()))
-    }
-
-    fn of(path: &Path, names: Option<&[String]>) -> anyhow::Result<Self> {
-        let mut source = Source::open(path, names)?;
+    fn of(path: &Path, told: Told<'_>) -> anyhow::Result<Self> {
+        let mut source = Source::open(path, told)?;
         let column = |head: &super::source::Head| Column {
             name: head.name.clone(),
             refused: head.refused,

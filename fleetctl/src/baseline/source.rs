@@ -4,12 +4,12 @@ mod json;
 mod text;
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::{Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use sealift_protocol::limits::TABLE_COLUMNS_MAX;
-use sealift_protocol::table::{Value, npy, parquet};
+use sealift_protocol::table::{Value, npy, npz, parquet};
 
 use self::json::JsonLines;
 use self::text::Csv;
@@ -19,7 +19,16 @@ use crate::failure::{Exit, Failure};
 const BLOCK_CELLS: usize = 1 << 20;
 
 /// What files of rows may be.
-const KINDS: &str = "rows come as CSV, JSON Lines, Parquet or .npy";
+const KINDS: &str = "rows come as CSV, JSON Lines, Parquet, .npy or .npz";
+
+/// What is said of a file beside itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told<'a> {
+    /// Which array of an archive.
+    pub(crate) array: Option<&'a str>,
+    /// The columns of an array that does not name them itself.
+    pub(crate) columns: Option<&'a [String]>,
+}
 
 /// A file of rows, while it is read.
 pub(super) struct Source {
@@ -41,11 +50,12 @@ enum Format {
     /// With where it is, for the case that it is damaged.
     Parquet(Box<parquet::Table<File>>, PathBuf),
     Npy(npy::Table<File>),
+    Npz(npy::Table<Cursor<Vec<u8>>>),
 }
 
 impl Source {
-    /// Opens a file; `names` are the columns of an array that does not name them itself.
-    pub(super) fn open(path: &Path, names: Option<&[String]>) -> anyhow::Result<Self> {
+    /// Opens a file.
+    pub(super) fn open(path: &Path, told: Told<'_>) -> anyhow::Result<Self> {
         let mut file = File::open(path)?;
         ensure!(
             !file.metadata()?.is_dir(),
@@ -56,9 +66,15 @@ impl Source {
         let front = front.get(..length).unwrap_or_default();
         ensure!(!front.is_empty(), "the file is empty");
         file.rewind()?;
-        let source = match kind(front, path)? {
+        let kind = kind(front, path)?;
+        ensure!(
+            told.array.is_none() || matches!(kind, Kind::Npz),
+            "it is no archive of arrays\nhelp: leave the name of an array out"
+        );
+        let source = match kind {
             Kind::Parquet => Self::parquet(file, path)?,
-            Kind::Npy => Self::npy(file, names)?,
+            Kind::Npy => Self::npy(npy::Table::open(file)?, told, Format::Npy)?,
+            Kind::Npz => Self::npz(file, told)?,
             Kind::JsonLines => {
                 let rows = JsonLines::open(file)?;
                 Self { head: rows.head(), rows: Format::JsonLines(rows) }
@@ -79,10 +95,30 @@ impl Source {
         Ok(Self { head, rows: Format::Parquet(Box::new(table), path.to_owned()) })
     }
 
-    fn npy(file: File, names: Option<&[String]>) -> anyhow::Result<Self> {
-        let table = npy::Table::open(file)?;
+    /// Reads one array into memory: rows are read from any place of it.
+    fn npz(file: File, told: Told<'_>) -> anyhow::Result<Self> {
+        let archive = npz::Archive::open(file)?;
+        let refused = |error: npz::NotNpz| -> anyhow::Error {
+            if matches!(error, npz::NotNpz::Several(_)) {
+                return Failure::new(Exit::Failed, error.to_string())
+                    .help("--array says which")
+                    .into();
+            }
+            error.into()
+        };
+        let mut array = archive.array(told.array).map_err(refused)?;
+        let mut bytes = Vec::new();
+        array.read_to_end(&mut bytes)?;
+        Self::npy(npy::Table::open(Cursor::new(bytes))?, told, Format::Npz)
+    }
+
+    fn npy<R: Read + Seek>(
+        table: npy::Table<R>,
+        told: Told<'_>,
+        format: fn(npy::Table<R>) -> Format,
+    ) -> anyhow::Result<Self> {
         let width = table.width();
-        let names = match (table.names(), names) {
+        let names = match (table.names(), told.columns) {
             (Some(own), _) => own,
             (None, Some(names)) if names.len() == width => names.to_vec(),
             (None, Some(names)) => {
@@ -92,7 +128,7 @@ impl Source {
             (None, None) => (0..width).map(|place| place.to_string()).collect(),
         };
         let head = names.into_iter().map(|name| Head { name, refused: None }).collect();
-        Ok(Self { head, rows: Format::Npy(table) })
+        Ok(Self { head, rows: format(table) })
     }
 
     fn check(self) -> anyhow::Result<Self> {
@@ -122,6 +158,7 @@ impl Source {
             Format::JsonLines(file) => file.next(rows),
             Format::Parquet(table, path) => Ok(parquet::reading(path, || table.next(rows))?),
             Format::Npy(table) => table.next(rows).context("cannot read the array's elements"),
+            Format::Npz(table) => table.next(rows).context("cannot read the array's elements"),
         }
     }
 }
@@ -143,6 +180,7 @@ enum Kind {
     JsonLines,
     Parquet,
     Npy,
+    Npz,
 }
 
 fn kind(front: &[u8], path: &Path) -> anyhow::Result<Kind> {
@@ -157,9 +195,10 @@ fn kind(front: &[u8], path: &Path) -> anyhow::Result<Kind> {
             refused("it is an encrypted Parquet file", "write it without encryption")
         }
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok(Kind::Npy),
+        [b'P', b'K', ..] if extension == "npz" => Ok(Kind::Npz),
         [b'P', b'K', ..] => refused(
-            "it is an archive: .npz, .xlsx or .zip",
-            "save one array as .npy, or the sheet as CSV",
+            "it is an archive: .xlsx or .zip",
+            "save the sheet as CSV, or arrays with `numpy.savez` as .npz",
         ),
         [0x1f, 0x8b, ..] => {
             refused("it is compressed with gzip", "unpack it first: gunzip FILE.gz")
@@ -176,6 +215,7 @@ fn kind(front: &[u8], path: &Path) -> anyhow::Result<Kind> {
                 "write it again, or name it for what it is",
             ),
             "npy" => refused("it is not a .npy file", "write it again with `numpy.save`"),
+            "npz" => refused("it is not a .npz file", "write it again with `numpy.savez`"),
             _ => refused("nothing tells what it is", KINDS), // the format of some other tool
         },
     }

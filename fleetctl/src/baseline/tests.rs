@@ -32,7 +32,7 @@ fn made(
     types: &[(&str, Type)],
 ) -> anyhow::Result<Made> {
     let types: Types = types.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
-    Reference { data, contract, types: &types, season: None, is_strict: false }.make()
+    Reference { data, array: None, contract, types: &types, season: None, is_strict: false }.make()
 }
 
 fn bytes(data: &Path, contract: Option<&IoContract>) -> Vec<u8> {
@@ -103,9 +103,71 @@ fn the_same_rows_make_the_same_baseline_to_the_byte_whatever_they_are_written_in
         files.write("windows.csv", format!("\u{feff}{}", csv(',').replace('\n', "\r\n"))),
         files.write("rows.jsonl", json_lines()),
         files.write("rows.npy", npy()),
+        files.write("rows.npz", npz(&[("rows", npy())])),
     ];
     for other in others {
         assert!(bytes(&other, None) == expected, "{}", other.display());
+    }
+}
+
+/// An archive as `numpy.savez` writes it.
+fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let (mut file, mut list) = (Vec::new(), Vec::new());
+    for (name, array) in arrays {
+        let place = u32::try_from(file.len()).unwrap().to_le_bytes();
+        let size = u32::try_from(array.len()).unwrap().to_le_bytes();
+        let name = format!("{name}.npy");
+        let length = u16::try_from(name.len()).unwrap().to_le_bytes();
+        let figures =
+            [&[0; 8], checksum(array).to_le_bytes().as_slice(), &size, &size, &length].concat();
+        file.extend(
+            [b"PK\x03\x04\x14\0".as_slice(), &figures, &[0; 2], name.as_bytes(), array].concat(),
+        );
+        list.extend(
+            [b"PK\x01\x02\x14\0\x14\0".as_slice(), &figures, &[0; 12], &place, name.as_bytes()]
+                .concat(),
+        );
+    }
+    let count = u16::try_from(arrays.len()).unwrap().to_le_bytes();
+    let sizes = [list.len(), file.len()].map(|size| u32::try_from(size).unwrap().to_le_bytes());
+    let end = [b"PK\x05\x06\0\0\0\0".as_slice(), &count, &count, &sizes.concat(), &[0; 2]].concat();
+    [file, list, end].concat()
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    let step = |sum: u32| if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 };
+    !bytes
+        .iter()
+        .fold(u32::MAX, |sum, &byte| (0..8).fold(sum ^ u32::from(byte), |sum, _| step(sum)))
+}
+
+#[test]
+fn of_an_archive_of_several_arrays_one_is_named() {
+    let files = Files::new();
+    let two = files.write("two.npz", npz(&[("other", npy()[..99].to_vec()), ("rows", npy())]));
+    let make = |data: &Path, array| {
+        let types = Types::new();
+        let reference = Reference {
+            data,
+            array,
+            contract: None,
+            types: &types,
+            season: None,
+            is_strict: false,
+        };
+        reference.make().map(|made| made.baseline.encode().unwrap())
+    };
+
+    let expected = bytes(&files.write("rows.npy", npy()), None);
+    assert!(make(&two, Some("rows")).unwrap() == expected);
+    for (data, array, expected) in [
+        (&two, None, "the archive holds several arrays: `other`, `rows`\nhelp: --array says which"),
+        (&two, Some("row"), "no array `row`, but `other`, `rows`"),
+        (&two, Some("other"), "cannot read the rows of"),
+        (&files.write("rows.csv", csv(',')), Some("rows"), "it is no archive of arrays"),
+    ] {
+        let refused = format!("{:#}", make(data, array).unwrap_err());
+        assert!(refused.contains(expected), "{refused}");
     }
 }
 
@@ -124,7 +186,7 @@ fn types_are_guessed_and_can_be_written_corrected_and_read() {
         .unwrap();
     }
     let path = files.write("rows.csv", text);
-    let rows = Rows::read(&path).unwrap();
+    let rows = Rows::read(&path, Told::default()).unwrap();
     let guess = types::text(&rows, &Types::new());
     let kinds = types::read(&files.write("types.toml", &guess)).unwrap();
     let kind = |name: &str| kinds[name];
@@ -137,8 +199,14 @@ fn types_are_guessed_and_can_be_written_corrected_and_read() {
         guess.replace("\"postcode\" = \"numeric\"", "\"postcode\" = \"categorical\""),
     );
     let types = types::read(&corrected).unwrap();
-    let reference =
-        Reference { data: &path, contract: None, types: &types, season: None, is_strict: false };
+    let reference = Reference {
+        data: &path,
+        array: None,
+        contract: None,
+        types: &types,
+        season: None,
+        is_strict: false,
+    };
     let baseline = reference.make().unwrap().baseline;
     assert_eq!(baseline.features().iter().filter(|feature| feature.numeric().is_none()).count(), 2);
 }
@@ -188,7 +256,9 @@ fn what_makes_no_baseline_is_told() {
         ("none.csv", "a,b\n,\n,\n", "no column that can be watched: `a`: it is empty"),
         ("rows.xyz", "a,b\n1,2\n", "nothing tells what it is"),
         ("rows.parquet", "a,b\n1,2\n", "it is not a Parquet file"),
-        ("rows.npz", "PK\x03\x04", "it is an archive"),
+        ("rows.npz", "PK\x03\x04", "not a .npz archive, or a damaged one: its end is missing"),
+        ("rows.xlsx", "PK\x03\x04", "it is an archive"),
+        ("csv.npz", "a,b\n1,2\n", "it is not a .npz file"),
         ("rows.csv.gz", "\x1f", "nothing tells"),
         (
             "nested.jsonl",

@@ -112,7 +112,7 @@ pub(crate) struct RunBatch {
     /// The model, as `team/name`.
     #[arg(long, value_parser = ModelName::parse)]
     model: ModelName,
-    /// The rows on the device, `.jsonl`, `.csv`, `.parquet` or `.npy`, in a directory that its owner has opened.
+    /// The rows on the device, `.jsonl`, `.csv`, `.parquet`, `.npy` or `.npz` with one array, in a directory that its owner has opened.
     #[arg(long, value_name = "PATH")]
     input: String,
     /// The directory on the device for predictions, in one that its owner has opened.

@@ -82,7 +82,7 @@ fn list(output: Output, verdicts: Vec<DriftView>, all: bool) -> anyhow::Result<(
             word(verdict.state),
             format!("{:.3} / {:.3}", verdict.value, verdict.threshold),
             verdict.metric.clone(),
-            verdict.rows.to_string(),
+            counted(verdict.rows, verdict.skipped),
         ]
     });
     let columns =
@@ -100,7 +100,7 @@ fn history(output: Output, points: &[HistoryPoint]) -> anyhow::Result<()> {
         [
             point.from.to_string(),
             point.version.to_string(),
-            point.rows.to_string(),
+            counted(point.rows, point.skipped),
             word(point.state),
             format!("{:.3} / {:.3}", point.value, point.threshold),
             bar(point.value / largest),
@@ -126,7 +126,17 @@ fn text(histogram: &HistogramView) -> String {
         let least = if different.is_at_least { "at least " } else { "" };
         format!(", {least}{:.0} different values", different.values)
     });
-    format!("{} ({} rows{different})\n{table}", histogram.subject, histogram.rows)
+    let rows = counted(histogram.rows, histogram.skipped);
+    format!("{} ({rows} rows{different})\n{table}", histogram.subject)
+}
+
+/// Rows that were looked at, and how many came in the same time and were passed over.
+fn counted(rows: u64, skipped: u64) -> String {
+    if skipped == 0 {
+        rows.to_string()
+    } else {
+        format!("{rows} of {}", rows.saturating_add(skipped))
+    }
 }
 
 fn percent(share: f64) -> String {
@@ -136,4 +146,23 @@ fn percent(share: f64) -> String {
 fn bar(share: f64) -> String {
     let full = (share * BAR_CHARS).clamp(0.0, BAR_CHARS);
     (1_u8..=30).take_while(|&step| f64::from(step) <= full).map(|_| '█').collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_were_passed_over_are_counted_beside_those_that_were_looked_at() {
+        let json = |more: &str| {
+            format!(
+                r#"{{"subject":"feature:light","bins":["dark","bright"],"reference":[0.5,0.5],
+                "current":[1.0,0.0],"rows":400{more}}}"#
+            )
+        };
+        let shown = |more: &str| text(&serde_json::from_str(&json(more)).unwrap());
+
+        assert!(shown(r#","skipped":35"#).starts_with("feature:light (400 of 435 rows)\n"));
+        assert!(shown("").starts_with("feature:light (400 rows)\n"), "an older server says none");
+    }
 }

@@ -42,6 +42,9 @@ pub struct DriftView {
     pub p: Option<f64>,
     /// Rows judged.
     pub rows: u64,
+    /// Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+    #[serde(default)]
+    pub skipped: u64,
     /// Begin of the rows judged.
     pub from: UnixMillis,
     /// End.
@@ -60,6 +63,9 @@ pub struct DriftPoint {
     pub value: f64,
     /// Rows in the window.
     pub rows: u64,
+    /// Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+    #[serde(default)]
+    pub skipped: u64,
     /// Where the verdict stood.
     pub state: DriftState,
 }
@@ -76,6 +82,9 @@ pub struct HistoryPoint {
     pub version: Version,
     /// Rows in the span.
     pub rows: u64,
+    /// Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+    #[serde(default)]
+    pub skipped: u64,
     /// Requests that failed in it.
     pub errors: u64,
     /// The metric that says most, with its binning: `psi/refq10/eps1e-4`.
@@ -104,6 +113,9 @@ pub struct HistogramView {
     pub current: Vec<f64>,
     /// Current rows.
     pub rows: u64,
+    /// Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+    #[serde(default)]
+    pub skipped: u64,
     /// How many different values a categorical feature has now, the unseen among them to about 5 %; none for other subjects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub different: Option<DifferentView>,
@@ -170,6 +182,9 @@ pub struct DeviceDriftView {
     pub off: Vec<DeviceComparison>,
     /// Rows of its newest window.
     pub rows: u64,
+    /// Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+    #[serde(default)]
+    pub skipped: u64,
     /// When that ended.
     pub until: UnixMillis,
 }

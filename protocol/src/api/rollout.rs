@@ -345,6 +345,9 @@ pub struct RolloutView {
     /// How far its devices are on their way back, once all of them are taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reversion: Option<ReversionView>,
+    /// The devices that took it back after it was over, if any did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<LateView>,
     /// Its steps.
     pub waves: Vec<WaveView>,
     /// How many devices are where.
@@ -368,6 +371,20 @@ pub struct ReversionView {
     pub bad: u64,
     /// Were taken back by no rollback, and serve what it brought.
     pub kept: u64,
+}
+
+/// Devices that took back what a rollout brought after it was over. Each is counted once, also where it follows something newer by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LateView {
+    /// How many.
+    pub devices: u64,
+    /// When the first of them said so.
+    pub since: UnixMillis,
+    /// The newest of them.
+    pub newest: DeviceId,
+    /// Why it did, in its own words.
+    pub why: String,
 }
 
 /// One step of a rollout, and how it does.

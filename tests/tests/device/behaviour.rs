@@ -1,8 +1,8 @@
 //! An image that is well at first, and goes slow or unsure once it was kept: the device takes it back by itself, and the server counts
 //! it against the wave that was closed.
 
-use anyhow::ensure;
-use sealift_protocol::api::{RolloutState, RolloutView};
+use anyhow::{Context as _, ensure};
+use sealift_protocol::api::{AlertView, Page, RolloutState, RolloutView};
 use sealift_protocol::id::RolloutId;
 use sealift_protocol::report::{Outcome, OutcomeKind, Phase};
 use sealift_tests::digits::moody::{self, Mood};
@@ -125,8 +125,31 @@ async fn an_image_that_grows_unsure_is_taken_back_by_what_the_image_before_showe
     answers_with(&device, "1").await?;
 
     let rules = ["--confidence-drop", "10%", "--class-loss", "90%", "--steady", "2s"];
-    let (_, outcome) = turned_back_late(&server, &device, ("2.1", &rules)).await?;
+    let (rollout, outcome) = turned_back_late(&server, &device, ("2.1", &rules)).await?;
 
     ensure!(outcome.code == "trial.confidence" && outcome.is_late(), "{outcome:?}");
-    Ok(())
+    told_of_what_is_over(&server, rollout, &outcome.reason).await
+}
+
+/// Nothing is left to halt: people hear of it, and the rollout says so.
+async fn told_of_what_is_over(
+    server: &Server,
+    rollout: RolloutId,
+    reason: &str,
+) -> anyhow::Result<()> {
+    let api = server.api()?;
+    let view = ended(&api, rollout, RolloutState::Succeeded).await?;
+    let late = view.late.as_ref().context("nobody went back late")?;
+    ensure!(late.devices == 1 && late.why == format!("trial.confidence: {reason}"), "{late:?}");
+    let told = server.ctl(&["rollout", "get", &rollout.to_string()])?;
+    ensure!(told.contains("late     1 took it back after the end"), "{told}");
+    until("an alert tells of it", SOON, || async {
+        let alerts: Page<AlertView> = api.get("alerts?state=open&match=kind%3Dlate").await?;
+        let about = alerts.items.first().filter(|alert| alert.severity == "critical");
+        Ok(match about {
+            Some(alert) if alert.detail.contains(reason) => Look::Done(()),
+            Some(_) | None => Look::NotYet(format!("{:?}", alerts.items)),
+        })
+    })
+    .await
 }

@@ -2398,6 +2398,11 @@ export interface components {
              * @description Rows of its newest window.
              */
             rows: number;
+            /**
+             * Format: int64
+             * @description Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+             */
+            skipped?: number;
             /** @description When that ended. */
             until: components["schemas"]["UnixMillis"];
             /** @description The version. */
@@ -2654,6 +2659,11 @@ export interface components {
              * @description Rows in the window.
              */
             rows: number;
+            /**
+             * Format: int64
+             * @description Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+             */
+            skipped?: number;
             /** @description Where the verdict stood. */
             state: components["schemas"]["DriftState"];
             /**
@@ -2687,6 +2697,11 @@ export interface components {
             rows: number;
             /** @description `fleet`, `site=osaka`, `device:cam-1`. */
             scope: string;
+            /**
+             * Format: int64
+             * @description Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+             */
+            skipped?: number;
             /** @description Where it stands. */
             state: components["schemas"]["DriftState"];
             /** @description `feature:p00`, `group:upper-left`, `prediction`, `confidence`. */
@@ -3207,6 +3222,11 @@ export interface components {
              * @description Current rows.
              */
             rows: number;
+            /**
+             * Format: int64
+             * @description Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+             */
+            skipped?: number;
             /** @description The subject. */
             subject: string;
         };
@@ -3231,6 +3251,11 @@ export interface components {
              * @description Rows in the span.
              */
             rows: number;
+            /**
+             * Format: int64
+             * @description Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+             */
+            skipped?: number;
             /** @description Where a verdict on this span alone stands. */
             state: components["schemas"]["DriftState"];
             /**
@@ -3363,6 +3388,20 @@ export interface components {
              * @description Labels that were known already.
              */
             known: number;
+        };
+        /** @description Devices that took back what a rollout brought after it was over. Each is counted once, also where it follows something newer by now. */
+        LateView: {
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            devices: number;
+            /** @description The newest of them. */
+            newest: components["schemas"]["DeviceId"];
+            /** @description When the first of them said so. */
+            since: components["schemas"]["UnixMillis"];
+            /** @description Why it did, in its own words. */
+            why: string;
         };
         /**
          * @description How bad a line of a log is.
@@ -3851,6 +3890,11 @@ export interface components {
                  * @description Rows of its newest window.
                  */
                 rows: number;
+                /**
+                 * Format: int64
+                 * @description Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+                 */
+                skipped?: number;
                 /** @description When that ended. */
                 until: components["schemas"]["UnixMillis"];
                 /** @description The version. */
@@ -3926,6 +3970,11 @@ export interface components {
                 rows: number;
                 /** @description `fleet`, `site=osaka`, `device:cam-1`. */
                 scope: string;
+                /**
+                 * Format: int64
+                 * @description Rows that were answered in the same time and passed over, as pictures are where many come; they are not among `rows`.
+                 */
+                skipped?: number;
                 /** @description Where it stands. */
                 state: components["schemas"]["DriftState"];
                 /** @description `feature:p00`, `group:upper-left`, `prediction`, `confidence`. */
@@ -4227,6 +4276,7 @@ export interface components {
                 is_cosigned?: boolean;
                 /** @description Whether it goes back to an earlier version. */
                 is_rollback: boolean;
+                late?: components["schemas"]["LateView"] | null;
                 /** @description The model. */
                 model: components["schemas"]["ModelName"];
                 /** @description How many devices are where. */
@@ -4835,6 +4885,7 @@ export interface components {
             is_cosigned?: boolean;
             /** @description Whether it goes back to an earlier version. */
             is_rollback: boolean;
+            late?: components["schemas"]["LateView"] | null;
             /** @description The model. */
             model: components["schemas"]["ModelName"];
             /** @description How many devices are where. */

@@ -15,6 +15,7 @@ import { type Draft, draftFrom, draftOf, faultOf, rolloutOf } from "./rollout/dr
 import { Forecast } from "./rollout/forecast";
 import { PlanInWords } from "./rollout/plan-in-words";
 import { BudgetFields, WhenFields } from "./rollout/policy";
+import { BehaviourFields, ShadowFields } from "./rollout/trial-fields";
 import { NumberField, WavesEditor } from "./rollout/waves-editor";
 import "../styles/rollout.css";
 
@@ -104,6 +105,12 @@ function RolloutForm({ models, saved }: { models: ModelView[]; saved: RolloutVie
           <div className="field-row field-row-apart">
             <NumberField label={say("newRollout.maxBad")} unit="%" max={100} value={draft.maxBadPercent} onValue={(maxBadPercent) => change({ maxBadPercent })} />
             <NumberField label={say("newRollout.trial")} unit={say("newRollout.minutes")} max={10_080} value={draft.trialMinutes} onValue={(trialMinutes) => change({ trialMinutes })} />
+          </div>
+        </Panel>
+        <Panel title={say("newRollout.tried")}>
+          <div className="stack">
+            <BehaviourFields draft={draft} onChange={change} />
+            <ShadowFields draft={draft} onChange={change} />
           </div>
         </Panel>
         <Panel title={say("newRollout.when")}>

@@ -105,10 +105,22 @@ function About({ rollout }: { rollout: RolloutView }) {
         ...(rollout.approved_by ? [[say("rollout.approvedBy"), rollout.approved_by] as [string, string]] : []),
         ...policy,
         ...reversion,
+        ...(rollout.late ? [[say("rollout.late"), <Late key="late" late={rollout.late} />] as [string, React.ReactNode]] : []),
         [say("rollout.created"), <Age key="created" at={rollout.created_at} />],
         [say("rollout.finished"), rollout.finished_at ? <Age key="finished" at={rollout.finished_at} /> : say("rollout.notFinished")],
       ]}
     />
+  );
+}
+
+/** Devices that went back after the end. */
+function Late({ late }: { late: NonNullable<RolloutView["late"]> }) {
+  const { say } = useLocale();
+  return (
+    <>
+      {say("rollout.lateIs", { count: late.devices })} (<Age at={late.since} />); {say("rollout.lateNewest")}{" "}
+      <Link to="/devices/$device" params={{ device: late.newest }}>{late.newest}</Link>: {late.why}
+    </>
   );
 }
 

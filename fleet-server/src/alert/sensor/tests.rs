@@ -40,7 +40,8 @@ fn standing<'a>(
     nature: DeviceNature,
     off: Vec<(ComparedWith, &'a Verdict)>,
 ) -> Standing<'a> {
-    Standing { device, cohort, nature, off, has_past: true, rows: 400, until: UnixMillis(60_000) }
+    let (rows, skipped, until) = (400, 0, UnixMillis(60_000));
+    Standing { device, cohort, nature, off, has_past: true, rows, skipped, until }
 }
 
 fn told(standing: &Standing<'_>) -> Option<Finding> {

@@ -14,13 +14,9 @@ use utoipa_axum::routes;
 use super::super::page::{PageQuery, page};
 use super::super::ranges::{self, NotServed};
 use super::{ApiError, Caller, Devices, find};
-use crate::audit::Deed;
 use crate::clock;
 use crate::results::ResultError;
-use crate::store::batch_results::{ResultRow, Whole};
-
-/// Rows that are looked at in one go.
-const LOOKED_AT_MAX: u32 = 1_000;
+use crate::store::batch_results::{ResultRow, Which, Whole};
 
 pub(super) fn router() -> OpenApiRouter<Devices> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, delete)).routes(routes!(file))
@@ -69,49 +65,27 @@ struct ListQuery {
     #[serde(default)]
     #[param(value_type = Option<String>)]
     device: Option<DeviceId>,
-    /// Entries on the page; 100 if not given, at most 1,000.
-    #[serde(default)]
-    limit: Option<u32>,
-    /// Where the page starts: `next_cursor` of the page before.
-    #[serde(default)]
-    cursor: Option<String>,
 }
 
 /// Lists what devices have brought up, or are to, by batch and device. No device is asked for it.
-#[utoipa::path(get, path = "/api/v1/batches", tag = "devices", params(ListQuery),
+#[utoipa::path(get, path = "/api/v1/batches", tag = "devices", params(ListQuery, PageQuery),
     responses((status = 200, body = Page<BatchResultView>)))]
 async fn list(
     State(devices): State<Devices>,
     caller: Caller,
-    Query(ListQuery { name, device, limit, cursor }): Query<ListQuery>,
+    Query(ListQuery { name, device }): Query<ListQuery>,
+    Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<BatchResultView>>, ApiError> {
-    let (store, reach) = (devices.questions.store(), caller.reach());
-    let limit = PageQuery { limit, cursor: None }.limit();
-    let which = (name.as_deref(), device.as_ref());
-    let after = cursor.as_deref().and_then(|cursor| cursor.split_once('/')).unwrap_or_default();
-    let mut after = (after.0.to_owned(), after.1.to_owned());
+    let (store, limit) = (devices.questions.store(), paging.limit());
     let presence = devices.patience.presence(clock::now());
-    let mut views: Vec<BatchResultView> = Vec::new();
-    let is_full = |views: &[BatchResultView]| views.len() as u64 >= u64::from(limit);
-    // Whoever has a scope sees some of the rows: it is looked on until the page is full.
-    loop {
-        let rows = store.batch_results(which, (&after.0, &after.1), LOOKED_AT_MAX).await?;
-        let is_last = (rows.len() as u64) < u64::from(LOOKED_AT_MAX);
-        for row in rows {
-            if is_full(&views) {
-                break;
-            }
-            after = (row.run.name.clone(), row.device.to_string());
-            let seen = store.device(&row.device, presence).await?;
-            if seen.is_some_and(|device| reach.has(&device.labels)) {
-                views.push(view(&devices, row).await?);
-            }
-        }
-        if is_last || is_full(&views) {
-            break;
-        }
+    let which =
+        Which { name: name.as_deref(), device: device.as_ref(), among: caller.reach().filter() };
+    let after = paging.cursor.as_deref().and_then(|cursor| cursor.split_once('/'));
+    let total = store.count_batch_results(which, presence).await?;
+    let mut views = Vec::new();
+    for row in store.batch_results(which, presence, after.unwrap_or_default(), limit).await? {
+        views.push(view(&devices, row).await?);
     }
-    let total = u64::try_from(views.len()).unwrap_or(u64::MAX);
     let cursor = |view: &BatchResultView| format!("{}/{}", view.name, view.device);
     Ok(Json(page(views, total, limit, cursor)))
 }
@@ -147,7 +121,7 @@ async fn delete(
     let mut change = devices.questions.store().begin().await?;
     change.remove_batch_result(&device.id, &name, now).await?;
     let detail = format!("batch {name}, {}", told(row.whole));
-    let deed = deed(&caller, "device.batch-delete", device.id.as_str(), &detail);
+    let deed = caller.deed("device.batch-delete", device.id.as_str(), &detail);
     change.audit(&deed, now).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)
@@ -193,22 +167,13 @@ async fn note_fetch(
     let subject = format!("{}/{}@{}", row.device, row.run.name, whole.digest);
     let detail = told(Some(whole));
     let mut change = devices.questions.store().begin().await?;
-    change.audit_look(&deed(caller, "device.batch-fetch", &subject, &detail), now).await?;
+    change.audit_look(&caller.deed("device.batch-fetch", &subject, &detail), now).await?;
     Ok(change.commit().await?)
 }
 
 fn told(whole: Option<Whole>) -> String {
     let told = |whole: Whole| format!("{} bytes, {}", whole.size, whole.digest);
     whole.map_or_else(|| "nothing had come".to_owned(), told)
-}
-
-fn deed<'a>(
-    caller: &'a Caller,
-    action: &'static str,
-    subject: &'a str,
-    detail: &'a str,
-) -> Deed<'a> {
-    Deed { actor: caller.name(), action, subject, reason: None, detail }
 }
 
 async fn view(devices: &Devices, row: ResultRow) -> Result<BatchResultView, ApiError> {

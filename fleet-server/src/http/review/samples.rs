@@ -23,7 +23,6 @@ use super::super::App;
 use super::super::access::Caller;
 use super::super::error::ApiError;
 use super::super::page::PageQuery;
-use crate::audit::Deed;
 use crate::clock;
 use crate::order::Asker;
 use crate::review::{ReviewError, settled};
@@ -172,28 +171,23 @@ struct ExportQuery {
     /// Also those that nobody has labelled.
     #[serde(default)]
     unlabelled: bool,
-    /// Entries on the page; 100 if not given, at most 1,000.
-    #[serde(default)]
-    limit: Option<u32>,
-    /// Where the page starts: `next_cursor` of the page before.
-    #[serde(default)]
-    cursor: Option<String>,
 }
 
 /// Lists samples with everything that is known of them, to train with; a page ends before it becomes too long. The audit log notes it.
-#[utoipa::path(get, path = "/api/v1/review/export", tag = "review", params(ExportQuery),
+#[utoipa::path(get, path = "/api/v1/review/export", tag = "review", params(ExportQuery, PageQuery),
     responses((status = 200, body = Page<SampleDetail>)))]
 async fn export(
     State(app): State<App>,
     caller: Caller,
     Query(query): Query<ExportQuery>,
+    Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<SampleDetail>>, ApiError> {
     let now = clock::now();
     let (from, until) = (query.from.unwrap_or(0), query.until.unwrap_or(now.0.saturating_add(1)));
     let which =
         Which { model: Some(&query.model), from: UnixMillis(from), until: UnixMillis(until) };
-    let after = query.cursor.as_deref().map(parse).transpose()?;
-    let limit = PageQuery { limit: query.limit, cursor: None }.limit();
+    let after = paging.cursor.as_deref().map(parse).transpose()?;
+    let limit = paging.limit();
     if after.is_none() {
         note_export(&app, &caller, &query.model, now).await?;
     }
@@ -225,13 +219,7 @@ async fn export(
 /// sample: whoever looks again has seen it already.
 async fn note_look(app: &App, caller: &Caller, row: &SampleRow) -> Result<(), ApiError> {
     let (subject, detail) = (row.id.to_string(), format!("{}, {}", row.model, row.device));
-    let deed = Deed {
-        actor: caller.name(),
-        action: "review.look",
-        subject: &subject,
-        reason: None,
-        detail: &detail,
-    };
+    let deed = caller.deed("review.look", &subject, &detail);
     let mut change = app.store.begin().await?;
     change.audit_look(&deed, clock::now()).await?;
     Ok(change.commit().await?)
@@ -244,13 +232,7 @@ async fn note_export(
     now: UnixMillis,
 ) -> Result<(), ApiError> {
     let subject = model.to_string();
-    let deed = Deed {
-        actor: caller.name(),
-        action: "review.export",
-        subject: &subject,
-        reason: None,
-        detail: "",
-    };
+    let deed = caller.deed("review.export", &subject, "");
     let mut change = app.store.begin().await?;
     change.audit(&deed, now).await?;
     Ok(change.commit().await?)

@@ -7,9 +7,10 @@ use super::*;
 use crate::audit::Deed;
 use crate::blobs::Blobs;
 use crate::config::Retention;
+use crate::filter::Filter;
 use crate::registry::sweep::Sweeper;
 use crate::results::{ResultError, Results};
-use crate::store::batch_results::Whole;
+use crate::store::batch_results::{Which, Whole};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -187,27 +188,41 @@ pub(super) async fn a_device_that_goes_silent_keeps_no_room_of_its_team(ground: 
 pub(super) async fn predictions_are_listed_by_batch_and_device_and_forgotten_with_the_device(
     ground: Ground,
 ) {
-    for name in ["cam-1", "cam-2"] {
-        ground.enrol(name, &[]).await;
+    for (name, site) in [("cam-1", "tokyo"), ("cam-2", "osaka")] {
+        ground.enrol(name, &[("site", site)]).await;
     }
     let place = place(&ground, 1).await;
     for (cam, name) in [("cam-2", "a"), ("cam-1", "a"), ("cam-1", "b")] {
         place.results.expect(&device(cam), &run(name), ("ann", NOW)).await.unwrap();
     }
     let cam_2 = device("cam-2");
+    let (anywhere, tokyo) = (Filter::default(), "site:tokyo".parse().unwrap());
+    let all = Which { name: None, device: None, among: &anywhere };
+    // With each page comes how many there are in all, whatever is on it.
     let list = async |which, after, limit| {
-        let rows = ground.store.batch_results(which, after, limit).await.unwrap();
-        rows.iter().map(|row| format!("{} {}", row.run.name, row.device)).collect::<Vec<_>>()
+        let presence = ground.presence(NOW);
+        let rows = ground.store.batch_results(which, presence, after, limit).await.unwrap();
+        let names = rows.iter().map(|row| format!("{} {}", row.run.name, row.device));
+        let total = ground.store.count_batch_results(which, presence).await.unwrap();
+        (names.collect::<Vec<_>>().join(", "), total)
     };
-    assert_eq!(list((None, None), ("", ""), 9).await, ["a cam-1", "a cam-2", "b cam-1"]);
-    assert_eq!(list((None, None), ("a", "cam-1"), 1).await, ["a cam-2"]);
-    assert_eq!(list((Some("b"), None), ("", ""), 9).await, ["b cam-1"]);
-    assert_eq!(list((None, Some(&cam_2)), ("", ""), 9).await, ["a cam-2"]);
+    let listed = |names: &str, total: u64| (names.to_owned(), total);
+    assert_eq!(list(all, ("", ""), 9).await, listed("a cam-1, a cam-2, b cam-1", 3));
+    assert_eq!(list(all, ("a", "cam-1"), 1).await, listed("a cam-2", 3));
+    let of_b = Which { name: Some("b"), ..all };
+    assert_eq!(list(of_b, ("", ""), 9).await, listed("b cam-1", 1));
+    let of_cam_2 = Which { device: Some(&cam_2), ..all };
+    assert_eq!(list(of_cam_2, ("", ""), 9).await, listed("a cam-2", 1));
+    let of_tokyo = Which { among: &tokyo, ..all };
+    assert_eq!(list(of_tokyo, ("", ""), 1).await, listed("a cam-1", 2));
+    assert_eq!(list(of_tokyo, ("a", "cam-1"), 9).await, listed("b cam-1", 2));
+    let neither = Which { device: Some(&cam_2), ..of_tokyo };
+    assert_eq!(list(neither, ("", ""), 9).await, listed("", 0));
 
     let mut change = ground.store.begin().await.unwrap();
     assert_eq!(change.forget_batch_results(&device("cam-1"), NOW).await.unwrap(), 2);
     change.commit().await.unwrap();
-    assert_eq!(list((None, None), ("", ""), 9).await, ["a cam-2"]);
+    assert_eq!(list(all, ("", ""), 9).await, listed("a cam-2", 1));
 }
 
 pub(super) async fn who_looks_often_is_noted_once(ground: Ground) {

@@ -1,6 +1,8 @@
 //! From an order to signed directives, and back.
 
-use sealift_protocol::api::{Action, RollbackRequest, RollbackTarget, RolloutState, WaveState};
+use sealift_protocol::api::{
+    Action, LateView, RollbackRequest, RollbackTarget, RolloutState, WaveState,
+};
 use sealift_protocol::directive::Behaviour;
 
 use super::*;
@@ -10,6 +12,7 @@ use crate::rollback;
 use crate::rollout::Stage;
 use crate::store::StoreError;
 use crate::store::audit::AuditFilter;
+use crate::store::late::Astray;
 use crate::store::rollouts::stage_words;
 
 fn state(row: &RolloutRow) -> RolloutState {
@@ -87,6 +90,7 @@ pub(super) async fn a_bad_canary_halts_and_rollback_brings_everybody_home(ground
     }
     ground.reconciler.turn(NOW).await.unwrap();
     assert_eq!(state(&ground.rollout(bad).await), RolloutState::Halted);
+    assert_eq!(ground.rollout(bad).await.late, None, "it is not over");
 
     let dry = roll_back(&ground, &back(RollbackTarget::Previous, true)).await.unwrap();
     assert_eq!((dry.rollout, dry.version.as_str(), dry.devices), (None, "1", 1));
@@ -287,6 +291,62 @@ pub(super) async fn a_penalty_is_kept_until_retry(ground: Ground) {
     ground.settle(&mut devices, OutcomeKind::Committed).await;
     assert_eq!(devices[0].directive(&ground).await.unwrap().0, Generation(2));
     assert_eq!(state(&ground.rollout(id).await), RolloutState::Succeeded);
+}
+
+/// The device says of what it followed that it ended so.
+async fn ends_so(ground: &Ground, device: &mut Device, kind: OutcomeKind, reason: &str) {
+    let (generation, slots) = device.directive(ground).await.unwrap();
+    let mut slot = ended(&slots[0], generation, kind, Some(image("1")));
+    let outcome = slot.outcome.as_mut().unwrap();
+    (outcome.code, outcome.reason) = ("trial.latency".to_owned(), reason.to_owned());
+    let slots = vec![slot];
+    let report = Report { generation, refused: None, slots, at: NOW, trusted: None };
+    device.report(ground, &report).await;
+}
+
+pub(super) async fn a_device_that_goes_back_after_the_end_is_counted_once_until_it_is_told_something_newer(
+    ground: Ground,
+) {
+    let mut devices = ground.fleet(3).await;
+    for version in ["1", "2", "3"] {
+        ground.push(version).await;
+    }
+    ground.roll_out("1").await;
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    let id = ground.roll_out("2").await;
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    let row = ground.rollout(id).await;
+    assert_eq!(
+        (state(&row), row.late, row.finished_at),
+        (RolloutState::Succeeded, None, Some(NOW))
+    );
+    let late = async || (ground.rollout(id).await.late, ground.store.astray(9).await.unwrap());
+
+    ends_so(&ground, &mut devices[1], OutcomeKind::RolledBack, "15 ms, 10 ms before").await;
+
+    let (first, astray) = late().await;
+    let why = "trial.latency: 15 ms, 10 ms before".to_owned();
+    let view = LateView { devices: 1, since: NOW, newest: device("cam-2"), why };
+    assert_eq!(first.as_ref(), Some(&view));
+    assert_eq!(astray, [Astray { rollout: id, devices: 1, since: NOW }]);
+    // Said again in other words, and with something else in between, it is the same device.
+    ends_so(&ground, &mut devices[1], OutcomeKind::RolledBack, "16 ms, 10 ms before").await;
+    ends_so(&ground, &mut devices[1], OutcomeKind::Committed, "").await;
+    assert_eq!(late().await, (first.clone(), Vec::new()), "it serves it");
+    ends_so(&ground, &mut devices[1], OutcomeKind::RolledBack, "17 ms, 10 ms before").await;
+    assert_eq!(late().await.0, first);
+    ends_so(&ground, &mut devices[2], OutcomeKind::RolledBack, "18 ms, 10 ms before").await;
+    let (second, astray) = late().await;
+    let LateView { devices: count, newest, why, .. } = second.unwrap();
+    let expected = (2, device("cam-3"), "trial.latency: 18 ms, 10 ms before");
+    assert_eq!((count, newest, why.as_str()), expected);
+    assert_eq!(astray[0].devices, 2);
+
+    // What they took back is no news any more once they are to run something else; that they did stays written.
+    ground.roll_out("3").await;
+    ground.settle(&mut devices, OutcomeKind::Committed).await;
+    let (after, astray) = late().await;
+    assert_eq!((after.map(|late| late.devices), astray), (Some(2), Vec::new()));
 }
 
 /// A rollout that waits for a device that was offline, so that it is not over, and is then retried.

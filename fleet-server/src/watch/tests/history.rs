@@ -261,6 +261,7 @@ async fn windows_forgotten_while_they_are_summed_up_are_not_written() {
 async fn looking_back_shows_the_site_and_the_day_on_which_it_drifted() {
     let mut ground = Ground::of_three_sites().await;
     ground.now = Length::Day.floor(ground.now);
+    ground.skipped = 7;
     ground.hours(24, None).await;
     ground.hours(24, Some("osaka")).await;
     ground.sum_up().await;
@@ -282,6 +283,7 @@ async fn looking_back_shows_the_site_and_the_day_on_which_it_drifted() {
     assert_eq!(differs, [false, true], "{osaka:#?}");
     assert!(tokyo.iter().all(|point| point.value < point.threshold), "{tokyo:#?}");
     assert_eq!((osaka[0].rows, osaka[0].version.as_str()), (24 * ROWS as u64, "2"));
+    assert_eq!(osaka[0].skipped, 24 * 7);
     let hours = history.look(&asked("site=osaka", Length::Hour)).await.unwrap();
     assert_eq!(hours.len(), 48);
 }

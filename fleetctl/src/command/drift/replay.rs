@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::baseline::pictures::{Pictures, View};
 use crate::baseline::rows::Rows;
+use crate::baseline::source::Told;
 use crate::baseline::table::{Counted, Schema};
 use crate::baseline::types::{self, Types};
 use crate::cli::Format;
@@ -25,12 +26,18 @@ const PERIOD_MAX: u32 = 10_080;
 /// Runs rows through the code that device and server run, and prints what it says of each window.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// Reference rows (CSV, JSON Lines, Parquet or .npy): columns are features, with `prediction` and `confidence` where there are any. Or a folder of PNG and JPEG pictures.
+    /// Reference rows (CSV, JSON Lines, Parquet, .npy or .npz): columns are features, with `prediction` and `confidence` where there are any. Or a folder of PNG and JPEG pictures.
     #[arg(long, value_name = "REF")]
     baseline: PathBuf,
+    /// Of an .npz archive of reference rows with several arrays: which one.
+    #[arg(long, value_name = "NAME")]
+    baseline_array: Option<String>,
     /// The rows to judge, oldest first; or a folder of pictures, which are judged in the order of their names.
     #[arg(long, value_name = "ROWS")]
     data: PathBuf,
+    /// Of an .npz archive of rows to judge with several arrays: which one.
+    #[arg(long, value_name = "NAME")]
+    array: Option<String>,
     /// Rows in a window.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=WINDOW_ROWS_MAX))]
     window: u64,
@@ -114,7 +121,8 @@ pub(crate) fn run(format: Format, replay: &Replay) -> anyhow::Result<()> {
         return of_pictures(format, replay);
     }
     let types = replay.types.as_deref().map_or_else(|| Ok(Types::new()), types::read)?;
-    let reference = Rows::read(&replay.baseline)?;
+    let array = replay.baseline_array.as_deref();
+    let reference = Rows::read(&replay.baseline, Told { array, columns: None })?;
     let schema = Schema::guess(&reference, &types)
         .with_context(|| format!("cannot make a baseline of {}", replay.baseline.display()))?;
     for (column, why) in &schema.ignored {
@@ -125,7 +133,8 @@ pub(crate) fn run(format: Format, replay: &Replay) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make a baseline of {}", replay.baseline.display()))?;
     let names: Vec<_> = reference.head().into_iter().map(str::to_owned).collect();
     drop(reference);
-    let rows = Rows::read_named(&replay.data, Some(&names))?;
+    let told = Told { array: replay.array.as_deref(), columns: Some(&names) };
+    let rows = Rows::read(&replay.data, told)?;
     let layout = schema
         .layout(&rows)
         .with_context(|| format!("{} does not fit the baseline", replay.data.display()))?;

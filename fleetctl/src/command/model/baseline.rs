@@ -26,9 +26,12 @@ const SEASON_MAX: i64 = PHASES_MAX as i64;
 /// What to make a baseline of, and where to write it.
 #[derive(Debug, Args)]
 pub(crate) struct MakeBaseline {
-    /// Reference rows: CSV, JSON Lines, Parquet or .npy; `prediction` and `confidence` are taken where they are there. Or a folder of PNG and JPEG pictures, with those in it.
+    /// Reference rows: CSV, JSON Lines, Parquet, .npy or .npz; `prediction` and `confidence` are taken where they are there. Or a folder of PNG and JPEG pictures, with those in it.
     #[arg(long, required_unless_present = "from_production")]
     data: Option<PathBuf>,
+    /// Of an .npz archive with several arrays: which one has the rows.
+    #[arg(long, value_name = "NAME", requires = "data")]
+    array: Option<String>,
     /// Of a folder: refuses it where a picture cannot be read, which is otherwise named and left out.
     #[arg(long, requires = "data")]
     strict: bool,
@@ -122,7 +125,8 @@ fn of_rows(output: Output, make: &MakeBaseline) -> anyhow::Result<()> {
     let types = make.types.as_deref().map_or_else(|| Ok(Types::new()), types::read)?;
     let season = make.season();
     let (contract, is_strict) = (contract.as_ref(), make.strict);
-    let reference = Reference { data, contract, types: &types, season, is_strict };
+    let array = make.array.as_deref();
+    let reference = Reference { data, array, contract, types: &types, season, is_strict };
     if let Some(file) = &make.write_types {
         let text = types::text(&reference.rows()?, &types);
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;

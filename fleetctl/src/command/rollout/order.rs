@@ -291,6 +291,11 @@ reason: reads sevens better
         assert_eq!((new.version.as_str(), new.waves[0].count), ("2", Some(2)));
         assert_eq!(new.trial.window.unwrap().to_string(), "22:00-06:00");
         assert_eq!(new.reason, "reads: sevens better");
+        let Trial { behaviour, shadow, .. } = new.trial;
+        assert_eq!((behaviour.latency_rise_permille, behaviour.steady_s), (250, 600));
+        assert_eq!((shadow.span_s, shadow.quiet), (1_800, Quiet::Fail));
+        assert!(behaviour.check().is_ok() && shadow.check().is_ok());
+        assert_eq!(new.waves[1].gates.disagreement, Some(0.02));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use sealift_protocol::api::{
-    Finding, ReversionView, RolloutCourse, RolloutForecast, RolloutView, WaveView,
+    Finding, LateView, ReversionView, RolloutCourse, RolloutForecast, RolloutView, WaveView,
 };
 use sealift_protocol::directive::Shadow;
 
@@ -44,6 +44,14 @@ pub(super) fn rollout(rollout: &RolloutView) -> String {
         let _ = writeln!(head, "tail     late devices catch up until {until}");
     }
     reverted(&mut head, rollout);
+    if let Some(late) = &rollout.late {
+        let LateView { devices, since, newest, why } = late;
+        let _ = writeln!(
+            head,
+            "late     {devices} took it back after the end, since {since}; the newest, {newest}: {}",
+            printable(why)
+        );
+    }
     findings(&mut head, &rollout.findings);
     let columns = ["WAVE", "STATE", "DEVICES", "DONE", "BAD", "SOAKS UNTIL", "GATES"];
     format!("{head}\n{}", table(columns, rollout.waves.iter().map(wave)))
@@ -229,5 +237,17 @@ mod tests {
         let part = shown(r#","reverted_by":["r-3","r-4"]"#);
         assert!(part.contains("reverted in part by r-3, r-4; others keep it"), "{part}");
         assert!(!shown("").contains("reverted by"));
+    }
+
+    #[test]
+    fn devices_that_went_back_after_the_end_are_shown_with_the_newest_reason() {
+        let late = r#","late":{"devices":2,"since":0,"newest":"cam-1","why":"trial.latency: 15\u001b ms"}"#;
+        let text = shown(late);
+        let line = "late     2 took it back after the end, since 1970-01-01";
+        assert!(
+            text.contains(line) && text.contains("the newest, cam-1: trial.latency: 15"),
+            "{text}"
+        );
+        assert!(!text.contains('\u{1b}') && !shown("").contains("late"), "{text}");
     }
 }

@@ -77,6 +77,7 @@ export const images = {
   "drift.metric": "Metric",
   "drift.p": "Corrected p",
   "drift.rows": "Rows",
+  "drift.rowsOf": "{rows}, and {skipped} passed over",
   "drift.version": "Version",
   "drift.period": "Judged",
 } as const;

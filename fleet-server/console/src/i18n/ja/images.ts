@@ -79,6 +79,7 @@ export const images: Record<keyof typeof en, string> = {
   "drift.metric": "指標",
   "drift.p": "補正 p 値",
   "drift.rows": "行数",
+  "drift.rowsOf": "{rows}(ほかに未検査 {skipped})",
   "drift.version": "バージョン",
   "drift.period": "判定期間",
 };

@@ -98,7 +98,7 @@ function VerdictFacts({ verdict }: { verdict: DriftView }) {
         [say("drift.value"), say("drift.valueOf", { value: verdict.value.toFixed(3), threshold: verdict.threshold.toFixed(3) })],
         [say("drift.metric"), <code key="metric">{verdict.metric}</code>],
         [say("drift.p"), verdict.p == null ? "—" : verdict.p < 0.001 ? "< 0.001" : verdict.p.toFixed(3)],
-        [say("drift.rows"), number(verdict.rows)],
+        [say("drift.rows"), verdict.skipped ? say("drift.rowsOf", { rows: number(verdict.rows), skipped: number(verdict.skipped) }) : number(verdict.rows)],
         [say("drift.version"), <VersionLink key="version" model={verdict.model} version={verdict.version} />],
         [say("drift.period"), <span key="period"><Age at={verdict.from} /> – <Age at={verdict.until} /></span>],
       ]}

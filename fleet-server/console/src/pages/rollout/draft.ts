@@ -1,6 +1,7 @@
 // A rollout as it is written in the form, and as it is sent. Pure.
 
-import type { ModelView, RolloutNew, RolloutView, WavePlan } from "../../api/types";
+import type { ModelView, RolloutNew, RolloutView, Trial, WavePlan } from "../../api/types";
+import { behaviourFrom, behaviourOf, type DraftBehaviour, type DraftShadow, hasFault, maxDisagreement, shadowFrom, shadowOf } from "./trial";
 
 export type Unit = "percent" | "count";
 
@@ -14,6 +15,8 @@ export interface DraftWave {
   /** Devices that must be done before it is judged; 1 is what there is without it. */
   minDevices: number;
   soakMinutes: number;
+  /** Of a saved draft, what the form has no field for. */
+  kept?: Pick<WavePlan, "gates" | "max_error_share">;
 }
 
 export interface DraftWindow {
@@ -33,6 +36,12 @@ export interface Draft {
   maxBadPercent: number;
   /** How long each device serves the version before it keeps it. */
   trialMinutes: number;
+  /** What of its behaviour a device takes the version back for. */
+  behaviour: DraftBehaviour | undefined;
+  /** How a device compares it with the live version before it makes it live. */
+  shadow: DraftShadow | undefined;
+  /** Of a saved draft, what the form has no field for. */
+  keptTrial: Partial<Trial>;
   /** As `<input type="datetime-local">` has it; empty for at once. */
   startAt: string;
   window: DraftWindow | undefined;
@@ -67,6 +76,9 @@ export function draftOf(models: ModelView[], wish: { model?: string; version?: s
     waves: usualWaves,
     maxBadPercent: 10,
     trialMinutes: 10,
+    behaviour: undefined,
+    shadow: undefined,
+    keptTrial: {},
     startAt: "",
     window: undefined,
     budgetLabel: "",
@@ -79,14 +91,17 @@ export function draftOf(models: ModelView[], wish: { model?: string; version?: s
 
 /** A draft that was saved, to be changed. */
 export function draftFrom(view: RolloutView): Draft {
-  const { window } = view.trial ?? {};
+  const { window, probation_s: probation = 600, behaviour, shadow, ...keptTrial } = view.trial ?? {};
   return {
     model: view.model,
     version: view.version,
     filter: view.filter,
     waves: view.waves.map(({ plan }) => waveFrom(plan)),
     maxBadPercent: (view.waves[0]?.plan.max_bad_share ?? 0.1) * 100,
-    trialMinutes: (view.trial?.probation_s ?? 600) / 60,
+    trialMinutes: probation / 60,
+    behaviour: behaviourFrom(behaviour),
+    shadow: shadowFrom(shadow, view.waves[0]?.plan.gates?.disagreement),
+    keptTrial,
     startAt: view.start_at == null ? "" : localTime(view.start_at),
     window: window == null ? undefined : { days: window.days, from: clockOf(window.from_minute), to: clockOf(window.to_minute % 1440) },
     budgetLabel: view.budget?.label ?? "",
@@ -105,11 +120,12 @@ function waveFrom(plan: WavePlan): DraftWave {
     filter: plan.filter ?? "",
     minDevices: plan.min_devices ?? 1,
     soakMinutes: (plan.soak_s ?? 0) / 60,
+    kept: { gates: plan.gates, max_error_share: plan.max_error_share },
   };
 }
 
 /** What the server would refuse, as far as it can be seen here. */
-export type Fault = "version" | "waves" | "rising" | "last" | "limits" | "budget" | "window";
+export type Fault = "version" | "waves" | "rising" | "last" | "limits" | "budget" | "window" | "behaviour" | "shadow";
 
 export function faultOf(draft: Draft): Fault | undefined {
   if (draft.version === "") return "version";
@@ -123,6 +139,8 @@ export function faultOf(draft: Draft): Fault | undefined {
   if (!limits.every((limit) => limit >= 0) || draft.maxBadPercent > 100) return "limits";
   if (draft.budgetLabel.trim() !== "" && !(draft.budgetAmount > 0)) return "budget";
   if (draft.window && (draft.window.days === 0 || draft.window.from === "" || draft.window.to === "")) return "window";
+  if (hasFault.behaviour(draft.behaviour)) return "behaviour";
+  if (hasFault.shadow(draft.shadow)) return "shadow";
   return undefined;
 }
 
@@ -132,10 +150,13 @@ export function rolloutOf(draft: Draft): RolloutNew {
     model: draft.model,
     version: draft.version,
     filter: draft.filter.trim(),
-    waves: draft.waves.map((wave) => planOf(wave, draft.maxBadPercent)),
+    waves: draft.waves.map((wave) => planOf(wave, draft)),
     trial: {
+      ...draft.keptTrial,
       probation_s: Math.round(draft.trialMinutes * 60),
       ...(draft.window && { window: { days: draft.window.days, from_minute: minuteOf(draft.window.from), to_minute: minuteOf(draft.window.to) } }),
+      ...(draft.behaviour && { behaviour: behaviourOf(draft.behaviour) }),
+      ...(draft.shadow && { shadow: shadowOf(draft.shadow) }),
     },
     ...(label !== "" && { budget: { label, [draft.budgetUnit]: draft.budgetAmount } }),
     ...(draft.startAt !== "" && { start_at: Date.parse(draft.startAt) }),
@@ -144,8 +165,10 @@ export function rolloutOf(draft: Draft): RolloutNew {
   };
 }
 
-function planOf(wave: DraftWave, maxBadPercent: number): WavePlan {
+function planOf(wave: DraftWave, { maxBadPercent, shadow }: Draft): WavePlan {
   const filter = wave.filter.trim();
+  const { gates, max_error_share } = wave.kept ?? {};
+  const disagreement = maxDisagreement(shadow);
   return {
     name: wave.name.trim(),
     [wave.unit]: wave.amount,
@@ -153,6 +176,8 @@ function planOf(wave: DraftWave, maxBadPercent: number): WavePlan {
     ...(wave.minDevices > 1 && { min_devices: Math.round(wave.minDevices) }),
     soak_s: Math.round(wave.soakMinutes * 60),
     max_bad_share: maxBadPercent / 100,
+    ...(max_error_share != null && { max_error_share }),
+    ...((gates || disagreement !== undefined) && { gates: { ...gates, disagreement: disagreement ?? null } }),
   };
 }
 

@@ -13,6 +13,13 @@ export function PlanInWords({ draft, devices }: { draft: Draft; devices: number 
     // How many match a wave's own filter is for the server to say.
     return devices === undefined || filter.trim() !== "" ? "…" : number(Math.ceil((devices * amount) / 100));
   };
+  const { latencyRisePercent = 0, confidenceDropPercent = 0, classLossPercent = 0 } = draft.behaviour ?? {};
+  const share = (percent: number) => ({ share: `${number(percent)} %` });
+  const rules = [
+    ...(latencyRisePercent > 0 ? [say("newRollout.planLatency", share(latencyRisePercent))] : []),
+    ...(confidenceDropPercent > 0 ? [say("newRollout.planConfidence", share(confidenceDropPercent))] : []),
+    ...(classLossPercent > 0 ? [say("newRollout.planClass", share(classLossPercent))] : []),
+  ];
   return (
     <div className="stack">
       <p>{say("newRollout.planHead", { image: `${draft.model}@${draft.version}`, devices: devices === undefined ? "…" : number(devices) })}</p>
@@ -26,7 +33,9 @@ export function PlanInWords({ draft, devices }: { draft: Draft; devices: number 
           </li>
         ))}
       </ol>
+      {draft.shadow && <p>{say("newRollout.planShadow", { duration: duration(draft.shadow.minutes * 60) })}</p>}
       <p>{say("newRollout.planTrial", { duration: duration(draft.trialMinutes * 60) })}</p>
+      {rules.length > 0 && <p>{say("newRollout.planBehaviour", { duration: duration((draft.behaviour?.steadyMinutes ?? 0) * 60), rules: rules.join(", ") })}</p>}
       <details>
         <summary>{say("newRollout.yaml")}</summary>
         <pre className="yaml" tabIndex={0}>{yaml}</pre>
