@@ -124,6 +124,8 @@ impl Memories {
 /// Factors of lots of 1, 2, 4, … rows as they were found, with their relative standard errors.
 struct Measured {
     rows: usize,
+    /// As many rows, of which half have something, would say as much.
+    telling: f64,
     found: Vec<(f64, f64)>,
 }
 
@@ -155,7 +157,7 @@ impl Measured {
             let error = 4.0 * (n - 1.0) * (2.0 * n - 1.0) / (6.0 * n * telling);
             (squares / lots / n / variance, error.sqrt())
         });
-        Some(Self { rows, found: found.collect() })
+        Some(Self { rows, telling, found: found.collect() })
     }
 
     /// Whether chance alone would hardly bring it about.
@@ -191,7 +193,7 @@ impl Measured {
             }
             curve.push(now);
         }
-        let few = 1.0 + FEW_MARGIN * now / number_of(self.rows);
+        let few = 1.0 + FEW_MARGIN * now / self.telling;
         curve.iter_mut().skip(at.max(1)).for_each(|value| *value *= few);
         let error_at = found.get(at).map_or(0.0, |(_, _, error)| *error);
         for (value, (_, _, error)) in curve.iter_mut().zip(&found).skip(1) {

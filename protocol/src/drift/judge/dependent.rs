@@ -118,7 +118,9 @@ fn rows_that_were_sorted_say_nothing_of_how_they_came() {
     rows.sort_by(|left, right| left[0].total_cmp(&right[0]));
     let columns = vec![Column::numeric("heat", "g"), Column::numeric("load", "g")];
     let mut builder = BaselineBuilder::new(columns, vec![]);
-    rows.iter().for_each(|row| builder.push(row, None, None).unwrap());
+    for row in &rows {
+        builder.push(row, None, None).unwrap();
+    }
     let mut watcher = Watcher::new(builder.build().unwrap(), Policy::default());
     let shift = |row: &mut [f64; 2]| row[0] += 0.5;
     let found = (0..4).find(|_| stream.live(&mut watcher, shift).contains(&heat()));

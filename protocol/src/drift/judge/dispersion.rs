@@ -62,7 +62,12 @@ impl<'a> Dispersion<'a> {
             Counts::Share { of: Share::Missing | Share::WrongType, .. } => {
                 self.baseline.missing_dispersion(place, rows)
             }
-            _ => self.of_feature(place, rows), // all else is of the values
+            Counts::Ordered { .. }
+            | Counts::Unordered { .. }
+            | Counts::Spread { .. }
+            | Counts::Share { .. }
+            | Counts::Still { .. }
+            | Counts::Pairs { .. } => self.of_feature(place, rows),
         }
     }
 

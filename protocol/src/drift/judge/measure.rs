@@ -41,7 +41,7 @@ impl Measure {
     }
 
     /// Keeps the effect, and takes from the same comparison of as many independent rows as these are worth what chance makes of it.
-    fn weaken(&mut self, worth: Self) {
+    fn weaken(&mut self, worth: &Self) {
         (self.statistic, self.p) = (worth.statistic, worth.p);
         self.error = worth.error.max(self.error);
         self.by_chance = worth.by_chance.max(self.by_chance);
@@ -76,7 +76,7 @@ pub(super) fn measures(
         if of_reference > 1.0 || of_window > 1.0 {
             let (reference, window) = (reference.worth(of_reference), window.worth(of_window));
             for (measure, worth) in all.iter_mut().skip(first).zip(of_tally(&reference, &window)) {
-                measure.weaken(worth);
+                measure.weaken(&worth);
             }
         }
         if let (Some(group), Some(measure)) = (&window.group, all.get(first)) {

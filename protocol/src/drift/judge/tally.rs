@@ -344,7 +344,11 @@ impl Counts {
             Self::Pairs { .. } => {
                 counts.iter().map(|count| whole(number(*count) / factor)).collect()
             }
-            _ => thinned(counts, factor), // they add up to the rows
+            Self::Ordered { .. }
+            | Self::Unordered { .. }
+            | Self::Spread { .. }
+            | Self::Share { .. }
+            | Self::Still { .. } => thinned(counts, factor), // they add up to the rows
         };
         let lists = [(part(first), whole(number(rows) / factor)), (part(second), 0)];
         let fewer = |rows: u64| whole(number(rows) / factor);
@@ -353,7 +357,10 @@ impl Counts {
             Self::Still { is_still, rows, commonest } => {
                 Self::Still { is_still, rows: fewer(rows), commonest }
             }
-            counts => counts,
+            counts @ (Self::Ordered { .. }
+            | Self::Unordered { .. }
+            | Self::Share { .. }
+            | Self::Pairs { .. }) => counts,
         }
     }
 
