@@ -22,6 +22,8 @@ pub use subject::{InvalidScope, Scope, Subject};
 pub use test::{ChiSquare, benjamini_hochberg, bonferroni, chi_square, rare_excess, two_sample};
 pub use watcher::{WINDOW_MS, Watcher};
 
+pub(crate) use special::gamma_tail;
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};

@@ -2,7 +2,7 @@
 
 usage: bench.py FLEETCTL FIRST_SEED SEEDS WINDOWS LISTS DETECTORS
 
-LISTS are some of `streams`, `wider` and `field`, separated by commas; DETECTORS are words of which a detector's name has one, or nothing for
+LISTS are some of `streams`, `wider`, `field` and `further`, separated by commas; DETECTORS are words of which a detector's name has one, or nothing for
 all of them.
 """
 
@@ -20,6 +20,7 @@ import warnings
 from pathlib import Path
 
 import field
+import further
 import numpy as np
 import pictures
 import streams
@@ -216,7 +217,7 @@ def tasks(fleetctl, seeds, quiet, kinds, words):
 def main():
     fleetctl, first, count, quiet = sys.argv[1], *map(int, sys.argv[2:5])
     lists, words = sys.argv[5].split(","), [word for word in sys.argv[6].split(",") if word]
-    kinds = [kind for kind in (streams, wider, field) if kind.__name__ in lists]
+    kinds = [kind for kind in (streams, wider, field, further) if kind.__name__ in lists]
     seeds = range(first, first + count)
     found = []
     # One process a stream: its rows go with it.

@@ -25,6 +25,7 @@ use crate::id::UnixMillis;
 use crate::profile::{Baseline, Mismatch, Profile};
 use serde::{Deserialize, Serialize};
 
+use dispersion::Dispersion;
 use measure::Measure;
 use tally::Tally;
 
@@ -183,12 +184,7 @@ impl<'a> Look<'a> {
             }
         };
         let newest = newest(case.windows);
-        let factors = dispersion::factors(baseline, newest);
-        let dispersion: Vec<f64> = of_baseline
-            .iter()
-            .map(|tally| tally.feature.unwrap_or(factors.len() - 1))
-            .map(|place| factors.get(place).copied().unwrap_or(1.0))
-            .collect();
+        let dispersion = Dispersion::new(baseline, newest);
         let phases = match case.against {
             Against::Baseline => phases(baseline, newest),
             Against::Cohort(_) => BTreeMap::new(),
@@ -313,6 +309,8 @@ fn of_phases<'a>(
     tally::mixed(&weighed)
 }
 
+#[cfg(test)]
+mod dependent;
 #[cfg(test)]
 mod quality;
 #[cfg(test)]

@@ -192,7 +192,7 @@ fn gap(hits: &[u64], window_hits: &[u64], reference: &[u64], window: &[u64]) -> 
             (place, smallest) = (at, p);
         }
     }
-    let p: f64 = smallest * looked;
+    let p: f64 = smallest * f64::max(looked, 1.0);
     Some(Gap { gaps, place, p: p.min(1.0) })
 }
 

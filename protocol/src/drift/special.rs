@@ -11,7 +11,7 @@ const NEGLIGIBLE: f64 = 1e-16;
 /// The regularised upper incomplete gamma function Q(a, x): the tail beyond 2x of chi-square with 2a degrees of freedom.
 ///
 /// Series for small and continued fraction for large `x` (DLMF 8.7.1 and 8.9.2).
-pub(super) fn gamma_tail(a: f64, x: f64) -> f64 {
+pub(crate) fn gamma_tail(a: f64, x: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;
     }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::check::{counted, is_whole, named};
 use super::ROWS_MAX;
 use super::joint::Joint;
+use super::memory::Memories;
 use super::moments::Scale;
 use crate::codec::{self, CodecError};
 use crate::digest::Digest;
@@ -140,6 +141,10 @@ pub(super) struct Contents {
     /// How many times more the means of windows vary than those of independent rows would, by feature; empty for once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) dispersion: Vec<f64>,
+    /// The same by the length of windows, of values and of missing ones, by feature, then of the prediction and of the confidence; empty
+    /// for what `dispersion` says, whatever their length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) memory: Vec<Memories>,
     /// The parts of a season, in their order; empty without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) phases: Vec<Phase>,
@@ -338,8 +343,22 @@ impl Baseline {
         &self.contents.pairs
     }
 
-    /// How many times more the means of windows vary than those of independent rows would.
-    pub fn dispersion(&self, feature: usize) -> f64 {
+    /// How many times more the means of `rows` values of a feature vary than those of independent rows would; the prediction and the
+    /// confidence come after the features.
+    pub fn dispersion(&self, feature: usize, rows: f64) -> f64 {
+        self.memory(feature).map_or_else(|| self.plain(feature), |of| of.values.factor(rows))
+    }
+
+    /// The same of the share of rows in which the feature is missing.
+    pub fn missing_dispersion(&self, feature: usize, rows: f64) -> f64 {
+        self.memory(feature).map_or_else(|| self.plain(feature), |of| of.missing.factor(rows))
+    }
+
+    fn memory(&self, feature: usize) -> Option<&Memories> {
+        self.contents.memory.get(feature)
+    }
+
+    fn plain(&self, feature: usize) -> f64 {
         self.contents.dispersion.get(feature).copied().unwrap_or(1.0)
     }
 

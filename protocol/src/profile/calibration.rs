@@ -7,21 +7,13 @@ use std::collections::BTreeMap;
 
 use super::baseline::{Contents, DISPERSION_MAX, Feature, Phase, Reference};
 use super::builder::{Row, Season};
-use super::joint::{JOINT_GROUP, is_held_out};
+use super::joint::is_held_out;
+use super::order::{self, Seen};
 use super::pairs::counts_of;
 use super::profiler::{category, confidence_bin, pair_counter};
-use crate::drift::number;
 
-/// Lags beyond which rows of a window are taken to be independent.
-const LAGS_MAX: usize = 1_000;
-/// Correlations that go on for fewer rows are short, whatever their shape.
-const LONG_LAGS: usize = 30;
-/// Halfway to its end a memory that fades has less than this of its first correlation left, and rows put in groups half of it.
-const FADED: f64 = 0.4;
-/// A correlation with the next row below so many standard errors is taken for chance.
-const FIRST_LAG_ERRORS: f64 = 3.0;
-/// The same for the rows after that, as long as the correlation goes on.
-const NEXT_LAG_ERRORS: f64 = 2.0;
+/// By so many standard errors windows of a phase must vary more than by chance.
+const SURE_ERRORS: f64 = 3.0;
 
 /// Adds all that to a baseline. `is_whole`: the sample has every row, in order.
 pub(super) fn complete(
@@ -38,39 +30,24 @@ pub(super) fn complete(
     if !is_whole {
         return;
     }
-    let outputs = [Seen::Prediction, Seen::Confidence];
-    let seen = (0..contents.features.len()).map(Seen::Feature).chain(outputs);
-    let mut factors: Vec<f64> = seen
+    let Some(season) = season else {
+        order::complete(contents, sample);
+        return;
+    };
+    let factors: Vec<f64> = Seen::all(contents)
         .map(|seen| {
-            let scores = scores(contents, sample, seen);
-            let factor = |scores: &[(u64, f64)]| match season {
-                Some(season) => dispersion_of_seasons(scores, season),
-                None => dispersion_of_rows(scores),
-            };
+            let scores = order::scores(contents, sample, seen);
             // Where calm and stormy times follow each other the mean stays and the spread does not.
-            let squares = scores.iter().map(|(order, score)| (*order, score * score));
-            let of_spread = factor(&squares.collect::<Vec<_>>());
-            factor(&scores).max(of_spread).clamp(1.0, DISPERSION_MAX)
+            let squares: Vec<_> =
+                scores.iter().map(|(order, score)| (*order, score * score)).collect();
+            let [of_mean, of_spread] =
+                [scores, squares].map(|scores| dispersion_of_seasons(&scores, season));
+            of_mean.max(of_spread).clamp(1.0, DISPERSION_MAX)
         })
         .collect();
-    // Joint features are known of every other lot of rows, which hides a memory that is longer than a lot.
-    let of_inputs = factors.iter().take(contents.inputs).copied().fold(1.0, f64::max);
-    for (factor, feature) in factors.iter_mut().zip(&contents.features) {
-        if feature.group == JOINT_GROUP {
-            *factor = factor.max(of_inputs);
-        }
-    }
     if factors.iter().any(|factor| *factor > 1.0) {
         contents.dispersion = factors;
     }
-}
-
-/// Something of a row that has one value.
-#[derive(Clone, Copy)]
-enum Seen {
-    Feature(usize),
-    Prediction,
-    Confidence,
 }
 
 fn pairs<'a>(contents: &Contents, rows: impl Iterator<Item = &'a Row>) -> Vec<u64> {
@@ -151,7 +128,7 @@ fn bins(feature: &Feature) -> usize {
     }
 }
 
-fn bin(feature: &Feature, value: f32) -> Option<usize> {
+pub(super) fn bin(feature: &Feature, value: f32) -> Option<usize> {
     match &feature.reference {
         Reference::Numeric(reference) => {
             value.is_finite().then(|| reference.edges.iter().filter(|edge| value > **edge).count())
@@ -160,71 +137,6 @@ fn bin(feature: &Feature, value: f32) -> Option<usize> {
             category(value).map(|place| place.min(reference.domain.len()))
         }
     }
-}
-
-/// Where each row lies in its distribution, from -0.5 to 0.5; a category lies nowhere, so there it is whether it is the commonest.
-fn scores(contents: &Contents, sample: &[Row], seen: Seen) -> Vec<(u64, f64)> {
-    let bin_of = |row: &Row| match seen {
-        Seen::Feature(place) => bin(contents.features.get(place)?, row.values.get(place).copied()?),
-        Seen::Prediction => row.class,
-        Seen::Confidence => row.confidence.and_then(confidence_bin),
-    };
-    let is_ordered = match seen {
-        Seen::Feature(place) => contents.features.get(place).is_some_and(|f| f.numeric().is_some()),
-        Seen::Prediction => false,
-        Seen::Confidence => true,
-    };
-    let binned: Vec<(u64, usize)> =
-        sample.iter().filter_map(|row| Some((row.order, bin_of(row)?))).collect();
-    let mut counts = BTreeMap::<usize, u64>::new();
-    for (_, bin) in &binned {
-        *counts.entry(*bin).or_default() += 1;
-    }
-    let all = number(u64::try_from(binned.len()).unwrap_or(u64::MAX)).max(1.0);
-    let commonest = counts.iter().max_by_key(|(_, count)| **count).map(|(bin, _)| *bin);
-    let mut below = 0.0;
-    let mut scores = BTreeMap::new();
-    for (bin, count) in &counts {
-        let share = number(*count) / all;
-        let score = if is_ordered {
-            below + share / 2.0 - 0.5
-        } else {
-            f64::from(u8::from(Some(*bin) == commonest))
-        };
-        scores.insert(*bin, score);
-        below += share;
-    }
-    binned.into_iter().filter_map(|(order, bin)| Some((order, *scores.get(&bin)?))).collect()
-}
-
-/// One and twice the sum of the correlations with the rows after: the variance of a mean of many rows, over that of independent ones.
-///
-/// One where the correlation does not end, or falls in a straight line: such rows were sorted or put in groups, and say nothing about the
-/// order in which they came.
-fn dispersion_of_rows(scores: &[(u64, f64)]) -> f64 {
-    let rows = number(u64::try_from(scores.len()).unwrap_or(u64::MAX));
-    let mean = scores.iter().map(|(_, score)| score).sum::<f64>() / rows.max(1.0);
-    let gaps: Vec<f64> = scores.iter().map(|(_, score)| score - mean).collect();
-    let variance: f64 = gaps.iter().map(|gap| gap * gap).sum();
-    if variance <= 0.0 {
-        return 1.0;
-    }
-    let error = rows.sqrt().recip();
-    let mut correlations: Vec<f64> = Vec::new();
-    let lags = LAGS_MAX.min(scores.len() / 10);
-    for lag in 1..=lags {
-        let products = gaps.iter().zip(gaps.iter().skip(lag)).map(|(gap, later)| gap * later);
-        let correlation = products.sum::<f64>() / variance;
-        let errors = if lag == 1 { FIRST_LAG_ERRORS } else { NEXT_LAG_ERRORS };
-        if correlation < errors * error {
-            let halfway = correlations.get(correlations.len() / 2).copied().unwrap_or(0.0);
-            let first = correlations.first().copied().unwrap_or(0.0);
-            let is_grouped = correlations.len() > LONG_LAGS && halfway > FADED * first;
-            return if is_grouped { 1.0 } else { 1.0 + 2.0 * correlations.iter().sum::<f64>() };
-        }
-        correlations.push(correlation);
-    }
-    1.0
 }
 
 /// How much more than independent rows the means of one phase vary from season to season.
@@ -258,5 +170,5 @@ fn dispersion_of_seasons(scores: &[(u64, f64)], season: Season) -> f64 {
     let factor = (between / cycles) / (within / rows);
     // By chance alone it is one, give or take this.
     let error = (2.0_f64 / cycles).sqrt();
-    if factor > 1.0 + FIRST_LAG_ERRORS * error { factor } else { 1.0 }
+    if factor > 1.0 + SURE_ERRORS * error { factor } else { 1.0 }
 }

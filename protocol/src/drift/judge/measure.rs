@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::dispersion::Dispersion;
 use super::tally::{Counts, Share, Tally};
 use crate::drift::{
     Method, Metric, Ranked, Subject, category_gap, cut_gap, number, pair_gap, psi, rank_shift,
@@ -39,6 +40,13 @@ impl Measure {
         self.value - self.by_chance
     }
 
+    /// Keeps the effect, and takes from the same comparison of as many independent rows as these are worth what chance makes of it.
+    fn weaken(&mut self, worth: &Self) {
+        (self.statistic, self.p) = (worth.statistic, worth.p);
+        self.error = worth.error.max(self.error);
+        self.by_chance = worth.by_chance.max(self.by_chance);
+    }
+
     /// Whether the rows of this measure, which are the newest of those of `longer`, speak against what that one says.
     ///
     /// They do if they show less than half of the difference and chance does not explain that. What no longer holds is over, even
@@ -53,20 +61,23 @@ impl Measure {
     }
 }
 
-/// Compares tally by tally, and sums up the groups after them. `dispersion` is by which factor windows of a tally vary more than chance.
-pub(super) fn measures(reference: &[Tally], window: &[Tally], dispersion: &[f64]) -> Vec<Measure> {
+/// Compares tally by tally, and sums up the groups after them.
+pub(super) fn measures(
+    reference: &[Tally],
+    window: &[Tally],
+    dispersion: &Dispersion<'_>,
+) -> Vec<Measure> {
     let mut all = Vec::with_capacity(window.len() * 3);
     let mut groups = BTreeMap::new();
-    for (place, (reference, window)) in reference.iter().zip(window).enumerate() {
-        let factor = dispersion.get(place).copied().unwrap_or(1.0);
+    for (reference, window) in reference.iter().zip(window) {
         let first = all.len();
-        of_tally(reference, window, &mut all);
-        for measure in all.iter_mut().skip(first) {
-            // Where variances are `factor` times as large, so are squares of differences that chance brings.
-            measure.p = measure.p.powf(factor.recip());
-            measure.error *= factor.sqrt();
-            measure.by_chance *= factor;
-            measure.statistic /= factor;
+        all.extend(of_tally(reference, window));
+        let (of_reference, of_window) = (dispersion.of(reference), dispersion.of(window));
+        if of_reference > 1.0 || of_window > 1.0 {
+            let (reference, window) = (reference.worth(of_reference), window.worth(of_window));
+            for (measure, worth) in all.iter_mut().skip(first).zip(of_tally(&reference, &window)) {
+                measure.weaken(&worth);
+            }
         }
         if let (Some(group), Some(measure)) = (&window.group, all.get(first)) {
             let group = groups.entry(group).or_insert_with(|| empty_group(group));
@@ -101,25 +112,23 @@ pub(super) fn metrics(tally: &Tally) -> &'static [Metric] {
     }
 }
 
-fn of_tally(reference: &Tally, window: &Tally, all: &mut Vec<Measure>) {
-    let new = |metric| Measure {
-        subject: window.subject.clone(),
-        metric,
-        value: 0.0,
-        statistic: 0.0,
-        p: 1.0,
-        strongest: None,
-        parts: Vec::new(),
-        part: 0,
-        error: 0.0,
-        by_chance: 0.0,
-    };
-    let measures = metrics(window).iter().map(|metric| {
-        let mut measure = new(*metric);
+fn of_tally(reference: &Tally, window: &Tally) -> impl Iterator<Item = Measure> {
+    metrics(window).iter().map(|metric| {
+        let mut measure = Measure {
+            subject: window.subject.clone(),
+            metric: *metric,
+            value: 0.0,
+            statistic: 0.0,
+            p: 1.0,
+            strongest: None,
+            parts: Vec::new(),
+            part: 0,
+            error: 0.0,
+            by_chance: 0.0,
+        };
         measure.compare(reference, window);
         measure
-    });
-    all.extend(measures);
+    })
 }
 
 impl Measure {

@@ -22,6 +22,13 @@ pub(super) struct Tally {
     pub(super) counts: Counts,
 }
 
+impl Tally {
+    /// The same of as many independent rows as these are worth.
+    pub(super) fn worth(&self, factor: f64) -> Self {
+        Self { counts: self.counts.worth(factor), ..self.clone() }
+    }
+}
+
 /// How something was counted.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Counts {
@@ -316,6 +323,47 @@ fn mixed_tally(first: &Tally, phases: &[(f64, &Tally)]) -> Tally {
 }
 
 impl Counts {
+    /// Rows that were counted.
+    pub(super) fn rows(&self) -> f64 {
+        match self {
+            Self::Ordered { bins: counts, .. } | Self::Unordered { counts, .. } => {
+                number(counts.iter().sum())
+            }
+            Self::Spread { rows, .. }
+            | Self::Share { rows, .. }
+            | Self::Still { rows, .. }
+            | Self::Pairs { rows, .. } => number(*rows),
+        }
+    }
+
+    /// The counts of as many independent rows as these are worth: design effects are divided out (Rao and Scott, 1992).
+    pub(super) fn worth(&self, factor: f64) -> Self {
+        let [(first, rows), (second, _)] = self.lists();
+        let part = |counts: &[u64]| match self {
+            // Each pair by itself.
+            Self::Pairs { .. } => {
+                counts.iter().map(|count| whole(number(*count) / factor)).collect()
+            }
+            Self::Ordered { .. }
+            | Self::Unordered { .. }
+            | Self::Spread { .. }
+            | Self::Share { .. }
+            | Self::Still { .. } => thinned(counts, factor), // they add up to the rows
+        };
+        let lists = [(part(first), whole(number(rows) / factor)), (part(second), 0)];
+        let fewer = |rows: u64| whole(number(rows) / factor);
+        match self.with_lists(lists) {
+            Self::Spread { sd, rows, kurtosis } => Self::Spread { sd, rows: fewer(rows), kurtosis },
+            Self::Still { is_still, rows, commonest } => {
+                Self::Still { is_still, rows: fewer(rows), commonest }
+            }
+            counts @ (Self::Ordered { .. }
+            | Self::Unordered { .. }
+            | Self::Share { .. }
+            | Self::Pairs { .. }) => counts,
+        }
+    }
+
     /// The one or two lists of counts, with their rows.
     fn lists(&self) -> [(&[u64], u64); 2] {
         const NONE: (&[u64], u64) = (&[], 0);
@@ -366,6 +414,17 @@ fn mixture(parts: &[(f64, (&[u64], u64))]) -> (Vec<u64>, u64) {
         whole(rows * terms.sum::<f64>())
     };
     ((0..length).map(count).collect(), whole(rows))
+}
+
+/// Counts over a factor. Sums up to each place are rounded, and not each count: of many bins with half a row no row would be left.
+fn thinned(counts: &[u64], factor: f64) -> Vec<u64> {
+    let (mut sum, mut before) = (0, 0);
+    let thin = |count: &u64| {
+        sum += *count;
+        let now = whole(number(sum) / factor);
+        now - std::mem::replace(&mut before, now)
+    };
+    counts.iter().map(thin).collect()
 }
 
 #[expect(

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::limits::FEATURES_MAX;
 use crate::profile::joint::Joint;
+use crate::profile::memory::Memories;
 use crate::profile::{ROWS_MAX, pairs};
 
 impl Contents {
@@ -20,6 +21,7 @@ impl Contents {
             confidence: Vec::new(),
             pairs: Vec::new(),
             dispersion: Vec::new(),
+            memory: Vec::new(),
             phases: Vec::new(),
             phase_ms: 0,
             joint: None,
@@ -78,6 +80,10 @@ impl Contents {
         let is_length = self.dispersion.is_empty() || self.dispersion.len() == subjects;
         if !is_length || !self.dispersion.iter().all(is_factor) {
             return Err(InvalidBaseline::Calibration("its dispersion is not a factor a feature"));
+        }
+        let is_length = self.memory.is_empty() || self.memory.len() == subjects;
+        if !is_length || !self.memory.iter().all(Memories::is_sound) {
+            return Err(InvalidBaseline::Calibration("its memory is not a curve a feature"));
         }
         if self.phases.is_empty() {
             return Ok(());
