@@ -30,6 +30,7 @@ pub mod worker;
 mod behaviour;
 mod asked;
 mod capture;
+mod crowd;
 mod device;
 mod dice;
 mod disk;

@@ -189,7 +189,7 @@ fn execute(command: Command, logs: Logs) -> anyhow::Result<()> {
                     Watchdog::beside(watchdog.as_ref(), claim::wait(&store, stop.clone())).await?;
                 }
                 let wall = drill::wall();
-                let setup = Setup { store, config, is_simulated: false, wall, watchdog, logs };
+                let setup = Setup { store, config, crowd: None, wall, watchdog, logs };
                 Ok(supervisor::run(setup, stop).await?)
             })
         }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::system_time;
 use crate::config::{Config, EngineName};
+use crate::crowd::Crowd;
 use crate::disk;
 use crate::enrol::{self, EnrolError, Enrolment};
 use crate::identity::Identity;
@@ -90,9 +91,11 @@ impl Simulation {
         }
         let mut devices = JoinSet::new();
         let enrolling = Arc::new(Semaphore::new(ENROLLING_MAX));
+        let crowd = Crowd::default();
         for number in 1..=self.count {
             let device = DeviceId::parse(&format!("{}-{number}", self.prefix))?;
-            devices.spawn(self.clone().device(device, Arc::clone(&enrolling), stop.clone()));
+            let shared = (Arc::clone(&enrolling), crowd.clone());
+            devices.spawn(self.clone().device(device, shared, stop.clone()));
         }
         while let Some(ended) = devices.join_next().await {
             match ended {
@@ -107,7 +110,7 @@ impl Simulation {
     async fn device(
         self,
         device: DeviceId,
-        enrolling: Arc<Semaphore>,
+        (enrolling, crowd): (Arc<Semaphore>, Crowd),
         stop: CancellationToken,
     ) -> Result<(), SimulateError> {
         let span_ms = BEGIN_MS_EACH * u64::from(self.count);
@@ -133,7 +136,7 @@ impl Simulation {
         let setup = Setup {
             store,
             config,
-            is_simulated: true,
+            crowd: Some(crowd),
             wall: system_time,
             watchdog: None,
             logs: Logs::default(),

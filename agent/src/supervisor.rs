@@ -45,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Wall};
 use crate::config::Config;
+use crate::crowd::Crowd;
 use crate::device::{Device, Effect, Entry, Event, Fault, FaultKind, Local};
 use crate::disk::Reserve;
 use crate::download::Downloads;
@@ -90,8 +91,8 @@ pub struct Setup {
     pub store: PathBuf,
     /// What its owner set.
     pub config: Config,
-    /// Whether it is one of many simulated devices: without local endpoints.
-    pub is_simulated: bool,
+    /// What it shares as one of many simulated devices, without local endpoints; none for a device.
+    pub crowd: Option<Crowd>,
     /// What tells the time of day.
     pub wall: Wall,
     /// Who restarts an agent that hangs; none if nobody does.
@@ -270,7 +271,7 @@ impl Supervisor {
         self.follow_kept_captures();
         self.feed(Event::Started)?;
         self.enforce()?;
-        let tick = if self.setup.is_simulated { SIMULATED_TICK } else { TICK };
+        let tick = if self.setup.crowd.is_some() { SIMULATED_TICK } else { TICK };
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

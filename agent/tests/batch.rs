@@ -83,7 +83,7 @@ impl Bench {
                 index: Digest::of(version.as_bytes()),
             },
             contract: IoContract::parse(CONTRACT.as_bytes()).unwrap(),
-            baseline: Some(builder.build().unwrap()),
+            baseline: Some(builder.build().unwrap().into()),
             providers: warmed.providers,
             since: UnixMillis(0),
         };

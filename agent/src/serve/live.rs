@@ -28,7 +28,7 @@ pub struct LiveImage {
     /// What goes in and out.
     pub contract: IoContract,
     /// What to observe by; none for no profiles.
-    pub baseline: Option<Baseline>,
+    pub baseline: Option<Arc<Baseline>>,
     /// Execution providers that really run the graph, with their count of nodes.
     pub providers: Vec<(String, u32)>,
     /// When its first window begins.
@@ -58,7 +58,7 @@ impl Live {
     pub fn new(live: LiveImage, worker: Worker) -> Self {
         let LiveImage { model, image, contract, baseline, providers, since } = live;
         let observer =
-            Observer::new(model.clone(), image.clone(), &contract, baseline.as_ref(), since);
+            Observer::new(model.clone(), image.clone(), &contract, baseline.as_deref(), since);
         Self(Arc::new(Inner {
             model,
             image,

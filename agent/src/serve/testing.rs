@@ -1,5 +1,7 @@
 //! A device with models that need no library, and applications beside it.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -64,7 +66,7 @@ pub(super) async fn live_watched(
         model: ModelName::parse(model).unwrap(),
         image,
         contract: IoContract::parse(contract.as_bytes()).unwrap(),
-        baseline,
+        baseline: baseline.map(Arc::new),
         providers: warmed.providers,
         since: UnixMillis(0),
     };

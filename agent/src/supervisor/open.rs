@@ -156,7 +156,7 @@ fn introduce(setup: &Setup, identity: &Identity) -> Me {
     let me = Me {
         tenant: identity.tenant.clone(),
         device: identity.device.clone(),
-        facts: health::facts(&setup.store, &setup.config, setup.is_simulated),
+        facts: health::facts(&setup.store, &setup.config, setup.crowd.is_some()),
         accelerators: health::accelerators(&setup.config),
         require_cosign: setup.config.require_cosign,
     };
@@ -223,7 +223,7 @@ fn open_link(
 type Served = (Option<String>, Option<JoinHandle<io::Result<()>>>);
 
 fn open_thread(setup: &Setup) -> Result<ServeThread, SupervisorError> {
-    if setup.is_simulated {
+    if setup.crowd.is_some() {
         return Ok(ServeThread::borrowed());
     }
     let refused = |error: io::Error| SupervisorError::Part {
@@ -238,7 +238,7 @@ fn open_endpoint(
     (switchboard, serving): (&Switchboard, &ServeThread),
     reserve: &Reserve,
 ) -> Result<Served, SupervisorError> {
-    if setup.is_simulated {
+    if setup.crowd.is_some() {
         return Ok((None, None));
     }
     // Connections belong to the runtime that their listener was made in.

@@ -77,7 +77,7 @@ impl Agent {
         let setup = Setup {
             store: self.path(),
             config,
-            is_simulated: false,
+            crowd: None,
             wall: self.wall,
             watchdog: None,
             logs: Logs::default(),
@@ -103,7 +103,7 @@ impl Agent {
         let setup = Setup {
             store: self.path(),
             config,
-            is_simulated: true,
+            crowd: Some(Crowd::default()),
             wall: system_time,
             watchdog: None,
             logs: Logs::default(),
@@ -453,7 +453,7 @@ async fn two_agents_do_not_share_a_store() {
     let setup = Setup {
         store: agent.path(),
         config: Config::default(),
-        is_simulated: true,
+        crowd: Some(Crowd::default()),
         wall: system_time,
         watchdog: None,
         logs: Logs::default(),

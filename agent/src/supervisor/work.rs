@@ -1,6 +1,7 @@
 //! Tasks that take time: downloading, verifying, starting workers.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealift_protocol::digest::Digest;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::keeper::Question;
 use super::{Input, Purpose, Ready, Supervisor};
+use crate::crowd::Crowd;
 use crate::device::{Answer, Event, Fault, FaultKind, Task, Ticket};
 use crate::disk;
 use crate::download::{News, Wanted};
@@ -30,6 +32,7 @@ pub(super) struct Start {
     pub(super) scratch: PathBuf,
     pub(super) since: UnixMillis,
     pub(super) budget: Option<Budget>,
+    pub(super) crowd: Option<Crowd>,
 }
 
 impl Supervisor {
@@ -128,6 +131,7 @@ impl Supervisor {
             scratch: self.setup.store.join("scratch"),
             since: self.clock.now(),
             budget: self.workers.budget.clone(),
+            crowd: self.setup.crowd.clone(),
         };
         let (inputs, model) = (self.inputs.clone(), model.clone());
         let is_new = matches!(purpose, Purpose::Warm(_));
@@ -196,8 +200,14 @@ impl Start {
         let contract = IoContract::parse(&contract).map_err(|_| form(&files.contract))?;
         let baseline = match &files.baseline {
             Some(path) => {
-                let bytes = read(path, BASELINE_BYTES_MAX as u64)?;
-                Some(Baseline::decode(&bytes).map_err(|_| form(path))?)
+                let decode = || {
+                    let bytes = read(path, BASELINE_BYTES_MAX as u64)?;
+                    Baseline::decode(&bytes).map(Arc::new).map_err(|_| form(path))
+                };
+                Some(match &self.crowd {
+                    Some(crowd) => crowd.baseline(index, decode)?,
+                    None => decode()?,
+                })
             }
             None => None,
         };

@@ -142,7 +142,7 @@ impl Slot {
             model: model(),
             image: image(version),
             contract,
-            baseline,
+            baseline: baseline.map(Into::into),
             providers: vec![],
             since: UnixMillis(0),
         };
