@@ -218,3 +218,31 @@ fn rounds(batch: &[Job]) -> Vec<Vec<(usize, &Job)>> {
     }
     rounds
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_has_one_message_of_a_device_and_rounds_keep_its_order() {
+        let batch = [job("a", 1), job("a", 2), job("a", 3), job("b", 4), job("c", 5), job("c", 6)];
+
+        let rounds: Vec<Vec<_>> = rounds(&batch)
+            .iter()
+            .map(|round| round.iter().map(|(place, job)| (*place, job.now.0)).collect())
+            .collect();
+
+        assert_eq!(rounds, [vec![(0, 1), (3, 4), (4, 5)], vec![(1, 2), (5, 6)], vec![(2, 3)]]);
+    }
+
+    fn job(device: &str, at: i64) -> Job {
+        let now = UnixMillis(at);
+        Job {
+            tenant: TenantId::parse("acme").unwrap(),
+            device: DeviceId::parse(device).unwrap(),
+            message: Message::security("code", "text", now),
+            now,
+            answer: oneshot::channel().0,
+        }
+    }
+}

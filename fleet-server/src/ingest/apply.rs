@@ -61,6 +61,8 @@ pub(super) async fn known_senders(
             }
         }
     }
+    // All at once, in one order: two servers on one database would otherwise wait for each other in a circle.
+    change.lock_devices(&alive.union(&gone).cloned().collect()).await?;
     let newest = jobs.iter().map(|job| job.now).max();
     let mut known = change.see(&alive, newest).await?;
     known.append(&mut change.see(&gone, None).await?);

@@ -73,8 +73,9 @@ impl Change {
         sqlx::query_as(AssertSqlSafe(text)).persistent(false).bind(tenant)
     }
 
-    /// PostgreSQL locks the rows of one statement in whatever order it meets them: two writers could wait for each other in a circle.
-    pub(super) async fn lock_devices(
+    /// Has everybody else who writes about devices wait, so that two messages of one are applied one after the other. PostgreSQL locks
+    /// the rows of one statement in whatever order it meets them: two writers could wait for each other in a circle.
+    pub(crate) async fn lock_devices(
         &mut self,
         devices: &BTreeSet<DeviceId>,
     ) -> Result<(), StoreError> {

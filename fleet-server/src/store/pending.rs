@@ -16,11 +16,11 @@ pub(super) struct Pending {
     /// What devices have said of their models, and when.
     slots: BTreeMap<(DeviceId, ModelName), (SlotReport, UnixMillis)>,
     /// What they serve from a moment on.
-    pub(super) served: BTreeMap<(DeviceId, ModelName, UnixMillis), Option<ImageRef>>,
+    served: BTreeMap<(DeviceId, ModelName, UnixMillis), Option<ImageRef>>,
     /// Images that they have kept after all.
     mended: BTreeSet<(DeviceId, Digest)>,
     /// Entries of their timelines.
-    pub(super) notes: Vec<(DeviceId, TimelineEntry)>,
+    notes: Vec<(DeviceId, TimelineEntry)>,
 }
 
 impl Pending {

@@ -11,13 +11,12 @@ use super::{Change, StoreError, corrupt, many, parsed, signed, to_json};
 
 impl Change {
     /// Notes that something came from devices, unless it is only their last wills. Returns those of them that there are and that are not
-    /// revoked. Also the lock on them: two messages of one device are applied one after the other.
+    /// revoked.
     pub(crate) async fn see(
         &mut self,
         devices: &BTreeSet<DeviceId>,
         at: Option<UnixMillis>,
     ) -> Result<BTreeSet<DeviceId>, StoreError> {
-        self.lock_devices(devices).await?;
         let seen_at = at.map_or_else(|| "seen_at".to_owned(), |at| at.0.to_string());
         let mut seen = BTreeSet::new();
         for part in many::parts(devices, 1) {
