@@ -281,6 +281,7 @@ impl Supervisor {
     pub(super) fn last_words(&mut self) -> Result<(), SupervisorError> {
         self.keep_windows(true)?;
         self.spool.sync()?;
+        self.spool.note_receipts()?;
         self.pump();
         Ok(())
     }
