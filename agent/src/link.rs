@@ -30,6 +30,10 @@ const RECONNECT_MAX_MS: i64 = 5 * 60_000;
 /// A connection that lasted this long was a good one: the next pause is short again.
 const GOOD_AFTER: Duration = Duration::from_mins(1);
 
+/// Time for TCP, TLS and the broker's welcome. A server that was away greets its whole fleet at once, and whoever gave up early would
+/// come again and make all others wait longer.
+const CONNECT_MAX: Duration = Duration::from_secs(40);
+
 /// The broker hears from an idle device this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -194,6 +198,7 @@ impl Link {
         let mut options = MqttOptions::new(&name, &self.host, self.port);
         options.set_credentials(&name, "");
         options.set_keep_alive(KEEP_ALIVE);
+        options.set_connection_timeout(CONNECT_MAX.as_secs());
         options.set_clean_start(false);
         // The library keeps a place of 200 bytes for each, and would keep 65,536.
         options.set_outgoing_inflight_upper_limit(PUBLISHED_MAX);

@@ -120,11 +120,7 @@ impl Broker {
     ) -> Result<(Self, JoinHandle<()>), BrokerError> {
         match settings {
             BrokerSettings::Embedded { listen, certificate, key, device_ca } => {
-                let tls = embedded::TlsFiles {
-                    certificate: &certificate,
-                    key: &key,
-                    device_ca: &device_ca,
-                };
+                let tls = embedded::TlsFiles { certificate, key, device_ca };
                 let (broker, bound, task) = embedded::Embedded::start(listen, tls, gate).await?;
                 let address = format!("{host}:{}", bound.port()).into();
                 Ok((Self { kind: Kind::Embedded(broker), address }, task))

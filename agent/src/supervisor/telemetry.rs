@@ -27,6 +27,9 @@ const TROUBLES_MAX: usize = 20;
 /// Without a receipt for this long, everything is sent again.
 const RESEND_AFTER_MS: i64 = 30_000;
 
+/// Seconds over which a fleet polls and sends its first beats after it has connected.
+const AFTER_CONNECT_SPREAD: i64 = 10;
+
 /// The envelope adds less than this to a message; what no broker takes would block all that follows.
 const ENVELOPE_BYTES: usize = 128;
 
@@ -175,8 +178,11 @@ impl Supervisor {
         self.session = Some(session);
         self.birth()?;
         self.sent = self.spool.acknowledged();
+        // What is retained comes by itself; a fleet that found its server again does not ask for it, all devices in the same second.
         let steady = self.clock.steady();
-        (self.next_poll, self.next_beat) = (steady, steady);
+        let soon = |spread_permille| steady.plus(i64::from(spread_permille) * AFTER_CONNECT_SPREAD);
+        self.next_poll = self.next_poll.min(soon(crate::verify::spread_permille()));
+        self.next_beat = self.next_beat.min(soon(crate::verify::spread_permille()));
         Ok(())
     }
 

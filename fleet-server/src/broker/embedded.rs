@@ -2,10 +2,13 @@
 //!
 //! Everything a device sends is decided on, and stored, inside the awaited access hook: the broker acknowledges a message only after
 //! its commit. Nothing relies on the broker's memory; what it retains is published anew at each start.
+//!
+//! It runs on threads of its own. A fleet that comes at once is thousands of handshakes, a millisecond of work each, and whoever shared
+//! their queue would wait behind all of them: operators, and the writer of the store.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ use rmqtt::types::{
     PublishResult, Subscribe, SubscribeAclResult,
 };
 use sealift_protocol::topic::{Down, Topic, Up};
+use tokio::runtime::{Builder as Threads, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -43,8 +47,9 @@ const SESSION_LIFE: Duration = Duration::from_hours(1);
 /// A waiting message that is older has been replaced or will be sent again.
 const MESSAGE_LIFE: Duration = Duration::from_mins(5);
 
-/// Time for TLS and CONNECT, so that half-open connections do not pile up.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Time for TLS and CONNECT, so that half-open connections do not pile up. Where a whole fleet comes at once it is that of all of them:
+/// they are shaken hands with side by side, and none is done much before the last.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
 
 /// Handshakes at a time: 200 P-256 handshakes take two cores less than a second.
 const HANDSHAKES_MAX: usize = 500;
@@ -67,54 +72,60 @@ pub(super) struct Embedded {
     context: ServerContext,
     /// Lives and dies with this process: one memory, empty at first.
     memory: Arc<watch::Sender<u64>>,
+    /// Ends with the last of these.
+    _threads: Arc<OwnThreads>,
+}
+
+/// The threads that the broker runs on.
+struct OwnThreads(Option<Runtime>);
+
+impl OwnThreads {
+    fn start() -> Result<Self, BrokerError> {
+        let started = Threads::new_multi_thread().thread_name("broker").enable_all().build();
+        started.map(Some).map(Self).map_err(|error| BrokerError::Embedded(error.into()))
+    }
+
+    /// Does a piece of work there: what listens, waits and is spawned in it belongs to these threads.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let Some(runtime) = &self.0 else { return Err(BrokerError::Disconnected) };
+        runtime.spawn(work).await.map_err(|error| BrokerError::Embedded(error.into()))?
+    }
+}
+
+impl Drop for OwnThreads {
+    fn drop(&mut self) {
+        // To wait for them would block whoever drops the broker, and there is nothing to wait for: all is in the store.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Files of the broker's TLS, PEM.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TlsFiles<'a> {
+#[derive(Debug)]
+pub(crate) struct TlsFiles {
     /// Certificate chain.
-    pub(crate) certificate: &'a Path,
+    pub(crate) certificate: PathBuf,
     /// Private key.
-    pub(crate) key: &'a Path,
+    pub(crate) key: PathBuf,
     /// The CA of the devices.
-    pub(crate) device_ca: &'a Path,
+    pub(crate) device_ca: PathBuf,
 }
 
 impl Embedded {
     /// Binds and starts; the task ends only when the broker does.
     pub(super) async fn start(
         address: SocketAddr,
-        tls: TlsFiles<'_>,
+        tls: TlsFiles,
         gate: Gate,
     ) -> Result<(Self, SocketAddr, JoinHandle<()>), BrokerError> {
-        let context = ServerContext::new()
-            .busy_check_enable(false)
-            .plugins_config_map_add("rmqtt-retainer", "storage.type = \"ram\"\n")
-            .build()
-            .await;
-        rmqtt_retainer::register(&context, true, false).await.map_err(setup)?;
-        let hooks = context.extends.hook_mgr().register();
-        for hook in [
-            Type::ClientAuthenticate,
-            Type::ClientSubscribeCheckAcl,
-            Type::MessagePublishCheckAcl,
-            Type::MessagePublish,
-        ] {
-            hooks.add(hook, Box::new(Hooks { gate: gate.clone() })).await;
-        }
-        hooks.start().await;
-        let listener =
-            listen(address, tls).map_err(|source| BrokerError::Bind { address, source })?;
-        let bound = listener.local_addr().map_err(setup)?;
-        let server =
-            MqttServer::new(context.clone()).listener_by_id(listener, bound.port()).build();
-        let task = tokio::spawn(async move {
-            if let Err(error) = server.run().await {
-                tracing::error!(%error, "embedded broker ended");
-            }
-        });
+        let threads = OwnThreads::start()?;
+        let (context, bound, task) = threads.run(serve(address, tls, gate)).await?;
         let memory = Arc::new(watch::Sender::new(1));
-        Ok((Self { context, memory }, bound, task))
+        Ok((Self { context, memory, _threads: Arc::new(threads) }, bound, task))
     }
 
     /// Rises whenever the broker forgets everything.
@@ -141,11 +152,44 @@ impl Embedded {
     }
 }
 
+/// Binds, and serves in a task of its own.
+async fn serve(
+    address: SocketAddr,
+    tls: TlsFiles,
+    gate: Gate,
+) -> Result<(ServerContext, SocketAddr, JoinHandle<()>), BrokerError> {
+    let context = ServerContext::new()
+        .busy_check_enable(false)
+        .plugins_config_map_add("rmqtt-retainer", "storage.type = \"ram\"\n")
+        .build()
+        .await;
+    rmqtt_retainer::register(&context, true, false).await.map_err(setup)?;
+    let hooks = context.extends.hook_mgr().register();
+    for hook in [
+        Type::ClientAuthenticate,
+        Type::ClientSubscribeCheckAcl,
+        Type::MessagePublishCheckAcl,
+        Type::MessagePublish,
+    ] {
+        hooks.add(hook, Box::new(Hooks { gate: gate.clone() })).await;
+    }
+    hooks.start().await;
+    let listener = listen(address, &tls).map_err(|source| BrokerError::Bind { address, source })?;
+    let bound = listener.local_addr().map_err(setup)?;
+    let server = MqttServer::new(context.clone()).listener_by_id(listener, bound.port()).build();
+    let task = tokio::spawn(async move {
+        if let Err(error) = server.run().await {
+            tracing::error!(%error, "embedded broker ended");
+        }
+    });
+    Ok((context, bound, task))
+}
+
 fn setup(source: rmqtt::Error) -> BrokerError {
     BrokerError::Embedded(source.into())
 }
 
-fn listen(address: SocketAddr, tls: TlsFiles<'_>) -> Result<Listener, rmqtt::Error> {
+fn listen(address: SocketAddr, tls: &TlsFiles) -> Result<Listener, rmqtt::Error> {
     let text = |path: &Path| Some(path.to_string_lossy().into_owned());
     Builder::new()
         .name("devices")
@@ -166,9 +210,9 @@ fn listen(address: SocketAddr, tls: TlsFiles<'_>) -> Result<Listener, rmqtt::Err
         .max_session_expiry_interval(SESSION_LIFE)
         .message_expiry_interval(MESSAGE_LIFE)
         .tls_cross_certificate(true)
-        .tls_cert(text(tls.certificate))
-        .tls_key(text(tls.key))
-        .tls_client_ca_certs(text(tls.device_ca))
+        .tls_cert(text(&tls.certificate))
+        .tls_key(text(&tls.key))
+        .tls_client_ca_certs(text(&tls.device_ca))
         .collect_cert_info(true)
         .cert_cn_as_username(true)
         .bind()?
