@@ -9,13 +9,42 @@ use sealift_protocol::profile::Baseline;
 /// Baselines at a time: those of a few models, before and after a rollout.
 const BASELINES_MAX: usize = 16;
 
+/// Lists of halted rollouts that some obey and others do not yet.
+const LISTS_MAX: usize = 16;
+
 /// One of many devices in a process; cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Crowd {
+    devices: u32,
     baselines: Arc<Mutex<BTreeMap<Digest, Arc<Baseline>>>>,
+    obeying: Arc<Mutex<BTreeMap<u64, u32>>>,
 }
 
 impl Crowd {
+    /// A crowd of so many.
+    pub fn of(devices: u32) -> Self {
+        let (baselines, obeying) = Default::default();
+        Self { devices, baselines, obeying }
+    }
+
+    /// One of them obeys a list of halted rollouts. When all do, the log says so: that is when a halt has reached them, before the server
+    /// knows.
+    pub(crate) fn obeys(&self, sequence: u64) {
+        let mut obeying = self.obeying.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = obeying.entry(sequence).or_default();
+        *count += 1;
+        if *count == self.devices {
+            tracing::info!(
+                sequence,
+                devices = self.devices,
+                "all obey the list of halted rollouts"
+            );
+        }
+        if obeying.len() > LISTS_MAX {
+            obeying.pop_first();
+        }
+    }
+
     /// The baseline of an image, which was checked against its digest: as another device has read it, or as `read` does.
     pub(crate) fn baseline<E>(
         &self,

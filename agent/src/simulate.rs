@@ -91,7 +91,7 @@ impl Simulation {
         }
         let mut devices = JoinSet::new();
         let enrolling = Arc::new(Semaphore::new(ENROLLING_MAX));
-        let crowd = Crowd::default();
+        let crowd = Crowd::of(self.count);
         for number in 1..=self.count {
             let device = DeviceId::parse(&format!("{}-{number}", self.prefix))?;
             let shared = (Arc::clone(&enrolling), crowd.clone());

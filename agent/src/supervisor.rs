@@ -40,7 +40,7 @@ use sealift_protocol::telemetry::Severity;
 use sealift_protocol::topic::{Broadcast, Down, Topic};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Wall};
@@ -82,7 +82,7 @@ const HINT_SPREAD: i64 = 2;
 /// Deadlines are looked at this often.
 const TICK: Duration = Duration::from_millis(500);
 /// The same of one of thousands in a process: what they would all do for nothing is not what a fleet of them is made to show.
-const SIMULATED_TICK: Duration = Duration::from_secs(2);
+const SIMULATED_TICK: Duration = Duration::from_secs(5);
 
 /// How an agent is run.
 #[derive(Debug, Clone)]
@@ -230,7 +230,7 @@ struct Supervisor {
     /// What people were told of since the agent started, the newest last.
     troubles: VecDeque<DiagnosisTrouble>,
     last_report: Option<Report>,
-    /// Since when a report is due.
+    /// Since when a report is due, or from when on it will be.
     report_due: Option<UnixMillis>,
     is_birth_due: bool,
     /// Alarms that may still be sent in this hour.
@@ -275,7 +275,9 @@ impl Supervisor {
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let report_rests = self.report_rests();
             tokio::select! {
+                () = sleep(report_rests.unwrap_or_default()), if report_rests.is_some() => {}
                 Some(input) = channels.inputs.recv() => self.on_input(input)?,
                 event = channels.link.recv() => match event {
                     Some(event) => self.on_link(event)?,
@@ -451,7 +453,7 @@ impl Supervisor {
         if self.is_birth_due && self.session.is_some() {
             self.birth()?;
         }
-        if let Some(since) = self.report_due {
+        if let Some(since) = self.report_due.filter(|due| *due <= self.clock.steady()) {
             self.switchboard.withdraw(self.device.withdrawn());
             self.share_memory();
             self.report(since)?;

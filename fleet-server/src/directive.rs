@@ -108,16 +108,18 @@ impl Director {
         Request::new(whom, nonce, window, by, ask).sign(&self.present().key)
     }
 
-    /// Signs which rollouts no device of the tenant goes on with, and says with which key.
+    /// Signs which rollouts no device of the tenant goes on with, and says with which key. Devices say within some time that they obey.
     pub(crate) fn sign_halt(
         &self,
         (sequence, now): (u64, UnixMillis),
         reason: &str,
         campaigns: BTreeSet<Digest>,
+        say_within_ms: u32,
     ) -> Result<(Vec<u8>, KeyId), CodecError> {
         let Present { key, id, .. } = self.present();
         let (tenant, reason) = (self.tenant.clone(), reason.to_owned());
-        Ok((HaltList::new(tenant, (sequence, now), reason, campaigns).sign(&key)?, id))
+        let list = HaltList::new(tenant, (sequence, now), reason, campaigns);
+        Ok((list.said_within(say_within_ms).sign(&key)?, id))
     }
 
     /// Signs what devices of the tenant keep for people to look at, and says with which key.

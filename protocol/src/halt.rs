@@ -26,6 +26,9 @@ const KIND: cose::Kind = cose::Kind {
     bytes_max: HALT_BYTES_MAX,
 };
 
+/// What a list may ask of devices: whoever waits longer for their word does not know whether they have heard it.
+const SAY_WITHIN_MAX_MS: u32 = 30_000;
+
 /// The rollouts that no device goes on with until a newer list says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HaltList {
@@ -42,6 +45,15 @@ pub struct HaltList {
     pub reason: String,
     /// Digests of the rollouts, as directives carry them; empty: all go on.
     pub campaigns: BTreeSet<Digest>,
+    /// A device obeys at once, and says so at some moment within this time, so that the word of thousands does not hold up the list on
+    /// its way to the others. Absent: at once.
+    #[serde(default, skip_serializing_if = "is_none")]
+    say_within_ms: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_none(say_within_ms: &u32) -> bool {
+    *say_within_ms == 0
 }
 
 /// A list that is signed, of this tenant, and newer than the one before. Only [`HaltList::verify`] makes one.
@@ -172,7 +184,18 @@ impl HaltList {
         reason: String,
         campaigns: BTreeSet<Digest>,
     ) -> Self {
-        Self { version: VERSION, tenant, sequence, issued_at, reason, campaigns }
+        let say_within_ms = 0;
+        Self { version: VERSION, tenant, sequence, issued_at, reason, campaigns, say_within_ms }
+    }
+
+    /// The same list for a fleet that takes this long to be heard.
+    pub fn said_within(self, ms: u32) -> Self {
+        Self { say_within_ms: ms, ..self }
+    }
+
+    /// Within how many milliseconds a device says that it obeys; at most half a minute, whatever the list says.
+    pub fn say_within_ms(&self) -> u32 {
+        self.say_within_ms.min(SAY_WITHIN_MAX_MS)
     }
 
     /// Encodes and signs it.

@@ -17,6 +17,7 @@ use super::{Input, Supervisor, SupervisorError};
 use crate::device::{Event, Fault};
 use crate::kept::{self, Kept};
 use crate::origin::Origin;
+use crate::verify;
 
 /// What the device obeys, and whom it believes.
 #[derive(Debug, Default)]
@@ -89,18 +90,26 @@ impl Supervisor {
         HaltList::verify(message, &self.halts.directors, listener)
     }
 
-    /// First it is obeyed, then written: a device that loses its power between the two hears it again.
+    /// First it is obeyed, then written: a device that loses its power between the two hears it again. It is said when the list asks for
+    /// that, and what it has stopped with it.
     fn obey_halt(&mut self, verified: &VerifiedHaltList) -> Result<(), SupervisorError> {
         let kept = Kept { list: verified.get().clone(), signer: verified.signer().clone() };
         let HaltList { sequence, campaigns, reason, .. } = &kept.list;
         tracing::warn!(sequence, rollouts = campaigns.len(), reason, "list of halted rollouts");
+        let due_before = self.report_due;
         self.feed(Event::Halts(kept.list.clone()))?;
+        self.report_due = due_before;
+        if let Some(crowd) = &self.setup.crowd {
+            crowd.obeys(kept.list.sequence);
+        }
         let written = self.reserve.spend(|| kept.write(&self.setup.store, kept::HALTS));
         if let Err(error) = written {
             tracing::error!(%error, "list of halted rollouts is not kept over a restart");
         }
+        let within_ms = i64::from(kept.list.say_within_ms());
         self.halts.kept = Some(kept);
-        self.owe_report();
+        let pause_ms = within_ms * i64::from(verify::spread_permille()) / 1_000;
+        self.owe_report_at(self.clock.steady().plus(pause_ms));
         Ok(())
     }
 }

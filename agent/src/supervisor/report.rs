@@ -1,5 +1,7 @@
 //! The reported state: said anew whenever it has changed, steps on the way together.
 
+use std::time::Duration;
+
 use sealift_protocol::id::{Generation, UnixMillis};
 use sealift_protocol::report::{Phase, Report, SlotReport, Trusted};
 use sealift_protocol::topic::Up;
@@ -15,7 +17,19 @@ const STEP_REST_MS: i64 = 500;
 impl Supervisor {
     /// The reported state may have changed.
     pub(super) fn owe_report(&mut self) {
-        self.report_due.get_or_insert(self.clock.steady());
+        self.owe_report_at(self.clock.steady());
+    }
+
+    /// The reported state has changed in a way of which the server need not hear before some moment.
+    pub(super) fn owe_report_at(&mut self, at: UnixMillis) {
+        self.report_due = Some(self.report_due.map_or(at, |due| due.min(at)));
+    }
+
+    /// How long nothing need be looked at for the sake of a report; none where none is due.
+    pub(super) fn report_rests(&self) -> Option<Duration> {
+        let (due, now) = (self.report_due?, self.clock.steady());
+        let rest_ms = if due > now { due.since(now) } else { STEP_REST_MS - now.since(due) };
+        Some(Duration::from_millis(u64::try_from(rest_ms).unwrap_or(0)))
     }
 
     /// Spools the reported state, due since a moment, unless it is the one that was reported last. One that could not be kept is said
@@ -46,8 +60,11 @@ impl Supervisor {
         self.trusted.clone().map(|trusted| Trusted { halt, capture, ..trusted })
     }
 
-    /// For `fleet-agent status`, which reads what the agent last reported.
+    /// For `fleet-agent status`, which reads what the agent last reported; nobody stands before a simulated device.
     fn write_status(&self, report: &Report) {
+        if self.setup.crowd.is_some() {
+            return;
+        }
         let path = self.setup.store.join("run").join("status.json");
         let written =
             serde_json::to_vec_pretty(report).map_err(std::io::Error::other).and_then(|text| {

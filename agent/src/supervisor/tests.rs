@@ -103,7 +103,7 @@ impl Agent {
         let setup = Setup {
             store: self.path(),
             config,
-            crowd: Some(Crowd::default()),
+            crowd: Some(Crowd::of(1)),
             wall: system_time,
             watchdog: None,
             logs: Logs::default(),
@@ -453,7 +453,7 @@ async fn two_agents_do_not_share_a_store() {
     let setup = Setup {
         store: agent.path(),
         config: Config::default(),
-        crowd: Some(Crowd::default()),
+        crowd: Some(Crowd::of(1)),
         wall: system_time,
         watchdog: None,
         logs: Logs::default(),

@@ -171,6 +171,17 @@ impl Change {
         unsigned("sequence", sequence)
     }
 
+    /// How many devices there are, revoked ones apart.
+    pub(crate) async fn fleet_size(&mut self) -> Result<u64, StoreError> {
+        let size: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM devices WHERE tenant = $1 AND revoked_at IS NULL",
+        )
+        .bind(self.tenant().to_string())
+        .fetch_one(self.connection())
+        .await?;
+        unsigned("devices", size)
+    }
+
     /// Rollouts that are not over, and the newest of all rollouts.
     pub(crate) async fn live_campaigns(&mut self) -> Result<(Vec<Digest>, RolloutId), StoreError> {
         let campaigns: Vec<String> = sqlx::query_scalar(

@@ -94,6 +94,25 @@ fn the_longest_list_that_may_be_signed_is_not_too_long() {
 }
 
 #[test]
+fn a_list_without_a_time_to_answer_in_is_as_it_ever_was_and_asks_for_an_answer_at_once() {
+    let bytes = codec::encode(&list(6)).unwrap();
+
+    assert!(!bytes.windows(10).any(|text| text == b"say_within"));
+    let read: HaltList = codec::decode("list", &bytes, HALT_BYTES_MAX).unwrap();
+    assert_eq!((read.say_within_ms(), &read), (0, &list(6)));
+}
+
+#[test]
+fn no_list_has_devices_wait_long_with_their_answer() {
+    let within = |ms| {
+        let bytes = codec::encode(&list(6).said_within(ms)).unwrap();
+        codec::decode::<HaltList>("list", &bytes, HALT_BYTES_MAX).unwrap().say_within_ms()
+    };
+
+    assert_eq!((within(5_000), within(u32::MAX)), (5_000, SAY_WITHIN_MAX_MS));
+}
+
+#[test]
 fn another_format_is_refused() {
     assert_eq!(verify(&signed(&HaltList { version: 2, ..list(6) })), "halt.version");
     let nonsense = cose::sign(b"nonsense".to_vec(), Purpose::Halt, &key(7)).unwrap();

@@ -17,8 +17,10 @@ use super::machine::{Machine, connections_to, cpu_s, peak_rss_mb, round, rss_mb}
 
 /// A process of simulated devices: each takes four descriptors, and a process has as many as the machine allows it.
 const DEVICES_PER_PROCESS: u32 = 2_500;
-/// How often the server is asked.
+/// How often the server is asked; less often where an answer costs it more, so that looking is not what is measured.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often what devices log is read.
+const READ_EVERY: Duration = Duration::from_millis(20);
 /// The longest step: enrolment makes a key, a certificate and a TLS connection for each device.
 const STEP_LIMIT: Duration = Duration::from_mins(30);
 /// Devices send a beat a minute, as they do in the field.
@@ -53,15 +55,23 @@ struct Findings {
     server_per_device_kb: f64,
     first_version: Reached,
     second_version: Reached,
-    /// From `halt --all` until all devices have said that they obey it, in seconds; and the same of the resume.
-    halt_s: f64,
-    resume_s: f64,
+    halt: Obeyed,
+    resume: Obeyed,
     rollback: Reached,
     /// After the server was killed and started again: until all are connected.
     reconnect: Reached,
     /// How many devices connect a second then.
     reconnect_rate: f64,
     machine: Machine,
+}
+
+/// `halt --all` or `resume`: seconds from the operator's command.
+#[derive(Debug, Clone, Serialize)]
+struct Obeyed {
+    /// Until all devices obey, by what they log themselves.
+    reached: f64,
+    /// Until all have said so, and the server has stored it.
+    confirmed: f64,
 }
 
 /// When which share of the devices had got there, in seconds.
@@ -99,8 +109,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
     let server_connected_mb = rss_mb(bench.server.process.id())?;
     let first_version = bench.roll_out("1").await?;
     let second_version = bench.roll_out("2").await?;
-    let halt_s = bench.confirm(&["halt", "--all", "--reason", "bench", "--yes"]).await?;
-    let resume_s = bench.confirm(&["resume", "--yes"]).await?;
+    let halt = bench.obey(&["halt", "--all", "--reason", "bench", "--yes"]).await?;
+    let resume = bench.obey(&["resume", "--yes"]).await?;
     let rollback = bench.roll_back("1").await?;
     let server_peak_mb = peak_rss_mb(bench.server.process.id())?;
     let reconnect = bench.reconnect().await?;
@@ -114,8 +124,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
         server_per_device_kb: round((server_connected_mb - server_rest_mb) * 1024.0 / devices),
         first_version,
         second_version,
-        halt_s,
-        resume_s,
+        halt,
+        resume,
         rollback,
         reconnect_rate: round(devices / reconnect.all),
         reconnect,
@@ -170,7 +180,7 @@ impl Bench {
                 &config,
             ];
             let log = directory.join(format!("{name}.log"));
-            let environment = [("SEALIFT_LOG", "warn")];
+            let environment = [("SEALIFT_LOG", "warn,sealift_agent::crowd=info")];
             let process = Process::start(&name, "fleet-agent", &arguments, &environment, &log)?;
             self.processes.push(process);
         }
@@ -194,20 +204,33 @@ impl Bench {
         Ok(reached)
     }
 
-    /// Halts or resumes, and waits until all devices have said that they obey.
-    async fn confirm(&self, command: &[&str]) -> anyhow::Result<f64> {
-        let (began, api) = (Instant::now(), self.server.api()?);
+    /// Halts or resumes, and waits until all devices obey, and until all have said so.
+    async fn obey(&self, command: &[&str]) -> anyhow::Result<Obeyed> {
+        let api = self.server.api()?;
+        let (began, mut reached) = (Instant::now(), None);
         self.server.ctl(command)?;
+        let HaltView { sequence, .. } = api.get("halt").await?;
+        let mut next_look = LOOK_EVERY;
         loop {
-            let view: HaltView = api.get("halt").await?;
-            if view.confirmed >= u64::from(self.devices) {
-                let seconds = round(began.elapsed().as_secs_f64());
-                tell(&format!("{} confirmed", command.join(" ")), seconds);
-                return Ok(seconds);
+            let now = began.elapsed();
+            if reached.is_none() && self.processes.iter().all(|process| obeys(process, sequence)) {
+                reached = Some(now);
             }
-            ensure!(began.elapsed() < STEP_LIMIT, "{view:?} after {STEP_LIMIT:?}");
+            if now >= next_look {
+                next_look = now + LOOK_EVERY;
+                let view: HaltView = api.get("halt").await?;
+                if view.confirmed >= u64::from(self.devices) {
+                    let confirmed = began.elapsed();
+                    let reached = round(reached.unwrap_or(confirmed).as_secs_f64());
+                    let confirmed = round(confirmed.as_secs_f64());
+                    tell(&format!("{} reached all", command.join(" ")), reached);
+                    tell(&format!("{} confirmed", command.join(" ")), confirmed);
+                    return Ok(Obeyed { reached, confirmed });
+                }
+                ensure!(now < STEP_LIMIT, "{view:?} after {STEP_LIMIT:?}");
+            }
             ensure!(!crate::child::is_interrupted(), "interrupted");
-            sleep(LOOK_EVERY).await;
+            sleep(READ_EVERY).await;
         }
     }
 
@@ -240,7 +263,9 @@ impl Bench {
                 process.check()?;
             }
             // A server that is busy answers late; that it does not answer at all is a failure of the bench.
+            let asked = Instant::now();
             let status: Status = api.get("status").await?;
+            let rest = LOOK_EVERY.max(asked.elapsed() * 4);
             let (reached, now_s) = (count(&status), round(began.elapsed().as_secs_f64()));
             if reached * 2 >= all {
                 half.get_or_insert(now_s);
@@ -257,7 +282,7 @@ impl Bench {
                 bail!("{reached} of {all} devices are {what} after {STEP_LIMIT:?}");
             }
             ensure!(!crate::child::is_interrupted(), "interrupted");
-            sleep(LOOK_EVERY).await;
+            sleep(rest).await;
         }
     }
 }
@@ -268,6 +293,14 @@ fn serving(status: &Status, version: &str) -> u64 {
     let is_it = |served: &Version| served.to_string() == version;
     let of_version = of_model.filter(|adoption| adoption.version.as_ref().is_some_and(is_it));
     of_version.map(|adoption| adoption.devices).sum()
+}
+
+/// Whether all devices of a process say that they obey a list of halted rollouts.
+fn obeys(process: &Process, sequence: u64) -> bool {
+    let list = format!("sequence={sequence} ");
+    let is_it =
+        |line: &str| line.contains("all obey the list of halted rollouts") && line.contains(&list);
+    process.log().lines().any(is_it)
 }
 
 fn tell(what: &str, seconds: f64) {
@@ -285,8 +318,10 @@ fn print(found: &Findings) {
     println!("enrolled and connected   all {:>7} s", found.enrol_s);
     line("first version", &found.first_version);
     line("second version", &found.second_version);
-    println!("halt confirmed           all {:>7} s", found.halt_s);
-    println!("resume confirmed         all {:>7} s", found.resume_s);
+    for (what, Obeyed { reached, confirmed }) in [("halt", &found.halt), ("resume", &found.resume)]
+    {
+        println!("{what:<24} all {reached:>7} s obey, confirmed by all {confirmed:>7} s");
+    }
     line("rollback", &found.rollback);
     line("connected again", &found.reconnect);
     println!("{:>8} devices connect again a second", found.reconnect_rate);
