@@ -89,13 +89,15 @@ impl<'a> Expected<'a> {
             Ok(jobs) if run.upload => {
                 let here = results.find(device, name).await?.run;
                 let fate = Fate::of(jobs.first(), run, (&here, is_new));
-                if fate != Fate::Comes {
-                    results.remove(device, name, now).await?;
-                }
                 match fate {
-                    Fate::ComesAnew => drop(results.expect(device, run, asked).await?),
-                    Fate::CameBefore => return Err(over(name)),
-                    Fate::Comes | Fate::NeverComes => {}
+                    Fate::Comes => {}
+                    Fate::ComesAnew => results.expect_anew(device, run, asked).await?,
+                    Fate::NeverComes | Fate::CameBefore => {
+                        results.remove(device, name, now).await?;
+                    }
+                }
+                if fate == Fate::CameBefore {
+                    return Err(over(name));
                 }
             }
             // A silent device may have begun.
