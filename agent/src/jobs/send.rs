@@ -270,6 +270,7 @@ mod tests {
             output: output.to_owned(),
             rows: 256,
             no_header: false,
+            array: None,
             format,
             upload: true,
         }

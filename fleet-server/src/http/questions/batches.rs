@@ -53,12 +53,26 @@ async fn run(
     let asked = jobs(&devices, &caller, &id, (&headers, Batch::Run(run.clone()))).await;
     expected.settle(&asked).await?;
     let job = asked?.into_iter().next().ok_or_else(|| nonsense(&id))?;
-    if (job.run.format, job.run.upload) == (run.format, run.upload) {
-        return Ok(Json(job));
+    match left_out(&job.run, &run) {
+        None => Ok(Json(job)),
+        Some(what) => {
+            Err(ApiError::new(StatusCode::CONFLICT, "batch.agent", what).help("update the agent"))
+        }
     }
-    let detail = "the device's agent knows neither --format nor --upload: the batch runs, and its \
-                  predictions stay on the device as lines of JSON";
-    Err(ApiError::new(StatusCode::CONFLICT, "batch.agent", detail).help("update the agent"))
+}
+
+/// What an agent of before leaves out of what is asked.
+fn left_out(taken: &BatchRun, asked: &BatchRun) -> Option<&'static str> {
+    if (taken.format, taken.upload) != (asked.format, asked.upload) {
+        return Some(
+            "the device's agent knows neither --format nor --upload: the batch runs, and its \
+             predictions stay on the device as lines of JSON",
+        );
+    }
+    (taken.array != asked.array).then_some(
+        "the device's agent does not know --array: the batch runs if the archive has one array, \
+         whichever that is",
+    )
 }
 
 /// Predictions that are about to be asked for: a device may be quicker with them than its answer.
@@ -199,6 +213,15 @@ mod tests {
         let job = serde_json::json!({"run": run, "by": "ann", "state": state, "answered": 0, "parts": 0,
             "failures": 0, "reason": "", "asked_at": 0, "changed_at": 0});
         serde_json::from_value(job).unwrap()
+    }
+
+    #[test]
+    fn what_an_agent_of_before_leaves_out_is_told() {
+        let asked = BatchRun { array: Some("rows".to_owned()), ..run("/data/a") };
+        let told = |taken: &BatchRun| left_out(taken, &asked).unwrap_or_default();
+        assert_eq!(told(&asked), "");
+        assert!(told(&run("/data/a")).contains("--array"));
+        assert!(told(&BatchRun { upload: false, ..run("/data/a") }).contains("--upload"));
     }
 
     #[test]

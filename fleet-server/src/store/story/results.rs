@@ -39,6 +39,7 @@ fn run(name: &str) -> BatchRun {
         output: "/data/out".to_owned(),
         rows: 256,
         no_header: false,
+        array: None,
         format: BatchFormat::Jsonl,
         upload: true,
     }
