@@ -14,6 +14,7 @@ mod process;
 mod send;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealift_protocol::request::{BATCH_JOBS_MAX, Batch, BatchJob, BatchRun, BatchState, Refused};
@@ -25,7 +26,7 @@ use crate::clock::Clock;
 use crate::origin::Origin;
 use kept::Kept;
 use process::{News, Process};
-use send::{Sending, Sent};
+use send::{Sending, Sent, Whole};
 
 /// Questions that wait for the jobs; each is answered at once.
 const QUESTIONS_MAX: usize = 8;
@@ -75,6 +76,7 @@ impl Jobs {
             clock,
             origin,
             running: None,
+            known: None,
             retry_at: Instant::now(),
         };
         tokio::spawn(jobs.run(received));
@@ -99,6 +101,8 @@ struct Worker {
     origin: Origin,
     kept: Kept,
     running: Option<Running>,
+    /// What the last try to bring predictions up has come to know of them.
+    known: Option<Arc<Whole>>,
     /// When the next job may be started.
     retry_at: Instant,
 }
@@ -181,7 +185,8 @@ impl Worker {
         tracing::info!(batch = name, "predictions are brought up");
         self.change(&name, |job| job.state = BatchState::Running);
         let (origin, directories) = (self.origin.clone(), self.directories.clone());
-        let work = Work::Sending(Sending::start(origin, directories, (run.clone(), parts)));
+        let job = (run.clone(), parts);
+        let work = Work::Sending(Sending::start(origin, directories, job, self.known.clone()));
         self.running = Some(Running { name, work, until: Instant::now() + JOB_MAX });
     }
 
@@ -286,6 +291,7 @@ impl Worker {
     fn take_sent(&mut self, sent: Sent) {
         let Some(name) = self.running.as_ref().map(|running| running.name.clone()) else { return };
         match sent {
+            Sent::Known(whole) => self.known = whole,
             Sent::Progress(so_far) => {
                 // Not written: after a restart the server says how far it is.
                 if let Some(job) = self.kept.find_mut(&name) {
@@ -295,7 +301,7 @@ impl Worker {
                 }
             }
             Sent::Done(whole) => {
-                self.running = None;
+                (self.running, self.known) = (None, None);
                 tracing::info!(batch = name, bytes = whole.bytes, "predictions are up");
                 self.change(&name, |job| {
                     (job.brought, job.state) = (Some(whole), BatchState::Done);

@@ -160,20 +160,44 @@ impl Results {
         run: &BatchRun,
         (by, now): (&str, UnixMillis),
     ) -> Result<bool, ResultError> {
-        let row = ResultRow {
+        let mut change = self.store.begin().await?;
+        let row = self.awaited(device, run, (by, now));
+        let is_new = change.expect_batch_result(&row).await?;
+        change.commit().await?;
+        Ok(is_new)
+    }
+
+    /// Expects it in place of what another batch of the name has brought, or was to bring.
+    pub(crate) async fn expect_anew(
+        &self,
+        device: &DeviceId,
+        run: &BatchRun,
+        (by, now): (&str, UnixMillis),
+    ) -> Result<(), ResultError> {
+        let mut change = self.store.begin().await?;
+        change.remove_batch_result(device, &run.name, now).await?;
+        change.expect_batch_result(&self.awaited(device, run, (by, now))).await?;
+        Ok(change.commit().await?)
+    }
+
+    /// What a device is to bring, before anything has come.
+    fn awaited(
+        &self,
+        device: &DeviceId,
+        run: &BatchRun,
+        (by, now): (&str, UnixMillis),
+    ) -> ResultRow {
+        ResultRow {
             device: device.clone(),
             run: run.clone(),
             asked_by: by.to_owned(),
             asked_at: now,
             upload: None,
+            arrived: None,
             whole: None,
             done_at: None,
             delete_at: now.plus(self.retention.batches_ms()),
-        };
-        let mut change = self.store.begin().await?;
-        let is_new = change.expect_batch_result(&row).await?;
-        change.commit().await?;
-        Ok(is_new)
+        }
     }
 
     /// What a batch is that has come, or is to come, by a name.
@@ -184,16 +208,6 @@ impl Results {
     ) -> Result<ResultRow, ResultError> {
         let row = self.store.batch_result(device, name).await?;
         row.ok_or_else(|| ResultError::NotAsked(name.to_owned()))
-    }
-
-    /// How many bytes of it are here.
-    pub(crate) async fn bytes(&self, row: &ResultRow) -> Result<u64, ResultError> {
-        let size = row.whole.map_or(0, |whole| whole.size);
-        match &row.upload {
-            _ if row.done_at.is_some() => Ok(size),
-            Some(upload) => Ok(self.store.batch_upload(upload).await?.unwrap_or(0)),
-            None => Ok(0),
-        }
     }
 
     /// Deletes what has come, or was to come; returns whether there was anything.
@@ -231,7 +245,7 @@ impl Results {
         whole: Whole,
     ) -> Result<Upload, ResultError> {
         let row = self.find(device, name).await?;
-        match self.standing(&row, whole).await? {
+        match standing(&row, whole)? {
             Standing::Here => Ok(Upload { offset: whole.size, is_complete: true }),
             Standing::Coming { upload, bytes } if bytes == whole.size => {
                 self.put_together(row, (upload, whole)).await
@@ -257,7 +271,7 @@ impl Results {
         }
         let until = Place { from, size: whole.size }.until(body.len(), BATCH_RESULT_BYTES_MAX)?;
         let row = self.find(device, name).await?;
-        let upload = match self.standing(&row, whole).await? {
+        let upload = match standing(&row, whole)? {
             Standing::Here => return Ok(Upload { offset: whole.size, is_complete: true }),
             Standing::Coming { upload, bytes } if bytes == from => upload,
             Standing::Nothing if from == 0 => self.begin(&row, whole, now).await?,
@@ -272,20 +286,6 @@ impl Results {
             return Ok(Upload { offset: until, is_complete: false });
         }
         self.put_together(row, (upload, whole)).await
-    }
-
-    async fn standing(&self, row: &ResultRow, whole: Whole) -> Result<Standing, ResultError> {
-        let is_same = row.whole == Some(whole);
-        if row.done_at.is_some() {
-            let other = || ResultError::Other(row.run.name.clone());
-            return if is_same { Ok(Standing::Here) } else { Err(other()) };
-        }
-        let Some(upload) = row.upload.clone().filter(|_| is_same) else {
-            return Ok(Standing::Nothing);
-        };
-        // One that nobody has gone on with for a day is cleaned up.
-        let bytes = self.store.batch_upload(&upload).await?;
-        Ok(bytes.map_or(Standing::Nothing, |bytes| Standing::Coming { upload, bytes }))
     }
 
     /// Begins an upload in the room that the team has left.
@@ -413,6 +413,18 @@ impl Drop for Hand {
 
 fn held(together: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
     together.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Compares what is here of a batch's predictions with what its device says of them.
+fn standing(row: &ResultRow, whole: Whole) -> Result<Standing, ResultError> {
+    let is_same = row.whole == Some(whole);
+    if row.done_at.is_some() {
+        let other = || ResultError::Other(row.run.name.clone());
+        return if is_same { Ok(Standing::Here) } else { Err(other()) };
+    }
+    // One that nobody has gone on with for a day is cleaned up.
+    let coming = row.upload.clone().zip(row.arrived).filter(|_| is_same);
+    Ok(coming.map_or(Standing::Nothing, |(upload, bytes)| Standing::Coming { upload, bytes }))
 }
 
 /// How a batch's predictions stand, against what a device says of them now.

@@ -112,6 +112,29 @@ pub struct SlotReport {
     pub shadow: Option<Shadowed>,
 }
 
+impl SlotReport {
+    /// Of a model at rest, of which there is nothing to tell but what a directive has said of it.
+    pub const fn idle(model: ModelName, generation: Generation) -> Self {
+        Self {
+            model,
+            generation,
+            phase: Phase::Idle,
+            serving: None,
+            next: None,
+            previous: None,
+            progress: None,
+            outcome: None,
+            providers: Vec::new(),
+            campaign: None,
+            lease_until: None,
+            held: None,
+            wait: None,
+            halted: None,
+            shadow: None,
+        }
+    }
+}
+
 /// The code of a wait for a maintenance window: the device is as little to blame for it as one that is offline.
 pub const OUTSIDE_WINDOW: &str = "window.shut";
 

@@ -41,10 +41,13 @@ impl Chance {
         u16::try_from(self.next() % u64::from(end.max(1))).unwrap_or(0)
     }
 
-    /// About a bell curve with this deviation.
+    /// About a bell curve with this deviation: twelve even numbers, four from each that comes.
     fn bell(&mut self, sigma: f64) -> f64 {
-        let sum: f64 = (0..12).map(|_| f64::from(self.below(4_096)) / 4_096.0).sum();
-        (sum - 6.0) * sigma
+        const EVERY_OTHER: u64 = 0x0000_ffff_0000_ffff;
+        let pairs = |four: u64| (four & EVERY_OTHER) + (four >> 16 & EVERY_OTHER);
+        let sums = pairs(self.next()) + pairs(self.next()) + pairs(self.next());
+        let sum = u32::try_from((sums & 0xffff_ffff) + (sums >> 32)).unwrap_or(0);
+        (f64::from(sum) / 65_536.0 - 6.0) * sigma
     }
 }
 
@@ -76,11 +79,19 @@ impl Picture {
     /// Out of focus.
     #[must_use]
     pub fn blurred(&self) -> Self {
-        let near = |x: i32, y: i32, part: usize| {
-            let around = (-2..=2).flat_map(|dy| (-2..=2).map(move |dx| (x + dx, y + dy)));
-            around.map(|(x, y)| self.at(x, y)[part]).sum::<f64>() / 25.0
+        // Along the rows, then along the columns: ten pixels in place of twenty-five.
+        let mean = |five: [[f64; 3]; 5]| {
+            [0, 1, 2].map(|part| five.iter().map(|pixel| pixel[part]).sum::<f64>() / 5.0)
         };
-        self.made(|x, y| [0, 1, 2].map(|part| near(x, y, part)))
+        let (width, height) = (i32::from(self.width), i32::from(self.height));
+        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let rows: Vec<_> =
+            places.map(|(x, y)| mean([-2, -1, 0, 1, 2].map(|dx| self.at(x + dx, y)))).collect();
+        let row = |x: i32, y: i32| {
+            let at = y.clamp(0, height - 1) * width + x;
+            usize::try_from(at).ok().and_then(|at| rows.get(at)).copied().unwrap_or_default()
+        };
+        self.made(|x, y| mean([-2, -1, 0, 1, 2].map(|dy| row(x, y + dy))))
     }
 
     /// From a sensor that is too warm.
@@ -150,6 +161,7 @@ fn png(
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width, height);
     encoder.set_color(colour);
+    encoder.set_compression(png::Compression::Fast);
     encoder.write_header()?.write_image_data(bytes)?;
     Ok(file)
 }

@@ -158,3 +158,45 @@ async fn parquet_is_answered_as_json_lines_are_also_after_it_was_broken_off() ->
     ensure!(predictions(&of_parquet)? == expected, "after a kill there are other rows");
     Ok(())
 }
+
+/// Writes the rows of a file of lines of JSON into an archive, beside an array of something else.
+const ARCHIVE: &str = "import json, sys, numpy as np\n\
+    rows = [json.loads(line) for line in open(sys.argv[1])]\n\
+    np.savez(sys.argv[2], other=np.arange(9), rows=np.array(rows, dtype='float32'))\n";
+
+#[tokio::test]
+#[ignore = "needs ONNX Runtime and drift detectors"]
+async fn of_an_archive_of_several_arrays_the_one_that_is_named_is_answered() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, device, open) = fleet(folder.path(), "all", Options::default()).await?;
+    let (lines, archive) = (open.join("rows.jsonl"), open.join("rows.npz"));
+    write(&lines, &json_lines(40)?)?;
+    let mut python = Command::new(variable("SEALIFT_DRIFT_PYTHON")?);
+    let written = python.args(["-c", ARCHIVE]).args([&lines, &archive]).status()?;
+    ensure!(written.success(), "no archive: {written}");
+
+    let of = ["--array", "rows"];
+    let begun = batch::begin(&server, "named", (&archive, &open.join("named")), &of)?;
+    ensure!(begun[0]["job"]["run"]["array"] == "rows", "{begun}");
+    ends(&server, "named", "done")?;
+    let told = server.ctl(&["batch", "show", "named", "--device", "cam-1"])?;
+    ensure!(told.contains("rows.npz, array `rows`"), "{told}");
+
+    let path = |path: &Path| path.display().to_string();
+    let (store, local) = (path(&device.store), open.join("local"));
+    let here = ["batch", "--store", &store, "--model", MODEL];
+    let files = ["--input", &path(&lines), "--output", &path(&local)];
+    run("fleet-agent", &[here.as_slice(), &files].concat(), &[])?;
+    let (found, expected) = (predictions(&open.join("named"))?, predictions(&local)?);
+    ensure!(found.len() == 40 && found == expected, "the array is answered otherwise");
+
+    for (name, of, why) in [
+        ("unnamed", [].as_slice(), "several arrays: `other`, `rows`"),
+        ("none", &["--array", "rowz"], "no array `rowz`"),
+    ] {
+        batch::begin(&server, name, (&archive, &open.join(name)), of)?;
+        let job = ends(&server, name, "failed")?;
+        ensure!(job["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{job}");
+    }
+    Ok(())
+}

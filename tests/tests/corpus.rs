@@ -101,21 +101,11 @@ fn image() -> ImageRef {
 
 fn slot() -> SlotReport {
     SlotReport {
-        model: model(),
-        generation: Generation(7),
         phase: Phase::Watch,
         serving: Some(image()),
-        next: None,
         previous: Some(image()),
-        progress: None,
-        outcome: None,
         providers: vec![("CPUExecutionProvider".to_owned(), 12)],
-        campaign: None,
-        lease_until: None,
-        held: None,
-        wait: None,
-        halted: None,
-        shadow: None,
+        ..SlotReport::idle(model(), Generation(7))
     }
 }
 

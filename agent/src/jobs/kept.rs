@@ -110,6 +110,7 @@ mod tests {
             output: "/data/out".to_owned(),
             rows: 256,
             no_header: false,
+            array: None,
             format: BatchFormat::Jsonl,
             upload: false,
         };

@@ -36,6 +36,10 @@ impl Process {
         if run.no_header {
             command.arg("--no-header");
         }
+        if let Some(array) = &run.array {
+            // In one word: a name may begin with a hyphen.
+            command.arg(format!("--array={array}"));
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let output = child.stdout.take();

@@ -1,8 +1,11 @@
 //! Brings a job's predictions up to the server, as one file: its parts one after the other, or the Parquet file that was made of them.
 //!
-//! What was told of the whole is told anew at each start: it is hashed again, and the server goes on only with the same bytes.
+//! What was told of the whole is told anew by each try, and the server goes on only with the same bytes. All of it is read once to know
+//! what it is; further tries go by that for as long as the files are seen to be the same.
 
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,9 +22,14 @@ use crate::upload::{Destination, NotUp};
 /// What the server will never take, whoever asks how often.
 const FINAL: [&str; 4] = ["batch.not-asked", "batch.quota", "batch.too-large", "batch.other"];
 
+/// What the server says where the bytes are not those that were told of.
+const OTHER_BYTES: &str = "batch.digest";
+
 /// What is heard of a job whose predictions are brought up.
 #[derive(Debug)]
 pub(super) enum Sent {
+    /// What it is, for the tries after this one; nothing where the server has seen that it is not.
+    Known(Option<Arc<Whole>>),
     /// So far it is.
     Progress(BatchUpload),
     /// All of it is there.
@@ -58,15 +66,23 @@ enum NotSent {
 }
 
 impl Sending {
-    /// Goes on with bringing up the predictions of a job, in so many parts.
+    /// Goes on with bringing up the predictions of a job, in so many parts, which an earlier try may have come to know.
     pub(super) fn start(
         origin: Origin,
         directories: Vec<PathBuf>,
-        (run, parts): (BatchRun, u64),
+        job: (BatchRun, u64),
+        known: Option<Arc<Whole>>,
     ) -> Self {
         let (told, heard) = mpsc::channel(4);
         let task = tokio::spawn(async move {
-            let said = match send(&origin, directories, (run, parts), &told).await {
+            let name = job.0.name.clone();
+            let whole = spawn_blocking(move || Whole::again(known, directories, job)).await;
+            let whole = whole.unwrap_or_else(|error| Err(io::Error::other(error).into()));
+            let sent = match whole {
+                Ok(whole) => send(&origin, &name, &whole, &told).await,
+                Err(error) => Err(error),
+            };
+            let said = match sent {
                 Ok(whole) => Sent::Done(whole),
                 Err(error) => {
                     let reason = crate::verify::with_cause(&error);
@@ -96,13 +112,12 @@ fn is_final(error: &NotSent) -> bool {
 
 async fn send(
     origin: &Origin,
-    directories: Vec<PathBuf>,
-    (run, parts): (BatchRun, u64),
+    name: &str,
+    whole: &Arc<Whole>,
     told: &mpsc::Sender<Sent>,
 ) -> Result<BatchUpload, NotSent> {
-    let name = run.name.clone();
-    let whole = spawn_blocking(move || Whole::of(directories, &run, parts)).await;
-    let whole = Arc::new(whole.unwrap_or_else(|error| Err(io::Error::other(error).into()))?);
+    // Whoever listened may have gone.
+    drop(told.send(Sent::Known(Some(Arc::clone(whole)))).await);
     let (path, said) = (format!("/batches/{name}/result"), format!("digest={}", whole.said.digest));
     let to = Destination { origin, path: &path, whole: &said, size: whole.said.size_bytes };
     let tell = |bytes| {
@@ -110,34 +125,82 @@ async fn send(
         drop(told.try_send(Sent::Progress(BatchUpload { bytes, ..whole.said })));
     };
     let read = |from| {
-        let whole = Arc::clone(&whole);
+        let whole = Arc::clone(whole);
         async move {
             let read = spawn_blocking(move || whole.read(from)).await;
             read.unwrap_or_else(|error| Err(io::Error::other(error)))
         }
     };
-    to.bring_up(read, tell).await?;
+    if let Err(error) = to.bring_up(read, tell).await {
+        if error.is_one_of(&[OTHER_BYTES]) {
+            drop(told.send(Sent::Known(None)).await);
+        }
+        return Err(error.into());
+    }
     Ok(BatchUpload { bytes: whole.said.size_bytes, ..whole.said })
 }
 
 /// The files of a job's predictions, as one.
-struct Whole {
+#[derive(Debug)]
+pub(super) struct Whole {
     directories: Vec<PathBuf>,
+    job: (BatchRun, u64),
     pieces: Vec<Piece>,
     said: BatchUpload,
 }
 
 /// A file, and the byte of the whole after its last.
+#[derive(Debug)]
 struct Piece {
     path: String,
     until: u64,
+    seen: Seen,
+}
+
+/// What another file at the same path, or other bytes in the same file, differ in.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    file: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Seen {
+    fn of(file: &File) -> io::Result<Self> {
+        let it = file.metadata()?;
+        let changed = (it.ctime(), it.ctime_nsec());
+        Ok(Self { file: (it.dev(), it.ino()), size: it.len(), changed })
+    }
 }
 
 impl Whole {
+    /// What is known of a job's predictions, or, where it is another job or a file has changed since, what is found out by reading all.
+    fn again(
+        known: Option<Arc<Self>>,
+        directories: Vec<PathBuf>,
+        job: (BatchRun, u64),
+    ) -> Result<Arc<Self>, NotSent> {
+        let is_same = |whole: &Arc<Self>| whole.job == job && whole.is_unchanged();
+        match known.filter(is_same) {
+            Some(whole) => Ok(whole),
+            None => Self::of(directories, job).map(Arc::new),
+        }
+    }
+
+    /// Whether every file is the one that was read, and was not written to since.
+    fn is_unchanged(&self) -> bool {
+        self.pieces.iter().all(|piece| {
+            let file = fence::open_file(&self.directories, &piece.path);
+            let seen = file.ok().and_then(|file| Seen::of(&file).ok());
+            seen.as_ref() == Some(&piece.seen)
+        })
+    }
+
     /// Reads all of it once, to know what it is.
-    fn of(directories: Vec<PathBuf>, run: &BatchRun, parts: u64) -> Result<Self, NotSent> {
+    fn of(directories: Vec<PathBuf>, job: (BatchRun, u64)) -> Result<Self, NotSent> {
+        let (run, parts) = &job;
         let names = match run.format {
-            BatchFormat::Jsonl => (0..parts).map(part_name).collect(),
+            BatchFormat::Jsonl => (0..*parts).map(part_name).collect(),
             BatchFormat::Parquet => vec![file_name(BatchFormat::Parquet)],
         };
         let (mut pieces, mut until, mut hasher) = (Vec::new(), 0, Hasher::default());
@@ -145,6 +208,8 @@ impl Whole {
         for name in names {
             let path = format!("{}/{name}", run.output);
             let mut file = fence::open_file(&directories, &path).map_err(io::Error::other)?;
+            // Before it is read: what is written meanwhile shows the next time.
+            let seen = Seen::of(&file)?;
             loop {
                 let read = file.read(&mut buffer)?;
                 if read == 0 {
@@ -156,13 +221,13 @@ impl Whole {
             if until > BATCH_RESULT_BYTES_MAX {
                 return Err(NotSent::TooLarge(until));
             }
-            pieces.push(Piece { path, until });
+            pieces.push(Piece { path, until, seen });
         }
         if until == 0 {
             return Err(NotSent::Nothing);
         }
         let said = BatchUpload { bytes: 0, size_bytes: until, digest: hasher.finish() };
-        Ok(Self { directories, pieces, said })
+        Ok(Self { directories, job, pieces, said })
     }
 
     /// At most as many bytes as a part has, from a place on; over as many files as that takes.
@@ -205,6 +270,7 @@ mod tests {
             output: output.to_owned(),
             rows: 256,
             no_header: false,
+            array: None,
             format,
             upload: true,
         }
@@ -225,7 +291,7 @@ mod tests {
         let (open, run) =
             (vec![folder.path().to_owned()], run(out.to_str().unwrap(), BatchFormat::Jsonl));
 
-        let whole = Whole::of(open.clone(), &run, 5).unwrap();
+        let whole = Whole::of(open.clone(), (run.clone(), 5)).unwrap();
 
         assert_eq!(whole.said.size_bytes, all.len() as u64);
         assert_eq!(whole.said.digest, Digest::of(&all));
@@ -234,12 +300,42 @@ mod tests {
             assert_eq!(whole.read(from as u64).unwrap(), all[from..until], "from {from}");
         }
 
-        let nothing = Whole::of(open.clone(), &run, 0).err().unwrap();
+        let nothing = Whole::of(open.clone(), (run.clone(), 0)).err().unwrap();
         assert!(is_final(&nothing), "no try brings up what is not there: {nothing}");
 
         std::fs::write(folder.path().join("secret"), "key").unwrap();
         std::fs::remove_file(out.join(part_name(3))).unwrap();
         std::os::unix::fs::symlink("../secret", out.join(part_name(3))).unwrap();
-        assert!(Whole::of(open, &run, 5).is_err(), "a link leads to other files");
+        assert!(Whole::of(open, (run, 5)).is_err(), "a link leads to other files");
+    }
+
+    #[test]
+    fn what_is_known_of_files_is_believed_until_one_of_them_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = |part| folder.path().join(part_name(part));
+        std::fs::write(part(0), "one").unwrap();
+        std::fs::write(part(1), "two").unwrap();
+        let run = run(folder.path().to_str().unwrap(), BatchFormat::Jsonl);
+        let job = (run.clone(), 2);
+        let open = || vec![folder.path().to_owned()];
+        let again =
+            |known: &Arc<Whole>, job| Whole::again(Some(Arc::clone(known)), open(), job).unwrap();
+        let known = Whole::again(None, open(), job.clone()).unwrap();
+
+        assert!(Arc::ptr_eq(&known, &again(&known, job.clone())), "nothing is read again");
+        let fewer = again(&known, (run, 1));
+        assert_eq!(fewer.said.digest, Digest::of(b"one"), "it is another job's");
+
+        // As many bytes, in the same file and in another one at the path. The file system's clock has steps.
+        let seen = || Seen::of(&File::open(part(1)).unwrap()).unwrap();
+        let before = seen();
+        while seen() == before {
+            std::fs::write(part(1), "owt").unwrap();
+        }
+        let written = again(&known, job.clone());
+        assert_eq!(written.said.digest, Digest::of(b"oneowt"));
+        std::fs::write(folder.path().join("new"), "eno").unwrap();
+        std::fs::rename(folder.path().join("new"), part(0)).unwrap();
+        assert_eq!(again(&written, job).said.digest, Digest::of(b"enoowt"));
     }
 }

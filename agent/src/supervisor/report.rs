@@ -176,21 +176,10 @@ mod tests {
             kept_at: None,
         });
         let slot = SlotReport {
-            model: "vision/digits".parse().unwrap(),
-            generation,
             phase,
             serving: Some(image),
-            next: None,
-            previous: None,
-            progress: None,
             outcome,
-            providers: Vec::new(),
-            campaign: None,
-            lease_until: None,
-            held: None,
-            wait: None,
-            halted: None,
-            shadow: None,
+            ..SlotReport::idle("vision/digits".parse().unwrap(), generation)
         };
         let trusted = Some(Trusted::default());
         Report { generation, refused: None, slots: vec![slot], at: UnixMillis(0), trusted }

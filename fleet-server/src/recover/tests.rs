@@ -1,5 +1,5 @@
 use sealift_protocol::digest::Digest;
-use sealift_protocol::report::{Phase, SlotReport};
+use sealift_protocol::report::SlotReport;
 
 use super::*;
 
@@ -26,21 +26,8 @@ fn device(name: &str, (told, followed): (u64, u64), version: &str) -> Known {
             ..Trusted::default()
         }),
         slots: vec![SlotReport {
-            model: model(),
-            generation: Generation(followed),
-            phase: Phase::Idle,
             serving: Some(image(version)),
-            next: None,
-            previous: None,
-            progress: None,
-            outcome: None,
-            providers: Vec::new(),
-            campaign: None,
-            held: None,
-            wait: None,
-            halted: None,
-            shadow: None,
-            lease_until: None,
+            ..SlotReport::idle(model(), Generation(followed))
         }],
         desired: BTreeMap::from([(model(), Version::parse("1").unwrap())]),
     }

@@ -25,6 +25,8 @@ pub(crate) struct ResultRow {
     pub(crate) asked_at: UnixMillis,
     /// The upload by which it comes.
     pub(crate) upload: Option<String>,
+    /// How many bytes of that upload have come; none if it is not under way.
+    pub(crate) arrived: Option<u64>,
     /// What the device says of the whole; none before it has begun to send.
     pub(crate) whole: Option<Whole>,
     pub(crate) done_at: Option<UnixMillis>,
@@ -50,6 +52,12 @@ pub(crate) struct Whole {
 }
 
 impl ResultRow {
+    /// How many bytes of it are here.
+    pub(crate) fn bytes(&self) -> u64 {
+        let all = self.whole.filter(|_| self.done_at.is_some()).map(|whole| whole.size);
+        all.or(self.arrived).unwrap_or(0)
+    }
+
     /// The team of its model, by which room is counted.
     pub(crate) const fn team(&self) -> &TeamId {
         self.run.model.team()
@@ -59,7 +67,8 @@ impl ResultRow {
 macro_rules! columns {
     () => {
         "b.device, b.run, b.asked_by, b.asked_at, b.upload, b.size_bytes, b.digest, b.done_at,
-         b.delete_at"
+         b.delete_at, (SELECT u.bytes FROM uploads u WHERE u.tenant = b.tenant
+             AND u.id = b.upload AND u.repository = '') AS arrived"
     };
 }
 
@@ -74,6 +83,7 @@ struct Row {
     digest: Option<String>,
     done_at: Option<i64>,
     delete_at: i64,
+    arrived: Option<i64>,
 }
 
 impl TenantStore {
@@ -148,18 +158,6 @@ impl TenantStore {
             }
         }
         Ok(matching)
-    }
-
-    /// How many bytes of an upload have come; none if it is not under way.
-    pub(crate) async fn batch_upload(&self, id: &str) -> Result<Option<u64>, StoreError> {
-        let bytes: Option<i64> = sqlx::query_scalar(
-            "SELECT bytes FROM uploads WHERE tenant = $1 AND id = $2 AND repository = ''",
-        )
-        .bind(self.id().to_owned())
-        .bind(id.to_owned())
-        .fetch_optional(self.readers())
-        .await?;
-        bytes.map(|bytes| unsigned("upload length", bytes)).transpose()
     }
 }
 
@@ -364,6 +362,7 @@ fn read(row: Row) -> Result<ResultRow, StoreError> {
         asked_by: row.asked_by,
         asked_at: UnixMillis(row.asked_at),
         upload: row.upload,
+        arrived: row.arrived.map(|bytes| unsigned("upload length", bytes)).transpose()?,
         whole: digest.map(|digest| Whole { size, digest }),
         done_at: row.done_at.map(UnixMillis),
         delete_at: UnixMillis(row.delete_at),

@@ -362,21 +362,10 @@ fn ended(
     };
     let is_kept = kind == OutcomeKind::Committed;
     SlotReport {
-        model: slot.model.clone(),
-        generation,
-        phase: Phase::Idle,
         serving: if is_kept { Some(image) } else { before.clone() },
-        next: None,
         previous: before.filter(|_| is_kept),
-        progress: None,
         outcome: Some(outcome),
-        providers: Vec::new(),
-        campaign: None,
-        lease_until: None,
-        held: None,
-        wait: None,
-        halted: None,
-        shadow: None,
+        ..SlotReport::idle(slot.model.clone(), generation)
     }
 }
 

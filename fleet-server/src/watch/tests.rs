@@ -10,7 +10,7 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, Epoch, Generation, TenantId, Version};
 use sealift_protocol::image::IoContract;
 use sealift_protocol::profile::{Baseline, BaselineBuilder, Column, Profiler, quadrant};
-use sealift_protocol::report::{ImageRef, Phase, SlotReport};
+use sealift_protocol::report::{ImageRef, SlotReport};
 use sealift_protocol::telemetry::{ProfileWindow, SpoolId};
 
 use super::*;
@@ -135,23 +135,8 @@ impl Ground {
 
     /// A camera reports that it serves a version. No server has told it: then none is behind it.
     async fn serve(&self, camera: &str, version: &str, sequence: u64) {
-        let slot = SlotReport {
-            model: digits(),
-            generation: Generation::default(),
-            phase: Phase::Idle,
-            serving: Some(image(version)),
-            next: None,
-            previous: None,
-            progress: None,
-            outcome: None,
-            providers: Vec::new(),
-            campaign: None,
-            lease_until: None,
-            held: None,
-            wait: None,
-            halted: None,
-            shadow: None,
-        };
+        let serving = Some(image(version));
+        let slot = SlotReport { serving, ..SlotReport::idle(digits(), Generation::default()) };
         let device = device(camera);
         let account = Account {
             device: &device,

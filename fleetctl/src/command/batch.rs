@@ -112,9 +112,12 @@ pub(crate) struct RunBatch {
     /// The model, as `team/name`.
     #[arg(long, value_parser = ModelName::parse)]
     model: ModelName,
-    /// The rows on the device, `.jsonl`, `.csv`, `.parquet`, `.npy` or `.npz` with one array, in a directory that its owner has opened.
+    /// The rows on the device, `.jsonl`, `.csv`, `.parquet`, `.npy` or `.npz`, in a directory that its owner has opened.
     #[arg(long, value_name = "PATH")]
     input: String,
+    /// Of an `.npz` archive with several arrays: which one has the rows.
+    #[arg(long, value_name = "NAME")]
+    array: Option<String>,
     /// The directory on the device for predictions, in one that its owner has opened.
     #[arg(long, value_name = "DIRECTORY")]
     into: String,
@@ -183,8 +186,19 @@ pub(crate) async fn run(client: &Client, output: Output, batch: Batch) -> anyhow
 }
 
 async fn begin(client: &Client, output: Output, batch: RunBatch) -> anyhow::Result<()> {
-    let RunBatch { device, filter, model, input, into, name, rows, no_header, format, upload } =
-        batch;
+    let RunBatch {
+        device,
+        filter,
+        model,
+        input,
+        array,
+        into,
+        name,
+        rows,
+        no_header,
+        format,
+        upload,
+    } = batch;
     let devices = match filter {
         None => device,
         Some(filter) => {
@@ -203,7 +217,7 @@ async fn begin(client: &Client, output: Output, batch: RunBatch) -> anyhow::Resu
         Format::Jsonl => BatchFormat::Jsonl,
         Format::Parquet => BatchFormat::Parquet,
     };
-    let run = BatchRun { name, model, input, output: into, rows, no_header, format, upload };
+    let run = BatchRun { name, model, input, output: into, rows, no_header, array, format, upload };
     let mut begun = Vec::new();
     for (place, device) in devices.into_iter().enumerate() {
         if place > 0 {
@@ -266,14 +280,15 @@ fn line(job: &BatchJob) -> [String; 6] {
 }
 
 fn text(job: &BatchJob) -> String {
-    let BatchRun { name, model, input, output, .. } = &job.run;
+    let BatchRun { name, model, input, output, array, .. } = &job.run;
+    let array = array.as_ref().map(|array| format!(", array `{array}`")).unwrap_or_default();
     let brought = |upload: BatchUpload| {
         format!("brought   {} of {} bytes to the server\n", upload.bytes, upload.size_bytes)
     };
     let brought = job.brought.map(brought).unwrap_or_default();
     let why = if job.reason.is_empty() { String::new() } else { format!(": {}", job.reason) };
     format!(
-        "{name} of {model}: {}{why}\nrows      {} in {} parts\ninput     {input}\noutput    {output}\n{brought}\
+        "{name} of {model}: {}{why}\nrows      {} in {} parts\ninput     {input}{array}\noutput    {output}\n{brought}\
          asked by  {} at {}\nchanged   {}",
         word(job.state),
         job.answered,

@@ -16,6 +16,9 @@ const PATH_CHARS_MAX: usize = 1_000;
 
 /// Characters of a job's name, and of a reason.
 const NAME_CHARS_MAX: usize = 40;
+
+/// Bytes of an array's name; with its ending an archive's list has no longer ones.
+const ARRAY_BYTES_MAX: usize = 196;
 const REASON_CHARS_MAX: usize = 500;
 
 /// What is asked about batch jobs.
@@ -47,6 +50,9 @@ pub struct BatchRun {
     /// Whether the first line of CSV is a row.
     #[serde(default)]
     pub no_header: bool,
+    /// Of an archive of several arrays, which one has the rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array: Option<String>,
     /// What a file of predictions is.
     #[serde(default, skip_serializing_if = "BatchFormat::is_json_lines")]
     pub format: BatchFormat,
@@ -158,6 +164,10 @@ impl Batch {
         if !(1..=BATCH_ROWS_MAX).contains(&run.rows) {
             return Err("a batch of no rows at a time, or of too many");
         }
+        let is_array = |name: &String| (1..=ARRAY_BYTES_MAX).contains(&name.len());
+        if !run.array.as_ref().is_none_or(is_array) {
+            return Err("a batch of an array by a name that is none");
+        }
         Ok(())
     }
 
@@ -204,6 +214,7 @@ mod tests {
             output,
             rows,
             no_header: false,
+            array: None,
             format,
             upload: false,
         })
@@ -220,18 +231,27 @@ mod tests {
         assert!(run("a", &"x".repeat(1_001), 256).check().is_err());
         assert!(run("a", "/data/rows.csv", 0).check().is_err());
         assert!(run("a", "/data/rows.csv", 65_537).check().is_err());
+        for (length, is_name) in [(0, false), (1, true), (196, true), (197, false)] {
+            let Batch::Run(run) = run("a", "/data/rows.npz", 256) else { unreachable!() };
+            let of = Batch::Run(BatchRun { array: Some("x".repeat(length)), ..run });
+            assert_eq!(of.check().is_ok(), is_name, "{length}");
+        }
     }
 
     #[test]
     fn a_job_of_before_is_read_and_one_that_asks_for_nothing_new_is_written_as_before() {
         let Batch::Run(plain) = run("a", "/data/rows.csv", 256) else { unreachable!() };
         let text = serde_json::to_string(&plain).unwrap();
-        assert!(!text.contains("format") && !text.contains("upload"), "{text}");
+        for new in ["format", "upload", "array"] {
+            assert!(!text.contains(new), "{text}");
+        }
         assert_eq!(serde_json::from_str::<BatchRun>(&text).unwrap(), plain);
 
-        let fresh = BatchRun { format: BatchFormat::Parquet, upload: true, ..plain };
+        let array = Some("rows".to_owned());
+        let fresh = BatchRun { array, format: BatchFormat::Parquet, upload: true, ..plain };
         let text = serde_json::to_string(&fresh).unwrap();
-        assert!(text.contains(r#""format":"parquet","upload":true"#), "{text}");
+        let new = r#""array":"rows","format":"parquet","upload":true"#;
+        assert!(text.contains(new), "{text}");
         assert_eq!(serde_json::from_str::<BatchRun>(&text).unwrap(), fresh);
     }
 }

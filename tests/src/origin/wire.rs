@@ -25,6 +25,8 @@ pub enum Conduct {
     Trickle(Duration),
     /// An honest head, so many bytes, and the connection ends.
     Cut(usize),
+    /// An honest head, the bytes before this place of the whole, and then nothing more on an open connection.
+    Stalled(usize),
     /// So many bytes more than there are, under a head that declares them.
     Longer(usize),
     /// So many bytes fewer than there are, under a head that declares that.
@@ -245,6 +247,11 @@ impl Reply<'_> {
             "HTTP/1.1 {status} x\r\nconnection: close\r\netag: \"{name}\"\r\n{place}{length}"
         );
         stream.write_all(format!("{head}\r\n").as_bytes()).await?;
+        if let Some(Conduct::Stalled(until)) = conduct {
+            stream.write_all(&body[..until.saturating_sub(from).min(body.len())]).await?;
+            stream.flush().await?;
+            return std::future::pending().await;
+        }
         send_body(stream, &body, conduct).await
     }
 

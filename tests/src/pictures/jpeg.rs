@@ -1,6 +1,7 @@
 //! A writer of baseline JPEG (ITU-T T.81) that is as plain as one can be: no subsampling, one step for all coefficients, codes of one length.
 
 use std::f64::consts::PI;
+use std::sync::LazyLock;
 
 /// Figure A.6: in which order coefficients are written.
 const ZIGZAG: [usize; 64] = [
@@ -16,6 +17,14 @@ const DC_SYMBOLS: u8 = 12;
 const AC_BITS: u32 = 8;
 const END: u8 = 0x00;
 const SIXTEEN_ZEROS: u8 = 0xf0;
+
+/// A.3.3: how high each wave is at each of eight places, with its scale.
+#[expect(clippy::cast_precision_loss, reason = "at most 15")]
+static WAVES: LazyLock<[[f64; 8]; 8]> = LazyLock::new(|| {
+    let scale = |of: usize| if of == 0 { 0.125_f64.sqrt() } else { 0.5 };
+    let wave = |at: usize, of: usize| ((2 * at + 1) as f64 * of as f64 * PI / 16.0).cos();
+    std::array::from_fn(|at| std::array::from_fn(|of| wave(at, of) * scale(of)))
+});
 
 /// A picture of red, green and blue as a JPEG file.
 pub(super) fn write(width: u16, height: u16, pixels: &[u8]) -> Vec<u8> {
@@ -45,13 +54,24 @@ fn table(class: u8, bits: u32, symbols: &[u8]) -> Vec<u8> {
     [class].into_iter().chain(lengths).chain(symbols.iter().copied()).collect()
 }
 
+/// The most bits that a coefficient has.
+const AC_SIZES: u8 = 10;
+
 fn ac_symbols() -> Vec<u8> {
-    let runs = (0..16).flat_map(|run: u8| (1..=10).map(move |size| run << 4 | size));
+    let runs = (0..16).flat_map(|run: u8| (1..=AC_SIZES).map(move |size| run << 4 | size));
     [END, SIXTEEN_ZEROS].into_iter().chain(runs).collect()
 }
 
+/// The place of a symbol in that list.
+fn ac_code(symbol: u8) -> u32 {
+    match symbol {
+        END => 0,
+        SIXTEEN_ZEROS => 1,
+        _ => u32::from(symbol >> 4) * u32::from(AC_SIZES) + u32::from(symbol & 0xf) + 1, // a run
+    }
+}
+
 fn scan(bits: &mut Bits, (width, height): (usize, usize), pixels: &[u8]) {
-    let symbols = ac_symbols();
     let mut before = [0; 3];
     for top in (0..height).step_by(8) {
         for left in (0..width).step_by(8) {
@@ -64,7 +84,7 @@ fn scan(bits: &mut Bits, (width, height): (usize, usize), pixels: &[u8]) {
                     *to = colour(pixels.get(at..at + 3).unwrap_or(&[0; 3]), part) - 128.0;
                 }
                 let coefficients = coefficients(&block);
-                bits.block(&coefficients, *before, &symbols);
+                bits.block(&coefficients, *before);
                 *before = coefficients[0];
             }
         }
@@ -80,22 +100,26 @@ fn colour(pixel: &[u8], part: usize) -> f64 {
     if part == 0 { sum } else { sum + 128.0 }
 }
 
-/// A.3.3, rounded, in the order of the zigzag.
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "at most 2,048")]
+/// A.3.3, rounded, in the order of the zigzag: along the rows first, then along the columns, which is an eighth of the work.
+#[expect(clippy::cast_possible_truncation, reason = "at most 2,048")]
 fn coefficients(block: &[f64; 64]) -> [i32; 64] {
-    let mut waves = [[0.0; 8]; 8];
-    for (at, waves) in waves.iter_mut().enumerate() {
-        for (of, wave) in waves.iter_mut().enumerate() {
-            *wave = ((2 * at + 1) as f64 * of as f64 * PI / 16.0).cos();
+    let waves = &*WAVES;
+    let (mut along, mut both) = ([0.0; 64], [0.0; 64]);
+    for y in 0..8 {
+        for u in 0..8 {
+            for (x, wave) in waves.iter().enumerate() {
+                along[y * 8 + u] += block[y * 8 + x] * wave[u];
+            }
         }
     }
-    ZIGZAG.map(|place| {
-        let (v, u) = (place / 8, place % 8);
-        let scale = |of: usize| if of == 0 { 0.5_f64.sqrt() } else { 1.0 };
-        let terms = block.iter().enumerate();
-        let sum: f64 = terms.map(|(at, value)| value * waves[at % 8][u] * waves[at / 8][v]).sum();
-        (sum * scale(u) * scale(v) / 4.0 / f64::from(STEP)).round() as i32
-    })
+    for v in 0..8 {
+        for u in 0..8 {
+            for (y, wave) in waves.iter().enumerate() {
+                both[v * 8 + u] += along[y * 8 + u] * wave[v];
+            }
+        }
+    }
+    ZIGZAG.map(|place| (both[place] / f64::from(STEP)).round() as i32)
 }
 
 /// Bits into bytes.
@@ -121,14 +145,10 @@ impl Bits {
     }
 
     /// F.1.2.1 and F.1.2.2.
-    fn block(&mut self, coefficients: &[i32; 64], before: i32, symbols: &[u8]) {
+    fn block(&mut self, coefficients: &[i32; 64], before: i32) {
         let difference = coefficients[0] - before;
         self.push(size(difference), DC_BITS);
         self.number(difference);
-        let code = |symbol: u8| {
-            let place = symbols.iter().position(|known| *known == symbol).unwrap_or(0);
-            u32::try_from(place).unwrap_or(0)
-        };
         let mut zeros = 0;
         for &coefficient in &coefficients[1..] {
             if coefficient == 0 {
@@ -136,16 +156,16 @@ impl Bits {
                 continue;
             }
             while zeros > 15 {
-                self.push(code(SIXTEEN_ZEROS), AC_BITS);
+                self.push(ac_code(SIXTEEN_ZEROS), AC_BITS);
                 zeros -= 16;
             }
             let size = u8::try_from(size(coefficient)).unwrap_or(0);
-            self.push(code(zeros << 4 | size), AC_BITS);
+            self.push(ac_code(zeros << 4 | size), AC_BITS);
             self.number(coefficient);
             zeros = 0;
         }
         if zeros > 0 {
-            self.push(code(END), AC_BITS);
+            self.push(ac_code(END), AC_BITS);
         }
     }
 

@@ -183,14 +183,18 @@ async fn an_agent_killed_again_and_again_while_it_downloads_fetches_little_twice
     let image = Image::of("2")?.padded(8 * MIB);
     let built = story.origin.publish(&image)?;
     let weights = built.layer("model.onnx").context("weights")?;
-    story.origin.wire.behave(weights, Conduct::Throttled(3 * MIB));
+    // However slow the machine, it has no more of it than a tenth beyond where it is killed.
+    let stall = |tenth: usize| Conduct::Stalled(8 * MIB * (tenth + 1) / 10);
+    story.origin.wire.behave(weights, stall(2));
     story.want_again(&image, &built)?;
     for tenth in [2, 4, 6] {
         let is_so_far = |slot: &sealift_protocol::report::SlotReport| {
-            slot.progress.is_some_and(|so_far| so_far.done_bytes * 10 >= so_far.total_bytes * tenth)
+            slot.progress
+                .is_some_and(|so_far| so_far.done_bytes * 10 >= so_far.total_bytes * tenth as u64)
         };
         story.until(&format!("{tenth} tenths are there"), is_so_far).await?;
         story.device.process.kill()?;
+        story.origin.wire.behave(weights, stall(tenth + 2));
         story.device.process.restart()?;
         story.device.ready().await?;
         answers_with(&story.device, "1").await?;

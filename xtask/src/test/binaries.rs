@@ -4,11 +4,16 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use cargo_metadata::{Artifact, Message, TargetKind};
 
 use super::BUILD_LIMIT;
 use crate::{child, workspace};
+
+/// Groups whose stories mostly wait for what devices do by the clock: retries, time limits, probations. So many of them run at a time;
+/// of other groups, as many as there are processors.
+const WAITING: [(&str, usize); 1] = [("tests: download", 8)];
 
 /// A program of tests.
 #[derive(Debug)]
@@ -26,6 +31,10 @@ impl Binary {
         // As cargo runs it.
         command.current_dir(&self.package).env("CARGO_MANIFEST_DIR", &self.package);
         command.args(filters);
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        if let Some(count) = at_a_time(&self.name).filter(|count| *count > processors) {
+            command.args(["--test-threads", &count.to_string()]);
+        }
         command
     }
 
@@ -35,6 +44,11 @@ impl Binary {
         command.args(["--exact", "--ignored"]);
         command
     }
+}
+
+/// How many tests of a group run at a time, where the number of processors does not tell.
+fn at_a_time(name: &str) -> Option<usize> {
+    WAITING.iter().find(|(group, _)| *group == name).map(|(_, count)| *count)
 }
 
 /// Builds all targets, tests and programs alike; none if that fails.
@@ -119,6 +133,20 @@ mod tests {
     fn without_names_every_group_runs_whole() {
         assert_eq!(choose(&[]).len(), 3);
         assert!(choose(&[]).iter().all(|(_, filters)| filters.is_empty()));
+    }
+
+    #[test]
+    fn a_group_that_waits_runs_more_tests_at_a_time() {
+        let threads = |name: &str| {
+            let package = PathBuf::new();
+            let binary = Binary { name: name.to_owned(), executable: "true".into(), package };
+            let command = binary.command_for_ignored(&[]);
+            let mut words = command.get_args().skip_while(|word| *word != "--test-threads");
+            words.nth(1).map(|count| count.to_string_lossy().into_owned())
+        };
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let expected = (processors < 8).then(|| "8".to_owned());
+        assert_eq!((threads("tests: download"), threads("tests: rollback")), (expected, None));
     }
 
     #[test]

@@ -2050,6 +2050,8 @@ export interface components {
         };
         /** @description A job. */
         BatchRun: {
+            /** @description Of an archive of several arrays, which one has the rows. */
+            array?: string | null;
             /** @description What a file of predictions is. */
             format?: components["schemas"]["BatchFormat"];
             /** @description The file of rows, on the device. */

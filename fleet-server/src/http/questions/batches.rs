@@ -53,12 +53,26 @@ async fn run(
     let asked = jobs(&devices, &caller, &id, (&headers, Batch::Run(run.clone()))).await;
     expected.settle(&asked).await?;
     let job = asked?.into_iter().next().ok_or_else(|| nonsense(&id))?;
-    if (job.run.format, job.run.upload) == (run.format, run.upload) {
-        return Ok(Json(job));
+    match left_out(&job.run, &run) {
+        None => Ok(Json(job)),
+        Some(what) => {
+            Err(ApiError::new(StatusCode::CONFLICT, "batch.agent", what).help("update the agent"))
+        }
     }
-    let detail = "the device's agent knows neither --format nor --upload: the batch runs, and its \
-                  predictions stay on the device as lines of JSON";
-    Err(ApiError::new(StatusCode::CONFLICT, "batch.agent", detail).help("update the agent"))
+}
+
+/// What an agent of before leaves out of what is asked.
+fn left_out(taken: &BatchRun, asked: &BatchRun) -> Option<&'static str> {
+    if (taken.format, taken.upload) != (asked.format, asked.upload) {
+        return Some(
+            "the device's agent knows neither --format nor --upload: the batch runs, and its \
+             predictions stay on the device as lines of JSON",
+        );
+    }
+    (taken.array != asked.array).then_some(
+        "the device's agent does not know --array: the batch runs if the archive has one array, \
+         whichever that is",
+    )
 }
 
 /// Predictions that are about to be asked for: a device may be quicker with them than its answer.
@@ -89,13 +103,15 @@ impl<'a> Expected<'a> {
             Ok(jobs) if run.upload => {
                 let here = results.find(device, name).await?.run;
                 let fate = Fate::of(jobs.first(), run, (&here, is_new));
-                if fate != Fate::Comes {
-                    results.remove(device, name, now).await?;
-                }
                 match fate {
-                    Fate::ComesAnew => drop(results.expect(device, run, asked).await?),
-                    Fate::CameBefore => return Err(over(name)),
-                    Fate::Comes | Fate::NeverComes => {}
+                    Fate::Comes => {}
+                    Fate::ComesAnew => results.expect_anew(device, run, asked).await?,
+                    Fate::NeverComes | Fate::CameBefore => {
+                        results.remove(device, name, now).await?;
+                    }
+                }
+                if fate == Fate::CameBefore {
+                    return Err(over(name));
                 }
             }
             // A silent device may have begun.
@@ -197,6 +213,15 @@ mod tests {
         let job = serde_json::json!({"run": run, "by": "ann", "state": state, "answered": 0, "parts": 0,
             "failures": 0, "reason": "", "asked_at": 0, "changed_at": 0});
         serde_json::from_value(job).unwrap()
+    }
+
+    #[test]
+    fn what_an_agent_of_before_leaves_out_is_told() {
+        let asked = BatchRun { array: Some("rows".to_owned()), ..run("/data/a") };
+        let told = |taken: &BatchRun| left_out(taken, &asked).unwrap_or_default();
+        assert_eq!(told(&asked), "");
+        assert!(told(&run("/data/a")).contains("--array"));
+        assert!(told(&BatchRun { upload: false, ..run("/data/a") }).contains("--upload"));
     }
 
     #[test]

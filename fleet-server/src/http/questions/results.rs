@@ -82,10 +82,8 @@ async fn list(
         Which { name: name.as_deref(), device: device.as_ref(), among: caller.reach().filter() };
     let after = paging.cursor.as_deref().and_then(|cursor| cursor.split_once('/'));
     let total = store.count_batch_results(which, presence).await?;
-    let mut views = Vec::new();
-    for row in store.batch_results(which, presence, after.unwrap_or_default(), limit).await? {
-        views.push(view(&devices, row).await?);
-    }
+    let rows = store.batch_results(which, presence, after.unwrap_or_default(), limit).await?;
+    let views = rows.into_iter().map(view).collect();
     let cursor = |view: &BatchResultView| format!("{}/{}", view.name, view.device);
     Ok(Json(page(views, total, limit, cursor)))
 }
@@ -102,7 +100,7 @@ async fn get(
 ) -> Result<Json<BatchResultView>, ApiError> {
     let device = find(&devices, &caller, &id, clock::now()).await?;
     let row = devices.results.find(&device.id, &name).await?;
-    view(&devices, row).await.map(Json)
+    Ok(Json(view(row)))
 }
 
 /// Deletes a batch's predictions here; what lies on the device stays.
@@ -176,14 +174,14 @@ fn told(whole: Option<Whole>) -> String {
     whole.map_or_else(|| "nothing had come".to_owned(), told)
 }
 
-async fn view(devices: &Devices, row: ResultRow) -> Result<BatchResultView, ApiError> {
-    let bytes = devices.results.bytes(&row).await?;
+fn view(row: ResultRow) -> BatchResultView {
+    let bytes = row.bytes();
     let state = match (row.done_at, bytes) {
         (Some(_), _) => BatchResultState::Here,
         (None, 0) => BatchResultState::Awaited,
         (None, _) => BatchResultState::Coming,
     };
-    Ok(BatchResultView {
+    BatchResultView {
         device: row.device,
         name: row.run.name,
         model: row.run.model,
@@ -196,5 +194,5 @@ async fn view(devices: &Devices, row: ResultRow) -> Result<BatchResultView, ApiE
         asked_at: row.asked_at,
         done_at: row.done_at,
         delete_at: row.delete_at,
-    })
+    }
 }

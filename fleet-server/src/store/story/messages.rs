@@ -81,21 +81,10 @@ pub(super) async fn messages_far_beyond_a_gap_are_refused(ground: Ground) {
 
 fn account(phase: Phase) -> Report {
     let slot = SlotReport {
-        model: digits(),
-        generation: Generation(1),
         phase,
         serving: Some(image("1")),
-        next: None,
-        previous: None,
-        progress: None,
-        outcome: None,
         providers: vec![("CPUExecutionProvider".to_owned(), 12)],
-        campaign: None,
-        lease_until: None,
-        held: None,
-        wait: None,
-        halted: None,
-        shadow: None,
+        ..SlotReport::idle(digits(), Generation(1))
     };
     Report { generation: Generation(1), refused: None, slots: vec![slot], at: NOW, trusted: None }
 }

@@ -39,6 +39,7 @@ fn run(name: &str) -> BatchRun {
         output: "/data/out".to_owned(),
         rows: 256,
         no_header: false,
+        array: None,
         format: BatchFormat::Jsonl,
         upload: true,
     }
@@ -82,6 +83,7 @@ pub(super) async fn predictions_come_in_parts_as_the_device_has_said_and_once(gr
     assert_eq!(place.take("night", all, (5, b"ctions")).await.unwrap(), at(3, false));
     let cam = device("cam-1");
     assert_eq!(place.results.upload(&cam, "night", all).await.unwrap(), at(3, false));
+    assert_eq!(place.results.find(&cam, "night").await.unwrap().bytes(), 3);
     // Another content begins anew, and so does the first one after it.
     let other = whole(b"something else");
     assert_eq!(place.take("night", other, (3, b"eth")).await.unwrap(), at(0, false));
@@ -92,6 +94,14 @@ pub(super) async fn predictions_come_in_parts_as_the_device_has_said_and_once(gr
     assert_eq!(place.take("night", all, (0, b"pre")).await.unwrap(), at(11, true));
     let refused = place.take("night", other, (0, b"some")).await.unwrap_err();
     assert!(matches!(refused, ResultError::Other(_)), "{refused}");
+    assert_eq!(place.results.find(&cam, "night").await.unwrap().bytes(), 11);
+
+    // Another batch of the name takes its place.
+    let anew = BatchRun { output: "/data/anew".to_owned(), ..run("night") };
+    place.results.expect_anew(&cam, &anew, ("ben", NOW)).await.unwrap();
+    let row = place.results.find(&cam, "night").await.unwrap();
+    assert_eq!((row.bytes(), row.asked_by.as_str(), row.run), (0, "ben", anew));
+    assert_eq!(place.take("night", other, (0, b"some")).await.unwrap(), at(4, false));
 }
 
 pub(super) async fn predictions_that_are_not_what_was_said_are_given_up(ground: Ground) {
