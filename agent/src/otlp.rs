@@ -16,7 +16,7 @@ use sealift_protocol::id::UnixMillis;
 use sealift_protocol::otlp::{
     ANSWER_MAX, Answer, CONTENT_TYPE, HEADERS_BYTES_MAX, Series, Tries, headers,
 };
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::clock::Clock;
 use crate::config::OtlpConfig;
@@ -47,14 +47,31 @@ enum Unsent {
     Authorities(#[source] rustls::Error),
     #[error("no client for the collector can be made")]
     Client(#[source] reqwest::Error),
-    #[error("the collector cannot be reached")]
-    Call(#[source] reqwest::Error),
+    #[error("the collector cannot be reached: {0}")]
+    Call(String),
     #[error("the collector answers {0}")]
     Status(StatusCode, Option<u64>),
     #[error("the collector took longer than the interval")]
     Late,
     #[error("metrics are {0} bytes")]
     TooLong(usize),
+}
+
+impl Unsent {
+    const fn answer(&self) -> Answer {
+        match self {
+            Self::Status(status, asked) => Answer::Status(status.as_u16(), *asked),
+            Self::Read(..)
+            | Self::Absent(_)
+            | Self::Header { .. }
+            | Self::Ca(_)
+            | Self::Authorities(_)
+            | Self::Client(_)
+            | Self::Call(_)
+            | Self::Late
+            | Self::TooLong(_) => Answer::None,
+        }
+    }
 }
 
 /// Sends metrics to one collector.
@@ -126,21 +143,19 @@ impl Exporter {
     }
 
     async fn send(&mut self, body: Vec<u8>) -> Result<(), Unsent> {
+        let until = Instant::now() + self.every();
         if body.len() > BODY_BYTES_MAX {
             return Err(Unsent::TooLong(body.len()));
         }
         let client = self.client().await?;
         let (body, mut tries) = (bytes::Bytes::from(body), Tries::default());
         loop {
-            let error = match self.post(&client, body.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let answer = match &error {
-                Unsent::Status(status, asked) => Answer::Status(status.as_u16(), *asked),
-                _ => Answer::None, // nothing else comes from a call but that nobody answered
-            };
-            let Some(wait) = tries.after(answer) else { return Err(error) };
+            let Err(error) = self.post(&client, body.clone()).await else { return Ok(()) };
+            let Some(wait) = tries.after(error.answer()) else { return Err(error) };
+            // What has happened says more than that it took too long.
+            if Instant::now() + wait >= until {
+                return Err(error);
+            }
             sleep(wait).await;
         }
     }
@@ -148,7 +163,7 @@ impl Exporter {
     /// The answer is not read: it may be as long as it likes.
     async fn post(&self, client: &Client, body: bytes::Bytes) -> Result<(), Unsent> {
         let request = client.post(self.url.clone()).header("content-type", CONTENT_TYPE).body(body);
-        let response = request.send().await.map_err(|error| Unsent::Call(error.without_url()))?;
+        let response = request.send().await.map_err(|error| Unsent::Call(innermost(&error)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -167,6 +182,15 @@ impl Exporter {
         let client = made.unwrap_or(Err(Unsent::Late))?;
         Ok(self.client.insert(client).clone())
     }
+}
+
+/// What happened; the errors above it repeat the address.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 fn client(settings: &OtlpConfig, clock: &Clock) -> Result<Client, Unsent> {
