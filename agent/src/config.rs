@@ -1,6 +1,7 @@
 //! `agent.toml`: what the owner of a device may set. Every key has a default; unknown keys are errors.
 
 mod download;
+mod otlp;
 mod serve;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use crate::disk;
 use crate::worker::{Budget, EngineChoice, RuntimeCandidate};
 
 pub use download::{DownloadConfig, DownloadWindow};
+pub use otlp::OtlpConfig;
 pub use serve::ServeTls;
 
 /// A configuration is a page of text.
@@ -65,6 +67,8 @@ pub struct Config {
     pub batch: BatchConfig,
     /// How and when layers are fetched.
     pub download: DownloadConfig,
+    /// Where metrics are sent; nowhere if not given.
+    pub otlp: Option<OtlpConfig>,
 }
 
 /// The owner's word on predictions that are kept for people to look at.
@@ -172,6 +176,7 @@ impl Default for Config {
             capture: Capture::default(),
             batch: BatchConfig::default(),
             download: DownloadConfig::default(),
+            otlp: None,
         }
     }
 }
@@ -195,6 +200,7 @@ impl Config {
     fn check(&self) -> Result<(), &'static str> {
         self.download.check()?;
         serve::check(self)?;
+        self.otlp.as_ref().map_or(Ok(()), OtlpConfig::check)?;
         if !self.batch.directories.iter().all(|directory| directory.is_absolute()) {
             return Err("batch.directories must be full paths");
         }

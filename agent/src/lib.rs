@@ -44,6 +44,7 @@ mod key;
 mod limits;
 mod link;
 mod origin;
+mod otlp;
 mod record;
 mod renewal;
 mod slots;

@@ -38,6 +38,11 @@ pub use switchboard::Switchboard;
 pub use thread::ServeThread;
 pub use tls::Certificates;
 
+/// What `/metrics` says.
+pub(crate) fn exposition(board: &Switchboard) -> String {
+    metrics::write(board)
+}
+
 /// Reads an inference request and returns how many inputs it has.
 pub(crate) fn count_inputs(
     body: &[u8],

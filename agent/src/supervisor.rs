@@ -42,6 +42,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::{Clock, Wall};
 use crate::config::Config;
@@ -257,6 +258,8 @@ struct Channels {
     inputs: mpsc::Receiver<Input>,
     link: mpsc::Receiver<LinkEvent>,
     served: Option<JoinHandle<io::Result<()>>>,
+    /// Ends with the queues.
+    exporting: Option<AbortOnDropHandle<()>>,
 }
 
 impl Supervisor {
@@ -499,6 +502,7 @@ impl Supervisor {
         if let Some(served) = channels.served {
             served.abort();
         }
+        drop(channels.exporting);
         tracing::info!("agent stopped");
     }
 }

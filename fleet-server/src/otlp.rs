@@ -3,29 +3,16 @@
 //! What is sent is what `/metrics` says, so that both always say the same. Counters count from the start of the process: an export that
 //! does not arrive loses nothing that the next does not bring.
 
-mod points;
-mod wire;
-
 use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use sealift_protocol::id::{TenantId, UnixMillis};
+use sealift_protocol::otlp::{ANSWER_MAX, Answer, CONTENT_TYPE, Series, Tries, headers};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Otlp;
-
-/// A collector that takes longer is tried again.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// How often one export is tried; the next one brings the same and more.
-const TRIES: u32 = 4;
-/// The first wait between two tries; each is twice the one before.
-const WAIT: Duration = Duration::from_secs(1);
-/// A collector may ask for a longer wait, up to this.
-const WAIT_MAX: Duration = Duration::from_secs(30);
-/// A few tokens.
-const HEADERS_BYTES_MAX: usize = 8 << 10;
 
 /// Why metrics cannot be sent at all.
 #[derive(Debug, thiserror::Error)]
@@ -54,25 +41,16 @@ enum Unsent {
     #[error("the collector cannot be reached")]
     Call(#[source] reqwest::Error),
     #[error("the collector answers {0}")]
-    Status(StatusCode, Option<Duration>),
+    Status(StatusCode, Option<u64>),
     #[error("the collector took longer than the interval")]
     Late,
 }
 
 impl Unsent {
-    /// OTLP specification, "Retryable Response Codes". Rule: 429, 502, 503 and 504 may be tried again, and so may a request that got no
-    /// answer; every other answer is final.
-    fn is_passing(&self) -> bool {
+    const fn answer(&self) -> Answer {
         match self {
-            Self::Call(_) => true,
-            Self::Status(status, _) => [
-                StatusCode::TOO_MANY_REQUESTS,
-                StatusCode::BAD_GATEWAY,
-                StatusCode::SERVICE_UNAVAILABLE,
-                StatusCode::GATEWAY_TIMEOUT,
-            ]
-            .contains(status),
-            Self::Late => false,
+            Self::Call(_) | Self::Late => Answer::None,
+            Self::Status(status, asked) => Answer::Status(status.as_u16(), *asked),
         }
     }
 }
@@ -82,8 +60,7 @@ pub(crate) struct Exporter {
     client: reqwest::Client,
     url: Url,
     interval: Duration,
-    about: Vec<(&'static str, String)>,
-    started: UnixMillis,
+    series: Series,
     is_failing: bool,
 }
 
@@ -99,7 +76,7 @@ impl Exporter {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
         if let Some(file) = &settings.headers_file {
-            builder = builder.default_headers(headers(file)?);
+            builder = builder.default_headers(headers_of(file)?);
         }
         if let Some(file) = &settings.ca {
             let pem = std::fs::read(file).map_err(|error| OtlpError::Read(file.clone(), error))?;
@@ -116,12 +93,12 @@ impl Exporter {
             ("service.instance.id", sealift_protocol::digest::encode_hex(&instance)),
             ("sealift.tenant", tenant.to_string()),
         ];
+        let about = about.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Ok(Self {
             client: builder.build().map_err(OtlpError::Client)?,
             url: settings.metrics_url(),
             interval: Duration::from_secs(settings.interval_s.into()),
-            about,
-            started,
+            series: Series::new(about, started),
             is_failing: false,
         })
     }
@@ -133,8 +110,7 @@ impl Exporter {
 
     /// Sends what `/metrics` says; says once that a collector does not take it, and once that it does again.
     pub(crate) async fn export(&mut self, text: &str, now: UnixMillis) {
-        let metrics = points::of(text);
-        let body = wire::request(&self.about, &metrics, (self.started, now));
+        let body = self.series.request(text, now);
         let sent = match timeout(self.interval, self.send(&body)).await {
             Ok(sent) => sent,
             Err(_) => Err(Unsent::Late),
@@ -151,34 +127,25 @@ impl Exporter {
     }
 
     async fn send(&self, body: &[u8]) -> Result<(), Unsent> {
-        let mut wait = WAIT;
-        let mut tried = 1;
+        let mut tries = Tries::default();
         loop {
             let Err(error) = self.post(body).await else { return Ok(()) };
-            if tried == TRIES || !error.is_passing() {
-                return Err(error);
-            }
-            let asked = match error {
-                Unsent::Status(_, asked) => asked,
-                Unsent::Call(_) | Unsent::Late => None,
-            };
-            sleep(asked.unwrap_or(wait).min(WAIT_MAX)).await;
-            wait = wait.saturating_mul(2);
-            tried += 1;
+            let Some(wait) = tries.after(error.answer()) else { return Err(error) };
+            sleep(wait).await;
         }
     }
 
     /// The answer is not read: it may be as long as it likes.
     async fn post(&self, body: &[u8]) -> Result<(), Unsent> {
         let request = self.client.post(self.url.clone());
-        let request = request.header("content-type", "application/x-protobuf").body(body.to_vec());
+        let request = request.header("content-type", CONTENT_TYPE).body(body.to_vec());
         let response = request.send().await.map_err(|error| Unsent::Call(error.without_url()))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
         }
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let asked = asked.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        let asked = asked.and_then(|seconds| seconds.parse().ok());
         Err(Unsent::Status(status, asked))
     }
 }
@@ -200,27 +167,19 @@ where
     }
 }
 
-/// Lines of `name: value`; empty ones and comments are left out. Values are secrets and are never printed.
-fn headers(file: &Path) -> Result<HeaderMap, OtlpError> {
+/// The headers of a file. Values are secrets and are never printed.
+fn headers_of(file: &Path) -> Result<HeaderMap, OtlpError> {
     let text =
         std::fs::read_to_string(file).map_err(|error| OtlpError::Read(file.to_owned(), error))?;
-    let mut headers = HeaderMap::new();
-    for (line, number) in text.lines().zip(1..) {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let invalid = || OtlpError::Header { file: file.to_owned(), line: number };
-        if text.len() > HEADERS_BYTES_MAX {
-            return Err(invalid());
-        }
-        let (name, value) = line.split_once(':').ok_or_else(invalid)?;
-        let name = HeaderName::try_from(name.trim()).map_err(|_| invalid())?;
-        let mut value = HeaderValue::try_from(value.trim()).map_err(|_| invalid())?;
+    let invalid = |line| OtlpError::Header { file: file.to_owned(), line };
+    let mut found = HeaderMap::new();
+    for (name, value, line) in headers(&text).map_err(invalid)? {
+        let name = HeaderName::try_from(name).map_err(|_| invalid(line))?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| invalid(line))?;
         value.set_sensitive(true);
-        headers.insert(name, value);
+        found.insert(name, value);
     }
-    Ok(headers)
+    Ok(found)
 }
 
 #[cfg(test)]

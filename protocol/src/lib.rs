@@ -20,6 +20,7 @@ pub mod capture;
 pub mod upload;
 pub mod report;
 pub mod telemetry;
+pub mod otlp;
 pub mod profile;
 pub mod picture;
 pub mod drift;

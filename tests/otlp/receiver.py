@@ -1,6 +1,9 @@
-"""A collector: takes OTLP metrics over HTTP and prints what it understood, a JSON line each. The first line is its port."""
+"""A collector: takes OTLP metrics over HTTP, or over TLS by the certificate and the key in the files that it is given, and prints what
+it understood, a JSON line each. The first line is its port."""
 
 import json
+import ssl
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest, ExportMetricsServiceResponse
@@ -44,5 +47,9 @@ class Collector(BaseHTTPRequestHandler):
 
 
 server = HTTPServer(("127.0.0.1", 0), Collector)
+if len(sys.argv) > 2:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(sys.argv[1], sys.argv[2])
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
 print(server.server_port, flush=True)
 server.serve_forever()

@@ -10,6 +10,7 @@ use sealift_protocol::telemetry::SpoolId;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::behaviour::Memory;
 use super::capturing::Captures;
@@ -33,6 +34,7 @@ use crate::key;
 use crate::limits::SPOOL_BYTES_MAX;
 use crate::link::{self, Link, LinkEvent};
 use crate::origin::Origin;
+use crate::otlp::Exporter;
 use crate::renewal::{self, Schedule};
 use crate::serve::{self, Certificates, Doors, ServeThread, Switchboard};
 use crate::slots::Slots;
@@ -82,6 +84,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let downloads = Downloads::new(&setup.config, &origin, slots.clone(), clock.clone());
     let (now, asked) = (clock.steady(), Taken::read(&store, clock.now()));
     let captures = open_captures(&setup, &switchboard, (&me, &origin, &clock));
+    let exporting = open_export(&setup, &me, (&switchboard, &clock));
     let batches = setup.config.batch.directories.clone();
     let jobs = Jobs::start(store.clone(), batches, (clock.clone(), origin.clone()));
     let supervisor = Supervisor {
@@ -130,7 +133,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         next_poll: now,
         next_beat: now,
     };
-    Ok((supervisor, Channels { inputs: inputs_end, link, served }))
+    Ok((supervisor, Channels { inputs: inputs_end, link, served, exporting }))
 }
 
 fn open_device(store: &Path) -> Result<(Journal, Slots, Device), SupervisorError> {
@@ -178,6 +181,17 @@ fn open_captures(
         tracing::error!(%error, "nothing is captured: its place on the disk cannot be opened");
     }
     Captures::new(captor, Kept::read(&setup.store, kept::CAPTURES))
+}
+
+/// Metrics go out in a task of their own, if the owner has named a collector. Simulated devices have none: it would take them for one.
+fn open_export(
+    setup: &Setup,
+    me: &Me,
+    (switchboard, clock): (&Switchboard, &Clock),
+) -> Option<AbortOnDropHandle<()>> {
+    let settings = setup.config.otlp.clone().filter(|_| setup.crowd.is_none())?;
+    let exporter = Exporter::new(settings, me, clock.clone());
+    Some(AbortOnDropHandle::new(tokio::spawn(exporter.run(switchboard.clone()))))
 }
 
 fn open_spool(store: &Path, clock: &Clock) -> Result<Spool, SupervisorError> {

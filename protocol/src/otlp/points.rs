@@ -1,4 +1,10 @@
-//! What `/metrics` says, as values: the `OpenMetrics` text that this server writes, and no more of the format than it writes.
+//! What `/metrics` says, as values: the `OpenMetrics` text that the server writes, the Prometheus text that agents write, and no more of
+//! both formats than these write.
+
+use crate::id::UnixMillis;
+
+/// What samples of counters have behind their name.
+const TOTAL: &str = "_total";
 
 /// A metric with its points.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -14,6 +20,8 @@ pub(super) struct Metric {
 pub(super) struct Point {
     pub(super) labels: Vec<(String, String)>,
     pub(super) value: f64,
+    /// Since when it counts, of a counter.
+    pub(super) since: UnixMillis,
 }
 
 /// Reads the text; what is not understood is left out.
@@ -28,9 +36,15 @@ pub(super) fn of(text: &str) -> Vec<Metric> {
         let Some(metric) = metrics.last_mut() else { continue };
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|it| it.split_once(' ')) {
             metric.is_counter = name == metric.name && kind == "counter";
+            // Prometheus' text has the suffix in the name of the family, too; OpenMetrics and OTLP do not.
+            if metric.is_counter
+                && let Some(name) = name.strip_suffix(TOTAL)
+            {
+                metric.name = name.to_owned();
+            }
             continue;
         }
-        let suffix = if metric.is_counter { "_total" } else { "" };
+        let suffix = if metric.is_counter { TOTAL } else { "" };
         let rest = line.strip_prefix(&metric.name).and_then(|rest| rest.strip_prefix(suffix));
         metric.points.extend(rest.and_then(point));
     }
@@ -45,7 +59,7 @@ fn point(text: &str) -> Option<Point> {
         None => (Vec::new(), text),
     };
     let value = value.strip_prefix(' ')?.parse().ok()?;
-    Some(Point { labels, value })
+    Some(Point { labels, value, since: UnixMillis(0) })
 }
 
 /// Labels up to the closing brace, and what follows it.
@@ -85,8 +99,20 @@ mod tests {
         assert_eq!((metrics[0].name.as_str(), metrics[0].is_counter), ("a_requests", true));
         let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let labels = vec![label("status", "200"), label("way", "x \"y\", {z}")];
-        assert_eq!(metrics[0].points[0], Point { labels, value: 5.0 });
-        assert_eq!(metrics[1].points, [Point { labels: vec![], value: 0.25 }]);
+        assert_eq!(metrics[0].points[0], Point { labels, value: 5.0, since: UnixMillis(0) });
+        assert_eq!(
+            metrics[1].points,
+            [Point { labels: vec![], value: 0.25, since: UnixMillis(0) }]
+        );
         assert_eq!(metrics[1].help, "So much.");
+    }
+
+    #[test]
+    fn the_suffix_of_counters_is_taken_off_in_prometheus_text_too() {
+        let text = "# HELP a_requests_total Requests answered.\n# TYPE a_requests_total counter\na_requests_total 7\n# HELP a_total So much.\n# TYPE a_total gauge\na_total 2\n";
+        let metrics = of(text);
+        let found: Vec<_> =
+            metrics.iter().map(|metric| (metric.name.as_str(), metric.points[0].value)).collect();
+        assert_eq!(found, [("a_requests", 7.0), ("a_total", 2.0)]);
     }
 }
