@@ -189,6 +189,7 @@ impl HaltList {
     }
 
     /// The same list for a fleet that takes this long to be heard.
+    #[must_use]
     pub fn said_within(self, ms: u32) -> Self {
         Self { say_within_ms: ms, ..self }
     }

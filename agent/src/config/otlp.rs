@@ -147,7 +147,7 @@ mod tests {
         assert!(with("\"sealift.device\" = 'cam-8'").is_err());
         assert!(with("\"service.name\" = 'mine'").is_err());
         assert!(with(&format!("site = '{}'", "x".repeat(257))).is_err());
-        let many: String = (0..17).map(|place| format!("a{place} = 'x'\n")).collect();
+        let many = (0..17).map(|place| format!("a{place} = 'x'\n")).collect::<Vec<_>>().concat();
         assert!(with(&many).is_err());
     }
 }

@@ -85,8 +85,7 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
     let (now, asked) = (clock.steady(), Taken::read(&store, clock.now()));
     let captures = open_captures(&setup, &switchboard, (&me, &origin, &clock));
     let exporting = open_export(&setup, &me, (&switchboard, &clock));
-    let batches = setup.config.batch.directories.clone();
-    let jobs = Jobs::start(store.clone(), batches, (clock.clone(), origin.clone()));
+    let jobs = start_jobs(&setup, (&origin, &clock));
     let supervisor = Supervisor {
         workers: Workers::new(setup.config.budget()),
         zone: setup.config.zone(),
@@ -134,6 +133,11 @@ pub(super) fn open(setup: Setup) -> Result<(Supervisor, Channels), SupervisorErr
         next_beat: now,
     };
     Ok((supervisor, Channels { inputs: inputs_end, link, served, exporting }))
+}
+
+fn start_jobs(setup: &Setup, (origin, clock): (&Origin, &Clock)) -> Jobs {
+    let batches = setup.config.batch.directories.clone();
+    Jobs::start(setup.store.clone(), batches, (clock.clone(), origin.clone()))
 }
 
 fn open_device(store: &Path) -> Result<(Journal, Slots, Device), SupervisorError> {

@@ -40,7 +40,7 @@ pub(super) fn of(text: &str) -> Vec<Metric> {
             if metric.is_counter
                 && let Some(name) = name.strip_suffix(TOTAL)
             {
-                metric.name = name.to_owned();
+                name.clone_into(&mut metric.name);
             }
             continue;
         }
