@@ -27,9 +27,7 @@ impl Supervisor {
 
     /// How long nothing need be looked at for the sake of a report; none where none is due.
     pub(super) fn report_rests(&self) -> Option<Duration> {
-        let (due, now) = (self.report_due?, self.clock.steady());
-        let rest_ms = if due > now { due.since(now) } else { STEP_REST_MS - now.since(due) };
-        Some(Duration::from_millis(u64::try_from(rest_ms).unwrap_or(0)))
+        Some(rest(self.report_due?, self.clock.steady()))
     }
 
     /// Spools the reported state, due since a moment, unless it is the one that was reported last. One that could not be kept is said
@@ -75,6 +73,12 @@ impl Supervisor {
             tracing::warn!(%error, "status is not written");
         }
     }
+}
+
+/// Until a report is due; of one that is due, until the step that it may be about has rested.
+fn rest(due: UnixMillis, now: UnixMillis) -> Duration {
+    let rest_ms = if due > now { due.since(now) } else { STEP_REST_MS - now.since(due) };
+    Duration::from_millis(u64::try_from(rest_ms).unwrap_or(0))
 }
 
 /// Whether a device has come to another step on its way, and nothing else has changed.
@@ -150,6 +154,17 @@ mod tests {
             &report(2, Phase::Warming, "1", None),
             &report(2, Phase::Checking, "1", failed)
         ));
+    }
+
+    #[test]
+    fn a_report_rests_until_it_is_due_and_a_step_for_a_while_after() {
+        let rest_ms = |due, now| rest(UnixMillis(due), UnixMillis(now)).as_millis();
+
+        assert_eq!(rest_ms(9_000, 4_000), 5_000);
+        assert_eq!(rest_ms(9_000, 9_000), 500);
+        assert_eq!(rest_ms(9_000, 9_200), 300);
+        assert_eq!(rest_ms(9_000, 9_500), 0);
+        assert_eq!(rest_ms(9_000, 60_000), 0);
     }
 
     #[test]
