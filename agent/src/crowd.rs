@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sealift_protocol::digest::Digest;
 use sealift_protocol::profile::Baseline;
 
 /// Baselines at a time: those of a few models, before and after a rollout.
 const BASELINES_MAX: usize = 16;
+
+/// The more devices a process has, the less often each looks at its deadlines: what they would all do for nothing is not what a fleet of
+/// them is made to show.
+const TICK_MS: u64 = 500;
+const TICK_MS_EACH: u64 = 2;
+const TICK_MS_MAX: u64 = 5_000;
 
 /// Lists of halted rollouts that some obey and others do not yet.
 const LISTS_MAX: usize = 16;
@@ -25,6 +32,12 @@ impl Crowd {
     pub fn of(devices: u32) -> Self {
         let (baselines, obeying) = Default::default();
         Self { devices, baselines, obeying }
+    }
+
+    /// How often one of them looks at its deadlines.
+    pub(crate) fn tick(&self) -> Duration {
+        let millis = TICK_MS + TICK_MS_EACH * u64::from(self.devices);
+        Duration::from_millis(millis.min(TICK_MS_MAX))
     }
 
     /// One of them obeys a list of halted rollouts. When all do, the log says so: that is when a halt has reached them, before the server

@@ -82,8 +82,6 @@ const HINT_SPREAD: i64 = 2;
 
 /// Deadlines are looked at this often.
 const TICK: Duration = Duration::from_millis(500);
-/// The same of one of thousands in a process: what they would all do for nothing is not what a fleet of them is made to show.
-const SIMULATED_TICK: Duration = Duration::from_secs(5);
 
 /// How an agent is run.
 #[derive(Debug, Clone)]
@@ -274,7 +272,7 @@ impl Supervisor {
         self.follow_kept_captures();
         self.feed(Event::Started)?;
         self.enforce()?;
-        let tick = if self.setup.crowd.is_some() { SIMULATED_TICK } else { TICK };
+        let tick = self.setup.crowd.as_ref().map_or(TICK, Crowd::tick);
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
