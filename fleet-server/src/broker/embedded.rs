@@ -26,7 +26,7 @@ use rmqtt::types::{
     PublishResult, Subscribe, SubscribeAclResult,
 };
 use sealift_protocol::topic::{Down, Topic, Up};
-use tokio::runtime::{Builder as Threads, Runtime};
+use tokio::runtime::{Builder as Threads, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -77,12 +77,17 @@ pub(super) struct Embedded {
 }
 
 /// The threads that the broker runs on.
-struct OwnThreads(Option<Runtime>);
+struct OwnThreads {
+    handle: Handle,
+    /// Taken when they end.
+    runtime: Option<Runtime>,
+}
 
 impl OwnThreads {
     fn start() -> Result<Self, BrokerError> {
-        let started = Threads::new_multi_thread().thread_name("broker").enable_all().build();
-        started.map(Some).map(Self).map_err(|error| BrokerError::Embedded(error.into()))
+        let runtime = Threads::new_multi_thread().thread_name("broker").enable_all().build();
+        let runtime = runtime.map_err(|error| BrokerError::Embedded(error.into()))?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
     /// Does a piece of work there: what listens, waits and is spawned in it belongs to these threads.
@@ -90,15 +95,14 @@ impl OwnThreads {
         &self,
         work: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
     ) -> Result<T, BrokerError> {
-        let Some(runtime) = &self.0 else { return Err(BrokerError::Disconnected) };
-        runtime.spawn(work).await.map_err(|error| BrokerError::Embedded(error.into()))?
+        self.handle.spawn(work).await.map_err(|error| BrokerError::Embedded(error.into()))?
     }
 }
 
 impl Drop for OwnThreads {
     fn drop(&mut self) {
         // To wait for them would block whoever drops the broker, and there is nothing to wait for: all is in the store.
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
