@@ -8,7 +8,7 @@ mod pictures;
 mod quality;
 mod rows;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sealift_protocol::digest::Digest;
@@ -52,12 +52,14 @@ pub struct Counters {
 pub(crate) struct Observer {
     model: ModelName,
     image: ImageRef,
-    plan: Option<RowPlan>,
+    /// How rows are counted, and in which bins; none where nothing is.
+    plan: Option<(RowPlan, Arc<Baseline>)>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// Begun with the first row: an image that nobody asks keeps no counts.
     profiler: Option<Profiler>,
     /// Begin of the window.
     from: UnixMillis,
@@ -100,13 +102,14 @@ impl Observer {
         model: ModelName,
         image: ImageRef,
         contract: &IoContract,
-        baseline: Option<&Baseline>,
+        baseline: Option<Arc<Baseline>>,
         now: UnixMillis,
     ) -> Self {
-        let plan = baseline.and_then(|baseline| RowPlan::new(contract, baseline));
-        let profiler = plan.is_some().then_some(baseline).flatten().map(Profiler::new);
+        let signed = baseline.as_deref().map(Signed::new).unwrap_or_default();
+        let plan =
+            baseline.and_then(|baseline| Some((RowPlan::new(contract, &baseline)?, baseline)));
         let state = State {
-            profiler,
+            profiler: None,
             from: now,
             window_errors: 0,
             requests: 0,
@@ -117,7 +120,7 @@ impl Observer {
             looks: Looks::default(),
             steady: now,
             block: Block::new(hour_of(now), now),
-            habits: Habits::new(baseline.map(Signed::new).unwrap_or_default()),
+            habits: Habits::new(signed),
             trial: None,
         };
         Self { model, image, plan, state: Mutex::new(state) }
@@ -125,8 +128,8 @@ impl Observer {
 
     /// Which pictures of a request are to be looked at.
     pub(crate) fn choose(&self, inputs: &[Tensor], now: Instant) -> Vec<u16> {
-        let pictures = self.plan.as_ref().and_then(RowPlan::pictures);
-        pictures
+        self.plan()
+            .and_then(RowPlan::pictures)
             .map_or_else(Vec::new, |pictures| self.state().eye.choose(pictures.count(inputs), now))
     }
 
@@ -138,13 +141,14 @@ impl Observer {
         taken: Taken,
     ) {
         let latency_us = micros(taken.whole);
-        let observed = self.plan.as_ref().map(|plan| plan.observe((inputs, outputs), seen));
+        let observed = self.plan().and_then(|plan| plan.observe((inputs, outputs), seen));
         let bytes = inputs.iter().map(|tensor| tensor.bytes.len() as u64).sum();
         let mut state = self.state();
         state.requests += 1;
         state.latency.take(latency_us);
         let State { profiler, room, block, looks, .. } = &mut *state;
-        if let (Some(profiler), Some(observed)) = (profiler, observed.flatten()) {
+        if let (Some((_, baseline)), Some(observed)) = (&self.plan, observed) {
+            let profiler = profiler.get_or_insert_with(|| Profiler::new(baseline));
             let looked = observed.count((profiler, block), room, latency_us);
             looks.looked_at += looked.looked_at;
             looks.passed_over += looked.passed_over;
@@ -172,7 +176,7 @@ impl Observer {
 
     /// Pictures that were looked at, and those that were not; none where the baseline counts none.
     pub(crate) fn looks(&self) -> Option<Looks> {
-        self.plan.as_ref().and_then(RowPlan::pictures).map(|_| self.state().looks)
+        self.plan().and_then(RowPlan::pictures).map(|_| self.state().looks)
     }
 
     /// Looks at the clock that runs evenly: what is seen belongs to its hour.
@@ -243,7 +247,8 @@ impl Observer {
         }
         let errors = std::mem::take(&mut state.window_errors);
         let from = std::mem::replace(&mut state.from, now);
-        let profile = state.profiler.as_mut()?.close();
+        let (_, baseline) = self.plan.as_ref()?;
+        let profile = state.profiler.get_or_insert_with(|| Profiler::new(baseline)).close();
         drop(state);
         let profile = profile.encode().inspect_err(|error| {
             tracing::error!(model = %self.model, %error, "profile of a window was lost");
@@ -256,6 +261,10 @@ impl Observer {
             profile: profile.ok()?,
             errors,
         })
+    }
+
+    fn plan(&self) -> Option<&RowPlan> {
+        self.plan.as_ref().map(|(plan, _)| plan)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -330,11 +339,11 @@ mod tests {
         builder.build().unwrap()
     }
 
-    fn observer(baseline: Option<&Baseline>) -> Observer {
+    fn observer(baseline: Option<Baseline>) -> Observer {
         let version = Version::parse("1").unwrap();
         let image = ImageRef { version, index: Digest::of(b"index") };
         let model = ModelName::parse("vision/digits").unwrap();
-        Observer::new(model, image, &contract(), baseline, UnixMillis(1_000))
+        Observer::new(model, image, &contract(), baseline.map(Arc::new), UnixMillis(1_000))
     }
 
     fn answer(observer: &Observer, classes: &[i64]) {
@@ -354,7 +363,7 @@ mod tests {
 
     #[test]
     fn rows_predictions_confidence_and_latency_are_counted() {
-        let observer = observer(Some(&baseline()));
+        let observer = observer(Some(baseline()));
         answer(&observer, &[1, 0, 1]);
         answer(&observer, &[1]);
         observer.failed();
@@ -380,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_window_ends_at_its_rows_or_at_the_next_full_minute() {
-        let observer = observer(Some(&baseline()));
+        let observer = observer(Some(baseline()));
         answer(&observer, &[1; 99]);
         assert_eq!(observer.drain(UnixMillis(59_999), LIMITS, false), None);
 
@@ -396,7 +405,7 @@ mod tests {
 
     #[test]
     fn nothing_seen_is_no_window_and_moves_its_begin() {
-        let observer = observer(Some(&baseline()));
+        let observer = observer(Some(baseline()));
         assert_eq!(observer.drain(UnixMillis(90_000), LIMITS, true), None);
         answer(&observer, &[0]);
         let window = observer.drain(UnixMillis(91_000), LIMITS, true).unwrap();

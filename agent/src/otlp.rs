@@ -101,7 +101,7 @@ impl Exporter {
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value)).into_iter();
         let about = own.chain(settings.attributes.clone()).collect();
-        let (url, series) = (settings.metrics_url(), Series::new(about, clock.now()));
+        let (url, series) = (settings.endpoint.metrics_url(), Series::new(about, clock.now()));
         let settings = Arc::new(settings);
         Self { settings, clock, url, client: None, series, is_failing: false }
     }

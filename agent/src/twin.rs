@@ -40,6 +40,8 @@ pub struct Twin {
     denied: BTreeSet<Digest>,
     /// The newest list of halted rollouts, and who signed it; on disk.
     halts: Option<(HaltList, KeyId)>,
+    /// The message it came in.
+    heard: Vec<u8>,
 }
 
 /// What the device wants of the world.
@@ -125,8 +127,8 @@ impl Twin {
         let (device, journal) = (Device::default(), Vec::new());
         let started = (UnixMillis::default(), UnixMillis::default());
         let (power, skew_ms, zone) = (None, 0, TimeZone::UTC);
-        let (denied, halts) = (BTreeSet::new(), None);
-        Self { tenant, id, device, journal, power, skew_ms, zone, started, denied, halts }
+        let (denied, halts, heard) = (BTreeSet::new(), None, Vec::new());
+        Self { tenant, id, device, journal, power, skew_ms, zone, started, denied, halts, heard }
     }
 
     /// Its name.
@@ -157,6 +159,9 @@ impl Twin {
 
     /// A signed list of halted rollouts arrives. It is verified as on a device; one that is not newer changes nothing.
     pub fn halted(&mut self, message: &[u8], directors: &Directors, at: UnixMillis) -> Vec<Ask> {
+        if self.heard == message {
+            return Vec::new(); // is not newer than itself
+        }
         let newest = self.halts.as_ref().map(|(list, signer)| (list.sequence, signer));
         let listener = Listener { tenant: &self.tenant, newest };
         let Ok(verified) = HaltList::verify(message, directors, listener) else {
@@ -164,6 +169,7 @@ impl Twin {
         };
         let list = verified.get().clone();
         self.halts = Some((list.clone(), verified.signer().clone()));
+        message.clone_into(&mut self.heard);
         self.feed(Event::Halts(list), at)
     }
 

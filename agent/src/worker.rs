@@ -231,11 +231,25 @@ impl Worker {
     ) -> Result<(Self, Warmed), WorkerError> {
         if spec.engine == EngineChoice::Fake {
             read_policy(spec.files.policy.as_deref())?;
-            return start_fake(&spec.files);
+            read_golden(&spec.files.golden)?;
+            return Ok(Self::made_up(Arc::new(read_contract(&spec.files.contract)?)));
         }
         let (link, warmed) = start_first(&spec).await?;
         let seat = Seat::new(spec, link, warmed.memory_mb, budget);
         Ok((Self(Arc::new(Place::Child(seat))), warmed))
+    }
+
+    /// One that makes its answers up, in this process, to a contract.
+    pub(crate) fn made_up(contract: Arc<IoContract>) -> (Self, Warmed) {
+        let fake = Fake::new(contract);
+        let warmed = Warmed {
+            providers: fake.providers().to_vec(),
+            runtime: fake.runtime().to_owned(),
+            load_ms: 0,
+            golden_ms: 0,
+            memory_mb: 0,
+        };
+        (Self(Arc::new(Place::Here { fake: Mutex::new(fake) })), warmed)
     }
 
     /// Says whether the model may be unloaded while nobody asks for it; at first it may not.
@@ -375,20 +389,6 @@ fn refusal(error: CallError, candidate: &RuntimeCandidate) -> WorkerError {
             WorkerError::Load(format!("order to load takes {bytes} bytes"))
         }
     }
-}
-
-fn start_fake(files: &SlotFiles) -> Result<(Worker, Warmed), WorkerError> {
-    let contract = read_contract(&files.contract)?;
-    read_golden(&files.golden)?;
-    let fake = Fake::new(contract);
-    let warmed = Warmed {
-        providers: fake.providers().to_vec(),
-        runtime: fake.runtime().to_owned(),
-        load_ms: 0,
-        golden_ms: 0,
-        memory_mb: 0,
-    };
-    Ok((Worker(Arc::new(Place::Here { fake: Mutex::new(fake) })), warmed))
 }
 
 fn read_policy(path: Option<&Path>) -> Result<Policy, WorkerError> {

@@ -82,7 +82,7 @@ impl Bench {
                 version: Version::parse(version).unwrap(),
                 index: Digest::of(version.as_bytes()),
             },
-            contract: IoContract::parse(CONTRACT.as_bytes()).unwrap(),
+            contract: IoContract::parse(CONTRACT.as_bytes()).unwrap().into(),
             baseline: Some(builder.build().unwrap().into()),
             providers: warmed.providers,
             since: UnixMillis(0),

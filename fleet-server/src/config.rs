@@ -463,24 +463,18 @@ mod tests {
     #[test]
     fn headers_for_a_collector_never_go_in_plain_text() {
         let otlp = |text: &str| read(&format!("data = 'd'\n[otlp]\n{text}"));
-        let url = |config: &Config| config.otlp.as_ref().unwrap().metrics_url().to_string();
-        let config = otlp("endpoint = 'https://collector.example:4318/base/'").unwrap();
-        assert_eq!(url(&config), "https://collector.example:4318/base/v1/metrics");
-        assert_eq!(config.otlp.unwrap().interval_s, 60);
-        for near in ["http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"] {
-            let config = otlp(&format!("endpoint = '{near}'\nheaders_file = 'h'")).unwrap();
-            assert!(config.otlp.unwrap().headers_file.unwrap().is_absolute());
-        }
+        let near = otlp("endpoint = 'http://127.0.0.1:4318'\nheaders_file = 'h'").unwrap();
+        let near = near.otlp.unwrap();
+        assert_eq!(near.interval_s, 60);
+        assert!(near.headers_file.unwrap().is_absolute());
         let refused = otlp("endpoint = 'http://collector.example'\nheaders_file = 'h'");
         assert!(matches!(refused, Err(ConfigError::Rule(..))));
         assert!(matches!(
             otlp("endpoint = 'http://a'\ninterval_s = 0"),
             Err(ConfigError::Rule(..))
         ));
-        for address in ["collector:4318", "ftp://a", "http://ann:pw@a", "grpc://a"] {
-            let refused = otlp(&format!("endpoint = '{address}'"));
-            assert!(matches!(refused, Err(ConfigError::Form(..))), "{address}");
-        }
+        let refused = otlp("endpoint = 'http://a?token=1'");
+        assert!(matches!(refused, Err(ConfigError::Form(..))));
     }
 
     #[test]

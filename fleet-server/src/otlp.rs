@@ -96,7 +96,7 @@ impl Exporter {
         let about = about.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Ok(Self {
             client: builder.build().map_err(OtlpError::Client)?,
-            url: settings.metrics_url(),
+            url: settings.endpoint.metrics_url(),
             interval: Duration::from_secs(settings.interval_s.into()),
             series: Series::new(about, started),
             is_failing: false,

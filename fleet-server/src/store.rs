@@ -190,6 +190,10 @@ async fn set_up_sqlite(connection: &mut AnyConnection, cache_kib: u32) -> Result
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
+        // What a statement about many rows keeps, in case it fails halfway: up to a few thousand pages.
+        "PRAGMA temp_store = MEMORY",
+        // A page that is written often goes from the log into the file less often: the log has up to 16 MiB.
+        "PRAGMA wal_autocheckpoint = 4000",
     ] {
         sqlx::query(pragma).execute(&mut *connection).await?;
     }

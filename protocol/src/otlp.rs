@@ -3,6 +3,7 @@
 //! What is here decides: what a request holds, since when a counter counts, what may be tried again and after how long. Server and
 //! agent send it, each by its own client.
 
+mod collector;
 mod points;
 mod wire;
 
@@ -10,10 +11,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::id::UnixMillis;
+pub use collector::{Collector, NoCollector};
 use points::{Metric, Point};
 
 /// What is added to a collector's address: OTLP/HTTP, "Binary Protobuf Encoding".
-pub const PATH: &str = "/v1/metrics";
+const PATH: &str = "/v1/metrics";
 /// How a request is written.
 pub const CONTENT_TYPE: &str = "application/x-protobuf";
 /// A collector that takes longer is tried again.

@@ -4,6 +4,8 @@
 //! the same answer. Golden outputs come from a real model, which this is not: golden tests are read and checked for form, and then
 //! skipped for this engine.
 
+use std::sync::Arc;
+
 use sealift_protocol::image::{IoContract, Role, TensorSpec};
 use sealift_protocol::tensor::{Datatype, Tensor};
 
@@ -18,18 +20,19 @@ const ELEMENTS_MAX: usize = 1 << 24;
 /// An engine that makes its answers up.
 #[derive(Debug)]
 pub(crate) struct Fake {
-    contract: IoContract,
+    contract: Arc<IoContract>,
     providers: Vec<(String, u32)>,
 }
 
 impl Fake {
     /// An engine for models of this contract.
-    pub(crate) fn new(contract: IoContract) -> Self {
+    pub(crate) fn new(contract: impl Into<Arc<IoContract>>) -> Self {
+        let contract = contract.into();
         Self { contract, providers: vec![("FakeExecutionProvider".to_owned(), 1)] }
     }
 
     /// What it takes and gives.
-    pub(crate) const fn contract(&self) -> &IoContract {
+    pub(crate) fn contract(&self) -> &IoContract {
         &self.contract
     }
 

@@ -39,7 +39,7 @@ fn baseline() -> Baseline {
 fn observer() -> Observer {
     let image = ImageRef { version: Version::parse("1").unwrap(), index: Digest::of(b"index") };
     let model = ModelName::parse("shop/fraud").unwrap();
-    Observer::new(model, image, &contract(), Some(&baseline()), UnixMillis(1_000))
+    Observer::new(model, image, &contract(), Some(Arc::new(baseline())), UnixMillis(1_000))
 }
 
 /// The profile after one request of these rows.

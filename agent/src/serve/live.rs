@@ -26,7 +26,7 @@ pub struct LiveImage {
     /// Version and digest of the OCI index.
     pub image: ImageRef,
     /// What goes in and out.
-    pub contract: IoContract,
+    pub contract: Arc<IoContract>,
     /// What to observe by; none for no profiles.
     pub baseline: Option<Arc<Baseline>>,
     /// Execution providers that really run the graph, with their count of nodes.
@@ -43,7 +43,7 @@ pub struct Live(Arc<Inner>);
 struct Inner {
     model: ModelName,
     image: ImageRef,
-    contract: IoContract,
+    contract: Arc<IoContract>,
     providers: Vec<(String, u32)>,
     worker: Worker,
     observer: Arc<Observer>,
@@ -57,8 +57,7 @@ impl Live {
     /// Joins an image and the worker that runs it.
     pub fn new(live: LiveImage, worker: Worker) -> Self {
         let LiveImage { model, image, contract, baseline, providers, since } = live;
-        let observer =
-            Observer::new(model.clone(), image.clone(), &contract, baseline.as_deref(), since);
+        let observer = Observer::new(model.clone(), image.clone(), &contract, baseline, since);
         Self(Arc::new(Inner {
             model,
             image,

@@ -65,7 +65,7 @@ pub(super) async fn live_watched(
     let live = LiveImage {
         model: ModelName::parse(model).unwrap(),
         image,
-        contract: IoContract::parse(contract.as_bytes()).unwrap(),
+        contract: Arc::new(IoContract::parse(contract.as_bytes()).unwrap()),
         baseline: baseline.map(Arc::new),
         providers: warmed.providers,
         since: UnixMillis(0),

@@ -106,12 +106,18 @@ impl Supervisor {
         if let Err(error) = written {
             tracing::error!(%error, "list of halted rollouts is not kept over a restart");
         }
-        let within_ms = i64::from(kept.list.say_within_ms());
+        let pause_ms = pause_ms(kept.list.say_within_ms(), verify::spread_permille());
         self.halts.kept = Some(kept);
-        let pause_ms = within_ms * i64::from(verify::spread_permille()) / 1_000;
         self.owe_report_at(self.clock.steady().plus(pause_ms));
         Ok(())
     }
+}
+
+/// When a device says that it obeys, of the time in which all of a fleet are to. The first third is the list's own: answers to it would
+/// take up the server and the links that have yet to bring it to others.
+fn pause_ms(within_ms: u32, spread_permille: u16) -> i64 {
+    let quiet_ms = i64::from(within_ms / 3);
+    quiet_ms + (i64::from(within_ms) - quiet_ms) * i64::from(spread_permille) / 1_000
 }
 
 /// Asks the server: a broker may have lost the list, or keep it back.
@@ -122,5 +128,19 @@ pub(super) async fn fetch(origin: &Origin) -> Option<Input> {
             tracing::info!(%error, "list of halted rollouts cannot be fetched");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_leave_the_first_third_to_the_list_and_end_in_time() {
+        assert_eq!(
+            (pause_ms(3_000, 0), pause_ms(3_000, 500), pause_ms(3_000, 1_000)),
+            (1_000, 2_000, 3_000)
+        );
+        assert_eq!(pause_ms(0, 1_000), 0);
     }
 }

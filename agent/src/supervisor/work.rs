@@ -14,14 +14,14 @@ use tokio::sync::mpsc;
 
 use super::keeper::Question;
 use super::{Input, Purpose, Ready, Supervisor};
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Known};
 use crate::device::{Answer, Event, Fault, FaultKind, Task, Ticket};
 use crate::disk;
 use crate::download::{News, Wanted};
 use crate::serve::{Live, LiveImage};
 use crate::slots::{SlotError, Slots};
 use crate::verify;
-use crate::worker::{Budget, EngineChoice, Worker, WorkerSpec};
+use crate::worker::{Budget, EngineChoice, SlotFiles, Warmed, Worker, WorkerSpec};
 
 /// What it takes to start a worker.
 pub(super) struct Start {
@@ -176,13 +176,12 @@ impl Start {
         disk::private_dir(&scratch_dir).map_err(|source| {
             verify::on_disk(&SlotError::Disk { path: scratch_dir.clone(), source })
         })?;
-        let slot_dir = self.slots.path(index);
-        let (engine, executable) = (self.engine.clone(), None);
-        let spec = WorkerSpec { slot_dir, files: files.clone(), engine, scratch_dir, executable };
-        let started = Worker::start_within(spec, self.budget.clone()).await;
-        let (worker, warmed) = started.map_err(|error| {
-            Fault::new(FaultKind::Failed, error.code(), &verify::with_cause(&error))
-        })?;
+        let known = self.crowd.as_ref().and_then(|crowd| crowd.known(index));
+        let known = known.filter(|_| self.engine == EngineChoice::Fake);
+        let (worker, warmed) = match &known {
+            Some(known) => Worker::made_up(Arc::clone(&known.contract)),
+            None => self.worker(files.clone(), scratch_dir).await?,
+        };
         tracing::info!(
             model = %self.model,
             version = %self.image.version,
@@ -192,30 +191,50 @@ impl Start {
             runtime = warmed.runtime,
             "worker ready"
         );
-        let form = |path: &PathBuf| verify::on_disk(&SlotError::Form { path: path.clone() });
-        let read = |path: &PathBuf, bytes_max| {
-            disk::read(path, bytes_max).ok().flatten().ok_or_else(|| form(path))
-        };
-        let contract = read(&files.contract, CONTRACT_BYTES_MAX as u64)?;
-        let contract = IoContract::parse(&contract).map_err(|_| form(&files.contract))?;
-        let baseline = match &files.baseline {
-            Some(path) => {
-                let decode = || {
-                    let bytes = read(path, BASELINE_BYTES_MAX as u64)?;
-                    Baseline::decode(&bytes).map(Arc::new).map_err(|_| form(path))
-                };
-                Some(match &self.crowd {
-                    Some(crowd) => crowd.baseline(index, decode)?,
-                    None => decode()?,
-                })
+        let known = if let Some(known) = known {
+            known
+        } else {
+            let known = read(&files)?;
+            if let Some(crowd) = &self.crowd {
+                crowd.know(index, known.clone());
             }
-            None => None,
+            known
         };
+        let Known { contract, baseline } = known;
         let (model, image, since) = (self.model, self.image, self.since);
         let providers = warmed.providers;
         let live = LiveImage { model, image, contract, baseline, providers, since };
         Ok(Ready { live: Live::new(live, worker), runtime: warmed.runtime })
     }
+
+    async fn worker(
+        &self,
+        files: SlotFiles,
+        scratch_dir: PathBuf,
+    ) -> Result<(Worker, Warmed), Fault> {
+        let slot_dir = self.slots.path(self.image.index);
+        let (engine, executable) = (self.engine.clone(), None);
+        let spec = WorkerSpec { slot_dir, files, engine, scratch_dir, executable };
+        let started = Worker::start_within(spec, self.budget.clone()).await;
+        started.map_err(|error| {
+            Fault::new(FaultKind::Failed, error.code(), &verify::with_cause(&error))
+        })
+    }
+}
+
+/// Reads what the supervisor itself wants to know of an image.
+fn read(files: &SlotFiles) -> Result<Known, Fault> {
+    let form = |path: &PathBuf| verify::on_disk(&SlotError::Form { path: path.clone() });
+    let read = |path: &PathBuf, bytes_max| {
+        disk::read(path, bytes_max).ok().flatten().ok_or_else(|| form(path))
+    };
+    let contract = read(&files.contract, CONTRACT_BYTES_MAX as u64)?;
+    let contract = IoContract::parse(&contract).map_err(|_| form(&files.contract))?;
+    let baseline = files.baseline.as_ref().map(|path| {
+        let bytes = read(path, BASELINE_BYTES_MAX as u64)?;
+        Baseline::decode(&bytes).map(Arc::new).map_err(|_| form(path))
+    });
+    Ok(Known { contract: Arc::new(contract), baseline: baseline.transpose()? })
 }
 
 async fn answer_with(

@@ -141,7 +141,7 @@ impl Slot {
         let live = LiveImage {
             model: model(),
             image: image(version),
-            contract,
+            contract: contract.into(),
             baseline: baseline.map(Into::into),
             providers: vec![],
             since: UnixMillis(0),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sealift_protocol::codec;
-use sealift_protocol::id::{DeviceId, UnixMillis};
+use sealift_protocol::id::{DeviceId, Generation, UnixMillis};
 use sealift_protocol::topic::{Broadcast, Down, Topic};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::{Broker, BrokerError, Message};
 use crate::clock;
 use crate::signals::Signals;
+use crate::store::desired::Unpublished;
 use crate::store::{StoreError, TenantStore};
 
 /// A lost signal delays a directive by this at most.
@@ -19,8 +20,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Devices that were revoked this lately are looked for again and again.
 const REVOKED_LATELY_MS: i64 = 2 * 60_000;
 
-/// Directives published between two commits.
+/// Directives read at a time.
 const PAGE: u32 = 500;
+
+/// Directives published before it is noted. Noting waits for whoever else writes, and devices should not; what was published and not
+/// noted is published again.
+const UNNOTED_MAX: usize = 4_000;
 
 /// Brings one tenant's messages to the broker; cheap to clone.
 #[derive(Clone)]
@@ -92,25 +97,36 @@ impl Courier {
         }
         self.deliver_captures().await?;
         let mut after: Option<DeviceId> = None;
+        let mut published = Vec::new();
         loop {
             // Before each page: a halt waits for no directive.
             self.deliver_halt().await?;
             let page = self.store.unpublished_directives(after.as_ref(), PAGE).await?;
+            if page.is_empty() || published.len() >= UNNOTED_MAX {
+                self.note_published(&std::mem::take(&mut published)).await?;
+            }
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.device.clone());
-            for directive in &page {
-                let device = directive.device.clone();
+            for Unpublished { device, generation, body } in page {
+                published.push((device.clone(), generation));
                 let topic = Topic::Down(self.store.tenant().clone(), device, Down::Directive);
-                let payload = directive.body.clone();
-                self.broker.publish(Message { topic, payload, retain: true }).await?;
+                self.broker.publish(Message { topic, payload: body, retain: true }).await?;
             }
-            let mut change = self.store.begin().await?;
-            let published: Vec<_> =
-                page.iter().map(|directive| (&directive.device, directive.generation)).collect();
-            change.mark_published(&published).await?;
-            change.commit().await?;
-            tracing::debug!(directives = page.len(), "directives published");
         }
+    }
+
+    async fn note_published(
+        &self,
+        directives: &[(DeviceId, Generation)],
+    ) -> Result<(), StoreError> {
+        if directives.is_empty() {
+            return Ok(());
+        }
+        let mut change = self.store.begin().await?;
+        change.mark_published(directives).await?;
+        change.commit().await?;
+        tracing::debug!(directives = directives.len(), "directives published");
+        Ok(())
     }
 
     /// Publishes the list of halted rollouts, if the broker does not have the newest one.

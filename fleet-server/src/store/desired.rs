@@ -215,7 +215,7 @@ impl Change {
     /// Marks directives as known to the broker, but for those that a newer one has replaced in between.
     pub(crate) async fn mark_published(
         &mut self,
-        directives: &[(&DeviceId, Generation)],
+        directives: &[(DeviceId, Generation)],
     ) -> Result<(), StoreError> {
         for part in directives.chunks(many::rows(2)) {
             let (devices, pairs) = many::pairs(part.len());

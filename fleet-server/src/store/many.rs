@@ -9,9 +9,8 @@ use sqlx::{Any, AssertSqlSafe, FromRow};
 
 use super::{Change, Dialect, Statement, StoreError};
 
-/// Values in one statement. It could have 32,766, but SQLite compares the name of each with those before it, which takes longer than
-/// another statement does.
-pub(super) const VALUES_MAX: usize = 240;
+/// Values in one statement. It could have 32,766; with this many, the way to the database's thread and back is a small part already.
+pub(super) const VALUES_MAX: usize = 1_000;
 
 /// Rows of so many values that one statement takes.
 pub(super) const fn rows(columns: usize) -> usize {
@@ -60,7 +59,7 @@ impl Change {
     /// A statement about many rows, whose first parameter is the tenant. Not kept prepared: its text depends on how many they are, and
     /// would push out those that are asked all the time.
     pub(super) fn statement<'q>(&self, text: String) -> Statement<'q> {
-        let tenant = self.tenant().to_string();
+        let (tenant, text) = (self.tenant().to_string(), self.numbered(text));
         sqlx::query(AssertSqlSafe(text)).persistent(false).bind(tenant)
     }
 
@@ -69,8 +68,16 @@ impl Change {
     where
         T: for<'r> FromRow<'r, AnyRow>,
     {
-        let tenant = self.tenant().to_string();
+        let (tenant, text) = (self.tenant().to_string(), self.numbered(text));
         sqlx::query_as(AssertSqlSafe(text)).persistent(false).bind(tenant)
+    }
+
+    /// SQLite takes `$2` for a name, and compares it with each name before it; `?2` is a number. No text of ours has either in a literal.
+    fn numbered(&self, text: String) -> String {
+        match self.dialect {
+            Dialect::Sqlite => text.replace('$', "?"),
+            Dialect::Postgres => text,
+        }
     }
 
     /// Has everybody else who writes about devices wait, so that two messages of one are applied one after the other. PostgreSQL locks

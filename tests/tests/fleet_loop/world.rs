@@ -34,10 +34,12 @@ const POLL: i64 = 15 * MINUTE;
 const RESEND: i64 = 20 * SECOND;
 /// The broker publishes a will after this.
 const WILL: i64 = 30 * SECOND;
-/// The server plans so soon after anything has changed,
+/// The server plans so soon after anything has changed, or later where there are many devices: it rests after a turn for as long as that
+/// asks for.
 const TURN: i64 = 5 * SECOND;
-/// and now and then although nothing has.
-const TURNS_IDLE: u32 = 24;
+const TURN_EACH: i64 = 30;
+/// It plans now and then although nothing has changed.
+const IDLE: i64 = 2 * MINUTE;
 const BEGIN: UnixMillis = UnixMillis(1_800_000_000_000);
 
 pub(crate) struct Device {
@@ -79,7 +81,7 @@ pub(crate) struct World {
     numbers: u64,
     is_server_up: bool,
     /// How many turns the server has not planned, as nothing had changed.
-    idle_turns: u32,
+    idle_for: i64,
     model: ModelName,
     numbers_of: BTreeMap<DeviceId, usize>,
     directors: BTreeMap<KeyId, VerifyingKey>,
@@ -126,7 +128,7 @@ impl World {
             queue: BinaryHeap::new(),
             numbers: 0,
             is_server_up: true,
-            idle_turns: TURNS_IDLE,
+            idle_for: IDLE,
             model,
             numbers_of,
             directors: BTreeMap::from([(KeyId::of(&director), director)]),
@@ -211,15 +213,16 @@ impl World {
         self.note(&happening);
         match happening {
             Happening::Turn => {
-                self.idle_turns += 1;
-                if self.is_server_up && self.idle_turns > TURNS_IDLE {
-                    self.idle_turns = 0;
+                let turn = TURN.max(TURN_EACH * i64::try_from(self.devices.len()).unwrap());
+                self.idle_for += turn;
+                if self.is_server_up && self.idle_for > IDLE {
+                    self.idle_for = 0;
                     for device in self.server.turn(self.now) {
-                        self.idle_turns = TURNS_IDLE;
+                        self.idle_for = IDLE;
                         self.push_directive(&device);
                     }
                 }
-                self.later(TURN, Happening::Turn);
+                self.later(turn, Happening::Turn);
             }
             Happening::ServerDown => {
                 self.is_server_up = false;
@@ -239,7 +242,7 @@ impl World {
                 if self.is_server_up {
                     let id = self.devices[number].twin.id().clone();
                     self.server.on_report(&id, sequence, &report, self.now);
-                    self.idle_turns = TURNS_IDLE;
+                    self.idle_for = IDLE;
                     self.down(number, &Incident::Acknowledged(sequence));
                 }
             }
@@ -273,12 +276,12 @@ impl World {
         if self.is_server_up {
             let id = self.devices[number].twin.id().clone();
             self.server.on_connection(&id, epoch, is_online, self.now);
-            self.idle_turns = TURNS_IDLE;
+            self.idle_for = IDLE;
         }
     }
 
     fn operate(&mut self, deed: Deed) {
-        self.idle_turns = TURNS_IDLE;
+        self.idle_for = IDLE;
         match deed {
             Deed::Order(version) => {
                 let waves = [(5.0, 60), (30.0, 60), (100.0, 0)];

@@ -13,16 +13,20 @@ use sealift_tests::process::Process;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::machine::{Machine, connections_to, cpu_s, peak_rss_mb, round, rss_mb};
+use super::machine::{Machine, connections_to, cpu_s, peak_rss_mb, round, rss_mb, stand_back};
 
 /// A process of simulated devices: each takes four descriptors, and a process has as many as the machine allows it.
 const DEVICES_PER_PROCESS: u32 = 2_500;
 /// How often the server is asked; less often where an answer costs it more, so that looking is not what is measured.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often what devices log is read.
-const READ_EVERY: Duration = Duration::from_millis(20);
+/// How often what devices have logged since is read.
+const READ_EVERY: Duration = Duration::from_millis(50);
 /// The longest step: enrolment makes a key, a certificate and a TLS connection for each device.
 const STEP_LIMIT: Duration = Duration::from_mins(30);
+/// How long devices serve an image on trial: in the field for minutes, in which nothing is heard of it.
+const PROBATION: Duration = Duration::from_secs(20);
+/// Until what they say then has been stored.
+const SETTLED: Duration = Duration::from_secs(10);
 /// Devices send a beat a minute, as they do in the field.
 const DEVICE_CONFIG: &str = "engine = \"fake\"\nserve_listen = \"127.0.0.1:0\"\nbeat_s = 60\n";
 
@@ -100,12 +104,25 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
     let disks =
         if Path::new(DEVICE_DISKS).is_dir() { DEVICE_DISKS.as_ref() } else { directory.path() };
     let disks = tempfile::Builder::new().prefix("sealift-bench-").tempdir_in(disks)?;
-    let mut bench = Bench::begin(directory.path(), arguments.devices).await?;
+    let found = measure_in(directory.path(), disks.path(), arguments.devices).await;
+    if found.is_err() {
+        // What the server and the devices logged says why.
+        for kept in [directory.keep(), disks.keep()] {
+            eprintln!("kept: {}", kept.display());
+        }
+    }
+    found
+}
+
+async fn measure_in(directory: &Path, disks: &Path, count: u32) -> anyhow::Result<Findings> {
+    let mut bench = Bench::begin(directory, count).await?;
     let server_rest_mb = rss_mb(bench.server.process.id())?;
     let began = Instant::now();
-    bench.start_devices(disks.path())?;
+    bench.start_devices(disks)?;
     let enrolled = bench.reach("online", |status| status.devices_online).await?;
     tell("enrolled and connected", began.elapsed().as_secs_f64());
+    // Devices have processors of their own: theirs wait for the server, not the server for them.
+    bench.processes.iter().try_for_each(|process| stand_back(process.id()))?;
     let server_connected_mb = rss_mb(bench.server.process.id())?;
     let first_version = bench.roll_out("1").await?;
     let second_version = bench.roll_out("2").await?;
@@ -114,9 +131,9 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
     let rollback = bench.roll_back("1").await?;
     let server_peak_mb = peak_rss_mb(bench.server.process.id())?;
     let reconnect = bench.reconnect().await?;
-    let devices = f64::from(arguments.devices);
+    let devices = f64::from(count);
     Ok(Findings {
-        devices: arguments.devices,
+        devices: count,
         enrol_s: enrolled.all,
         server_rest_mb: round(server_rest_mb),
         server_connected_mb: round(server_connected_mb),
@@ -180,7 +197,7 @@ impl Bench {
                 &config,
             ];
             let log = directory.join(format!("{name}.log"));
-            let environment = [("SEALIFT_LOG", "warn,sealift_agent::crowd=info")];
+            let environment = [("SEALIFT_LOG", "error,sealift_agent::crowd=info")];
             let process = Process::start(&name, "fleet-agent", &arguments, &environment, &log)?;
             self.processes.push(process);
         }
@@ -189,11 +206,14 @@ impl Bench {
 
     async fn roll_out(&mut self, version: &str) -> anyhow::Result<Reached> {
         let named = format!("{MODEL}@{version}");
-        let trial = ["--probation-s", "1", "--watch-s", "600"];
+        let probation_s = PROBATION.as_secs().to_string();
+        let trial = ["--probation-s", &probation_s, "--watch-s", "600"];
         let create = ["rollout", "create", &named, "--reason", "bench"];
         self.server.ctl(&[&create[..], &trial].concat())?;
         let reached = self.reach(version, |status| serving(status, version)).await?;
         tell(&format!("version {version} everywhere"), reached.all);
+        // What the last of them keep and say then is of this rollout, not of what is measured next.
+        sleep(PROBATION + SETTLED).await;
         Ok(reached)
     }
 
@@ -265,7 +285,7 @@ impl Bench {
             // A server that is busy answers late; that it does not answer at all is a failure of the bench.
             let asked = Instant::now();
             let status: Status = api.get("status").await?;
-            let rest = LOOK_EVERY.max(asked.elapsed() * 4);
+            let rest = LOOK_EVERY.max(asked.elapsed() * 9);
             let (reached, now_s) = (count(&status), round(began.elapsed().as_secs_f64()));
             if reached * 2 >= all {
                 half.get_or_insert(now_s);

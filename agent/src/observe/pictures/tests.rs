@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{ModelName, UnixMillis, Version};
 use sealift_protocol::picture::{FIGURES, columns, figure};
@@ -66,7 +68,7 @@ fn observer(columns: &[Column]) -> Observer {
     let contract = IoContract::parse(CONTRACT).unwrap();
     let model = ModelName::parse("vision/digits").unwrap();
     let baseline = builder.build().unwrap();
-    Observer::new(model, image, &contract, Some(&baseline), UnixMillis(0))
+    Observer::new(model, image, &contract, Some(Arc::new(baseline)), UnixMillis(0))
 }
 
 /// Three pictures, and what was seen of some of them.

@@ -230,13 +230,13 @@ pub(super) async fn directives_wait_until_the_broker_has_them(ground: Ground) {
     let (device, generation) = (&waiting[0].device, waiting[0].generation);
 
     let mut change = ground.store.begin().await.unwrap();
-    change.mark_published(&[(device, Generation(generation.0 + 1))]).await.unwrap();
+    change.mark_published(&[(device.clone(), Generation(generation.0 + 1))]).await.unwrap();
     change.commit().await.unwrap();
     let still = ground.store.unpublished_directives(None, 10).await.unwrap();
     assert_eq!(still, waiting, "another generation was published");
 
     let mut change = ground.store.begin().await.unwrap();
-    change.mark_published(&[(device, generation)]).await.unwrap();
+    change.mark_published(&[(device.clone(), generation)]).await.unwrap();
     change.commit().await.unwrap();
     assert_eq!(ground.store.unpublished_directives(None, 10).await.unwrap(), []);
 
