@@ -150,7 +150,10 @@ impl Reconciler {
     /// One look at everything: every live rollout, and directives that get old. Returns whether there is more to do at once.
     pub(crate) async fn turn(&self, now: UnixMillis) -> Result<bool, ReconcileError> {
         let mut has_more = halt::renew(&self.store, &self.director, now).await?;
-        for row in self.store.live_rollouts().await? {
+        let mut rows = self.store.live_rollouts().await?;
+        // To read a large fleet takes a second: who goes back does not wait for what is gone back from to be looked at.
+        rows.sort_by_key(|row| !row.order.is_rollback);
+        for row in rows {
             has_more |= match self.step(&row, now).await {
                 // Another server or an operator was quicker; the next turn sees what they did.
                 Err(ReconcileError::Store(StoreError::Changed(_))) => true,
