@@ -1,6 +1,5 @@
 //! Where a collector is, and what may be sent to it.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -51,8 +50,8 @@ impl Collector {
     pub fn keeps_secrets(&self) -> bool {
         let is_near = match self.0.host() {
             Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-            Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
             None => false,
         };
         self.0.scheme() == "https" || is_near
