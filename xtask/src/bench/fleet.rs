@@ -19,7 +19,7 @@ use super::machine::{Machine, connections_to, cpu_s, peak_rss_mb, round, rss_mb,
 const DEVICES_PER_PROCESS: u32 = 2_500;
 /// How often the server is asked; less often where an answer costs it more, so that looking is not what is measured.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often what devices have logged since is read.
+/// How often what devices log is read; they log little.
 const READ_EVERY: Duration = Duration::from_millis(50);
 /// The longest step: enrolment makes a key, a certificate and a TLS connection for each device.
 const STEP_LIMIT: Duration = Duration::from_mins(30);
