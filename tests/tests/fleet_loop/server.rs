@@ -429,6 +429,23 @@ impl Server {
         self.devices.values().filter(|known| known.told.contains_key(&rollout)).count()
     }
 
+    /// How many waves may have to wait for windows of their own, one after the other; one, if none waits for windows.
+    pub(crate) fn waves_to_wait_for(&self) -> usize {
+        let goes_on = |ordered: &&Ordered| !ordered.rollout.stage.is_over();
+        let in_windows = |ordered: &&Ordered| ordered.trial.window.is_some();
+        let at_work = self.rollouts.iter().filter(goes_on).filter(in_windows);
+        at_work.map(|ordered| ordered.rollout.waves.len()).max().unwrap_or(1)
+    }
+
+    /// Every rollout and where it is, for whoever reads how a story ended badly.
+    pub(crate) fn story(&self) -> String {
+        let tell = |Ordered { rollout, trial, why }: &Ordered| {
+            let (id, stage, window) = (rollout.id, rollout.stage, &trial.window);
+            format!("rollout {id} is {stage:?} ({why}), window {window:?}, {:?}\n", rollout.waves)
+        };
+        self.rollouts.iter().map(tell).collect()
+    }
+
     /// Where the newest rollout is, and why.
     pub(crate) fn newest(&self) -> (Stage, &str) {
         let newest = self.rollouts.last().unwrap();
@@ -458,6 +475,15 @@ impl Known {
     fn follows(&self, version: u8) -> Option<RolloutId> {
         let desired = self.desired.as_ref().filter(|desired| desired.image == image(version))?;
         (!self.is_revoked).then_some(desired.rollout)
+    }
+
+    /// What it was told, and when.
+    pub(crate) fn story(&self) -> String {
+        let Self { told_at, told, held, halt, .. } = self;
+        format!(
+            "told at {told_at:?}, {told:?}, online since {:?}, held {held:?}, halted {halt:?}",
+            self.online_since
+        )
     }
 
     fn view(&self, rollout: &Rollout) -> DeviceView {
