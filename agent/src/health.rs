@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use sealift_protocol::image::Accelerator;
 use sealift_protocol::telemetry::Facts;
@@ -40,7 +41,7 @@ impl Health {
             temperature_c: temperature_c(),
             load_permille: run_queue_permille(
                 &fs::read_to_string("/proc/loadavg").unwrap_or_default(),
-                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+                processors(),
             ),
             accelerator_permille: accelerator_permille(Path::new("/sys/class/drm")),
             is_throttled: self.throttled(throttles(Path::new("/sys/devices/system/cpu")))
@@ -76,11 +77,10 @@ pub(crate) fn facts(store: &Path, config: &Config, is_simulated: bool) -> Facts 
         "aarch64" => "arm64",
         other => other,
     };
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Facts {
         os: std::env::consts::OS.to_owned(),
         architecture: architecture.to_owned(),
-        processors: u32::try_from(processors).unwrap_or(u32::MAX),
+        processors: u32::try_from(processors()).unwrap_or(u32::MAX),
         memory_mb: memory_mb("MemTotal:"),
         disk_mb: disk_mb(store).1,
         providers: config.runtimes.iter().flat_map(|each| each.providers.clone()).collect(),
@@ -88,6 +88,13 @@ pub(crate) fn facts(store: &Path, config: &Config, is_simulated: bool) -> Facts 
         simulated: is_simulated,
         sandbox_gaps: sandbox_gaps(config),
     }
+}
+
+/// How many processors there are for the agent, asked once: the answer takes several files to read.
+fn processors() -> usize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS
+        .get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }
 
 /// What the kernel cannot keep from a worker. Where answers are made up there are no workers to shut in.

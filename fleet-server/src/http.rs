@@ -119,6 +119,8 @@ const EVENTS_EVERY: Duration = Duration::from_millis(500);
 pub(crate) fn router(app: App, edge: OpenApiRouter) -> Router {
     let (api, mut document) = api(app.clone(), edge).split_for_parts();
     openapi::name_operations(&mut document);
+    // The router is cloned for each connection.
+    let document = Arc::new(document);
     let open = Router::new()
         .route("/healthz", get(status::health))
         .route("/openapi.json", get(async move || openapi::serve(&document)))

@@ -73,6 +73,16 @@ impl VerifiedHaltList {
     pub const fn signer(&self) -> &KeyId {
         &self.signer
     }
+
+    /// The same list for another listener, who believes the same directors: all is checked again but the signature.
+    pub fn again(
+        &self,
+        directors: &BTreeMap<KeyId, VerifyingKey>,
+        listener: Listener<'_>,
+    ) -> Result<Self, HaltRefused> {
+        self.list.check(listener, directors)?;
+        Ok(self.clone())
+    }
 }
 
 /// Whose list it must be, and what it must be newer than.

@@ -87,7 +87,10 @@ impl Supervisor {
     fn check_halt(&self, message: &[u8]) -> Result<VerifiedHaltList, HaltRefused> {
         let newest = self.halts.kept.as_ref().map(|kept| (kept.list.sequence, &kept.signer));
         let listener = Listener { tenant: &self.me.tenant, newest };
-        HaltList::verify(message, &self.halts.directors, listener)
+        match &self.setup.crowd {
+            Some(crowd) => crowd.check_halt(message, &self.halts.directors, listener),
+            None => HaltList::verify(message, &self.halts.directors, listener),
+        }
     }
 
     /// First it is obeyed, then written: a device that loses its power between the two hears it again. It is said when the list asks for

@@ -303,7 +303,10 @@ impl Supervisor {
 
     fn beat(&mut self) {
         let now = self.clock.now();
-        let readings = self.health.read(&self.setup.store);
+        let readings = match &self.setup.crowd {
+            Some(crowd) => crowd.readings(self.clock.steady(), &self.setup.store),
+            None => self.health.read(&self.setup.store),
+        };
         let counters = self.switchboard.counters();
         let beat = Beat {
             uptime_s: u32::try_from(self.clock.uptime().as_secs()).unwrap_or(u32::MAX),

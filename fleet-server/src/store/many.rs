@@ -9,8 +9,9 @@ use sqlx::{Any, AssertSqlSafe, FromRow};
 
 use super::{Change, Dialect, Statement, StoreError};
 
-/// Values in one statement. It could have 32,766; with this many, the way to the database's thread and back is a small part already.
-pub(super) const VALUES_MAX: usize = 1_000;
+/// Values in one statement. It could have 32,766; with this many, the way to the database's thread and back is a small part already, and
+/// what SQLite looks for among their names another.
+pub(super) const VALUES_MAX: usize = 400;
 
 /// Rows of so many values that one statement takes.
 pub(super) const fn rows(columns: usize) -> usize {
@@ -55,6 +56,24 @@ pub(super) fn parts<T>(all: impl IntoIterator<Item = T>, columns: usize) -> Vec<
     parts
 }
 
+/// The same statement for SQLite, which takes `$2` for a name and compares it with each name before it. `?2` has a name that is looked for
+/// whenever a value is bound, `?` has none: it is the next parameter, where each stands once and in order. No text of ours has a `$` in
+/// a literal.
+fn numbered(text: &str) -> String {
+    let mut parts = text.split('$');
+    let mut unnamed = parts.next().unwrap_or_default().to_owned();
+    for (place, part) in parts.enumerate() {
+        let rest = part.trim_start_matches(|it: char| it.is_ascii_digit());
+        let number = part.strip_suffix(rest).and_then(|number| number.parse().ok());
+        if number != Some(place + 1) {
+            return text.replace('$', "?");
+        }
+        unnamed.push('?');
+        unnamed.push_str(rest);
+    }
+    unnamed
+}
+
 impl Change {
     /// A statement about many rows, whose first parameter is the tenant. Not kept prepared: its text depends on how many they are, and
     /// would push out those that are asked all the time.
@@ -72,10 +91,9 @@ impl Change {
         sqlx::query_as(AssertSqlSafe(text)).persistent(false).bind(tenant)
     }
 
-    /// SQLite takes `$2` for a name, and compares it with each name before it; `?2` is a number. No text of ours has either in a literal.
     fn numbered(&self, text: String) -> String {
         match self.dialect {
-            Dialect::Sqlite => text.replace('$', "?"),
+            Dialect::Sqlite => numbered(&text),
             Dialect::Postgres => text,
         }
     }
@@ -125,5 +143,14 @@ mod tests {
         assert_eq!(values(2, 3), "($1, $2, $3, $4), ($1, $5, $6, $7)");
         assert_eq!(list(3), "$2, $3, $4");
         assert_eq!(pairs(2), ("$2, $4".to_owned(), "($2, $3), ($4, $5)".to_owned()));
+    }
+
+    #[test]
+    fn parameters_have_numbers_where_they_are_not_one_after_the_other() {
+        let (list, values) = (list(2), values(2, 2));
+        assert_eq!(numbered(&format!("a = $1 IN ({list})")), "a = ? IN (?, ?)");
+        assert_eq!(numbered(&format!("VALUES {values}")), "VALUES (?1, ?2, ?3), (?1, ?4, ?5)");
+        assert_eq!(numbered("$1, $3, $2"), "?1, ?3, ?2");
+        assert_eq!(numbered("no parameter"), "no parameter");
     }
 }
