@@ -1,5 +1,6 @@
 //! The devices of one rollout, as the planner wants to know them.
 
+use futures_util::TryStreamExt as _;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::{DeviceId, Generation, RolloutId, UnixMillis};
 use sealift_protocol::report::SlotReport;
@@ -115,8 +116,25 @@ impl TenantStore {
             matching.text
         );
         let query = matching.bind_as(sqlx::query_as(AssertSqlSafe(text)));
-        let rows: Vec<Row> = query.fetch_all(self.readers()).await?;
-        let mut fleet: Fleet = rows.into_iter().map(device).collect::<Result<_, _>>()?;
+        let mut rows = query.fetch(self.readers());
+        let mut fleet = Fleet::new();
+        // One by one: the rows of a large fleet are as much memory as what is made of them.
+        while let Some(row) = rows.try_next().await? {
+            let (id, view) = device(row)?;
+            fleet.insert(id, view);
+        }
+        drop(rows);
+        self.mark_waves(&mut fleet, (rollout, filter), presence).await?;
+        Ok(fleet)
+    }
+
+    /// Says of each device which of the waves that have filters name it.
+    async fn mark_waves(
+        &self,
+        fleet: &mut Fleet,
+        (rollout, filter): (&RolloutRow, &Filter),
+        presence: Presence,
+    ) -> Result<(), StoreError> {
         for (number, wave) in rollout.order.waves.iter().take(WAVES_MAX).enumerate() {
             if wave.filter.is_empty() {
                 continue;
@@ -131,7 +149,7 @@ impl TenantStore {
                 }
             }
         }
-        Ok(fleet)
+        Ok(())
     }
 
     /// The devices that a filter names.
