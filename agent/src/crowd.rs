@@ -47,11 +47,10 @@ struct Machine {
     read: Option<(UnixMillis, Readings)>,
 }
 
-/// The newest list of halted rollouts that one of them has checked, and with whose keys.
+/// The newest list of halted rollouts that one of them has checked.
 #[derive(Debug)]
 struct Heard {
     message: Vec<u8>,
-    directors: BTreeMap<KeyId, VerifyingKey>,
     list: VerifiedHaltList,
 }
 
@@ -75,8 +74,8 @@ impl Crowd {
         Duration::from_millis(millis.min(TICK_MS_MAX))
     }
 
-    /// Checks a list of halted rollouts for one of them. The signature of the same message by the same keys is checked for the first of
-    /// them alone: in the field each has a processor of its own for it.
+    /// Checks a list of halted rollouts for one of them. The signature of one message is checked for the first of them alone: in the field
+    /// each has a processor of its own for it.
     pub(crate) fn check_halt(
         &self,
         message: &[u8],
@@ -84,13 +83,11 @@ impl Crowd {
         listener: Listener<'_>,
     ) -> Result<VerifiedHaltList, HaltRefused> {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |heard: &&Heard| heard.message == message && heard.directors == *directors;
-        if let Some(heard) = heard.as_ref().filter(is_same) {
+        if let Some(heard) = heard.as_ref().filter(|heard| heard.message == message) {
             return heard.list.again(directors, listener);
         }
         let list = HaltList::verify(message, directors, listener)?;
-        let (message, directors) = (message.to_vec(), directors.clone());
-        *heard = Some(Heard { message, directors, list: list.clone() });
+        *heard = Some(Heard { message: message.to_vec(), list: list.clone() });
         Ok(list)
     }
 
@@ -154,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_checked_for_each_and_its_signature_once_for_the_same_keys() {
+    fn a_list_is_checked_for_each_and_its_signature_once() {
         let crowd = Crowd::of(2);
         let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
         let kid = |seed: u8| KeyId::of(&key(seed).verifying_key());

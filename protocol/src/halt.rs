@@ -74,12 +74,15 @@ impl VerifiedHaltList {
         &self.signer
     }
 
-    /// The same list for another listener, who believes the same directors: all is checked again but the signature.
+    /// The same list for another listener. All is checked again but the signature; of the key it is checked that it is still a director's.
     pub fn again(
         &self,
         directors: &BTreeMap<KeyId, VerifyingKey>,
         listener: Listener<'_>,
     ) -> Result<Self, HaltRefused> {
+        if !directors.contains_key(&self.signer) {
+            return Err(HaltRefused::Cose(CoseError::UnknownKey(self.signer.clone())));
+        }
         self.list.check(listener, directors)?;
         Ok(self.clone())
     }

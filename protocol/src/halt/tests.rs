@@ -57,6 +57,27 @@ fn a_newer_list_is_taken_with_what_it_names_and_who_signed_it() {
 }
 
 #[test]
+fn a_list_that_was_checked_is_checked_again_for_others_but_for_its_signature() {
+    let (ours, other, signer) = (tenant("main"), tenant("other"), kid(7));
+    let listener = Listener { tenant: &ours, newest: None };
+    let verified = HaltList::verify(&signed(&list(6)), &directors(&[7]), listener).unwrap();
+    let again = |trusted: &[u8], listener| {
+        let checked = verified.again(&directors(trusted), listener);
+        checked.map_or_else(
+            |refused| refused.code(),
+            |same| if same == verified { "ok" } else { "another" },
+        )
+    };
+
+    let obeys = |sequence| Listener { tenant: &ours, newest: Some((sequence, &signer)) };
+    assert_eq!(again(&[7, 8], listener), "ok");
+    assert_eq!(again(&[8], listener), "cose.key");
+    assert_eq!(again(&[7], obeys(6)), "halt.known");
+    assert_eq!(again(&[7], obeys(7)), "halt.stale");
+    assert_eq!(again(&[7], Listener { tenant: &other, newest: None }), "halt.audience");
+}
+
+#[test]
 fn a_list_of_a_key_that_is_not_a_directors_is_refused() {
     assert_eq!(verify(&list(6).sign(&key(8)).unwrap()), "cose.key");
 }
