@@ -151,6 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_machine_says_holds_for_all_and_for_a_second() {
+        let (crowd, store) = (Crowd::of(2), tempfile::tempdir().unwrap());
+        let free = |at, path: &Path| crowd.clone().readings(UnixMillis(at), path).disk_free_mb;
+        let (here, nowhere) = (store.path(), Path::new("/nowhere"));
+
+        let first = free(5_000, here);
+
+        assert!(first > 0);
+        assert_eq!((free(5_999, nowhere), free(6_000, nowhere)), (first, 0));
+    }
+
+    #[test]
     fn a_list_is_checked_for_each_and_its_signature_once() {
         let crowd = Crowd::of(2);
         let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
