@@ -439,7 +439,7 @@ impl Device {
         if slot.is_gone() {
             self.slots.remove(model);
             effects.push(Effect::Record(Entry::Gone { model: model.clone() }));
-        } else if !slot.is_same_on_disk(&before) {
+        } else if changed && !slot.is_same_on_disk(&before) {
             let slot = Box::new(slot.clone());
             effects.push(Effect::Record(Entry::Slot { model: model.clone(), slot }));
         }

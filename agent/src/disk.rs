@@ -18,12 +18,15 @@ pub(crate) enum Secrecy {
 pub(crate) fn replace(path: &Path, bytes: &[u8], secrecy: Secrecy) -> io::Result<()> {
     let fresh = path.with_added_extension("new");
     let mode = if secrecy == Secrecy::Private { 0o600 } else { 0o644 };
-    // What lies there is a leftover, or a link that somebody planted: it is not written through.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
+    let create = || OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh);
+    let mut file = match create() {
+        // What lies there is a leftover, or a link that somebody planted: it is not written through.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&fresh)?;
+            create()?
+        }
+        created => created?,
+    };
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     drill::pass("file written");
     if let Err(error) = written.and_then(|()| fs::rename(&fresh, path)) {

@@ -24,8 +24,9 @@ const READ_MAX: Duration = Duration::from_secs(30);
 /// waits for are documents.
 const DOCUMENT_MAX: Duration = Duration::from_secs(20);
 
-/// Idle connections are closed after this time: most devices ask a few times an hour, and ten thousand must not stay for nothing.
-const IDLE_MAX: Duration = Duration::from_secs(5);
+/// Idle connections are closed after this time, within twice of it: what belongs together is asked at once, and ten thousand devices that
+/// were told something together must not hold places at the server from each other.
+const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// A way to one fleet server, as one device.
 #[derive(Debug, Clone)]
