@@ -24,8 +24,8 @@ use apply::Touched;
 use message::Message;
 pub(crate) use message::{InvalidMessage, plain};
 
-/// Messages that wait for a commit. Beyond it the broker waits, and with it the devices.
-const QUEUE_MAX: usize = 4_096;
+/// Messages that wait for a commit, decoded. Beyond it the broker waits, and with it the devices, with what came as it came.
+const QUEUE_MAX: usize = 1_024;
 /// Messages in one commit: about 50 ms of work, so that no device waits longer for others.
 const BATCH_MAX: usize = 256;
 
@@ -87,8 +87,14 @@ struct Job {
     device: DeviceId,
     message: Message,
     now: UnixMillis,
-    answer: oneshot::Sender<Result<Option<Ack>, IngestError>>,
+    answer: oneshot::Sender<Stored>,
 }
+
+/// How a message fared, with the receipt to send, if one is due.
+type Stored = Result<Option<Ack>, IngestError>;
+
+/// A place for one message.
+type Room<'a> = mpsc::Permit<'a, Job>;
 
 impl Ingest {
     /// Starts the task that commits. It ends when the last [`Ingest`] is dropped.
@@ -105,9 +111,11 @@ impl Ingest {
         channel: Up,
         payload: &[u8],
         now: UnixMillis,
-    ) -> Result<Option<Ack>, IngestError> {
+    ) -> Stored {
+        let room = self.room().await?;
         let message = Message::decode(channel, payload, now)?;
-        self.queue(from, message, now).await
+        let answered = queue(room, from, message, now);
+        answered.await.map_err(|_| IngestError::Stopped)?
     }
 
     /// Stores that a device was refused something.
@@ -118,21 +126,26 @@ impl Ingest {
         text: &str,
         now: UnixMillis,
     ) -> Result<(), IngestError> {
-        let message = Message::security(code, text, now);
-        self.queue(of, message, now).await.map(|_| ())
+        let room = self.room().await?;
+        let answered = queue(room, of, Message::security(code, text, now), now);
+        answered.await.map_err(|_| IngestError::Stopped)?.map(|_| ())
     }
 
-    async fn queue(
-        &self,
-        Identity { tenant, device }: &Identity,
-        message: Message,
-        now: UnixMillis,
-    ) -> Result<Option<Ack>, IngestError> {
-        let (answer, answered) = oneshot::channel();
-        let job = Job { tenant: tenant.clone(), device: device.clone(), message, now, answer };
-        self.jobs.send(job).await.map_err(|_| IngestError::Stopped)?;
-        answered.await.map_err(|_| IngestError::Stopped)?
+    /// Waits for room. Nothing is decoded before: of a fleet that speaks at once, thousands wait here.
+    async fn room(&self) -> Result<Room<'_>, IngestError> {
+        self.jobs.reserve().await.map_err(|_| IngestError::Stopped)
     }
+}
+
+fn queue(
+    room: Room<'_>,
+    Identity { tenant, device }: &Identity,
+    message: Message,
+    now: UnixMillis,
+) -> oneshot::Receiver<Stored> {
+    let (answer, answered) = oneshot::channel();
+    room.send(Job { tenant: tenant.clone(), device: device.clone(), message, now, answer });
+    answered
 }
 
 struct Writer {
@@ -240,6 +253,8 @@ fn rounds(batch: &[Job]) -> Vec<Vec<(usize, &Job)>> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -258,6 +273,23 @@ mod tests {
     fn nobody_waits_who_sends_alone_or_behind_many() {
         assert!(!is_worth_a_wait(1) && !is_worth_a_wait(BATCH_MAX));
         assert!(is_worth_a_wait(BUSY_MIN) && is_worth_a_wait(BATCH_MAX - 1));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_room_is_not_looked_at_before() {
+        let (jobs, mut inbox) = mpsc::channel(1);
+        let ingest = Ingest { jobs };
+        let Job { tenant, device, .. } = job("cam-1", 1);
+        let from = Identity { tenant, device };
+        ingest.jobs.send(job("cam-2", 1)).await.unwrap();
+        let refused = ingest.accept(&from, Up::Beat, b"no heartbeat", UnixMillis(2));
+        tokio::pin!(refused);
+
+        assert!(refused.as_mut().now_or_never().is_none(), "it was looked at");
+        inbox.recv().await.unwrap();
+        assert!(matches!(refused.await, Err(IngestError::Invalid(_))));
+        // A refused one leaves its room to the next.
+        ingest.jobs.try_send(job("cam-2", 3)).unwrap();
     }
 
     fn job(device: &str, at: i64) -> Job {

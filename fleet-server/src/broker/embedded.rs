@@ -57,6 +57,10 @@ const HANDSHAKES_MAX: usize = 500;
 /// Connections at a time, about 40 KB each.
 const CONNECTIONS_MAX: usize = 100_000;
 
+/// Connections that wait to be accepted, as far as the system allows: when a whole fleet comes at once, whoever finds no place here tries
+/// again after one, three and seven seconds.
+const BACKLOG: i32 = 4_096;
+
 /// `<tenant>:<device>` has at most 61 characters.
 const CLIENT_ID_BYTES_MAX: usize = 64;
 
@@ -199,6 +203,7 @@ fn listen(address: SocketAddr, tls: &TlsFiles) -> Result<Listener, rmqtt::Error>
         .name("devices")
         .laddr(address)
         .reuseaddr(Some(true))
+        .backlog(BACKLOG)
         .nodelay(true)
         .allow_anonymous(false)
         .max_connections(CONNECTIONS_MAX)

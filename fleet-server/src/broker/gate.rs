@@ -181,8 +181,9 @@ impl Gate {
         }
     }
 
+    /// In a box: whoever is not refused, and waits for a commit among thousands, has no room for it.
     async fn report(&self, identity: &Identity, refusal: &Refusal) {
-        self.note(identity, refusal.code(), &refusal.to_string()).await;
+        Box::pin(self.note(identity, refusal.code(), &refusal.to_string())).await;
     }
 
     /// Writes a security event about a device, once a minute for each code.
