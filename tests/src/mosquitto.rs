@@ -13,7 +13,7 @@ const SERVER_NAME: &str = "fleet-server";
 
 /// A broker that runs until it is dropped.
 pub struct Mosquitto {
-    _broker: Guest,
+    process: Guest,
     /// Where it listens on loopback.
     pub port: u16,
 }
@@ -26,6 +26,15 @@ impl Mosquitto {
 
     /// The same, where another one was.
     pub fn start_at(port: u16, directory: &Path, devices: &[&str]) -> anyhow::Result<Self> {
+        Self::start_program(variable("SEALIFT_MOSQUITTO")?.as_ref(), port, (directory, devices))
+    }
+
+    /// The same, of a program that was found otherwise.
+    pub fn start_program(
+        program: &Path,
+        port: u16,
+        (directory, devices): (&Path, &[&str]),
+    ) -> anyhow::Result<Self> {
         let keys = directory.join("server/keys");
         let acl = directory.join("mosquitto.acl");
         write(&acl, &rights(devices)?)?;
@@ -35,17 +44,23 @@ impl Mosquitto {
             &format!(
                 "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n\
                  require_certificate true\nuse_identity_as_username true\nallow_anonymous false\n\
-                 acl_file {}\npersistence false\nmax_packet_size 262144\nuser root\n",
+                 acl_file {}\npersistence false\nmax_packet_size 262144\n\
+                 max_queued_messages 100000\nuser root\n",
                 keys.join("ca.pem").display(),
                 keys.join("server.pem").display(),
                 keys.join("server-key.pem").display(),
                 acl.display(),
             ),
         )?;
-        let mut command = Command::new(variable("SEALIFT_MOSQUITTO")?);
+        let mut command = Command::new(program);
         command.arg("-c").arg(&config);
         let log = directory.join("mosquitto.log");
-        Ok(Self { _broker: Guest::start_with_log(&mut command, &log)?, port })
+        Ok(Self { process: Guest::start_with_log(&mut command, &log)?, port })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// What a server's configuration says of it.

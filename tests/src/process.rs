@@ -202,6 +202,11 @@ impl Guest {
         let log = File::create(log)?;
         Self::start(command.stdout(log.try_clone()?).stderr(log))
     }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Guest {

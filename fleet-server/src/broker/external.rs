@@ -24,8 +24,12 @@ use crate::tls;
 /// Messages that the broker may have unacknowledged with us; as many wait for a worker at most.
 const RECEIVE_MAX: u16 = 256;
 
-/// Workers that store messages; those of one device go to one worker, in order.
-const WORKERS: usize = 8;
+/// Workers that store messages, one for each that may be unacknowledged; those of one device go to one worker, in order. Each waits for a
+/// commit, which takes what the others have with it.
+const WORKERS: usize = RECEIVE_MAX as usize;
+
+/// Places at a worker: for all that must be stored, and as many for what may be lost, which never takes up those.
+const PLACES: usize = 2 * RECEIVE_MAX as usize;
 
 /// Messages from us that wait for the connection.
 const QUEUE_MAX: usize = 1_024;
@@ -168,7 +172,7 @@ impl Link {
         let mut stores = JoinSet::new();
         let workers = (0..WORKERS)
             .map(|_| {
-                let (messages, inbox) = mpsc::channel(usize::from(RECEIVE_MAX));
+                let (messages, inbox) = mpsc::channel(PLACES);
                 stores.spawn(store(self.gate.clone(), client.clone(), inbox));
                 messages
             })
@@ -230,15 +234,19 @@ async fn poll(
     }
 }
 
-/// False if a message that must not be lost found no room, which the receive maximum rules out.
+/// False if a message that must not be lost found no room, which the receive maximum rules out: it does not count what may be lost, and
+/// that leaves as much room as it allows.
 fn hand_over(publish: Publish, workers: &[mpsc::Sender<Upward>]) -> bool {
-    let is_droppable = publish.qos == QoS::AtMostOnce;
+    let may_be_lost = publish.qos == QoS::AtMostOnce;
     let topic = String::from_utf8_lossy(&publish.topic);
     let Ok(Topic::Up(tenant, device, channel)) = Topic::parse(&topic) else { return true };
     let share = Digest::of(device.as_str().as_bytes()).as_bytes()[0];
     let Some(worker) = workers.get(usize::from(share) % workers.len()) else { return false };
+    if may_be_lost && worker.capacity() <= usize::from(RECEIVE_MAX) {
+        return true;
+    }
     let identity = Identity { tenant, device };
-    worker.try_send(Upward { identity, channel, publish }).is_ok() || is_droppable
+    worker.try_send(Upward { identity, channel, publish }).is_ok()
 }
 
 /// Stores one worker's messages until the connection ends, or the store fails: the broker then delivers again on the next one.
@@ -266,4 +274,27 @@ fn backoff(failures: u32) -> Duration {
     // Without random bytes the wait is the longest.
     let share = getrandom::fill(&mut byte).map_or(255, |()| byte[0]);
     limit.mul_f64(f64::from(share) / 255.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(device: &str, qos: QoS) -> Publish {
+        let topic = Topic::parse(&format!("sl/1/main/u/{device}/beat")).unwrap();
+        Publish::new(topic.to_string(), qos, "x", None)
+    }
+
+    #[test]
+    fn what_may_be_lost_leaves_room_for_all_that_must_not() {
+        let (worker, inbox) = mpsc::channel(PLACES);
+        for _ in 0..PLACES {
+            assert!(hand_over(beat("cam-1", QoS::AtMostOnce), std::slice::from_ref(&worker)));
+        }
+        assert_eq!(inbox.len(), PLACES - usize::from(RECEIVE_MAX));
+        for _ in 0..RECEIVE_MAX {
+            assert!(hand_over(beat("cam-1", QoS::AtLeastOnce), std::slice::from_ref(&worker)));
+        }
+        assert!(!hand_over(beat("cam-1", QoS::AtLeastOnce), std::slice::from_ref(&worker)));
+    }
 }

@@ -1,5 +1,7 @@
 //! A fleet of simulated devices: real TLS and MQTT connections, real signatures and journals, one server.
 
+mod broker;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,11 +10,12 @@ use anyhow::{Context as _, bail, ensure};
 use sealift_protocol::api::{HaltView, Status};
 use sealift_protocol::id::Version;
 use sealift_tests::digits::MODEL;
-use sealift_tests::fleet::{Options, Server};
+use sealift_tests::fleet::Server;
 use sealift_tests::process::Process;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use self::broker::{Broker, Choice};
 use super::machine::{Machine, connections_to, cpu_s, peak_rss_mb, round, rss_mb, stand_back};
 
 /// A process of simulated devices: each takes four descriptors, and a process has as many as the machine allows it.
@@ -43,12 +46,17 @@ pub(super) struct Arguments {
     /// How many devices.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     devices: u32,
+    /// Through which broker.
+    #[arg(long, value_enum, default_value_t = Choice::Embedded)]
+    broker: Choice,
 }
 
-/// What was seen. Times are in seconds, from the operator's command to the report that the server has stored.
+/// What was seen. Times are in seconds, from the operator's command to the report that the server has stored. Where the broker is a process
+/// of its own, memory and processor time are the server's and its together.
 #[derive(Debug, Serialize)]
 struct Findings {
     devices: u32,
+    broker: Choice,
     /// From the start of the devices until all are enrolled and connected.
     enrol_s: f64,
     /// Resident memory of the server, in MiB: at rest, with all devices connected, and its peak over all.
@@ -62,7 +70,7 @@ struct Findings {
     halt: Obeyed,
     resume: Obeyed,
     rollback: Reached,
-    /// After the server was killed and started again: until all are connected.
+    /// After the process was killed that has the connections, and started again: until all are connected.
     reconnect: Reached,
     /// How many devices connect a second then.
     reconnect_rate: f64,
@@ -104,7 +112,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
     let disks =
         if Path::new(DEVICE_DISKS).is_dir() { DEVICE_DISKS.as_ref() } else { directory.path() };
     let disks = tempfile::Builder::new().prefix("sealift-bench-").tempdir_in(disks)?;
-    let found = measure_in(directory.path(), disks.path(), arguments.devices).await;
+    let found = measure_in(directory.path(), disks.path(), arguments).await;
     if found.is_err() {
         // What the server and the devices logged says why.
         for kept in [directory.keep(), disks.keep()] {
@@ -114,30 +122,35 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
     found
 }
 
-async fn measure_in(directory: &Path, disks: &Path, count: u32) -> anyhow::Result<Findings> {
-    let mut bench = Bench::begin(directory, count).await?;
-    let server_rest_mb = rss_mb(bench.server.process.id())?;
+async fn measure_in(
+    directory: &Path,
+    disks: &Path,
+    arguments: &Arguments,
+) -> anyhow::Result<Findings> {
+    let mut bench = Bench::begin(directory, arguments).await?;
+    let server_rest_mb = bench.sum(rss_mb)?;
     let began = Instant::now();
     bench.start_devices(disks)?;
     let enrolled = bench.reach("online", |status| status.devices_online).await?;
     tell("enrolled and connected", began.elapsed().as_secs_f64());
     // Devices have processors of their own: theirs wait for the server, not the server for them.
     bench.processes.iter().try_for_each(|process| stand_back(process.id()))?;
-    let server_connected_mb = rss_mb(bench.server.process.id())?;
+    let server_connected_mb = bench.sum(rss_mb)?;
     let first_version = bench.roll_out("1").await?;
     let second_version = bench.roll_out("2").await?;
     let halt = bench.obey(&["halt", "--all", "--reason", "bench", "--yes"]).await?;
     let resume = bench.obey(&["resume", "--yes"]).await?;
     let rollback = bench.roll_back("1").await?;
-    let server_peak_mb = peak_rss_mb(bench.server.process.id())?;
+    let server_peak_mb = bench.sum(peak_rss_mb)?;
     let reconnect = bench.reconnect().await?;
-    let devices = f64::from(count);
+    let devices = f64::from(arguments.devices);
     Ok(Findings {
-        devices: count,
+        devices: arguments.devices,
+        broker: arguments.broker,
         enrol_s: enrolled.all,
         server_rest_mb: round(server_rest_mb),
         server_connected_mb: round(server_connected_mb),
-        server_peak_mb: round(server_peak_mb.max(peak_rss_mb(bench.server.process.id())?)),
+        server_peak_mb: round(server_peak_mb.max(bench.sum(peak_rss_mb)?)),
         server_per_device_kb: round((server_connected_mb - server_rest_mb) * 1024.0 / devices),
         first_version,
         second_version,
@@ -153,16 +166,26 @@ async fn measure_in(directory: &Path, disks: &Path, count: u32) -> anyhow::Resul
 /// A server and its simulated devices.
 struct Bench {
     server: Server,
+    broker: Broker,
     devices: u32,
     processes: Vec<Process>,
 }
 
 impl Bench {
-    async fn begin(directory: &Path, devices: u32) -> anyhow::Result<Self> {
-        let server = Server::start(directory, &Options::default()).await?;
+    async fn begin(directory: &Path, arguments: &Arguments) -> anyhow::Result<Self> {
+        let &Arguments { devices, broker, .. } = arguments;
+        let names: Vec<_> = crews(devices).flat_map(Crew::names).collect();
+        let broker = Broker::start(broker, directory, names)?;
+        let server = Server::start(directory, &broker.options()).await?;
         server.publish(&sealift_tests::digits::directory("v1"), "1")?;
         server.publish(&sealift_tests::digits::directory("v2"), "2")?;
-        Ok(Self { server, devices, processes: Vec::new() })
+        Ok(Self { server, broker, devices, processes: Vec::new() })
+    }
+
+    /// What the server takes, and the broker with it.
+    fn sum(&self, of: impl Fn(u32) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
+        let broker = self.broker.id().map_or(Ok(0.0), &of)?;
+        Ok(of(self.server.process.id())? + broker)
     }
 
     fn start_devices(&mut self, directory: &Path) -> anyhow::Result<()> {
@@ -170,16 +193,9 @@ impl Bench {
         fs::write(&config, DEVICE_CONFIG)?;
         let uses = self.devices.to_string();
         let token = self.server.ctl(&["enrol", "create", "--uses", &uses])?;
-        let mut left = self.devices;
-        for number in 1.. {
-            let count = left.min(DEVICES_PER_PROCESS);
-            if count == 0 {
-                break;
-            }
-            left -= count;
-            let name = format!("sim{number}");
+        for Crew { name, devices } in crews(self.devices) {
             let store = directory.join(&name).display().to_string();
-            let (count, config) = (count.to_string(), config.display().to_string());
+            let (count, config) = (devices.to_string(), config.display().to_string());
             let url = self.server.endpoints.device_url.clone();
             let arguments = [
                 "simulate",
@@ -254,14 +270,18 @@ impl Bench {
         }
     }
 
-    /// The server is killed; all devices find it again by themselves.
+    /// What has the connections is killed; all devices find it again by themselves.
     async fn reconnect(&mut self) -> anyhow::Result<Reached> {
-        self.server.process.kill()?;
-        self.server.process.restart()?;
-        self.server.ready().await?;
+        if !self.broker.restart()? {
+            self.server.process.kill()?;
+            self.server.process.restart()?;
+            self.server.ready().await?;
+        }
         let port = self.server.endpoints.mqtt.rsplit(':').next().context("no port")?.parse()?;
-        // It remembers who was there; who is there now, only the connections tell.
-        let count = move |_: &Status| connections_to(port).unwrap_or(0);
+        let others = self.broker.connections_of_server();
+        // The server remembers who was there; who is there now, only the connections tell.
+        let count =
+            move |_: &Status| connections_to(port).unwrap_or_default().saturating_sub(others);
         let reached = self.reach("connected again", count).await?;
         tell("connected again", reached.all);
         Ok(reached)
@@ -274,7 +294,7 @@ impl Bench {
         count: impl Fn(&Status) -> u64,
     ) -> anyhow::Result<Reached> {
         let (began, api) = (Instant::now(), self.server.api()?);
-        let cpu_before = cpu_s(self.server.process.id())?;
+        let cpu_before = self.sum(cpu_s)?;
         let all = u64::from(self.devices);
         let (mut half, mut most) = (None, None);
         loop {
@@ -295,7 +315,7 @@ impl Bench {
             }
             if reached >= all {
                 let (half, most) = (half.unwrap_or(now_s), most.unwrap_or(now_s));
-                let server_cpu = round(cpu_s(self.server.process.id())? - cpu_before);
+                let server_cpu = round(self.sum(cpu_s)? - cpu_before);
                 return Ok(Reached { half, most, all: now_s, server_cpu });
             }
             if began.elapsed() > STEP_LIMIT {
@@ -305,6 +325,28 @@ impl Bench {
             sleep(rest).await;
         }
     }
+}
+
+/// The simulated devices of one process.
+struct Crew {
+    name: String,
+    devices: u32,
+}
+
+impl Crew {
+    /// What the agent calls them.
+    fn names(self) -> impl Iterator<Item = String> {
+        let Self { name, devices } = self;
+        (1..=devices).map(move |number| format!("{name}-{number}"))
+    }
+}
+
+/// So many devices, by process.
+fn crews(devices: u32) -> impl Iterator<Item = Crew> {
+    (1..=devices.div_ceil(DEVICES_PER_PROCESS)).map(move |number| Crew {
+        name: format!("sim{number}"),
+        devices: (devices - (number - 1) * DEVICES_PER_PROCESS).min(DEVICES_PER_PROCESS),
+    })
 }
 
 /// Devices that report to serve the version.
@@ -334,6 +376,7 @@ fn print(found: &Findings) {
             reached.half, reached.most, reached.all, reached.server_cpu
         );
     };
+    let broker = if found.broker == Choice::Embedded { "" } else { " and mosquitto" };
     println!("{} simulated devices on {}", found.devices, found.machine);
     println!("enrolled and connected   all {:>7} s", found.enrol_s);
     line("first version", &found.first_version);
@@ -346,7 +389,7 @@ fn print(found: &Findings) {
     line("connected again", &found.reconnect);
     println!("{:>8} devices connect again a second", found.reconnect_rate);
     println!(
-        "server: {} MiB at rest, {} MiB with all connected ({} KiB a device), {} MiB at its peak",
+        "server{broker}: {} MiB at rest, {} MiB with all connected ({} KiB a device), {} MiB at its peak",
         found.server_rest_mb,
         found.server_connected_mb,
         found.server_per_device_kb,
