@@ -49,10 +49,12 @@ struct Findings {
     failed: u64,
     /// Answers of the old version to requests that were sent after an answer of the new one had come, or its report.
     stale: u64,
-    /// The longest time without any answer around each change, in milliseconds; and at the same rate without changes.
+    /// The longest time without any answer around each change, in milliseconds.
     gap_median_ms: f64,
     gap_p99_ms: f64,
-    gap_without_changes_ms: f64,
+    /// The same of spans without a change, after each change one that is as long: what the machine alone does.
+    quiet_gap_median_ms: f64,
+    quiet_gap_p99_ms: f64,
     latency_p50_ms: f64,
     latency_p99_ms: f64,
     /// Memory of agent and worker before the first change and after the last, in MiB.
@@ -95,17 +97,17 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
     let load = Load::start(&device, arguments.rate)?;
     sleep(SETTLE).await;
     let pss_before_mb = pss_mb(device.process.id())?;
-    let quiet = load.now_us();
-    sleep(SETTLE).await;
-    let quiet = (quiet, load.now_us());
-    let mut changes = Vec::new();
+    let (mut changes, mut quiet) = (Vec::new(), Vec::new());
     for number in 1..=arguments.swaps {
         let version = if number % 2 == 1 { 2 } else { 1 };
         let began_us = load.now_us();
         story::roll_out(&server, &version.to_string()).await?;
         let reported_us = load.now_us();
         sleep(PROOF).await;
-        changes.push(Change { version, began_us, reported_us, ended_us: load.now_us() });
+        let ended_us = load.now_us();
+        changes.push(Change { version, began_us, reported_us, ended_us });
+        sleep(Duration::from_micros(ended_us - began_us)).await;
+        quiet.push((ended_us, load.now_us()));
         eprintln!("change {number} of {}", arguments.swaps);
     }
     let seconds = load.seconds();
@@ -115,6 +117,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
     let whole = Series::new(answers)?;
     let gap = |change: &Change| whole.longest_gap_ms((change.began_us, change.ended_us));
     let gaps: Vec<f64> = changes.iter().map(gap).collect();
+    let quiet_gaps: Vec<f64> = quiet.into_iter().map(|span| whole.longest_gap_ms(span)).collect();
     Ok(Findings {
         swaps: arguments.swaps,
         requests: whole.count(),
@@ -123,7 +126,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Findings> {
         stale: changes.iter().map(|change| whole.stale(change)).sum(),
         gap_median_ms: round(median(&gaps)),
         gap_p99_ms: round(percentile(&gaps, 0.99)),
-        gap_without_changes_ms: round(whole.longest_gap_ms(quiet)),
+        quiet_gap_median_ms: round(median(&quiet_gaps)),
+        quiet_gap_p99_ms: round(percentile(&quiet_gaps, 0.99)),
         latency_p50_ms: round(percentile(&whole.latencies_ms(), 0.5)),
         latency_p99_ms: round(percentile(&whole.latencies_ms(), 0.99)),
         pss_before_mb: round(pss_before_mb),
@@ -292,8 +296,12 @@ fn print(found: &Findings) {
         found.requests, found.requests_per_s, found.failed, found.stale
     );
     println!(
-        "longest time without an answer: median {} ms, p99 {} ms; without changes {} ms",
-        found.gap_median_ms, found.gap_p99_ms, found.gap_without_changes_ms
+        "longest time without an answer around a change: median {} ms, p99 {} ms",
+        found.gap_median_ms, found.gap_p99_ms
+    );
+    println!(
+        "and in as many spans without one:                 median {} ms, p99 {} ms",
+        found.quiet_gap_median_ms, found.quiet_gap_p99_ms
     );
     println!("latency: p50 {} ms, p99 {} ms", found.latency_p50_ms, found.latency_p99_ms);
     println!(
