@@ -75,20 +75,20 @@ pub(crate) enum BrokerSettings {
 /// Why a broker did not start, or a message was not sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BrokerError {
-    /// The address is taken, or the certificate cannot be read.
+    /// The address is taken, or not this machine's.
     #[error("cannot listen for MQTT on {address}")]
     Bind {
         /// Where.
         address: SocketAddr,
-        /// What the broker said.
+        /// What the system said.
         #[source]
-        source: rmqtt::Error,
+        source: std::io::Error,
     },
-    /// The embedded broker failed.
-    #[error("the embedded broker failed")]
-    Embedded(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The certificates for the connection to an external broker.
-    #[error("cannot set up TLS to the external broker")]
+    /// The system gives the embedded broker no threads.
+    #[error("cannot start the threads of the embedded broker")]
+    Threads(#[source] std::io::Error),
+    /// The certificates, of either broker.
+    #[error("cannot set up TLS for MQTT")]
     Tls(#[from] TlsError),
     /// The broker did not let the server take a device's place.
     #[error("the external broker does not end the connection of {0}: {1}")]
@@ -113,7 +113,7 @@ enum Kind {
 
 impl Broker {
     /// Starts it. The task ends only when the broker has ended.
-    pub(crate) async fn start(
+    pub(crate) fn start(
         settings: BrokerSettings,
         gate: Gate,
         host: &str,
@@ -121,7 +121,7 @@ impl Broker {
         match settings {
             BrokerSettings::Embedded { listen, certificate, key, device_ca } => {
                 let tls = embedded::TlsFiles { certificate, key, device_ca };
-                let (broker, bound, task) = embedded::Embedded::start(listen, tls, gate).await?;
+                let (broker, bound, task) = embedded::Embedded::start(listen, &tls, gate)?;
                 let address = format!("{host}:{}", bound.port()).into();
                 Ok((Self { kind: Kind::Embedded(broker), address }, task))
             }
@@ -148,9 +148,12 @@ impl Broker {
     }
 
     /// Publishes one message.
-    pub(crate) async fn publish(&self, message: Message) -> Result<(), BrokerError> {
+    pub(crate) fn publish(&self, message: Message) -> Result<(), BrokerError> {
         match &self.kind {
-            Kind::Embedded(broker) => broker.publish(message).await,
+            Kind::Embedded(broker) => {
+                broker.publish(message);
+                Ok(())
+            }
             Kind::External(broker) => broker.publish(message),
         }
     }
@@ -163,7 +166,10 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let identity = Identity { tenant: tenant.clone(), device: device.clone() };
         match &self.kind {
-            Kind::Embedded(broker) => broker.kick(&identity).await,
+            Kind::Embedded(broker) => {
+                broker.kick(&identity);
+                Ok(())
+            }
             Kind::External(broker) => broker.kick(&identity).await,
         }
     }

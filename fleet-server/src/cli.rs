@@ -21,8 +21,7 @@ use crate::trust::ceremony::{self, Fleet, Folders};
 use crate::trust::keys;
 
 /// What is logged unless `SEALIFT_LOG` says otherwise: the broker's crate writes a line for each connection at `info`.
-const LOG_DEFAULT: &str =
-    "info,rmqtt=warn,rmqtt_net=error,rmqtt_retainer=warn,sqlx=warn,hyper=warn";
+const LOG_DEFAULT: &str = "info,rmqtt_codec=warn,sqlx=warn,hyper=warn";
 
 /// A passphrase that is guessed in an afternoon protects nothing.
 const PASSPHRASE_CHARS_MIN: usize = 12;

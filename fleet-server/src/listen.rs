@@ -104,14 +104,20 @@ impl Until {
 
 /// Where TLS begins.
 #[derive(Clone)]
-struct Door {
+pub(crate) struct Door {
     acceptor: TlsAcceptor,
     turns: Arc<Semaphore>,
 }
 
 impl Door {
+    /// With so many handshakes at a time.
+    pub(crate) fn new(config: Arc<ServerConfig>, handshakes_max: usize) -> Self {
+        let turns = Arc::new(Semaphore::new(handshakes_max));
+        Self { acceptor: TlsAcceptor::from(config), turns }
+    }
+
     /// Waits for its turn, and shakes hands. Whoever has said nothing yet is not in turn: a crowd that only connects keeps nobody waiting.
-    async fn open(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn open(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         stream.peek(&mut [0]).await?;
         let turn = self.turns.acquire().await.map_err(io::Error::other)?;
         let shaken = self.acceptor.accept(stream);
@@ -137,10 +143,7 @@ pub(crate) async fn serve(
     until: Until,
 ) {
     let Until { stop, signals } = until;
-    let door = tls.map(|tls| Door {
-        acceptor: TlsAcceptor::from(tls),
-        turns: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
-    });
+    let door = tls.map(|tls| Door::new(tls, HANDSHAKES_MAX));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {

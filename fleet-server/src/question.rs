@@ -154,7 +154,7 @@ impl Questions {
         let nonce = match self.note(asker, id, (&ask, input), now).await? {
             Noted::Before(nonce) => nonce,
             Noted::New(nonce) => {
-                self.send(asker, id, (nonce, ask), now).await?;
+                self.send(asker, id, (nonce, ask), now)?;
                 nonce
             }
         };
@@ -223,7 +223,7 @@ impl Questions {
         Ok(Noted::New(nonce))
     }
 
-    async fn send(
+    fn send(
         &self,
         asker: Asker<'_>,
         device: &DeviceId,
@@ -234,7 +234,7 @@ impl Questions {
         let payload = self.director.sign_request(device, (nonce, ask), window, asker.name)?;
         let topic = Topic::Down(self.store.tenant().clone(), device.clone(), Down::Request);
         tracing::info!(%device, %nonce, by = asker.name, "device is asked");
-        Ok(self.broker.publish(Message { topic, payload, retain: false }).await?)
+        Ok(self.broker.publish(Message { topic, payload, retain: false })?)
     }
 
     /// The answer, if it comes by `until`; to this server or to another one on the same database.

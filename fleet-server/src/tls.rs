@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     ServerConfig, SignatureScheme,
@@ -64,6 +64,26 @@ pub(crate) fn operators_config(
         .with_single_cert(certificates(certificate)?, private_key(key)?)
         .map_err(|error| TlsError::Key(key.to_owned(), error))?;
     Ok(with_http(config))
+}
+
+/// The broker's port: a certificate of the device CA, of its time, is a must. No session of TLS is resumed, since whoever comes back shows
+/// its certificate again, and nothing is kept for it.
+pub(crate) fn broker_config(
+    certificate: &Path,
+    key: &Path,
+    device_ca: &Path,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let unusable = |error| TlsError::Ca(device_ca.to_owned(), error);
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots(device_ca)?))
+        .build()
+        .map_err(|error| unusable(error.into()))?;
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates(certificate)?, private_key(key)?)
+        .map_err(|error| TlsError::Key(key.to_owned(), error))?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
 }
 
 /// The connection to an external broker.

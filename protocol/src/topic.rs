@@ -99,7 +99,8 @@ impl Up {
 }
 
 impl Down {
-    const ALL: [Self; 3] = [Self::Directive, Self::Request, Self::Ack];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Directive, Self::Request, Self::Ack];
 
     /// The last level of the topic.
     pub const fn as_str(self) -> &'static str {
@@ -112,7 +113,8 @@ impl Down {
 }
 
 impl Broadcast {
-    const ALL: [Self; 3] = [Self::Halt, Self::Trust, Self::Capture];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Halt, Self::Trust, Self::Capture];
 
     /// The last level of the topic.
     pub const fn as_str(self) -> &'static str {

@@ -57,13 +57,7 @@ pub async fn next(
 impl Wire {
     /// Enrols a device with a fresh token, and connects with its certificate.
     pub async fn open(server: &Server, directory: &Path, id: &str) -> anyhow::Result<Self> {
-        let store = directory.join(id);
-        let store_text = store.display().to_string();
-        let token = server.ctl(&["enrol", "create"])?;
-        let url = &server.endpoints.device_url;
-        let enrol = ["enrol", "--store", &store_text, "--url", url, "--token", token.trim()];
-        run("fleet-agent", &[&enrol[..], &["--device", id]].concat(), &[])?;
-        let tls = tls(&store)?;
+        let tls = enrol(server, directory, id)?;
         let (host, port) = server.endpoints.mqtt.rsplit_once(':').context("an address")?;
         let mut options = MqttOptions::new(format!("main:{id}"), host, port.parse()?);
         options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(tls))));
@@ -106,6 +100,17 @@ impl Wire {
     pub async fn say<T: Serialize>(&mut self, channel: Up, body: &T) -> anyhow::Result<()> {
         self.send_numbered(channel, codec::encode(body)?).await.map(|_| ())
     }
+}
+
+/// Enrols a device with a fresh token into a directory of its name; TLS as that device.
+pub fn enrol(server: &Server, directory: &Path, id: &str) -> anyhow::Result<ClientConfig> {
+    let store = directory.join(id);
+    let store_text = store.display().to_string();
+    let token = server.ctl(&["enrol", "create"])?;
+    let url = &server.endpoints.device_url;
+    let enrol = ["enrol", "--store", &store_text, "--url", url, "--token", token.trim()];
+    run("fleet-agent", &[&enrol[..], &["--device", id]].concat(), &[])?;
+    tls(&store)
 }
 
 /// TLS as the device that was enrolled into `store`.

@@ -106,7 +106,7 @@ fn terms(people: &mut Rng) -> Trial {
     Trial {
         window: (people.u32(0..3) == 0).then_some(window),
         lease_s: if people.u32(0..3) == 0 { 900 } else { 0 },
-        shadow: if hour % 3 == 0 { SHADOW } else { Shadow::OFF },
+        shadow: if hour.is_multiple_of(3) { SHADOW } else { Shadow::OFF },
         ..TRIAL
     }
 }

@@ -73,13 +73,13 @@ impl Courier {
     }
 
     /// Tells every device of the tenant the newest timestamp. One that misses the hint finds out by itself, later.
-    pub(crate) async fn hint(&self, timestamp: u64) {
+    pub(crate) fn hint(&self, timestamp: u64) {
         let topic = Topic::Broadcast(self.store.tenant().clone(), Broadcast::Trust);
         let payload = match codec::encode(&timestamp) {
             Ok(payload) => payload,
             Err(error) => return tracing::error!(%error, "trust hint not encoded"),
         };
-        if let Err(error) = self.broker.publish(Message { topic, payload, retain: true }).await {
+        if let Err(error) = self.broker.publish(Message { topic, payload, retain: true }) {
             tracing::warn!(%error, "trust hint not published");
         }
     }
@@ -92,7 +92,7 @@ impl Courier {
             change.mark_captures_unpublished().await?;
             change.commit().await?;
             if let Some(timestamp) = self.store.metadata_head().await? {
-                self.hint(timestamp).await;
+                self.hint(timestamp);
             }
         }
         self.deliver_captures().await?;
@@ -110,7 +110,7 @@ impl Courier {
             for Unpublished { device, generation, body } in page {
                 published.push((device.clone(), generation));
                 let topic = Topic::Down(self.store.tenant().clone(), device, Down::Directive);
-                self.broker.publish(Message { topic, payload: body, retain: true }).await?;
+                self.broker.publish(Message { topic, payload: body, retain: true })?;
             }
         }
     }
@@ -135,7 +135,7 @@ impl Courier {
             return Ok(());
         };
         let topic = Topic::Broadcast(self.store.tenant().clone(), Broadcast::Halt);
-        self.broker.publish(Message { topic, payload, retain: true }).await?;
+        self.broker.publish(Message { topic, payload, retain: true })?;
         let mut change = self.store.begin().await?;
         change.mark_halt_published(sequence).await?;
         change.commit().await?;
@@ -149,7 +149,7 @@ impl Courier {
             return Ok(());
         };
         let topic = Topic::Broadcast(self.store.tenant().clone(), Broadcast::Capture);
-        self.broker.publish(Message { topic, payload, retain: true }).await?;
+        self.broker.publish(Message { topic, payload, retain: true })?;
         let mut change = self.store.begin().await?;
         change.mark_captures_published(sequence).await?;
         change.commit().await?;

@@ -85,8 +85,8 @@ pub(crate) struct Roles {
 
 impl Roles {
     /// What follows from new metadata: devices look, those that are denied are cut off, rollouts are looked at again.
-    async fn follow(&self, published: Published) {
-        self.courier.hint(published.timestamp).await;
+    fn follow(&self, published: Published) {
+        self.courier.hint(published.timestamp);
         for device in published.fallout.devices {
             self.signals.revoke(device);
         }
@@ -184,7 +184,7 @@ async fn publish(
     };
     let because = Because { by, reason: &reason, now: clock::now() };
     let published = roles.trust.accept(change, because).await?;
-    roles.follow(published).await;
+    roles.follow(published);
     Ok(StatusCode::NO_CONTENT)
 }
 /// Lists what is on the deny list and why, newest first.
@@ -276,7 +276,7 @@ async fn change(
         pace: if together.catch_up { Pace::CatchUp } else { Pace::Next },
     };
     let because = Because { by, reason: &reason, now: clock::now() };
-    roles.follow(roles.trust.accept(change, because).await?).await;
+    roles.follow(roles.trust.accept(change, because).await?);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -14,7 +14,7 @@ const TRUST_EVERY: Duration = Duration::from_mins(5);
 pub(super) async fn keep_trust_fresh(trust: Arc<Trust>, courier: Courier) {
     loop {
         match trust.refresh(clock::now()).await {
-            Ok(Some(published)) => courier.hint(published.timestamp).await,
+            Ok(Some(published)) => courier.hint(published.timestamp),
             Ok(None) => (),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "timestamp not renewed");

@@ -85,7 +85,7 @@ impl Parts {
         let authority = Arc::new(authority);
         let crowd = tenant.for_devices();
         let renewal = Renewal::new(crowd.clone(), Arc::clone(&authority), gate.clone());
-        let (broker, broker_task) = Broker::start(settings, gate, config.device_host()).await?;
+        let (broker, broker_task) = Broker::start(settings, gate, config.device_host())?;
         let courier = Courier::new(tenant.clone(), broker.clone(), signals.clone());
         let places = Places {
             url: format!("https://{}:{}", config.device_host(), devices.port()),
