@@ -11,7 +11,7 @@ pub(crate) enum Refusal {
     /// The connection came without a certificate of the device CA.
     #[error("a connection came without a device certificate")]
     NoCertificate,
-    /// The client id or the user name is not what the certificate says.
+    /// The client id is not what the certificate says.
     #[error("a device tried to connect under the name `{0}`")]
     Name(String),
     /// The device is not enrolled, is revoked, or has a newer certificate.
@@ -63,8 +63,6 @@ pub(crate) struct Connect<'a> {
     pub(crate) common_name: Option<&'a str>,
     /// Its client id.
     pub(crate) client_id: &'a str,
-    /// Its user name.
-    pub(crate) username: Option<&'a str>,
     /// Its last will.
     pub(crate) will: Option<Will<'a>>,
 }
@@ -78,17 +76,14 @@ pub(crate) struct Will<'a> {
     pub(crate) bytes: usize,
 }
 
-/// Finds out who connects. Rule: the certificate's name, the client id and the user name are one, and the will is the device's own.
+/// Finds out who connects. Rule: the certificate's name and the client id are one, and the will is the device's own. A user name is not
+/// looked at: the certificate's name stands for it, whatever is given.
 pub(crate) fn identify(connect: Connect<'_>) -> Result<Identity, (Option<Identity>, Refusal)> {
     let identity = connect.common_name.and_then(Identity::parse);
     let Some(identity) = identity else { return Err((None, Refusal::NoCertificate)) };
     let name = identity.common_name();
-    let foreign = [Some(connect.client_id), connect.username]
-        .into_iter()
-        .flatten()
-        .find(|&given| given != name);
-    if let Some(given) = foreign {
-        return Err((Some(identity), Refusal::Name(quote(given))));
+    if connect.client_id != name {
+        return Err((Some(identity), Refusal::Name(quote(connect.client_id))));
     }
     match connect.will.map_or(Ok(()), |will| may_leave(&identity, will)) {
         Ok(()) => Ok(identity),
@@ -172,7 +167,7 @@ mod tests {
     fn connect<'a>(client_id: &'a str, will_topic: Option<&'a str>) -> Connect<'a> {
         let common_name = Some("main:cam-1");
         let will = will_topic.map(|topic| Will { topic, bytes: 30 });
-        Connect { common_name, client_id, username: common_name, will }
+        Connect { common_name, client_id, will }
     }
 
     #[test]
@@ -213,12 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn the_client_id_and_the_user_name_are_what_the_certificate_says() {
+    fn the_client_id_is_what_the_certificate_says() {
         assert_eq!(identify(connect("main:cam-1", None)), Ok(cam_1()));
         let refused = identify(connect("main:cam-2", None)).unwrap_err();
         assert_eq!(refused, (Some(cam_1()), Refusal::Name("main:cam-2".to_owned())));
-        let username = Connect { username: Some("main:cam-2"), ..connect("main:cam-1", None) };
-        assert!(identify(username).is_err());
         let anonymous = Connect { common_name: None, ..connect("main:cam-1", None) };
         assert_eq!(identify(anonymous), Err((None, Refusal::NoCertificate)));
         let ca = Connect { common_name: Some("Sealift device CA"), ..connect("main:cam-1", None) };

@@ -35,11 +35,11 @@ const LINGER_MAX_S: u32 = 5 * 60;
 /// A device that says less often that it is there is told to say it this often.
 const KEEP_ALIVE_MAX_S: u16 = 10 * 60;
 
-/// Time for the connection before to leave the place: it has a message to store at the most.
+/// Time for the connection before to leave the place: it has something to write and its will to store at the most.
 const LEAVE_MAX: Duration = Duration::from_secs(20);
 
-/// Time for a device to take what is sent to it.
-const WRITE_MAX: Duration = Duration::from_secs(30);
+/// Time for a device to take what is sent to it. A connection that is dead and not known to be holds the place as long at the most.
+const WRITE_MAX: Duration = Duration::from_secs(10);
 
 /// Time for the goodbye; it helps whoever reads the device's log, and nobody else.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
@@ -222,13 +222,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Has the gate store a message; whatever there is to tell the device meanwhile is told.
     async fn store(&mut self, message: Publish) -> Result<(), End> {
         let Publish { topic, payload, packet_id, retain, .. } = message;
-        let Seated { identity, place, .. } = &self.seated;
+        let Seated { identity, place, number, .. } = &self.seated;
         // In a box: it is large, and nearly all connections wait for their next message.
         let mut stored = Box::pin(self.lobby.gate.publish(identity, &topic, &payload, retain));
         let verdict = loop {
             tokio::select! {
                 biased;
                 verdict = &mut stored => break verdict,
+                // Stored or not, it is not acknowledged: the device sends it again where it may.
+                claim = place.lost(*number) => return Err(End::Taken(claim)),
                 () = place.woken() => deliver(&mut self.wire, &self.seated, self.window).await?,
             }
         };
@@ -308,7 +310,7 @@ async fn seat(
     certificate: Option<&Presented>,
     lobby: &Lobby,
 ) -> Result<(Seated, bool), ConnectAckReason> {
-    let Hello { client_id, username, will, .. } = hello;
+    let Hello { client_id, will, .. } = hello;
     let name = certificate.and_then(|shown| match &shown.whose {
         Whose::Device(identity) => Some(identity.common_name()),
         Whose::Claim(_) => None,
@@ -316,7 +318,6 @@ async fn seat(
     let given = Connect {
         common_name: name.as_deref(),
         client_id,
-        username: username.as_deref(),
         will: will.as_ref().map(|will| GivenWill { topic: &will.topic, bytes: will.payload.len() }),
     };
     let serial = certificate.map(|shown| shown.serial.as_str());

@@ -48,7 +48,6 @@ pub(super) enum WireError {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) client_id: String,
-    pub(super) username: Option<String>,
     /// Whether to go on with an earlier session.
     pub(super) resumes: bool,
     pub(super) keep_alive_s: u16,
@@ -222,7 +221,6 @@ fn from_v3(packet: v3::Packet) -> Incoming {
     match packet {
         v3::Packet::Connect(connect) => Incoming::Hello(Box::new(Hello {
             client_id: connect.client_id.to_string(),
-            username: connect.username.map(|name| name.to_string()),
             resumes: false,
             keep_alive_s: connect.keep_alive,
             session_s: 0,
@@ -265,7 +263,6 @@ fn from_v5(packet: v5::Packet) -> Incoming {
     match packet {
         v5::Packet::Connect(connect) => Incoming::Hello(Box::new(Hello {
             client_id: connect.client_id.to_string(),
-            username: connect.username.map(|name| name.to_string()),
             resumes: !connect.clean_start,
             keep_alive_s: connect.keep_alive,
             session_s: connect.session_expiry_interval_secs,
@@ -430,3 +427,6 @@ fn to_v5(outgoing: Outgoing) -> v5::Packet {
 pub(super) const fn qos(acknowledges: bool) -> QoS {
     if acknowledges { QoS::AtLeastOnce } else { QoS::AtMostOnce }
 }
+
+#[cfg(test)]
+mod tests;
