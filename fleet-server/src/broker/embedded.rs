@@ -43,7 +43,7 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
 /// Handshakes at a time: 200 P-256 handshakes take two cores less than a second.
 const HANDSHAKES_MAX: usize = 500;
 
-/// Connections at a time, about 20 KB each.
+/// Connections at a time, about 25 KB each.
 const CONNECTIONS_MAX: usize = 100_000;
 
 /// Connections that wait to be accepted, as far as the system allows: when a whole fleet comes at once, whoever finds no place here tries

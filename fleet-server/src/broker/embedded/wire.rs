@@ -21,11 +21,8 @@ use super::hall::Backlog;
 use super::mailbox::Wish;
 use crate::broker::PACKET_BYTES_MAX;
 
-/// Room to read into; larger packets make more.
+/// Room to read into, and all that an idle connection keeps, as nearly all of ten thousand are; larger packets make more.
 const READ_BYTES: usize = 1 << 10;
-
-/// Room that an idle connection keeps of what it has read and written: of ten thousand connections nearly all are idle.
-const KEPT_BYTES: usize = 2 << 10;
 
 /// What waits is written when it is as much as this.
 const WRITE_BYTES: usize = 32 << 10;
@@ -145,7 +142,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     return Ok(from_v5(packet));
                 }
                 None => {
-                    if self.input.is_empty() && self.input.capacity() > KEPT_BYTES {
+                    // Made anew: what is left of a buffer may be the end of a large one.
+                    if self.input.is_empty() {
                         self.input = BytesMut::new();
                     }
                     self.input.reserve(READ_BYTES);
@@ -185,9 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
         self.stream.write_all_buf(&mut self.output).await?;
         self.stream.flush().await?;
-        if self.output.capacity() > KEPT_BYTES {
-            self.output = BytesMut::new();
-        }
+        self.output = BytesMut::new();
         Ok(())
     }
 
