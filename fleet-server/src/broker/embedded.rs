@@ -1,4 +1,4 @@
-//! The MQTT broker inside the server: for its devices, and for nobody else. Its files are the only ones that know a packet of MQTT.
+//! The MQTT broker inside the server: for its devices, and for nobody else.
 //!
 //! ```text
 //! session (one connection) ── gate ──▶ ingest ──▶ store          acknowledged after the commit
