@@ -121,10 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             Err(reason) => {
                 wire.push(Outgoing::NotWelcome(reason));
-                let told = async { wire.flush().await.ok() };
-                // Whoever does not hear it is out all the same.
-                timeout(GOODBYE_MAX, told).await.ok()?;
-                timeout(GOODBYE_MAX, wire.close()).await.ok()?.ok()?;
+                part(wire).await;
                 None
             }
         }
@@ -144,12 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             tracing::debug!(device = %seated.identity.device, ?reason, "connection of a device ended");
             wire.push(Outgoing::Goodbye(reason));
         }
-        let close = async {
-            let said = wire.flush().await;
-            (said, wire.close().await)
-        };
-        // One that takes nothing any more learns nothing.
-        let _unheard = timeout(GOODBYE_MAX, close).await;
+        part(wire).await;
         if let End::Goodbye { leaves_will, session_s } = end {
             seated.will = seated.will.take().filter(|_| leaves_will);
             let asked = session_s.map_or(seated.linger, |asked| Duration::from_secs(asked.into()));
@@ -259,6 +251,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn deliver(&mut self) -> Result<(), End> {
         deliver(&mut self.wire, &self.seated, self.window).await
     }
+}
+
+/// Writes what waits, and closes. One that takes nothing any more learns nothing.
+async fn part<S: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<S>) {
+    let close = async {
+        let said = wire.flush().await;
+        (said, wire.close().await)
+    };
+    let _unheard = timeout(GOODBYE_MAX, close).await;
 }
 
 /// Subscribes if the gate allows it; whether with QoS 1.
