@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use sealift_protocol::id::{DeviceId, TenantId};
 use sealift_protocol::limits::MESSAGE_BYTES_MAX;
-use sealift_protocol::topic::{Down, Topic};
+use sealift_protocol::topic::Topic;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -27,6 +27,7 @@ mod embedded;
 mod external;
 pub(crate) mod gate;
 
+use access::Channel;
 pub(crate) use external::ExternalSettings;
 use gate::Gate;
 
@@ -47,10 +48,9 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// Whether it may be lost: a receipt says all that those before it said, and without any the device sends again. It is most of what
-    /// goes down, so that it is not acknowledged in turn.
+    /// Whether it may be lost.
     const fn may_be_lost(&self) -> bool {
-        matches!(self.topic, Topic::Down(_, _, Down::Ack))
+        matches!(self.topic, Topic::Down(_, _, down) if Channel::Down(down).may_be_lost())
     }
 }
 

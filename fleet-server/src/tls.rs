@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{
+    ClientCertVerifierBuilder, NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier,
+};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     ServerConfig, SignatureScheme,
@@ -42,11 +44,7 @@ pub(crate) fn devices_config(
     key: &Path,
     device_ca: &Path,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let unusable = |error| TlsError::Ca(device_ca.to_owned(), error);
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots(device_ca)?))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| unusable(error.into()))?;
+    let verifier = verifier(device_ca, ClientCertVerifierBuilder::allow_unauthenticated)?;
     let config = ServerConfig::builder()
         .with_client_cert_verifier(Arc::new(AtItsTime(verifier)))
         .with_single_cert(certificates(certificate)?, private_key(key)?)
@@ -73,10 +71,7 @@ pub(crate) fn broker_config(
     key: &Path,
     device_ca: &Path,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let unusable = |error| TlsError::Ca(device_ca.to_owned(), error);
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots(device_ca)?))
-        .build()
-        .map_err(|error| unusable(error.into()))?;
+    let verifier = verifier(device_ca, |must| must)?;
     let mut config = ServerConfig::builder()
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(certificate)?, private_key(key)?)
@@ -84,6 +79,15 @@ pub(crate) fn broker_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+fn verifier(
+    device_ca: &Path,
+    how: impl FnOnce(ClientCertVerifierBuilder) -> ClientCertVerifierBuilder,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let unusable = |error| TlsError::Ca(device_ca.to_owned(), error);
+    let builder = how(WebPkiClientVerifier::builder(Arc::new(roots(device_ca)?)));
+    builder.build().map_err(|error: VerifierBuilderError| unusable(error.into()))
 }
 
 /// The connection to an external broker.

@@ -1,7 +1,7 @@
 //! What a device may do on the broker, decided from its certificate alone.
 
 use sealift_protocol::id::{DeviceId, TenantId};
-use sealift_protocol::topic::{Topic, Up};
+use sealift_protocol::topic::{Broadcast, Down, Topic, Up};
 
 use crate::certificate::{Identity, SERVER_NAME};
 
@@ -40,6 +40,24 @@ const WILL_BYTES_MAX: usize = 64;
 /// A refusal quotes at most this much of what was tried.
 const QUOTED_CHARS_MAX: usize = 120;
 
+/// On what a device is told something. In this order, if several things wait: a halt before all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Channel {
+    Broadcast(Broadcast),
+    Down(Down),
+}
+
+/// What a device may subscribe to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Filter {
+    /// All that is for it alone.
+    Own,
+    /// All that is for every device of its tenant.
+    Broadcasts,
+    /// One topic.
+    One(Channel),
+}
+
 impl Refusal {
     /// The stable code of the security event.
     pub(crate) const fn code(&self) -> &'static str {
@@ -53,6 +71,39 @@ impl Refusal {
             Self::Publish(_) => "mqtt.foreign-publish",
             Self::Subscribe(_) => "mqtt.foreign-subscribe",
         }
+    }
+}
+
+impl Filter {
+    /// Whether a message on `channel` matches.
+    pub(crate) fn covers(self, channel: Channel) -> bool {
+        match (self, channel) {
+            (Self::Own, Channel::Down(_)) | (Self::Broadcasts, Channel::Broadcast(_)) => true,
+            (Self::One(one), channel) => one == channel,
+            (Self::Own, Channel::Broadcast(_)) | (Self::Broadcasts, Channel::Down(_)) => false,
+        }
+    }
+}
+
+impl Channel {
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let broadcasts = Broadcast::ALL.into_iter().map(Self::Broadcast);
+        broadcasts.chain(Down::ALL.into_iter().map(Self::Down))
+    }
+
+    /// The topic, for this device.
+    pub(crate) fn topic(self, identity: &Identity) -> Topic {
+        match self {
+            Self::Broadcast(broadcast) => Topic::Broadcast(identity.tenant.clone(), broadcast),
+            Self::Down(down) => Topic::Down(identity.tenant.clone(), identity.device.clone(), down),
+        }
+    }
+
+    /// Whether it may be lost: a receipt says all that those before it said, and without any the device sends again. It is most of what
+    /// goes down, so that it is not acknowledged in turn.
+    pub(crate) const fn may_be_lost(self) -> bool {
+        matches!(self, Self::Down(Down::Ack))
     }
 }
 
@@ -122,18 +173,27 @@ pub(crate) fn may_publish(identity: &Identity, topic: &str) -> Result<Up, Refusa
 }
 
 /// Rule: a device subscribes to exactly its two filters, or to single topics that they cover; no other wildcard passes.
-pub(crate) fn may_subscribe(identity: &Identity, filter: &str) -> Result<(), Refusal> {
-    if Topic::device_filters(&identity.tenant, &identity.device).iter().any(|own| own == filter) {
-        return Ok(());
+pub(crate) fn may_subscribe(identity: &Identity, filter: &str) -> Result<Filter, Refusal> {
+    let [own, broadcasts] = Topic::device_filters(&identity.tenant, &identity.device);
+    if filter == own {
+        return Ok(Filter::Own);
     }
-    let is_covered = match Topic::parse(filter) {
-        Ok(Topic::Down(tenant, device, _)) => {
-            tenant == identity.tenant && device == identity.device
+    if filter == broadcasts {
+        return Ok(Filter::Broadcasts);
+    }
+    match Topic::parse(filter) {
+        Ok(Topic::Down(tenant, device, down))
+            if tenant == identity.tenant && device == identity.device =>
+        {
+            Ok(Filter::One(Channel::Down(down)))
         }
-        Ok(Topic::Broadcast(tenant, _)) => tenant == identity.tenant,
-        Ok(Topic::Up(..)) | Err(_) => false,
-    };
-    if is_covered { Ok(()) } else { Err(Refusal::Subscribe(quote(filter))) }
+        Ok(Topic::Broadcast(tenant, broadcast)) if tenant == identity.tenant => {
+            Ok(Filter::One(Channel::Broadcast(broadcast)))
+        }
+        Ok(Topic::Up(..) | Topic::Down(..) | Topic::Broadcast(..)) | Err(_) => {
+            Err(Refusal::Subscribe(quote(filter)))
+        }
+    }
 }
 
 /// The same rules as an access list of mosquitto, whose user names are the certificates' names.
@@ -188,8 +248,13 @@ mod tests {
 
     #[test]
     fn a_device_subscribes_to_its_own_messages_and_broadcasts_only() {
-        for filter in ["sl/1/main/d/cam-1/+", "sl/1/main/b/all/+", "sl/1/main/d/cam-1/directive"] {
-            assert_eq!(may_subscribe(&cam_1(), filter), Ok(()), "{filter}");
+        for (filter, parsed) in [
+            ("sl/1/main/d/cam-1/+", Filter::Own),
+            ("sl/1/main/b/all/+", Filter::Broadcasts),
+            ("sl/1/main/d/cam-1/directive", Filter::One(Channel::Down(Down::Directive))),
+            ("sl/1/main/b/all/halt", Filter::One(Channel::Broadcast(Broadcast::Halt))),
+        ] {
+            assert_eq!(may_subscribe(&cam_1(), filter), Ok(parsed), "{filter}");
         }
         for filter in [
             "#",

@@ -7,7 +7,7 @@ use sealift_protocol::codec;
 use sealift_protocol::id::UnixMillis;
 use sealift_protocol::topic::Up;
 
-use super::access::{self, Connect, Refusal};
+use super::access::{self, Connect, Filter, Refusal};
 use super::budget::Budget;
 use crate::certificate::Identity;
 use crate::clock;
@@ -76,13 +76,13 @@ impl Gate {
         }
     }
 
-    /// Whether a device may subscribe.
-    pub(super) async fn subscribe(&self, identity: &Identity, filter: &str) -> bool {
+    /// What a device subscribes to; none if it may not.
+    pub(super) async fn subscribe(&self, identity: &Identity, filter: &str) -> Option<Filter> {
         match access::may_subscribe(identity, filter) {
-            Ok(()) => true,
+            Ok(filter) => Some(filter),
             Err(refusal) => {
                 self.report(identity, &refusal).await;
-                false
+                None
             }
         }
     }

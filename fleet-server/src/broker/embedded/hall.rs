@@ -7,8 +7,9 @@ use bytes::Bytes;
 use sealift_protocol::topic::Topic;
 use tokio::sync::{Notify, watch};
 
-use super::mailbox::{Channel, Filter, Mailbox, Origin, Wish};
+use super::mailbox::{Mailbox, Origin, Wish};
 use crate::broker::Message;
+use crate::broker::access::{Channel, Filter};
 use crate::certificate::Identity;
 
 /// All devices that are connected, or have a session.

@@ -5,30 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU16;
 
 use bytes::Bytes;
-use sealift_protocol::topic::{Broadcast, Down, Topic};
+use sealift_protocol::topic::Down;
 
-use crate::certificate::Identity;
+use crate::broker::access::{Channel, Filter};
 
 /// Requests that wait for one device; each has a deadline of its own, and somebody who waits for it.
 const REQUESTS_MAX: usize = 32;
-
-/// On what a device is told something. In this order, if several things wait: a halt before all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Channel {
-    Broadcast(Broadcast),
-    Down(Down),
-}
-
-/// What a device may subscribe to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Filter {
-    /// All that is for it alone.
-    Own,
-    /// All that is for every device of its tenant.
-    Broadcasts,
-    /// One topic.
-    One(Channel),
-}
 
 /// How a device wants what it subscribed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,59 +63,6 @@ pub(super) struct Mailbox {
     /// Sent so on an earlier connection.
     again: VecDeque<(NonZeroU16, Parcel)>,
     last_id: u16,
-}
-
-impl Filter {
-    /// Parses what `identity` subscribes to; none if it is nothing of its own.
-    pub(super) fn parse(identity: &Identity, text: &str) -> Option<Self> {
-        let [own, broadcasts] = Topic::device_filters(&identity.tenant, &identity.device);
-        if text == own {
-            return Some(Self::Own);
-        }
-        if text == broadcasts {
-            return Some(Self::Broadcasts);
-        }
-        match Topic::parse(text).ok()? {
-            Topic::Down(tenant, device, down) => (tenant == identity.tenant
-                && device == identity.device)
-                .then_some(Self::One(Channel::Down(down))),
-            Topic::Broadcast(tenant, broadcast) => {
-                (tenant == identity.tenant).then_some(Self::One(Channel::Broadcast(broadcast)))
-            }
-            Topic::Up(..) => None,
-        }
-    }
-
-    /// Whether a message on `channel` matches.
-    pub(super) fn covers(self, channel: Channel) -> bool {
-        match (self, channel) {
-            (Self::Own, Channel::Down(_)) | (Self::Broadcasts, Channel::Broadcast(_)) => true,
-            (Self::One(one), channel) => one == channel,
-            (Self::Own, Channel::Broadcast(_)) | (Self::Broadcasts, Channel::Down(_)) => false,
-        }
-    }
-}
-
-impl Channel {
-    /// All of them.
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        let broadcasts = Broadcast::ALL.into_iter().map(Self::Broadcast);
-        broadcasts.chain(Down::ALL.into_iter().map(Self::Down))
-    }
-
-    /// The topic, for this device.
-    pub(super) fn topic(self, identity: &Identity) -> Topic {
-        match self {
-            Self::Broadcast(broadcast) => Topic::Broadcast(identity.tenant.clone(), broadcast),
-            Self::Down(down) => Topic::Down(identity.tenant.clone(), identity.device.clone(), down),
-        }
-    }
-
-    /// MQTT 5, 4.3: a receipt says all that those before it said, and without any the device sends again. It is most of what goes down,
-    /// so that it is not acknowledged in turn.
-    const fn may_be_lost(self) -> bool {
-        matches!(self, Self::Down(Down::Ack))
-    }
 }
 
 impl Mailbox {

@@ -20,9 +20,9 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::hall::{Backlog, Claim, Hall, Place};
-use super::mailbox::{Channel, Filter, Origin, Wish};
+use super::mailbox::{Origin, Wish};
 use super::wire::{Hello, Incoming, Outgoing, Reason, Will, Wire, WireError, qos};
-use crate::broker::access::{Connect, Will as GivenWill};
+use crate::broker::access::{Channel, Connect, Will as GivenWill, may_subscribe};
 use crate::broker::gate::{Gate, Verdict};
 use crate::certificate::{Identity, Presented, Whose};
 
@@ -196,8 +196,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Incoming::Unsubscribe { id, filters } => {
                 let Seated { identity, place, .. } = &self.seated;
                 let known = filters.iter().map(|filter| {
-                    let filter = Filter::parse(identity, filter);
-                    filter.is_some_and(|filter| place.mailbox().unsubscribe(filter))
+                    let filter = may_subscribe(identity, filter);
+                    filter.is_ok_and(|filter| place.mailbox().unsubscribe(filter))
                 });
                 self.wire.push(Outgoing::Unsubscribed { id, known: known.collect() });
             }
@@ -268,10 +268,7 @@ async fn subscribe(
     Seated { identity, place, .. }: &Seated,
     (text, wish, backlog): &(String, Wish, Backlog),
 ) -> Option<bool> {
-    if !gate.subscribe(identity, text).await {
-        return None;
-    }
-    let filter = Filter::parse(identity, text)?;
+    let filter = gate.subscribe(identity, text).await?;
     hall.subscribe((identity, place), (filter, *wish), *backlog);
     Some(wish.acknowledges)
 }

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use sealift_protocol::topic::Broadcast;
 
 use super::*;
 
@@ -8,10 +9,6 @@ const DIRECTIVE: Channel = Channel::Down(Down::Directive);
 const REQUEST: Channel = Channel::Down(Down::Request);
 const ACK: Channel = Channel::Down(Down::Ack);
 const HALT: Channel = Channel::Broadcast(Broadcast::Halt);
-
-fn cam_1() -> Identity {
-    Identity::parse("main:cam-1").unwrap()
-}
 
 /// Subscribed to all that a device subscribes to.
 fn subscribed() -> Mailbox {
@@ -33,29 +30,6 @@ fn sent(mailbox: &mut Mailbox, window: usize) -> Vec<(Channel, String)> {
         (sent.parcel.channel, String::from_utf8(sent.parcel.payload.to_vec()).unwrap())
     };
     std::iter::from_fn(next).map(text).collect()
-}
-
-#[test]
-fn a_device_parses_its_own_filters_and_no_others() {
-    for (text, filter) in [
-        ("sl/1/main/d/cam-1/+", Filter::Own),
-        ("sl/1/main/b/all/+", Filter::Broadcasts),
-        ("sl/1/main/d/cam-1/request", Filter::One(REQUEST)),
-        ("sl/1/main/b/all/halt", Filter::One(HALT)),
-    ] {
-        assert_eq!(Filter::parse(&cam_1(), text), Some(filter), "{text}");
-    }
-    for text in [
-        "#",
-        "sl/1/main/d/+/directive",
-        "sl/1/main/d/cam-2/+",
-        "sl/1/other/b/all/halt",
-        "sl/1/main/u/cam-1/report",
-        "$share/a/sl/1/main/d/cam-1/+",
-        "",
-    ] {
-        assert_eq!(Filter::parse(&cam_1(), text), None, "{text}");
-    }
 }
 
 #[test]
