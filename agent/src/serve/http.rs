@@ -1,8 +1,8 @@
 //! Open Inference Protocol v2 over HTTP, metrics and health.
 
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
@@ -114,9 +114,9 @@ async fn model(
 async fn infer(
     State(endpoint): State<Endpoint>,
     Path(path): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refusal> {
+    let (Parts { headers, .. }, body) = request.into_parts();
     let path = ModelPath::parse(&path).filter(|path| path.wish == Wish::Infer);
     let path = path.ok_or(Refusal::UnknownPath)?;
     let live = (path.find(&endpoint)?, path.version.is_some());

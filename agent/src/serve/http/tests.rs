@@ -1,6 +1,6 @@
 //! The protocol as an application sees it, on an engine that needs no library.
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::Request;
 use sealift_protocol::digest::Digest;
 use sealift_protocol::id::ModelName;
