@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use rumqttc::{TlsConfiguration, Transport};
 use sealift_protocol::digest::Digest;
 use sealift_protocol::topic::{Down, Topic, Up};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::gate::{Gate, Verdict};
@@ -143,7 +144,19 @@ struct Upward {
     identity: Identity,
     channel: Up,
     publish: Publish,
+    /// Told when it may be acknowledged; dropped untold, it must not be.
+    done: oneshot::Sender<()>,
 }
+
+/// Where the messages of one connection go.
+struct Desks {
+    workers: Vec<mpsc::Sender<Upward>>,
+    /// All that are to be acknowledged, in the order in which they came.
+    unacknowledged: mpsc::Sender<Unacknowledged>,
+}
+
+/// Its publication, and when it is done with.
+type Unacknowledged = (Publish, oneshot::Receiver<()>);
 
 struct Link {
     options: MqttOptions,
@@ -177,7 +190,13 @@ impl Link {
                 messages
             })
             .collect();
-        let mut poll = tokio::spawn(poll(events, client.clone(), workers, self.connected.clone()));
+        let (unacknowledged, waiting) = mpsc::channel(RECEIVE_MAX.into());
+        let acknowledging = client.clone();
+        let acknowledge_one =
+            async move |publish: Publish| acknowledging.ack(&publish).await.is_ok();
+        stores.spawn(acknowledge(waiting, acknowledge_one));
+        let desks = Desks { workers, unacknowledged };
+        let mut poll = tokio::spawn(poll(events, client.clone(), desks, self.connected.clone()));
         let is_running = loop {
             tokio::select! {
                 _ = &mut poll => break true,
@@ -207,7 +226,7 @@ async fn send(client: &AsyncClient, message: Message) {
 async fn poll(
     mut events: EventLoop,
     client: AsyncClient,
-    workers: Vec<mpsc::Sender<Upward>>,
+    desks: Desks,
     connected: watch::Sender<u64>,
 ) {
     loop {
@@ -220,7 +239,7 @@ async fn poll(
                 connected.send_modify(|count| *count = count.saturating_add(1));
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => {
-                if !hand_over(publish, &workers) {
+                if !desks.hand_over(publish) {
                     tracing::warn!("broker sent more than was asked for");
                     return;
                 }
@@ -234,24 +253,49 @@ async fn poll(
     }
 }
 
-/// False if a message that must not be lost found no room, which the receive maximum rules out: it does not count what may be lost, and
-/// that leaves as much room as it allows.
-fn hand_over(publish: Publish, workers: &[mpsc::Sender<Upward>]) -> bool {
-    let may_be_lost = publish.qos == QoS::AtMostOnce;
-    let topic = String::from_utf8_lossy(&publish.topic);
-    let Ok(Topic::Up(tenant, device, channel)) = Topic::parse(&topic) else { return true };
-    let share = Digest::of(device.as_str().as_bytes()).as_bytes()[0];
-    let Some(worker) = workers.get(usize::from(share) % workers.len()) else { return false };
-    if may_be_lost && worker.capacity() <= usize::from(RECEIVE_MAX) {
-        return true;
+impl Desks {
+    /// False if a message that must not be lost found no room, which the receive maximum rules out: it does not count what may be lost, and
+    /// that leaves as much room as it allows.
+    fn hand_over(&self, publish: Publish) -> bool {
+        let may_be_lost = publish.qos == QoS::AtMostOnce;
+        let (done, is_done) = oneshot::channel();
+        let receipt = Publish { payload: Bytes::new(), ..publish.clone() };
+        if !may_be_lost && self.unacknowledged.try_send((receipt, is_done)).is_err() {
+            return false;
+        }
+        let topic = String::from_utf8_lossy(&publish.topic);
+        let Ok(Topic::Up(tenant, device, channel)) = Topic::parse(&topic) else {
+            // Nobody wants it, but unacknowledged it would take a place of the receive maximum for good.
+            let _told = done.send(());
+            return true;
+        };
+        let workers = &self.workers;
+        let share = Digest::of(device.as_str().as_bytes()).as_bytes()[0];
+        let Some(worker) = workers.get(usize::from(share) % workers.len()) else { return false };
+        if may_be_lost && worker.capacity() <= usize::from(RECEIVE_MAX) {
+            return true;
+        }
+        let identity = Identity { tenant, device };
+        worker.try_send(Upward { identity, channel, publish, done }).is_ok()
     }
-    let identity = Identity { tenant, device };
-    worker.try_send(Upward { identity, channel, publish }).is_ok()
+}
+
+/// MQTT 5, 4.6.0: acknowledges in the order in which messages came, whichever is stored first. Ends with the connection, or with the first
+/// message that is not stored.
+async fn acknowledge(
+    mut waiting: mpsc::Receiver<Unacknowledged>,
+    acknowledge_one: impl AsyncFn(Publish) -> bool,
+) {
+    while let Some((publish, is_done)) = waiting.recv().await {
+        if is_done.await.is_err() || !acknowledge_one(publish).await {
+            return;
+        }
+    }
 }
 
 /// Stores one worker's messages until the connection ends, or the store fails: the broker then delivers again on the next one.
 async fn store(gate: Gate, client: AsyncClient, mut inbox: mpsc::Receiver<Upward>) {
-    while let Some(Upward { identity, channel, publish }) = inbox.recv().await {
+    while let Some(Upward { identity, channel, publish, done }) = inbox.recv().await {
         match gate.publish_relayed(&identity, channel, &publish.payload).await {
             Verdict::Stored(receipt) => {
                 if let Some(payload) = receipt {
@@ -262,9 +306,8 @@ async fn store(gate: Gate, client: AsyncClient, mut inbox: mpsc::Receiver<Upward
             Verdict::Refused => (),
             Verdict::NotStored => return,
         }
-        if client.ack(&publish).await.is_err() {
-            return;
-        }
+        // Nobody waits for what may be lost.
+        let _told = done.send(());
     }
 }
 
@@ -285,16 +328,70 @@ mod tests {
         Publish::new(topic.to_string(), qos, "x", None)
     }
 
+    fn desks() -> (Desks, mpsc::Receiver<Upward>, mpsc::Receiver<Unacknowledged>) {
+        let (worker, inbox) = mpsc::channel(PLACES);
+        let (unacknowledged, waiting) = mpsc::channel(RECEIVE_MAX.into());
+        (Desks { workers: vec![worker], unacknowledged }, inbox, waiting)
+    }
+
     #[test]
     fn what_may_be_lost_leaves_room_for_all_that_must_not() {
-        let (worker, inbox) = mpsc::channel(PLACES);
+        let (desks, inbox, _waiting) = desks();
         for _ in 0..PLACES {
-            assert!(hand_over(beat("cam-1", QoS::AtMostOnce), std::slice::from_ref(&worker)));
+            assert!(desks.hand_over(beat("cam-1", QoS::AtMostOnce)));
         }
         assert_eq!(inbox.len(), PLACES - usize::from(RECEIVE_MAX));
         for _ in 0..RECEIVE_MAX {
-            assert!(hand_over(beat("cam-1", QoS::AtLeastOnce), std::slice::from_ref(&worker)));
+            assert!(desks.hand_over(beat("cam-1", QoS::AtLeastOnce)));
         }
-        assert!(!hand_over(beat("cam-1", QoS::AtLeastOnce), std::slice::from_ref(&worker)));
+        assert!(!desks.hand_over(beat("cam-1", QoS::AtLeastOnce)));
+    }
+
+    /// Packet identifiers of those that were acknowledged.
+    async fn acknowledged(waiting: mpsc::Receiver<Unacknowledged>) -> Vec<u16> {
+        let (told, mut numbers) = mpsc::unbounded_channel();
+        acknowledge(waiting, async move |publish: Publish| told.send(publish.pkid).is_ok()).await;
+        std::iter::from_fn(|| numbers.try_recv().ok()).collect()
+    }
+
+    fn numbered(pkid: u16, topic: &str) -> Publish {
+        Publish { pkid, ..Publish::new(topic, QoS::AtLeastOnce, "x", None) }
+    }
+
+    #[tokio::test]
+    async fn messages_are_acknowledged_in_order_whichever_is_stored_first() {
+        let (desks, mut inbox, waiting) = desks();
+        for pkid in [7, 8, 9] {
+            assert!(desks.hand_over(numbered(pkid, "sl/1/main/u/cam-1/event")));
+        }
+        assert!(desks.hand_over(numbered(10, "sl/1/main/u/cam-1/no-such-channel")));
+        drop(desks);
+        let acknowledging = tokio::spawn(acknowledged(waiting));
+
+        let mut stored = Vec::new();
+        while let Some(message) = inbox.recv().await {
+            stored.push(message);
+        }
+        while let Some(message) = stored.pop() {
+            message.done.send(()).unwrap();
+            tokio::task::yield_now().await;
+        }
+
+        assert_eq!(acknowledging.await.unwrap(), [7, 8, 9, 10]);
+    }
+
+    #[tokio::test]
+    async fn nothing_after_a_message_that_is_not_stored_is_acknowledged() {
+        let (desks, mut inbox, waiting) = desks();
+        for pkid in [1, 2, 3] {
+            assert!(desks.hand_over(numbered(pkid, "sl/1/main/u/cam-1/event")));
+        }
+        drop(desks);
+
+        inbox.recv().await.unwrap().done.send(()).unwrap();
+        drop(inbox.recv().await.unwrap());
+        inbox.recv().await.unwrap().done.send(()).unwrap();
+
+        assert_eq!(acknowledged(waiting).await, [1]);
     }
 }

@@ -150,6 +150,19 @@ async fn attacks_on_mosquitto_with_the_access_list_that_the_server_writes() {
     let Packet::Publish(first) = first else { unreachable!() };
     assert!(first.topic.starts_with(b"sl/1/main/d/cam-1/"), "{first:?}");
 
+    // More messages on a channel that there is not than the server takes unacknowledged: it hears the others all the same.
+    for _ in 0..300 {
+        link.publish("sl/1/main/u/cam-1/no-such-channel", event(1)).await;
+    }
+    victims_link.subscribe("sl/1/main/d/cam-2/+").await;
+    victims_link.publish("sl/1/main/u/cam-2/event", event(4)).await;
+    loop {
+        let ack: Ack = codec::decode("ack", &victims_link.message("/ack").await, 1_000).unwrap();
+        if ack.sequence == 4 {
+            break;
+        }
+    }
+
     // No certificate, and one of another fleet.
     let other = Fleet::start();
     let stranger = other.enrol("cam-1").await;
