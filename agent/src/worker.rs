@@ -10,9 +10,11 @@
 mod budget;
 pub mod child;
 mod frame;
+mod line;
 mod link;
 mod loans;
 mod outbox;
+mod post;
 mod process;
 mod sandbox;
 mod seat;

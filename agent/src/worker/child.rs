@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 use super::frame::{self, Answer, Fault, LoadOrder, Loaded, Order, Reply, Request};
-use super::shared::{self, Place, Shared};
+use super::line::Note;
+use super::post::{self, Inbox, Outgoing};
+use super::shared::{Area, Place, Shared};
 use super::{read_contract, read_golden, sandbox, selftest};
 use crate::engine::look::Look;
 use crate::engine::onnxruntime::OnnxRuntime;
@@ -54,11 +56,17 @@ pub fn main() -> ExitCode {
 
 fn serve() -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let shared = shared::receive(&socket)?.map(Arc::new);
+    let (inbox, outgoing) = match post::receive(&socket)? {
+        Some((memory, inbox, outgoing)) => {
+            let memory = Arc::new(memory);
+            (Some((Arc::clone(&memory), inbox)), Some((memory, outgoing)))
+        }
+        None => (None, None),
+    };
     let reader = BufReader::with_capacity(READ_BUFFER_BYTES, socket.try_clone()?);
-    let reader = Reader { socket: reader, body: Vec::new(), shared: shared.clone() };
-    let mut conversation = Conversation { reader, writer: Writer { socket, shared } };
-    let Some(Request { id, order: Order::Load(order), .. }) = conversation.reader.next()? else {
+    let reader = Reader { socket: reader, body: Vec::new(), inbox };
+    let mut conversation = Conversation { reader, writer: Writer { socket, outgoing } };
+    let Some((Request { id, order: Order::Load(order) }, _)) = conversation.reader.next()? else {
         return Err(io::Error::other("the first order was not to load"));
     };
     match load(&order) {
@@ -111,12 +119,12 @@ fn answer_some(
             let mut shared = reader.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(open) = shared.as_mut() else { return Ok(()) };
             let next = open.next();
-            if !matches!(next, Ok(Some(Request { order: Order::Run(..), .. }))) {
+            if !matches!(next, Ok(Some((Request { order: Order::Run(..), .. }, _)))) {
                 *shared = None;
             }
             next?
         };
-        let Some(Request { id, place, order }) = next else { return Ok(()) };
+        let Some((Request { id, order }, place)) = next else { return Ok(()) };
         match order {
             Order::Run(inputs, places) => {
                 let answer = run((engine, contract), &inputs, Look::new(places.into_owned()));
@@ -219,31 +227,46 @@ struct Conversation {
 struct Reader {
     socket: BufReader<UnixStream>,
     body: Vec<u8>,
-    shared: Option<Arc<Shared>>,
+    /// None where all goes through the socket.
+    inbox: Option<(Arc<Shared>, Inbox)>,
 }
 
 struct Writer {
     socket: UnixStream,
-    shared: Option<Arc<Shared>>,
+    outgoing: Option<(Arc<Shared>, Outgoing)>,
 }
 
 impl Reader {
-    /// The next request; none when the supervisor has closed its end.
-    fn next(&mut self) -> io::Result<Option<Request<'static>>> {
+    /// The next request, and the place that it was lent; none when the supervisor has closed its end.
+    fn next(&mut self) -> io::Result<Option<(Request<'static>, Option<Place>)>> {
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        if let Some((memory, inbox)) = &mut self.inbox {
+            let Some(note) = inbox.next(memory)? else { return Ok(None) };
+            if let Note::At(place, bytes) = note {
+                let request = memory.look(place, Area::Inputs, bytes as usize, Request::read);
+                let request = request.ok_or_else(|| io::Error::other("no place is as large"))?;
+                return request.map(|request| Some((request, Some(place)))).map_err(invalid);
+            }
+        }
         if !frame::read(&mut self.socket, &mut self.body)? {
             return Ok(None);
         }
-        let request = Request::read(&self.body, self.shared.as_deref());
-        request.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        Request::read(&self.body).map(|request| Some((request, None))).map_err(invalid)
     }
 }
 
 impl Writer {
+    /// Leaves the answer at the request's place, if it has one and the answer fits; or writes it.
     fn say(&mut self, id: u64, answer: &Answer, place: Option<Place>) -> io::Result<()> {
-        let room = place.zip(self.shared.as_deref());
-        let frame = Reply::frame(id, answer, room).or_else(|error| {
+        if let Some((memory, outgoing)) = &mut self.outgoing
+            && let Some(place) = place
+            && let Ok(bytes) = Reply::leave(id, answer, &mut memory.writer(place, Area::Outputs))
+        {
+            return outgoing.tell(memory, Note::At(place, bytes));
+        }
+        let frame = Reply::frame(id, answer).or_else(|error| {
             let reason = format!("outputs cannot be sent: {error}");
-            Reply::frame(id, &Answer::Refused { fault: Fault::Run, reason }, None)
+            Reply::frame(id, &Answer::Refused { fault: Fault::Run, reason })
         });
         self.socket.write_all(&frame.map_err(io::Error::other)?)
     }

@@ -1,18 +1,17 @@
 //! What supervisor and worker say to each other.
 //!
 //! ```text
-//!  length u32 │ request number u64 │ 0 u8 │ CBOR                         an order, or an answer, that comes once or seldom
-//!                                  │ 1 u8 │ place u8 │ look │ tensors    inputs, as `sealift_protocol::tensor::wire` has them
-//!                                  │ 2 u8 │ place u8 │ look │ bytes u32  so many bytes of inputs lie at the place
-//!                                  │ 1 u8 │ µs u32 │ look │ tensors      outputs, and how long the engine took
-//!                                  │ 2 u8 │ µs u32 │ look │ bytes u32    so many bytes of outputs lie at the request's place
+//!  request number u64 │ 0 u8 │ CBOR                     an order, or an answer, that comes once or seldom
+//!                     │ 1 u8 │ look │ tensors           inputs, as `sealift_protocol::tensor::wire` has them
+//!                     │ 1 u8 │ µs u32 │ look │ tensors  outputs, and how long the engine took
 //! ```
-//! The place is one of [`super::shared`], lent to the request; what `look` is, [`look`] says.
+//! This lies at a place of [`super::shared`], if the request was lent one; or it goes through the socket, after its length as a u32. What
+//! `look` is, [`look`] says.
 
 mod look;
 
 use std::borrow::Cow;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use sealift_protocol::codec;
@@ -23,7 +22,7 @@ use sealift_protocol::tensor::{Tensor, wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{AREA_BYTES, Area, Place, SHARED_BYTES_MIN, Shared};
+use super::shared::AREA_BYTES;
 use super::{RuntimeCandidate, WorkerSpec};
 
 /// One frame. Requests are at most 32 MiB; a segmentation of such an image in FP32 is a few times larger.
@@ -32,10 +31,12 @@ pub(super) const FRAME_BYTES_MAX: usize = 256 << 20;
 /// Bytes of the length before each frame.
 pub(super) const HEADER_BYTES: usize = 4;
 
-/// What the rest of a frame is.
+/// Room for all that is before the tensors, without pictures.
+const HEAD_BYTES: usize = 32;
+
+/// What the rest of a body is.
 const CONTROL: u8 = 0;
 const TENSORS: u8 = 1;
-const SHARED: u8 = 2;
 
 /// Why a frame was not written, or bytes are none.
 #[derive(Debug, thiserror::Error)]
@@ -51,13 +52,8 @@ pub(super) enum FrameError {
 pub(super) struct Request<'a> {
     /// The answer carries it.
     pub(super) id: u64,
-    /// Where outputs may lie.
-    pub(super) place: Option<Place>,
     pub(super) order: Order<'a>,
 }
-
-/// A place, and the memory that it is in.
-pub(super) type Room<'a> = Option<(Place, &'a Shared)>;
 
 /// What to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -151,125 +147,126 @@ impl Order<'_> {
 }
 
 impl Request<'_> {
-    /// The whole frame, so that it is one write. Large inputs are left at their place.
-    pub(super) fn frame(id: u64, order: &Order<'_>, room: Room<'_>) -> Result<Vec<u8>, FrameError> {
-        let Order::Run(inputs, places) = order else { return frame_of(id, order) };
-        let bytes = leave(inputs, Area::Inputs, room)?;
-        let mut frame = begin(id, if bytes.is_some() { SHARED } else { TENSORS });
-        frame.push(Place::number(room.map(|(place, _)| place)));
-        look::write_places(places, &mut frame).ok_or_else(|| form("it has too many pictures"))?;
-        finish_with(frame, bytes, inputs)
+    /// The whole frame, so that it is one write.
+    pub(super) fn frame(id: u64, order: &Order<'_>) -> Result<Vec<u8>, FrameError> {
+        Self::parts(id, order, HEADER_BYTES)?.into_frame()
     }
 
-    /// Reads a frame's body, and what it says lies in the memory.
-    pub(super) fn read(
-        body: &[u8],
-        shared: Option<&Shared>,
-    ) -> Result<Request<'static>, FrameError> {
-        let (id, kind, rest) = parts(body)?;
-        if !matches!(kind, TENSORS | SHARED) {
-            return Ok(Request { id, place: None, order: control(kind, rest)? });
+    /// Leaves it at a place, if it fits; returns how many bytes lie there.
+    pub(super) fn leave(
+        id: u64,
+        order: &Order<'_>,
+        place: &mut impl Write,
+    ) -> Result<u32, FrameError> {
+        Self::parts(id, order, 0)?.leave(place)
+    }
+
+    /// Reads what was left at a place, or a frame's body.
+    pub(super) fn read(body: &[u8]) -> Result<Request<'static>, FrameError> {
+        let (id, kind, rest) = split(body)?;
+        if kind != TENSORS {
+            return Ok(Request { id, order: control(kind, rest)? });
         }
-        let (&number, rest) = rest.split_first().ok_or_else(cut_off)?;
-        let place = Place::of_number(number).map_err(|_| form("there is no such place"))?;
         let (places, rest) = look::read_places(rest).ok_or_else(cut_off)?;
-        let inputs = if kind == TENSORS {
-            tensors(rest)?
-        } else {
-            let lies = |bytes| shared?.look(place?, Area::Inputs, bytes, tensors);
-            lies(length(rest)?).ok_or_else(|| form("its inputs lie nowhere"))??
-        };
-        Ok(Request { id, place, order: Order::Run(Cow::Owned(inputs), Cow::Owned(places)) })
+        Ok(Request { id, order: Order::Run(Cow::Owned(tensors(rest)?), Cow::Owned(places)) })
+    }
+
+    fn parts<'a>(id: u64, order: &'a Order<'_>, before: usize) -> Result<Parts<'a>, FrameError> {
+        let Order::Run(inputs, places) = order else { return Parts::of(id, order, before) };
+        let mut head = begin(id, TENSORS, before);
+        look::write_places(places, &mut head).ok_or_else(|| form("it has too many pictures"))?;
+        Ok(Parts { head, tensors: Some(inputs) })
     }
 }
 
 impl Reply {
-    /// The whole frame, so that it is one write. Large outputs are left at the request's place.
-    pub(super) fn frame(id: u64, answer: &Answer, room: Room<'_>) -> Result<Vec<u8>, FrameError> {
-        let Answer::Outputs { outputs, engine_us, figures } = answer else {
-            return frame_of(id, answer);
-        };
-        let bytes = leave(outputs, Area::Outputs, room)?;
-        let mut frame = begin(id, if bytes.is_some() { SHARED } else { TENSORS });
-        frame.extend(engine_us.to_le_bytes());
-        look::write_figures(figures, &mut frame).ok_or_else(|| form("it has too many pictures"))?;
-        finish_with(frame, bytes, outputs)
+    /// The whole frame, so that it is one write.
+    pub(super) fn frame(id: u64, answer: &Answer) -> Result<Vec<u8>, FrameError> {
+        Self::parts(id, answer, HEADER_BYTES)?.into_frame()
     }
 
-    /// Reads a frame's body; `fetch` copies so many bytes from the place of the request with this number, if it has one.
-    pub(super) fn read(
-        body: &[u8],
-        fetch: impl FnOnce(u64, usize) -> Option<Vec<u8>>,
-    ) -> Result<Self, FrameError> {
-        let (id, kind, rest) = parts(body)?;
-        if !matches!(kind, TENSORS | SHARED) {
+    /// Leaves it at a place, if it fits; returns how many bytes lie there.
+    pub(super) fn leave(
+        id: u64,
+        answer: &Answer,
+        place: &mut impl Write,
+    ) -> Result<u32, FrameError> {
+        Self::parts(id, answer, 0)?.leave(place)
+    }
+
+    /// Reads what was left at a place, or a frame's body.
+    pub(super) fn read(body: &[u8]) -> Result<Self, FrameError> {
+        let (id, kind, rest) = split(body)?;
+        if kind != TENSORS {
             return Ok(Self { id, answer: control(kind, rest)? });
         }
         let (engine_us, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
         let (figures, rest) = look::read_figures(rest).ok_or_else(cut_off)?;
-        let outputs = if kind == TENSORS {
-            tensors(rest)?
-        } else {
-            let fetched = fetch(id, length(rest)?);
-            tensors(&fetched.ok_or_else(|| form("its outputs lie nowhere"))?)?
-        };
-        let engine_us = u32::from_le_bytes(*engine_us);
+        let (outputs, engine_us) = (tensors(rest)?, u32::from_le_bytes(*engine_us));
         Ok(Self { id, answer: Answer::Outputs { outputs, engine_us, figures } })
     }
-}
 
-/// Writes tensors to their place, if they are worth it and fit; returns how many bytes lie there.
-fn leave(tensors: &[Tensor], area: Area, room: Room<'_>) -> Result<Option<u32>, FrameError> {
-    let Some((place, shared)) = room else { return Ok(None) };
-    let bytes = wire::length(tensors);
-    if !(SHARED_BYTES_MIN..=AREA_BYTES).contains(&bytes) {
-        return Ok(None);
+    fn parts(id: u64, answer: &Answer, before: usize) -> Result<Parts<'_>, FrameError> {
+        let Answer::Outputs { outputs, engine_us, figures } = answer else {
+            return Parts::of(id, answer, before);
+        };
+        let mut head = begin(id, TENSORS, before);
+        head.extend(engine_us.to_le_bytes());
+        look::write_figures(figures, &mut head).ok_or_else(|| form("it has too many pictures"))?;
+        Ok(Parts { head, tensors: Some(outputs) })
     }
-    wire::write_to(tensors, &mut shared.writer(place, area)).map_err(form)?;
-    u32::try_from(bytes).map(Some).map_err(form)
 }
 
-/// What is left of a frame whose tensors lie elsewhere.
-fn length(rest: &[u8]) -> Result<usize, FrameError> {
-    let bytes = <[u8; 4]>::try_from(rest).map_err(|_| cut_off())?;
-    usize::try_from(u32::from_le_bytes(bytes)).map_err(form)
+/// What is written one after the other.
+struct Parts<'a> {
+    head: Vec<u8>,
+    tensors: Option<&'a [Tensor]>,
 }
 
-fn frame_of<T: Serialize>(id: u64, value: &T) -> Result<Vec<u8>, FrameError> {
-    let mut frame = begin(id, CONTROL);
-    frame.extend(codec::encode(value).map_err(form)?);
-    finish(frame)
-}
-
-/// Ends a frame with how many bytes of tensors lie elsewhere, or with the tensors.
-fn finish_with(
-    mut frame: Vec<u8>,
-    bytes: Option<u32>,
-    tensors: &[Tensor],
-) -> Result<Vec<u8>, FrameError> {
-    match bytes {
-        Some(bytes) => frame.extend(bytes.to_le_bytes()),
-        None => wire::write(tensors, &mut frame).map_err(form)?,
+impl Parts<'static> {
+    /// What comes once or seldom.
+    fn of<T: Serialize>(id: u64, value: &T, before: usize) -> Result<Self, FrameError> {
+        let mut head = begin(id, CONTROL, before);
+        head.extend(codec::encode(value).map_err(form)?);
+        Ok(Self { head, tensors: None })
     }
-    finish(frame)
 }
 
-/// A frame without its length.
-fn begin(id: u64, kind: u8) -> Vec<u8> {
-    let mut frame = vec![0; HEADER_BYTES];
-    frame.extend(id.to_le_bytes());
-    frame.push(kind);
-    frame
-}
-
-fn finish(mut frame: Vec<u8>) -> Result<Vec<u8>, FrameError> {
-    let bytes = frame.len().saturating_sub(HEADER_BYTES);
-    let length = u32::try_from(bytes).ok().filter(|_| bytes <= FRAME_BYTES_MAX);
-    let length = length.ok_or(FrameError::TooLarge { bytes })?;
-    if let Some(front) = frame.first_chunk_mut() {
-        *front = length.to_le_bytes();
+impl Parts<'_> {
+    fn bytes(&self) -> usize {
+        self.head.len() + self.tensors.map_or(0, wire::length)
     }
-    Ok(frame)
+
+    /// The head was begun after the length, which is known now.
+    fn into_frame(self) -> Result<Vec<u8>, FrameError> {
+        let bytes = self.bytes().saturating_sub(HEADER_BYTES);
+        let length = u32::try_from(bytes).ok().filter(|_| bytes <= FRAME_BYTES_MAX);
+        let length = length.ok_or(FrameError::TooLarge { bytes })?;
+        let Self { head: mut frame, tensors } = self;
+        if let Some(front) = frame.first_chunk_mut() {
+            *front = length.to_le_bytes();
+        }
+        tensors.map_or(Ok(()), |tensors| wire::write(tensors, &mut frame)).map_err(form)?;
+        Ok(frame)
+    }
+
+    fn leave(self, place: &mut impl Write) -> Result<u32, FrameError> {
+        let bytes = self.bytes();
+        let length = u32::try_from(bytes).ok().filter(|_| bytes <= AREA_BYTES);
+        let length = length.ok_or(FrameError::TooLarge { bytes })?;
+        place.write_all(&self.head).map_err(form)?;
+        self.tensors.map_or(Ok(()), |tensors| wire::write_to(tensors, place)).map_err(form)?;
+        Ok(length)
+    }
+}
+
+/// The beginning of a body, after so many bytes for what is not known yet.
+fn begin(id: u64, kind: u8, before: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    head.resize(before, 0);
+    head.extend(id.to_le_bytes());
+    head.push(kind);
+    head
 }
 
 fn cut_off() -> FrameError {
@@ -277,7 +274,7 @@ fn cut_off() -> FrameError {
 }
 
 /// Request number, kind, and the rest.
-fn parts(body: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
+fn split(body: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
     let (id, rest) = body.split_first_chunk().ok_or_else(cut_off)?;
     let (&kind, rest) = rest.split_first().ok_or_else(cut_off)?;
     Ok((u64::from_le_bytes(*id), kind, rest))
@@ -331,12 +328,6 @@ mod tests {
 
     use super::*;
 
-    /// There is no memory.
-    fn nowhere(_id: u64, _bytes: usize) -> Option<Vec<u8>> {
-        None
-    }
-
-    /// Sizes below, at and beyond those that memory is used for.
     fn tensor_of(bytes: usize) -> Vec<Tensor> {
         let data: Vec<u8> = (0..=250).cycle().take(bytes).collect();
         vec![Tensor::new("x".to_owned(), Datatype::Uint8, vec![bytes as u64], data).unwrap()]
@@ -357,12 +348,12 @@ mod tests {
             let mut stream = Vec::new();
             for (id, inputs) in story.iter().enumerate() {
                 let order = Order::Run(Cow::Borrowed(inputs.as_slice()), Cow::Borrowed(&[0, 9]));
-                stream.extend(Request::frame(id as u64, &order, None).unwrap());
+                stream.extend(Request::frame(id as u64, &order).unwrap());
             }
             let (mut stream, mut body) = (stream.as_slice(), Vec::new());
             for (id, inputs) in story.iter().enumerate() {
                 prop_assert!(read(&mut stream, &mut body).unwrap());
-                let request = Request::read(&body, None).unwrap();
+                let request = Request::read(&body).unwrap();
                 prop_assert_eq!(request.id, id as u64);
                 let Order::Run(given, places) = request.order else { panic!("another order") };
                 prop_assert_eq!(given.as_ref(), inputs.as_slice());
@@ -375,8 +366,8 @@ mod tests {
         fn outputs_survive_the_wire_with_the_time_they_took(given in tensors(), took_us in any::<u32>()) {
             let seen = vec![[0.5; FIGURES], [-2.0; FIGURES]];
             let answer = Answer::Outputs { outputs: given.clone(), engine_us: took_us, figures: seen.clone() };
-            let frame = Reply::frame(3, &answer, None).unwrap();
-            let Answer::Outputs { outputs, engine_us, figures } = Reply::read(&frame[HEADER_BYTES..], nowhere).unwrap().answer else {
+            let frame = Reply::frame(3, &answer).unwrap();
+            let Answer::Outputs { outputs, engine_us, figures } = Reply::read(&frame[HEADER_BYTES..]).unwrap().answer else {
                 panic!("another answer")
             };
             prop_assert_eq!((outputs, engine_us, figures), (given, took_us, seen));
@@ -386,7 +377,7 @@ mod tests {
         fn any_bytes_are_a_frame_or_an_error(stream in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut body = Vec::new();
             if let Ok(true) = read(&mut stream.as_slice(), &mut body) {
-                let _ = (Reply::read(&body, nowhere).is_ok(), Request::read(&body, None).is_ok());
+                let _ = (Reply::read(&body).is_ok(), Request::read(&body).is_ok());
             }
         }
     }
@@ -401,80 +392,39 @@ mod tests {
 
     #[test]
     fn orders_and_answers_that_are_no_tensors_survive() {
-        let stop = Request::frame(7, &Order::Stop, None).unwrap();
-        let read = Request::read(&stop[HEADER_BYTES..], None).unwrap();
+        let stop = Request::frame(7, &Order::Stop).unwrap();
+        let read = Request::read(&stop[HEADER_BYTES..]).unwrap();
         assert!(read.id == 7 && matches!(read.order, Order::Stop));
         let refused = Answer::Refused { fault: Fault::Golden, reason: "no".to_owned() };
-        let reply = Reply::frame(8, &refused, None).unwrap();
-        let read = Reply::read(&reply[HEADER_BYTES..], nowhere).unwrap();
+        let reply = Reply::frame(8, &refused).unwrap();
+        let read = Reply::read(&reply[HEADER_BYTES..]).unwrap();
         let Answer::Refused { fault: Fault::Golden, reason } = read.answer else {
             panic!("{read:?}")
         };
         assert_eq!((read.id, reason.as_str()), (8, "no"));
-        assert!(Reply::read(&[0, 0, 0, 0, 0, 0, 0, 0, 2], nowhere).is_err());
+        assert!(Reply::read(&[0, 0, 0, 0, 0, 0, 0, 0, 2]).is_err());
     }
 
     #[test]
-    fn large_tensors_lie_in_memory_both_ways_and_others_in_the_frame() {
-        let shared = Shared::make().unwrap();
-        let place = Place::of_number(0).unwrap().unwrap();
-        for (bytes, is_inline) in
-            [(1, true), (SHARED_BYTES_MIN, false), (5 << 20, false), (AREA_BYTES, true)]
-        {
+    fn what_is_left_at_a_place_is_what_a_frame_would_hold_or_too_large() {
+        // What stands beside the bytes of one tensor with a name of one letter.
+        const BESIDE_BYTES: usize = 9 + 2 + 2 + 21;
+        for (bytes, fits) in [(0, true), (7, true), (5 << 20, true), (AREA_BYTES, false)] {
             let given = tensor_of(bytes);
-            let order = Order::Run(Cow::Borrowed(given.as_slice()), Cow::Borrowed(&[3]));
-            let frame = Request::frame(1, &order, Some((place, &shared))).unwrap();
-            assert_eq!(frame.len() > bytes, is_inline, "{bytes}");
-            let request = Request::read(&frame[HEADER_BYTES..], Some(&shared)).unwrap();
-            let Order::Run(read, _) = request.order else { panic!("another order") };
-            assert!(request.place == Some(place) && *read == *given);
-
-            let answer = Answer::Outputs {
-                outputs: given.clone(),
-                engine_us: 5,
-                figures: vec![[1.0; FIGURES]],
-            };
-            let frame = Reply::frame(1, &answer, Some((place, &shared))).unwrap();
-            assert_eq!(frame.len() > bytes, is_inline, "{bytes}");
-            let fetch = |id, bytes| {
-                assert_eq!(id, 1);
-                shared.copy(place, Area::Outputs, bytes)
-            };
-            let reply = Reply::read(&frame[HEADER_BYTES..], fetch).unwrap();
-            let Answer::Outputs { outputs, .. } = reply.answer else { panic!("another answer") };
-            assert!(outputs == given, "{bytes}");
+            let order = Order::Run(Cow::Borrowed(given.as_slice()), Cow::Borrowed(&[]));
+            let frame = Request::frame(1, &order).unwrap();
+            let mut place = Vec::new();
+            match Request::leave(1, &order, &mut place) {
+                Ok(length) => assert!(fits && length as usize == place.len(), "{bytes}"),
+                Err(error) => assert!(!fits && matches!(error, FrameError::TooLarge { .. })),
+            }
+            assert!(place == if fits { &frame[HEADER_BYTES..] } else { &[] }, "{bytes}");
         }
-    }
-
-    #[test]
-    fn a_frame_that_points_nowhere_is_refused() {
-        let shared = Shared::make().unwrap();
-        let request = |place: u8, bytes: u32| {
-            let mut body = 1_u64.to_le_bytes().to_vec();
-            body.extend([SHARED, place, 0, 0]);
-            body.extend(bytes.to_le_bytes());
-            body
-        };
-        let past = u32::try_from(AREA_BYTES).unwrap() + 1;
-        for (body, shared) in [
-            (request(8, 10), Some(&shared)),
-            (request(u8::MAX, 10), Some(&shared)),
-            (request(0, past), Some(&shared)),
-            (request(0, u32::MAX), Some(&shared)),
-            (request(0, 10), None),
-            (request(0, 10)[..14].to_vec(), Some(&shared)),
-            (request(0, 10)[..11].to_vec(), Some(&shared)),
-        ] {
-            assert!(Request::read(&body, shared).is_err(), "{body:?}");
-        }
-        // Outputs as long as a liar says, which is more than there can be.
-        let mut body = 1_u64.to_le_bytes().to_vec();
-        body.push(SHARED);
-        body.extend([0; 6]);
-        body.extend(u32::MAX.to_le_bytes());
-        let place = Place::of_number(0).unwrap().unwrap();
-        let fetch = |_, bytes| shared.copy(place, Area::Outputs, bytes);
-        assert!(Reply::read(&body, fetch).is_err());
+        let order = |bytes| Order::Run(Cow::Owned(tensor_of(bytes)), Cow::Borrowed(&[]));
+        let largest = AREA_BYTES - BESIDE_BYTES;
+        let left = Request::leave(1, &order(largest), &mut io::sink());
+        assert_eq!(left.unwrap() as usize, AREA_BYTES);
+        assert!(Request::leave(1, &order(largest + 1), &mut io::sink()).is_err());
     }
 
     #[test]

@@ -1,27 +1,31 @@
-//! The supervisor's end of the socket to one worker: many requests at once, each answered, refused or told that the worker is gone.
+//! The supervisor's way to one worker: many requests at once, each answered, refused or told that the worker is gone.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroU8;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
-use sealift_protocol::tensor::{Tensor, wire};
+use sealift_protocol::tensor::Tensor;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::frame::{self, Answer, Fault, FrameError, Loaded, Order, Reply, Request};
+use super::line::{NOTES_MAX, Note, Taker};
 use super::loans::Loans;
 use super::outbox::Outbox;
+use super::post::{Bell, Post};
 use super::process::Started;
-use super::shared::{Area, Shared as Memory};
+use super::shared::{Area, Place};
 use super::{InferError, Inferred};
 
 /// Requests at one worker, for a single session, which does them one by one: enough that it never waits for the next. More wait in their
@@ -30,6 +34,9 @@ const CALLS_MAX: usize = 4;
 
 /// Requests more, for each further session.
 const CALLS_PER_SESSION: usize = 2;
+
+/// With the orders to load and to stop: no line is ever full.
+const _: () = assert!(CALLS_MAX + CALLS_PER_SESSION * u8::MAX as usize + 2 <= NOTES_MAX);
 
 /// How long a stop waits for requests in flight; as long as one may take.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -43,6 +50,19 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 /// How long memory that a large request took is kept for the next one.
 const TIDY_AFTER: Duration = Duration::from_secs(10);
 
+/// Why an order did not reach the worker.
+#[derive(Debug)]
+enum SendError {
+    Gone,
+    Frame(FrameError),
+}
+
+impl From<FrameError> for SendError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
 /// Why a request was not done.
 #[derive(Debug)]
 pub(super) enum CallError {
@@ -55,8 +75,8 @@ pub(super) enum CallError {
 #[derive(Debug)]
 pub(super) struct Link {
     outbox: Arc<Outbox>,
-    tasks: [AbortHandle; 2],
-    calls: Semaphore,
+    tasks: Vec<AbortHandle>,
+    calls: Arc<Semaphore>,
     ended: watch::Receiver<Option<String>>,
     shared: Arc<Shared>,
 }
@@ -64,8 +84,8 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct Shared {
     started: Started,
-    /// For large tensors; none where the system has none, and all goes through the socket.
-    memory: Option<Memory>,
+    /// Memory that both have; none where the system has none, and all goes through the socket.
+    post: Option<Post>,
     /// Who has which place of it.
     loans: Mutex<Loans>,
     /// The memory holds more than it keeps.
@@ -82,8 +102,17 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Desk {
     last_id: u64,
-    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
+    /// By request, until the worker has answered, also if nobody waits for that any more.
+    asked: BTreeMap<u64, Asked>,
     is_closed: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// None once it was given up.
+    waiting: Option<oneshot::Sender<Answer>>,
+    /// The worker has it to do, whoever waits.
+    _call: OwnedSemaphorePermit,
 }
 
 /// A place at the desk; given back when the answer is there or nobody wants it any more.
@@ -93,16 +122,18 @@ struct Ticket<'a> {
 }
 
 impl Link {
-    /// Begins to read and write `socket`, whose other end `started` holds, and `memory` as well.
+    /// Begins to read and write `socket`, whose other end `started` holds, and `post` as well.
     pub(super) fn new(
         socket: UnixStream,
-        memory: Option<Memory>,
+        post: Option<(Post, Bell)>,
         started: Started,
         ended: watch::Receiver<Option<String>>,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let (post, bell) = post.unzip();
+        let bell = bell.map(Bell::listen).transpose()?;
         let shared = Arc::new(Shared {
             started,
-            memory,
+            post,
             loans: Mutex::default(),
             overfull: Arc::default(),
             desk: Mutex::default(),
@@ -112,12 +143,13 @@ impl Link {
         });
         let (reader, writer) = socket.into_split();
         let outbox = Arc::new(Outbox::new(writer));
-        let flushing = tokio::spawn(flush(Arc::clone(&outbox))).abort_handle();
         tokio::spawn(read_replies(reader, Arc::downgrade(&shared), ended.clone()));
         let tidying = tidy(Arc::clone(&shared.overfull), Arc::downgrade(&shared));
-        let tidying = tokio::spawn(tidying).abort_handle();
-        let calls = Semaphore::new(CALLS_MAX);
-        Self { outbox, tasks: [flushing, tidying], calls, ended, shared }
+        let taking = bell.map(|bell| tokio::spawn(take_replies(bell, Arc::downgrade(&shared))));
+        let tasks = [tokio::spawn(flush(Arc::clone(&outbox))), tokio::spawn(tidying)];
+        let tasks = tasks.into_iter().chain(taking).map(|task| task.abort_handle()).collect();
+        let calls = Arc::new(Semaphore::new(CALLS_MAX));
+        Ok(Self { outbox, tasks, calls, ended, shared })
     }
 
     pub(super) fn process_id(&self) -> u32 {
@@ -189,10 +221,8 @@ impl Link {
             tracing::warn!(worker = self.process_id(), "requests in flight were given up");
         }
         let end = async {
-            if let Ok(frame) = Request::frame(0, &Order::Stop, None) {
-                // An error means that the child is gone already.
-                let _gone = self.outbox.send(frame);
-            }
+            // An error means that the child is gone already.
+            let _gone = self.shared.write(0, &Order::Stop, &self.outbox);
             self.end().await
         };
         if timeout(END_MAX, end).await.is_err() {
@@ -202,14 +232,20 @@ impl Link {
     }
 
     async fn call(&self, order: &Order<'_>) -> Result<Answer, CallError> {
-        let _call = self.calls.acquire().await;
-        let (answered, answer) = oneshot::channel();
-        let Some(ticket) = self.shared.take_ticket(answered) else {
+        let Ok(call) = Arc::clone(&self.calls).acquire_owned().await else {
             return Err(self.gone().await);
         };
-        let frame = self.shared.frame(ticket.id, order).map_err(|error| not_sent(&error))?;
-        if self.outbox.send(frame).is_err() {
+        let (answered, answer) = oneshot::channel();
+        let Some(ticket) = self.shared.take_ticket(answered, call) else {
             return Err(self.gone().await);
+        };
+        match self.shared.send(ticket.id, order, &self.outbox) {
+            Ok(()) => (),
+            Err(SendError::Gone) => return Err(self.gone().await),
+            Err(SendError::Frame(error)) => {
+                self.shared.forget(ticket.id);
+                return Err(not_sent(&error));
+            }
         }
         match answer.await {
             Ok(answer) => Ok(answer),
@@ -256,37 +292,75 @@ impl Shared {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_ticket(&self, answered: oneshot::Sender<Answer>) -> Option<Ticket<'_>> {
+    fn take_ticket(
+        &self,
+        answered: oneshot::Sender<Answer>,
+        call: OwnedSemaphorePermit,
+    ) -> Option<Ticket<'_>> {
         let mut desk = self.desk();
         if desk.is_closed {
             return None;
         }
         desk.last_id += 1;
         let id = desk.last_id;
-        desk.waiting.insert(id, answered);
+        desk.asked.insert(id, Asked { waiting: Some(answered), _call: call });
         Some(Ticket { shared: self, id })
     }
 
-    /// The frame of an order, with a place for what is large.
-    fn frame(&self, id: u64, order: &Order<'_>) -> Result<Vec<u8>, FrameError> {
-        let (Order::Run(inputs, _), Some(memory)) = (order, &self.memory) else {
-            return Request::frame(id, order, None);
-        };
-        let Some(place) = self.loans().lend(id) else { return Request::frame(id, order, None) };
-        let frame = Request::frame(id, order, Some((place, memory)));
-        match &frame {
-            Ok(_) => self.note(self.loans().used(place, Area::Inputs, wire::length(inputs))),
-            Err(_) => self.loans().take_back(id), // never sent
+    /// Leaves an order where the worker finds it, or writes it.
+    fn send(&self, id: u64, order: &Order<'_>, outbox: &Outbox) -> Result<(), SendError> {
+        if let (Order::Run(..), Some(post)) = (order, &self.post) {
+            let place = self.loans().lend(id);
+            if let Some(place) = place {
+                let mut area = post.memory.writer(place, Area::Inputs);
+                if let Ok(bytes) = Request::leave(id, order, &mut area) {
+                    self.note(self.loans().used(place, Area::Inputs, bytes as usize));
+                    post.tell(Note::At(place, bytes));
+                    return Ok(());
+                }
+                self.loans().take_back(id); // too large for a place
+            }
         }
-        frame
+        self.write(id, order, outbox)
     }
 
-    /// A copy of what the worker has left at the place of request `id`; none if it was given none.
-    fn fetch(&self, id: u64, bytes: usize) -> Option<Vec<u8>> {
-        let place = self.loans().place(id)?;
-        let copy = self.memory.as_ref()?.copy(place, Area::Outputs, bytes)?;
+    fn write(&self, id: u64, order: &Order<'_>, outbox: &Outbox) -> Result<(), SendError> {
+        outbox.send(Request::frame(id, order)?).map_err(|_| SendError::Gone)?;
+        if let Some(post) = &self.post {
+            post.tell(Note::OnSocket);
+        }
+        Ok(())
+    }
+
+    /// The reply that the worker says lies at a place.
+    fn fetch(&self, (place, bytes): (Place, u32)) -> Result<Reply, FrameError> {
+        let bytes = bytes as usize;
+        let copy =
+            self.post.as_ref().and_then(|post| post.memory.copy(place, Area::Outputs, bytes));
+        let nowhere = || FrameError::Form("there is no such request".to_owned());
+        let reply = Reply::read(&copy.ok_or_else(nowhere)?)?;
+        if !self.loans().is_held(reply.id, place) {
+            return Err(nowhere());
+        }
         self.note(self.loans().used(place, Area::Outputs, bytes));
-        Some(copy)
+        Ok(reply)
+    }
+
+    /// Delivers all that the worker has left; an error if something of it is no reply.
+    fn take_all(&self, taker: &mut Taker) -> io::Result<()> {
+        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+        let Some(post) = &self.post else { return Ok(()) };
+        loop {
+            match post.take(taker).map_err(|error| invalid(error.to_string()))? {
+                Some(Note::At(place, bytes)) => {
+                    let reply = self.fetch((place, bytes));
+                    self.deliver(reply.map_err(|error| invalid(error.to_string()))?);
+                }
+                Some(Note::OnSocket) => return Err(invalid("a note without a place".to_owned())),
+                None if post.dozes(taker) => return Ok(()),
+                None => (), // there is something after all
+            }
+        }
     }
 
     fn note(&self, is_overfull: bool) {
@@ -298,9 +372,9 @@ impl Shared {
     /// Gives back what no request needs now.
     fn tidy(&self) {
         let mut loans = self.loans();
-        let Some(memory) = &self.memory else { return };
+        let Some(post) = &self.post else { return };
         // Under the lock, so that nobody is lent a place meanwhile.
-        loans.overfull().into_iter().for_each(|(place, area)| memory.tidy(place, area));
+        loans.overfull().into_iter().for_each(|(place, area)| post.memory.tidy(place, area));
         self.note(loans.is_overfull());
     }
 
@@ -311,24 +385,29 @@ impl Shared {
     fn deliver(&self, reply: Reply) {
         self.loans().take_back(reply.id);
         self.replies.fetch_add(1, Ordering::Relaxed);
-        let waiting = self.desk().waiting.remove(&reply.id);
-        if let Some(waiting) = waiting {
+        let asked = self.desk().asked.remove(&reply.id);
+        if let Some(waiting) = asked.and_then(|asked| asked.waiting) {
             // Whoever asked may have given up meanwhile.
             let _given_up = waiting.send(reply.answer);
         }
+    }
+
+    /// It was never sent.
+    fn forget(&self, id: u64) {
+        self.desk().asked.remove(&id);
     }
 
     /// Tells everyone who waits that no answer will come.
     fn close(&self) {
         let mut desk = self.desk();
         desk.is_closed = true;
-        desk.waiting.clear();
+        desk.asked.clear();
     }
 
     async fn drained(&self) {
         loop {
             let left = self.left.notified();
-            if self.desk().waiting.is_empty() {
+            if self.desk().asked.values().all(|asked| asked.waiting.is_none()) {
                 return;
             }
             left.await;
@@ -343,7 +422,9 @@ impl Shared {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.shared.desk().waiting.remove(&self.id);
+        if let Some(asked) = self.shared.desk().asked.get_mut(&self.id) {
+            asked.waiting = None;
+        }
         self.shared.left.notify_one();
     }
 }
@@ -365,6 +446,25 @@ async fn tidy(overfull: Arc<Notify>, shared: Weak<Shared>) {
     }
 }
 
+/// Delivers what the worker leaves in the memory. The bell is not read: each ring is an event, and a worker can only make it ring too often.
+async fn take_replies(bell: AsyncFd<OwnedFd>, shared: Weak<Shared>) {
+    let mut taker = Taker::default();
+    loop {
+        {
+            let Some(shared) = shared.upgrade() else { return };
+            if let Err(error) = shared.take_all(&mut taker) {
+                tracing::warn!(%error, "worker left what is no reply and is killed");
+                shared.close();
+                return shared.kill();
+            }
+        }
+        match bell.readable().await {
+            Ok(mut rung) => rung.clear_ready(),
+            Err(error) => return tracing::warn!(%error, "worker is not heard any more"),
+        }
+    }
+}
+
 async fn read_replies(
     socket: OwnedReadHalf,
     shared: Weak<Shared>,
@@ -377,7 +477,7 @@ async fn read_replies(
             break error;
         }
         let Some(shared) = shared.upgrade() else { return };
-        match Reply::read(&body, |id, bytes| shared.fetch(id, bytes)) {
+        match Reply::read(&body) {
             Ok(reply) => shared.deliver(reply),
             Err(error) => break io::Error::new(io::ErrorKind::InvalidData, error),
         }
@@ -409,58 +509,4 @@ async fn read_body(socket: &mut BufReader<OwnedReadHalf>, body: &mut Vec<u8>) ->
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use super::*;
-    use crate::worker::process;
-
-    /// The shell takes the argument `worker` for the name of a script.
-    async fn program(directory: &Path, script: &str) -> Link {
-        fs::write(directory.join("worker"), script).unwrap();
-        process::spawn(Some(Path::new("/bin/sh")), directory).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_worker_that_answers_nobody_is_killed() {
-        let directory = tempfile::tempdir().unwrap();
-        let link = program(directory.path(), "exec sleep 60").await;
-
-        let answer = link.infer((&[], &[]), Duration::from_millis(20)).await;
-
-        assert_eq!(answer.unwrap_err(), InferError::Deadline);
-        assert_eq!(link.ended_by_itself().await, "signal: 9 (SIGKILL)");
-    }
-
-    #[tokio::test]
-    async fn a_program_that_ends_at_once_is_told_with_its_status() {
-        let directory = tempfile::tempdir().unwrap();
-        let link = program(directory.path(), "exit 7").await;
-
-        let answer = link.infer((&[], &[]), Duration::from_secs(9)).await;
-
-        let reason = "exit status: 7".to_owned();
-        assert_eq!(answer.unwrap_err(), InferError::WorkerGone { reason });
-    }
-
-    #[tokio::test]
-    async fn a_program_that_sends_what_is_no_reply_is_killed() {
-        let directory = tempfile::tempdir().unwrap();
-        // Standard input is the socket, and open both ways.
-        let link =
-            program(directory.path(), "printf '\\377\\377\\377\\377' >&0; exec sleep 60").await;
-
-        let answer = link.infer((&[], &[]), Duration::from_secs(9)).await;
-
-        let reason = "signal: 9 (SIGKILL)".to_owned();
-        assert_eq!(answer.unwrap_err(), InferError::WorkerGone { reason });
-    }
-
-    #[tokio::test]
-    async fn a_program_that_cannot_be_started_is_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let missing = directory.path().join("missing");
-        assert!(process::spawn(Some(&missing), directory.path()).await.is_err());
-    }
-}
+mod tests;

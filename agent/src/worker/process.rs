@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::{oneshot, watch};
 
 use super::link::Link;
-use super::shared::{self, Shared};
+use super::post;
 
 /// Variables that the child gets; it has no use for others, and secrets may be among those.
 const ENVIRONMENT: [&str; 2] = [super::child::LOG_FILTER, "LD_LIBRARY_PATH"];
@@ -32,10 +32,7 @@ pub(super) struct Started {
 pub(super) async fn spawn(executable: Option<&Path>, directory: &Path) -> io::Result<Link> {
     let executable = executable.map_or_else(std::env::current_exe, |path| Ok(path.to_owned()))?;
     let (ours, theirs) = UnixStream::pair()?;
-    let shared = Shared::make()
-        .inspect_err(|error| tracing::warn!(%error, "large tensors go through the socket"))
-        .ok();
-    shared::send(&ours, shared.as_ref())?;
+    let post = post::open(&ours)?;
     ours.set_nonblocking(true)?;
     let (started, start) = oneshot::channel();
     let (ended, end) = watch::channel(None);
@@ -46,7 +43,7 @@ pub(super) async fn spawn(executable: Option<&Path>, directory: &Path) -> io::Re
     let lost = |_| io::Error::other("the thread that starts the worker ended");
     let started = start.await.map_err(lost)??;
     let socket = tokio::net::UnixStream::from_std(ours)?;
-    Ok(Link::new(socket, shared, started, end))
+    Link::new(socket, post, started, end)
 }
 
 fn command(executable: &PathBuf, directory: &PathBuf, socket: UnixStream) -> Command {

@@ -1,16 +1,14 @@
-//! Memory that supervisor and worker share: large tensors are copied in and out once, instead of going through the socket in pieces, each
-//! of which changes from one process to the other and back.
+//! Memory that supervisor and worker share: tensors are copied in and out once, and neither of the two has to be woken to take them from
+//! the other.
 //!
 //! ```text
-//!  place 0: inputs 32 MiB │ outputs 32 MiB │ place 1: inputs │ outputs │ …       one anonymous file; what nobody wrote takes no memory
+//!  place 0: inputs 32 MiB │ outputs 32 MiB │ place 1: inputs │ outputs │ … │ lines       one anonymous file; what nobody wrote takes no memory
 //! ```
 //! The supervisor lends a place to a request and takes it back with the answer. The file is sealed, so that a worker cannot shorten it and
 //! have the supervisor end by `SIGBUS`; and the supervisor copies outputs before it reads them, so that they cannot change under it.
 
-use std::io::{self, IoSlice, IoSliceMut, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::{ptr, slice};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -18,10 +16,8 @@ use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
     ftruncate, memfd_create,
 };
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+
+use super::line::Line;
 
 /// Places of one worker: more than it is asked at once, unless it has several sessions; those without one use the socket.
 pub(super) const PLACES: u8 = 8;
@@ -29,18 +25,11 @@ pub(super) const PLACES: u8 = 8;
 /// Inputs, or outputs, of one place: as much as one request may hold. Larger outputs use the socket.
 pub(super) const AREA_BYTES: usize = 32 << 20;
 
-/// Less than this is quicker through the socket, which must be used anyway to wake the other end.
-pub(super) const SHARED_BYTES_MIN: usize = 32 << 10;
-
 /// What an area keeps of memory for good; more is given back when it is not needed any more.
 pub(super) const KEPT_BYTES: usize = 4 << 20;
 
 /// Nobody can change them or the file's length: neither of the two, nor whoever gets hold of one.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
-
-/// Said with the file, and without one.
-const WITH: u8 = b'+';
-const WITHOUT: u8 = b'-';
 
 /// Where a request's tensors lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +40,13 @@ pub(super) struct Place(u8);
 pub(super) enum Area {
     Inputs,
     Outputs,
+}
+
+/// Which of the two lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    ToWorker,
+    ToSupervisor,
 }
 
 impl Place {
@@ -98,7 +94,7 @@ impl Shared {
     }
 
     /// Maps the file that [`Self::make`] has made in the other process.
-    fn open(file: OwnedFd) -> io::Result<Self> {
+    pub(super) fn open(file: OwnedFd) -> io::Result<Self> {
         let length = u64::try_from(fstat(&file)?.st_size).unwrap_or(0);
         if length != bytes() as u64 || !fcntl_get_seals(&file)?.contains(SEALS) {
             return Err(io::Error::other("the shared memory is not as the supervisor makes it"));
@@ -109,6 +105,21 @@ impl Shared {
     fn map(file: OwnedFd) -> io::Result<Self> {
         let map = MmapOptions::new().len(bytes()).map_raw(&file)?;
         Ok(Self { file, map })
+    }
+
+    /// The file, for the other process.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The notes that go one way.
+    #[expect(unsafe_code, reason = "the other process writes there as well")]
+    #[expect(clippy::cast_ptr_alignment, reason = "asserted beside `LINES`")]
+    pub(super) fn line(&self, way: Way) -> &Line {
+        let offset = LINES + usize::from(way == Way::ToSupervisor) * size_of::<Line>();
+        // SAFETY: both lines lie within the map, whose file cannot be shortened, and begin where one may: the map at a page, and `LINES` by
+        // the assertion below. A line is made of atomics alone, for which zeros and any other bits are values, and which may change at any time.
+        unsafe { &*self.map.as_ptr().add(offset).cast::<Line>() }
     }
 
     /// Writes into an area from its beginning; what does not fit is an error.
@@ -165,9 +176,14 @@ impl Shared {
     }
 }
 
+/// Where the lines lie, one after the other.
+const LINES: usize = PLACES as usize * 2 * AREA_BYTES;
+
 const fn bytes() -> usize {
-    PLACES as usize * 2 * AREA_BYTES
+    LINES + 2 * size_of::<Line>()
 }
+
+const _: () = assert!(LINES.is_multiple_of(align_of::<Line>()), "maps begin at a page");
 
 /// The way into an area.
 #[derive(Debug)]
@@ -198,39 +214,6 @@ impl Write for AreaWriter<'_> {
     }
 }
 
-/// Hands the memory to the process at the other end, as the first thing that is said. Without any, all goes through the socket.
-pub(super) fn send(socket: &UnixStream, shared: Option<&Shared>) -> io::Result<()> {
-    let Some(shared) = shared else { return (&mut &*socket).write_all(&[WITHOUT]) };
-    let files = [shared.file.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut message = SendAncillaryBuffer::new(&mut space);
-    if !message.push(SendAncillaryMessage::ScmRights(&files)) {
-        return Err(io::Error::other("no room for a descriptor"));
-    }
-    sendmsg(socket, &[IoSlice::new(&[WITH])], &mut message, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
-/// Takes the memory from the process at the other end; none if it has none to share.
-pub(super) fn receive(socket: &UnixStream) -> io::Result<Option<Shared>> {
-    let mut said = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut message = RecvAncillaryBuffer::new(&mut space);
-    let into = &mut [IoSliceMut::new(&mut said)];
-    let received = recvmsg(socket, into, &mut message, RecvFlags::CMSG_CLOEXEC)?;
-    if received.bytes == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let file = message.drain().find_map(|message| {
-        if let RecvAncillaryMessage::ScmRights(mut files) = message { files.next() } else { None }
-    });
-    match (said, file) {
-        ([WITH], Some(file)) => Shared::open(file).map(Some),
-        ([WITHOUT], None) => Ok(None),
-        _ => Err(io::Error::other("the first byte does not tell of shared memory")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,10 +225,9 @@ mod tests {
 
     /// Both ends of the memory, as two processes have them.
     fn both() -> (Shared, Shared) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
         let supervisor = Shared::make().unwrap();
-        send(&ours, Some(&supervisor)).unwrap();
-        (supervisor, receive(&theirs).unwrap().unwrap())
+        let file = supervisor.file().try_clone_to_owned().unwrap();
+        (supervisor, Shared::open(file).unwrap())
     }
 
     #[test]
@@ -322,16 +304,5 @@ mod tests {
         let unsealed = memfd_create("unsealed", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&unsealed, bytes() as u64).unwrap();
         assert!(Shared::open(unsealed).is_err());
-    }
-
-    #[test]
-    fn without_memory_the_other_end_is_told_so() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        send(&ours, None).unwrap();
-        assert!(receive(&theirs).unwrap().is_none());
-        (&ours).write_all(b"x").unwrap();
-        assert!(receive(&theirs).is_err());
-        drop(ours);
-        assert!(receive(&theirs).is_err());
     }
 }
