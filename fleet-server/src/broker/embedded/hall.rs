@@ -34,6 +34,16 @@ pub(super) struct Place {
     seat: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// A place as it is claimed for one connection. Dropped, it is given up, unless another connection has claimed it since.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    hall: Arc<Hall>,
+    pub(super) identity: Identity,
+    pub(super) place: Arc<Place>,
+    /// Tells this claim from later ones.
+    number: u64,
+}
+
 /// Whose the place is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
@@ -52,22 +62,15 @@ pub(super) enum Backlog {
 }
 
 impl Hall {
-    /// Claims the place of `identity`; the number tells this claim from later ones.
-    pub(super) fn claim(&self, identity: &Identity, resumes: bool) -> (Arc<Place>, u64) {
+    /// Claims the place of `identity`, from whoever has it.
+    pub(super) fn claim(self: &Arc<Self>, identity: Identity, resumes: bool) -> Claimed {
         let mut state = self.state();
         let place = state.places.entry(identity.clone()).or_insert_with(|| Arc::new(Place::new()));
+        let place = Arc::clone(place);
         let number = place.newest() + 1;
         place.claim.send_replace(Claim::Connection { number, resumes });
-        (Arc::clone(place), number)
-    }
-
-    /// Gives the place up, unless another connection has claimed it.
-    pub(super) fn leave(&self, identity: &Identity, place: &Arc<Place>, number: u64) {
-        let mut state = self.state();
-        let is_own = state.places.get(identity).is_some_and(|held| Arc::ptr_eq(held, place));
-        if is_own && place.newest() == number {
-            state.places.remove(identity);
-        }
+        drop(state);
+        Claimed { hall: Arc::clone(self), identity, place, number }
     }
 
     /// Ends the connection and the session of a device, if there is one.
@@ -136,6 +139,30 @@ impl Hall {
     }
 }
 
+impl Claimed {
+    /// Waits until the place is to be somebody else's.
+    pub(super) async fn lost(&self) -> Claim {
+        let is_other = |claim: &Claim| match *claim {
+            Claim::Connection { number: newest, .. } => newest != self.number,
+            Claim::Nobody => true,
+        };
+        let mut claims = self.place.claim.subscribe();
+        let lost = claims.wait_for(is_other).await.map(|claim| *claim);
+        lost.unwrap_or(Claim::Nobody)
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut state = self.hall.state();
+        let held = state.places.get(&self.identity);
+        let is_own = held.is_some_and(|held| Arc::ptr_eq(held, &self.place));
+        if is_own && self.place.newest() == self.number {
+            state.places.remove(&self.identity);
+        }
+    }
+}
+
 impl Place {
     fn new() -> Self {
         let claim = Claim::Connection { number: 0, resumes: false };
@@ -155,17 +182,6 @@ impl Place {
     /// Begins a connection; true if there was a session to go on with.
     pub(super) fn begin(&self, resumes: bool) -> bool {
         self.mailbox().begin(resumes)
-    }
-
-    /// Waits until the place is to be somebody else's than that of connection `number`.
-    pub(super) async fn lost(&self, number: u64) -> Claim {
-        let is_other = |claim: &Claim| match *claim {
-            Claim::Connection { number: newest, .. } => newest != number,
-            Claim::Nobody => true,
-        };
-        let mut claims = self.claim.subscribe();
-        let lost = claims.wait_for(is_other).await.map(|claim| *claim);
-        lost.unwrap_or(Claim::Nobody)
     }
 
     /// Waits until something was put in.

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::hall::{Backlog, Claim, Hall, Place};
+use super::hall::{Backlog, Claim, Claimed, Hall};
 use super::mailbox::{Origin, Wish};
 use super::wire::{Hello, Incoming, Outgoing, Reason, Will, Wire, WireError, qos};
 use crate::broker::access::{Channel, Connect, Will as GivenWill, may_subscribe};
@@ -63,9 +63,7 @@ pub(super) struct Session<S> {
 
 /// The place of a device, while it is taken.
 struct Seated {
-    identity: Identity,
-    place: Arc<Place>,
-    number: u64,
+    claimed: Claimed,
     will: Option<Will>,
     /// How long the place is kept without a connection.
     linger: Duration,
@@ -138,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             End::Goodbye { .. } | End::Lost => None,
         };
         if let Some(reason) = goodbye {
-            tracing::debug!(device = %seated.identity.device, ?reason, "connection of a device ended");
+            tracing::debug!(device = %seated.claimed.identity.device, ?reason, "connection of a device ended");
             wire.push(Outgoing::Goodbye(reason));
         }
         part(wire).await;
@@ -152,7 +150,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             End::Goodbye { .. } | End::Lost | End::Broken(_) => seated.linger().await,
         };
         seated.say_will(claim, &lobby.gate).await;
-        lobby.hall.leave(&seated.identity, &seated.place, seated.number);
     }
 
     async fn converse(&mut self) -> End {
@@ -163,11 +160,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             if let Err(end) = self.deliver().await {
                 return end;
             }
-            let Seated { place, number, .. } = &self.seated;
+            let claimed = &self.seated.claimed;
             let packet = tokio::select! {
                 biased;
-                claim = place.lost(*number) => return End::Taken(claim),
-                () = place.woken() => continue,
+                claim = claimed.lost() => return End::Taken(claim),
+                () = claimed.place.woken() => continue,
                 packet = self.wire.read() => packet,
                 () = sleep_until(heard + silence_max) => return End::Broken(Reason::KeepAliveTimeout),
             };
@@ -185,16 +182,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn take(&mut self, packet: Incoming) -> Result<(), End> {
         match packet {
             Incoming::Message(message) => self.store(*message).await?,
-            Incoming::Acknowledged(id) => self.seated.place.mailbox().acknowledged(id),
+            Incoming::Acknowledged(id) => self.seated.claimed.place.mailbox().acknowledged(id),
             Incoming::Subscribe { id, filters } => {
                 let mut granted = Vec::with_capacity(filters.len());
                 for filter in &filters {
-                    granted.push(subscribe(&self.lobby, &self.seated, filter).await);
+                    granted.push(subscribe(&self.lobby, &self.seated.claimed, filter).await);
                 }
                 self.wire.push(Outgoing::Subscribed { id, granted });
             }
             Incoming::Unsubscribe { id, filters } => {
-                let Seated { identity, place, .. } = &self.seated;
+                let Claimed { identity, place, .. } = &self.seated.claimed;
                 let known = filters.iter().map(|filter| {
                     let filter = may_subscribe(identity, filter);
                     filter.is_ok_and(|filter| place.mailbox().unsubscribe(filter))
@@ -214,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Has the gate store a message; whatever there is to tell the device meanwhile is told.
     async fn store(&mut self, message: Publish) -> Result<(), End> {
         let Publish { topic, payload, packet_id, retain, .. } = message;
-        let Seated { identity, place, number, .. } = &self.seated;
+        let claimed @ Claimed { identity, place, .. } = &self.seated.claimed;
         // In a box: it is large, and nearly all connections wait for their next message.
         let mut stored = Box::pin(self.lobby.gate.publish(identity, &topic, &payload, retain));
         let verdict = loop {
@@ -222,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 biased;
                 verdict = &mut stored => break verdict,
                 // Stored or not, it is not acknowledged: the device sends it again where it may.
-                claim = place.lost(*number) => return Err(End::Taken(claim)),
+                claim = claimed.lost() => return Err(End::Taken(claim)),
                 () = place.woken() => deliver(&mut self.wire, &self.seated, self.window).await?,
             }
         };
@@ -265,7 +262,7 @@ async fn part<S: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<S>) {
 /// Subscribes if the gate allows it; whether with QoS 1.
 async fn subscribe(
     Lobby { hall, gate }: &Lobby,
-    Seated { identity, place, .. }: &Seated,
+    Claimed { identity, place, .. }: &Claimed,
     (text, wish, backlog): &(String, Wish, Backlog),
 ) -> Option<bool> {
     let filter = gate.subscribe(identity, text).await?;
@@ -279,14 +276,15 @@ async fn deliver<S: AsyncRead + AsyncWrite + Unpin>(
     seated: &Seated,
     window: usize,
 ) -> Result<(), End> {
+    let Claimed { identity, place, .. } = &seated.claimed;
     loop {
-        let next = seated.place.mailbox().next(window);
+        let next = place.mailbox().next(window);
         if let Some(sent) = &next {
             wire.push(Outgoing::Message(Publish {
                 dup: sent.is_again,
                 retain: sent.parcel.is_retained,
                 qos: qos(sent.id.is_some()),
-                topic: sent.parcel.channel.topic(&seated.identity).to_string().into(),
+                topic: sent.parcel.channel.topic(identity).to_string().into(),
                 packet_id: sent.id,
                 payload: sent.parcel.payload.clone(),
                 properties: None,
@@ -328,18 +326,14 @@ async fn seat(
     if will.as_ref().is_some_and(|will| will.is_once) {
         return Err(ConnectAckReason::QosNotSupported);
     }
-    let (place, number) = lobby.hall.claim(&identity, hello.resumes);
-    let Ok(seat) = timeout(LEAVE_MAX, place.take_seat()).await else {
-        lobby.hall.leave(&identity, &place, number);
-        return Err(ConnectAckReason::ServerBusy);
-    };
-    let session_present = place.begin(hello.resumes);
+    let claimed = lobby.hall.claim(identity, hello.resumes);
+    let seat = timeout(LEAVE_MAX, claimed.place.take_seat()).await;
+    let seat = seat.map_err(|_late| ConnectAckReason::ServerBusy)?;
+    let session_present = claimed.place.begin(hello.resumes);
     let delay_s = will.as_ref().map_or(0, |will| will.delay_s);
     let linger_s = delay_s.min(hello.session_s).min(LINGER_MAX_S);
     let seated = Seated {
-        identity,
-        place,
-        number,
+        claimed,
         will: hello.will.clone(),
         linger: Duration::from_secs(linger_s.into()),
         _seat: seat,
@@ -352,7 +346,7 @@ impl Seated {
     async fn linger(&self) -> Option<Claim> {
         tokio::select! {
             biased;
-            claim = self.place.lost(self.number) => Some(claim),
+            claim = self.claimed.lost() => Some(claim),
             () = sleep(self.linger) => None,
         }
     }
@@ -363,7 +357,7 @@ impl Seated {
         let Some(will) = &self.will else { return };
         let is_back = matches!(claim, Some(Claim::Connection { resumes: true, .. }));
         if !is_back || self.linger.is_zero() {
-            Box::pin(gate.publish(&self.identity, &will.topic, &will.payload, false)).await;
+            Box::pin(gate.publish(&self.claimed.identity, &will.topic, &will.payload, false)).await;
         }
     }
 }
