@@ -47,7 +47,26 @@ pub(super) struct Asked<'a> {
 /// What a request may take of the device while it is held.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    _parts: OwnedSemaphorePermit,
+    parts: OwnedSemaphorePermit,
+}
+
+impl Admitted {
+    /// Takes more parts for a body that has come to so many bytes, which it need not have announced.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let held = u32::try_from(self.parts.num_permits()).unwrap_or(PARTS_MAX);
+        let more = parts_of(bytes as u64).saturating_sub(held);
+        if more > 0 {
+            let parts = Arc::clone(self.parts.semaphore()).try_acquire_many_owned(more);
+            self.parts.merge(parts.map_err(|_| Refusal::Busy)?);
+        }
+        Ok(())
+    }
+}
+
+/// How many parts so many bytes take; what is too large is refused by its length, not by this.
+fn parts_of(bytes: u64) -> u32 {
+    let parts = bytes.min(BODY_BYTES_MAX as u64).div_ceil(PART_BYTES).max(1);
+    u32::try_from(parts).unwrap_or(PARTS_MAX)
 }
 
 impl Endpoint {
@@ -56,13 +75,10 @@ impl Endpoint {
         Self { board, parts: Arc::new(parts) }
     }
 
-    /// Takes as many parts as the body may need; a body that does not tell its length may need the most.
-    pub(super) fn admit(&self, body_bytes: Option<u64>) -> Result<Admitted, Refusal> {
-        let bytes = body_bytes.unwrap_or(BODY_BYTES_MAX as u64);
-        let parts = bytes.min(BODY_BYTES_MAX as u64).div_ceil(PART_BYTES).max(1);
-        let parts = u32::try_from(parts).unwrap_or(PARTS_MAX);
-        let admitted = Arc::clone(&self.parts).try_acquire_many_owned(parts);
-        admitted.map(|parts| Admitted { _parts: parts }).map_err(|_| Refusal::Busy)
+    /// Takes as many parts as a body needs that announces so many bytes.
+    pub(super) fn admit(&self, announced: u64) -> Result<Admitted, Refusal> {
+        let parts = Arc::clone(&self.parts).try_acquire_many_owned(parts_of(announced));
+        parts.map(|parts| Admitted { parts }).map_err(|_| Refusal::Busy)
     }
 
     /// Finds the model that is live under a name, in the version asked for.

@@ -114,8 +114,7 @@ async fn answer(
     method: &str,
     (metadata, body): (&HeaderMap, Body),
 ) -> Result<Vec<u8>, Refusal> {
-    let _admitted = endpoint.admit(body::length(&body))?;
-    let body = body::read(body).await?;
+    let (body, _admitted) = body::read(endpoint, body).await?;
     let message = unframe(&body)?;
     let all = || endpoint.board.all();
     Ok(match method {

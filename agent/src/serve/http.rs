@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::endpoint::{Endpoint, REQUEST_MAX};
 use super::live::Live;
 use super::refusal::Refusal;
-use super::{body, grpc, infer, metrics, scoring};
+use super::{grpc, infer, metrics, scoring};
 
 /// What a path below `/v2/models/` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +120,6 @@ async fn infer(
     let path = ModelPath::parse(&path).filter(|path| path.wish == Wish::Infer);
     let path = path.ok_or(Refusal::UnknownPath)?;
     let live = (path.find(&endpoint)?, path.version.is_some());
-    let _admitted = endpoint.admit(body::length(&body))?;
     let answer = infer::answer(&endpoint, live, &headers, body);
     let answer = timeout(REQUEST_MAX, answer).await;
     answer.unwrap_or(Err(Refusal::Deadline(REQUEST_MAX.as_secs())))

@@ -34,7 +34,7 @@ pub(super) async fn answer(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let body = body::read(body).await?;
+    let (body, _admitted) = body::read(endpoint, body).await?;
     let is_image = |value: &HeaderValue| value.to_str().is_ok_and(request::is_image);
     let mut request = if headers.get(header::CONTENT_TYPE).is_some_and(is_image) {
         InferRequest::of_image(live.contract(), &body)?

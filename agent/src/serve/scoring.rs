@@ -110,9 +110,8 @@ async fn answer(
     body: Body,
     form: Form,
 ) -> Result<Response, Refusal> {
-    let _admitted = endpoint.admit(body::length(&body))?;
     let encoding = Encoding::of(headers.get(header::CONTENT_TYPE))?;
-    let body = body::read(body).await?;
+    let (body, _admitted) = body::read(endpoint, body).await?;
     let inputs = request::parse(live.contract(), encoding, &body)?;
     drop(body);
     let inference = endpoint.name(given_name(headers));

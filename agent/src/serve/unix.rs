@@ -55,7 +55,7 @@ pub(super) async fn answer_all(stream: UnixStream, endpoint: &Endpoint) -> io::R
         let Ok(length) = body_length(length, QUESTION_BYTES_MAX) else {
             return say(&mut stream, refused(&Refusal::TooLarge(QUESTION_BYTES_MAX))).await;
         };
-        let answer = match endpoint.admit(Some(length as u64)) {
+        let answer = match endpoint.admit(length as u64) {
             Ok(_admitted) => {
                 let rest = read_body(&mut stream, &mut body, length);
                 timeout(REQUEST_MAX, rest).await.map_err(io::Error::other)??;

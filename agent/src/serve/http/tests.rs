@@ -6,6 +6,7 @@ use sealift_protocol::digest::Digest;
 use sealift_protocol::id::ModelName;
 
 use super::*;
+use crate::serve::body;
 use crate::serve::endpoint::BODY_BYTES_MAX;
 use crate::serve::testing::{REQUEST, device, get, live_of, post, send};
 
@@ -187,21 +188,47 @@ async fn a_body_over_the_limit_is_refused_by_its_length_and_by_its_bytes() {
 async fn more_requests_than_can_be_held_are_told_to_come_back() {
     let (board, _) = device(&["vision/digits"]).await;
     let endpoint = Endpoint::new(board);
-    let large = Some(BODY_BYTES_MAX as u64);
+    let large = BODY_BYTES_MAX as u64;
 
     let held: Vec<_> = (0..8).map(|_| endpoint.admit(large).unwrap()).collect();
-    let refused = endpoint.admit(Some(0)).unwrap_err().into_response();
+    let refused = endpoint.admit(0).unwrap_err().into_response();
     drop(held);
 
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
-    let small: Vec<_> = (0..64).map(|_| endpoint.admit(Some(0)).unwrap()).collect();
-    assert!(endpoint.admit(Some(0)).is_err());
+    let small: Vec<_> = (0..64).map(|_| endpoint.admit(0).unwrap()).collect();
+    assert!(endpoint.admit(0).is_err());
     drop(small);
-    // A body of unknown length may be of the largest.
-    let held: Vec<_> = (0..8).map(|_| endpoint.admit(None).unwrap()).collect();
-    assert!(endpoint.admit(Some(0)).is_err());
+    let held: Vec<_> = (0..7).map(|_| endpoint.admit(large).unwrap()).collect();
+    let small: Vec<_> = (0..8).map(|_| endpoint.admit(0).unwrap()).collect();
+    assert!(endpoint.admit(0).is_err());
+    drop((held, small));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_announce_its_length_holds_what_has_come_of_it() {
+    let (board, _) = device(&["vision/digits"]).await;
+    let endpoint = Endpoint::new(board);
+    let read = async |pieces: usize, bytes: usize| {
+        let pieces = std::iter::repeat_n(vec![b' '; bytes], pieces).map(Ok::<_, std::io::Error>);
+        body::read(&endpoint, Body::from_stream(futures_util::stream::iter(pieces))).await
+    };
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        held.push(read(2, 10).await.unwrap());
+    }
+    assert!(matches!(read(2, 10).await, Err(Refusal::Busy)));
+    held.truncate(8);
+    for _ in 0..7 {
+        held.push(read(32, 1 << 20).await.unwrap());
+    }
+    assert!(matches!(read(1, 10).await, Err(Refusal::Busy)));
+    held.pop();
+    held.push(read(1, 10).await.unwrap());
+    assert!(matches!(read(32, 1 << 20).await, Err(Refusal::Busy)), "seven parts are left");
     drop(held);
+    let all: Vec<_> = (0..64).map(|_| endpoint.admit(0).unwrap()).collect();
+    assert_eq!(all.len(), 64, "what was refused holds nothing");
 }
 
 #[tokio::test]
