@@ -44,31 +44,6 @@ pub(super) struct Asked<'a> {
     pub(super) split: Split<'a>,
 }
 
-/// What a request may take of the device while it is held.
-#[derive(Debug)]
-pub(super) struct Admitted {
-    parts: OwnedSemaphorePermit,
-}
-
-impl Admitted {
-    /// Takes more parts for a body that has come to so many bytes, which it need not have announced.
-    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let held = u32::try_from(self.parts.num_permits()).unwrap_or(PARTS_MAX);
-        let more = parts_of(bytes as u64).saturating_sub(held);
-        if more > 0 {
-            let parts = Arc::clone(self.parts.semaphore()).try_acquire_many_owned(more);
-            self.parts.merge(parts.map_err(|_| Refusal::Busy)?);
-        }
-        Ok(())
-    }
-}
-
-/// How many parts so many bytes take; what is too large is refused by its length, not by this.
-fn parts_of(bytes: u64) -> u32 {
-    let parts = bytes.min(BODY_BYTES_MAX as u64).div_ceil(PART_BYTES).max(1);
-    u32::try_from(parts).unwrap_or(PARTS_MAX)
-}
-
 impl Endpoint {
     pub(super) fn new(board: Switchboard) -> Self {
         let parts = Semaphore::new(usize::try_from(PARTS_MAX).unwrap_or(usize::MAX));
@@ -156,6 +131,31 @@ impl Endpoint {
         }
         answer.map(|answer| (answer.live, answer.outputs))
     }
+}
+
+/// What a request may take of the device while it is held.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    parts: OwnedSemaphorePermit,
+}
+
+impl Admitted {
+    /// Takes more parts for a body that has come to so many bytes, which it need not have announced.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let held = u32::try_from(self.parts.num_permits()).unwrap_or(PARTS_MAX);
+        let more = parts_of(bytes as u64).saturating_sub(held);
+        if more > 0 {
+            let parts = Arc::clone(self.parts.semaphore()).try_acquire_many_owned(more);
+            self.parts.merge(parts.map_err(|_| Refusal::Busy)?);
+        }
+        Ok(())
+    }
+}
+
+/// How many parts so many bytes take; what is too large is refused by its length, not by this.
+fn parts_of(bytes: u64) -> u32 {
+    let parts = bytes.min(BODY_BYTES_MAX as u64).div_ceil(PART_BYTES).max(1);
+    u32::try_from(parts).unwrap_or(PARTS_MAX)
 }
 
 /// What a request was answered, and by which image.

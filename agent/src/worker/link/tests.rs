@@ -33,25 +33,25 @@ async fn a_worker_that_answers_nobody_is_killed() {
 
 #[tokio::test]
 async fn a_program_that_ends_at_once_is_told_with_its_status() {
-    let directory = tempfile::tempdir().unwrap();
-    let link = program(directory.path(), "exit 7").await;
-
-    let answer = link.infer((&[], &[]), Duration::from_secs(9)).await;
-
-    let reason = "exit status: 7".to_owned();
-    assert_eq!(answer.unwrap_err(), InferError::WorkerGone { reason });
+    assert_eq!(reason_of("exit 7").await, "exit status: 7");
 }
 
 #[tokio::test]
 async fn a_program_that_sends_what_is_no_reply_is_killed() {
-    let directory = tempfile::tempdir().unwrap();
     // Standard input is the socket, and open both ways.
-    let link = program(directory.path(), "printf '\\377\\377\\377\\377' >&0; exec sleep 60").await;
+    let reason = reason_of("printf '\\377\\377\\377\\377' >&0; exec sleep 60").await;
 
-    let answer = link.infer((&[], &[]), Duration::from_secs(9)).await;
+    assert_eq!(reason, "signal: 9 (SIGKILL)");
+}
 
-    let reason = "signal: 9 (SIGKILL)".to_owned();
-    assert_eq!(answer.unwrap_err(), InferError::WorkerGone { reason });
+/// Why the worker is gone when it is asked, if it is this script.
+async fn reason_of(script: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let link = program(directory.path(), script).await;
+    match link.infer((&[], &[]), LONG).await {
+        Err(InferError::WorkerGone { reason }) => reason,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
