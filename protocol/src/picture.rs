@@ -104,8 +104,8 @@ pub fn figure(name: &str) -> Option<usize> {
 /// How light a pixel is.
 #[expect(clippy::cast_possible_truncation, reason = "the weights add up to 1, so a byte holds it")]
 pub fn grey(pixel: [u8; 3]) -> u8 {
-    let parts = pixel.iter().zip(GREY).map(|(&part, weight)| u32::from(part) * weight);
-    ((parts.sum::<u32>() + (1 << 15)) >> 16) as u8
+    let ([red, green, blue], [of_red, of_green, of_blue]) = (pixel.map(u32::from), GREY);
+    ((red * of_red + green * of_green + blue * of_blue + (1 << 15)) >> 16) as u8
 }
 
 /// The figures of a picture of this width and height, whose pixels `pixel` tells; all are not a number if one that is looked at is none.
